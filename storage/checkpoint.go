@@ -1,0 +1,100 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// The four checkpoint files of a log directory. The cleaner's comes with the cleaner.
+const (
+	recoveryPointFile = "recovery-point-offset-checkpoint"
+	highWatermarkFile = "replication-offset-checkpoint"
+	logStartFile      = "log-start-offset-checkpoint"
+)
+
+// readCheckpoint reads Kafka's checkpoint format: version 0, count, then one line an entry. A missing
+// file is empty.
+func readCheckpoint(fsys FS, path string) ([]string, error) {
+	data, err := fsys.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	if len(lines) < 2 {
+		return nil, fmt.Errorf("%s: not a checkpoint file", path)
+	}
+	if lines[0] != "0" {
+		return nil, fmt.Errorf("%s: checkpoint version %q, known is 0", path, lines[0])
+	}
+	n, err := strconv.Atoi(lines[1])
+	if err != nil || n != len(lines)-2 {
+		return nil, fmt.Errorf("%s: %d entries, the file says %s", path, len(lines)-2, lines[1])
+	}
+	return lines[2:], nil
+}
+
+func writeCheckpoint(fsys FS, path string, lines []string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "0\n%d\n", len(lines))
+	for _, l := range lines {
+		b.WriteString(l)
+		b.WriteByte('\n')
+	}
+	return fsys.WriteFile(path, []byte(b.String()))
+}
+
+// TopicPartition names a partition.
+type TopicPartition struct {
+	Topic     string
+	Partition int32
+}
+
+func (tp TopicPartition) String() string { return tp.Topic + "-" + strconv.Itoa(int(tp.Partition)) }
+
+// parseTopicPartition reads a directory name such as my-topic-3.
+func parseTopicPartition(name string) (TopicPartition, bool) {
+	i := strings.LastIndexByte(name, '-')
+	if i < 1 {
+		return TopicPartition{}, false
+	}
+	p, err := strconv.ParseInt(name[i+1:], 10, 32)
+	if err != nil || p < 0 {
+		return TopicPartition{}, false
+	}
+	return TopicPartition{name[:i], int32(p)}, true
+}
+
+func readOffsets(fsys FS, dir, file string) (map[TopicPartition]int64, error) {
+	path := filepath.Join(dir, file)
+	lines, err := readCheckpoint(fsys, path)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[TopicPartition]int64, len(lines))
+	for _, l := range lines {
+		var tp TopicPartition
+		var offset int64
+		if _, err := fmt.Sscanf(l, "%s %d %d", &tp.Topic, &tp.Partition, &offset); err != nil {
+			return nil, fmt.Errorf("%s: line %q", path, l)
+		}
+		out[tp] = offset
+	}
+	return out, nil
+}
+
+func writeOffsets(fsys FS, dir, file string, offsets map[TopicPartition]int64) error {
+	lines := make([]string, 0, len(offsets))
+	for tp, o := range offsets {
+		lines = append(lines, fmt.Sprintf("%s %d %d", tp.Topic, tp.Partition, o))
+	}
+	sort.Strings(lines)
+	return writeCheckpoint(fsys, filepath.Join(dir, file), lines)
+}

@@ -1,0 +1,353 @@
+// Package storage keeps partitions' logs on disk in Apache Kafka's format: segments, indexes, producer
+// state, leader epochs, checkpoints. It knows no network and no cluster. Errors meant for clients wrap
+// a kerr error.
+package storage
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/wire/record"
+)
+
+// Log is one partition's log. Appending is for one goroutine at a time, which mu sees to; reading never
+// waits for it: readers follow the atomic pointers.
+type Log struct {
+	fs  FS
+	dir string
+	tp  TopicPartition
+	id  [16]byte // topic id
+
+	config   atomic.Pointer[LogConfig]
+	segments atomic.Pointer[[]*segment] // ascending; the last is active. Replaced under mu
+	tail     atomic.Pointer[tail]       // replaced under mu
+	start    atomic.Int64               // log start offset
+	high     atomic.Int64               // high watermark
+	recent   recentBatches
+
+	mu            sync.Mutex
+	producers     *producerStates
+	epochs        *epochCache
+	recoveryPoint int64 // everything below is on disk
+	jitter        time.Duration
+	closed        bool
+	broken        error // a write failed half way: the partition refuses more
+	doomed        []doomedFile
+}
+
+// tail is where the log ends, published as one so that readers see offset and size of the same moment.
+type tail struct {
+	offset  int64 // log end offset: the next record's
+	segment *segment
+	size    int64 // bytes in segment below offset
+}
+
+type doomedFile struct {
+	path string
+	due  time.Time
+}
+
+// Partition returns what the log belongs to.
+func (l *Log) Partition() TopicPartition { return l.tp }
+
+// TopicID returns the topic id that partition.metadata holds.
+func (l *Log) TopicID() [16]byte { return l.id }
+
+// StartOffset is the first offset that may be read.
+func (l *Log) StartOffset() int64 { return l.start.Load() }
+
+// EndOffset is the offset that the next record will get.
+func (l *Log) EndOffset() int64 { return l.tail.Load().offset }
+
+// HighWatermark is the offset below which records are replicated and visible.
+func (l *Log) HighWatermark() int64 { return l.high.Load() }
+
+// SetHighWatermark moves the high watermark; replication decides where to. It never passes the end.
+func (l *Log) SetHighWatermark(offset int64) {
+	l.high.Store(min(max(offset, l.start.Load()), l.EndOffset()))
+}
+
+// Config returns the current configuration, which must not be changed.
+func (l *Log) Config() *LogConfig { return l.config.Load() }
+
+// SetConfig replaces the configuration from the next operation on.
+func (l *Log) SetConfig(c *LogConfig) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.config.Store(c)
+	l.jitter = jitter(c)
+}
+
+func jitter(c *LogConfig) time.Duration {
+	if c.SegmentJitter <= 0 {
+		return 0
+	}
+	return rand.N(min(c.SegmentJitter, c.SegmentAge) + 1)
+}
+
+// Size is the number of bytes in all segments.
+func (l *Log) Size() int64 {
+	var n int64
+	for _, s := range *l.segments.Load() {
+		n += s.size.Load()
+	}
+	return n
+}
+
+// LatestEpoch is the newest leader epoch with records, -1 without any.
+func (l *Log) LatestEpoch() int32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.latest()
+}
+
+// EpochEndOffset answers OffsetForLeaderEpoch (KIP-320): the largest epoch <= the given one and the
+// offset at which it ends, or -1 and -1.
+func (l *Log) EpochEndOffset(epoch int32) (int32, int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.endOffset(epoch, l.EndOffset())
+}
+
+// EpochAt is the leader epoch that wrote offset, -1 if unknown.
+func (l *Log) EpochAt(offset int64) int32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.at(offset)
+}
+
+func (l *Log) active() *segment {
+	s := *l.segments.Load()
+	return s[len(s)-1]
+}
+
+// AssignEpoch notes a new leader's epoch as starting at the current end.
+func (l *Log) AssignEpoch(epoch int32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.assign(epoch, l.EndOffset())
+}
+
+// write appends whole batches whose offsets are set, noting each. mu is held.
+func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
+	if l.closed {
+		return fmt.Errorf("%v: log is closed: %w", l.tp, kerr.NotLeaderForPartition)
+	}
+	if l.broken != nil {
+		return l.broken
+	}
+	config := l.config.Load()
+	last := batches[len(batches)-1].LastOffset()
+	seg := l.active()
+	if l.shouldRoll(seg, config, int64(len(data)), batches[0], last, now) {
+		if err := l.roll(batches[0].BaseOffset(), now); err != nil {
+			return fmt.Errorf("%v: roll: %v: %w", l.tp, err, kerr.KafkaStorageError)
+		}
+		seg = l.active()
+	}
+	pos := seg.size.Load()
+	file, err := seg.open(true)
+	if err == nil {
+		_, err = file.WriteAt(data, pos)
+	}
+	if err != nil {
+		// What reached the file lies beyond the published size; cut it so that nobody mistakes it.
+		if file != nil {
+			if e := file.Truncate(pos); e != nil {
+				l.broken = fmt.Errorf("%v: cannot undo a failed write: %v: %w", l.tp, e, kerr.KafkaStorageError)
+			}
+		}
+		return fmt.Errorf("%v: append: %v: %w", l.tp, err, kerr.KafkaStorageError)
+	}
+	at := pos
+	for _, b := range batches {
+		if epoch := b.LeaderEpoch(); epoch > l.epochs.latest() {
+			if err := l.epochs.assign(epoch, b.BaseOffset()); err != nil {
+				return fmt.Errorf("%v: leader epoch: %v: %w", l.tp, err, kerr.KafkaStorageError)
+			}
+		}
+		l.producers.apply(b)
+		seg.noteBatch(b, at, config.IndexInterval)
+		l.recent.add(seg.base, batchRef{base: b.BaseOffset(), last: b.LastOffset(), pos: at, size: int64(len(b))})
+		at += int64(len(b))
+	}
+	seg.size.Store(at)
+	l.tail.Store(&tail{offset: last + 1, segment: seg, size: at})
+	return nil
+}
+
+// shouldRoll is Kafka's LogSegment.shouldRoll: by size, age, index, or an offset too far from the base.
+func (l *Log) shouldRoll(s *segment, c *LogConfig, add int64, first record.Batch, last int64, now time.Time) bool {
+	size := s.size.Load()
+	if size == 0 {
+		return last-s.base > 1<<31-1
+	}
+	age := now.Sub(s.created)
+	if s.firstTime >= 0 {
+		age = time.Duration(first.MaxTimestamp()-s.firstTime) * time.Millisecond
+	}
+	return size+add > c.SegmentBytes || age > c.SegmentAge-l.jitter ||
+		s.index.full(c.IndexBytes) || last-s.base > 1<<31-1
+}
+
+// roll seals the active segment and starts one at base. mu is held.
+func (l *Log) roll(base int64, now time.Time) error {
+	old := l.active()
+	if err := old.writeIndexes(); err != nil {
+		return err
+	}
+	if err := writeProducers(l.fs, l.dir, base, l.producers); err != nil {
+		return err
+	}
+	s := newSegment(l.fs, l.dir, base)
+	s.index = new(indexes)
+	s.created = now
+	if _, err := s.open(true); err != nil {
+		return err
+	}
+	segments := append(append([]*segment(nil), *l.segments.Load()...), s)
+	l.segments.Store(&segments)
+	l.tail.Store(&tail{offset: l.tail.Load().offset, segment: s})
+	l.jitter = jitter(l.config.Load())
+	return nil
+}
+
+// Flush puts everything below the current end on disk and moves the recovery point there.
+func (l *Log) Flush() error {
+	l.mu.Lock()
+	point, end := l.recoveryPoint, l.EndOffset()
+	segments := *l.segments.Load()
+	l.mu.Unlock()
+	for i, s := range segments {
+		if i+1 < len(segments) && segments[i+1].base <= point {
+			continue
+		}
+		if s.size.Load() == 0 {
+			continue
+		}
+		if err := s.sync(); err != nil {
+			return fmt.Errorf("flush %s: %w", s.path, err)
+		}
+	}
+	l.mu.Lock()
+	l.recoveryPoint = max(l.recoveryPoint, end)
+	l.mu.Unlock()
+	return nil
+}
+
+// unflushedSealed says that a segment was sealed since the last flush.
+func (l *Log) unflushedSealed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.recoveryPoint < l.active().base
+}
+
+// Close flushes, writes indexes and producer state, and closes all files. Appending ends with an error
+// from then on. It is safe to call twice.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	end := l.EndOffset()
+	if err := l.seal(end); err != nil {
+		return fmt.Errorf("close %v: %w", l.tp, err)
+	}
+	l.recoveryPoint = end
+	return l.closeFiles()
+}
+
+// seal makes everything up to end durable. mu is held.
+func (l *Log) seal(end int64) error {
+	dirty := l.recoveryPoint < end
+	for _, s := range *l.segments.Load() {
+		if dirty && s.size.Load() > 0 && (s.dirtyIndex || s.base >= l.recoveryPoint) {
+			if err := s.sync(); err != nil {
+				return err
+			}
+		}
+		if err := s.writeIndexes(); err != nil {
+			return err
+		}
+	}
+	if !dirty {
+		return nil
+	}
+	return writeProducers(l.fs, l.dir, end, l.producers)
+}
+
+func (l *Log) closeFiles() error {
+	var first error
+	for _, s := range *l.segments.Load() {
+		if err := s.close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// recentBatches remembers where the newest batches of the active segment lie, so that readers near the
+// end need no read to find them.
+type recentBatches struct {
+	mu   sync.RWMutex
+	base int64 // of the segment
+	n    int   // added in all
+	ring []batchRef
+}
+
+const recentSize = 32
+
+func (r *recentBatches) add(base int64, ref batchRef) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ring == nil {
+		r.ring = make([]batchRef, recentSize)
+	}
+	if r.base != base {
+		r.base, r.n = base, 0
+	}
+	r.ring[r.n%recentSize] = ref
+	r.n++
+}
+
+func (r *recentBatches) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n = 0
+}
+
+// find returns the batch in segment base that is the first to end at or after offset.
+func (r *recentBatches) find(base, offset int64) (batchRef, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.n == 0 || r.base != base {
+		return batchRef{}, false
+	}
+	oldest := max(0, r.n-recentSize)
+	if r.ring[oldest%recentSize].base > offset {
+		return batchRef{}, false
+	}
+	lo, hi := oldest, r.n // the first with last >= offset
+	for lo < hi {
+		m := (lo + hi) / 2
+		if r.ring[m%recentSize].last >= offset {
+			hi = m
+		} else {
+			lo = m + 1
+		}
+	}
+	if lo == r.n {
+		return batchRef{}, false
+	}
+	return r.ring[lo%recentSize], true
+}
+
+func partitionDir(dir string, tp TopicPartition) string { return filepath.Join(dir, tp.String()) }

@@ -1,0 +1,283 @@
+package storage
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"kraft/wire/record"
+)
+
+const partitionMetadata = "partition.metadata"
+
+// logState is what a log directory remembers of a log between runs.
+type logState struct {
+	clean         bool  // the last stop was clean
+	recoveryPoint int64 // below it everything is known to be on disk
+	start         int64 // log start offset, if it was ever moved
+	high          int64 // high watermark
+}
+
+// openLog opens or creates a partition's log and recovers it if the last stop was not clean: segments
+// from the recovery point on are read, checked and cut at the first batch that is torn or damaged.
+func openLog(fsys FS, dir string, tp TopicPartition, id [16]byte, config *LogConfig, st logState, now time.Time) (*Log, error) {
+	l := &Log{fs: fsys, dir: partitionDir(dir, tp), tp: tp, id: id, recoveryPoint: st.recoveryPoint, jitter: jitter(config)}
+	l.config.Store(config)
+	entries, err := fsys.ReadDir(l.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, l.create(now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if l.epochs, err = openEpochs(fsys, l.dir); err != nil {
+		return nil, err
+	}
+	segments, err := l.loadSegments(entries, now)
+	if err != nil {
+		return nil, err
+	}
+	l.start.Store(max(st.start, segments[0].base))
+	if segments, err = l.recover(segments, st); err != nil {
+		return nil, fmt.Errorf("recover %v: %w", tp, err)
+	}
+	l.segments.Store(&segments)
+	end := l.tail.Load().offset
+	l.start.Store(min(l.start.Load(), end))
+	l.recoveryPoint = min(l.recoveryPoint, end)
+	l.SetHighWatermark(st.high)
+	if err := l.epochs.cut(l.start.Load(), end); err != nil {
+		return nil, err
+	}
+	entries, err = fsys.ReadDir(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.restoreProducers(entries, end)
+}
+
+func (l *Log) create(now time.Time) error {
+	if err := l.fs.MkdirAll(l.dir); err != nil {
+		return err
+	}
+	text := "version: 0\ntopic_id: " + base64.RawURLEncoding.EncodeToString(l.id[:])
+	if err := writeWhole(l.fs, filepath.Join(l.dir, partitionMetadata), []byte(text)); err != nil {
+		return err
+	}
+	l.epochs = &epochCache{fs: l.fs, path: filepath.Join(l.dir, epochCheckpoint)}
+	l.producers = newProducerStates()
+	s := newSegment(l.fs, l.dir, 0)
+	s.index = new(indexes)
+	s.created = now
+	if _, err := s.open(true); err != nil {
+		return err
+	}
+	l.segments.Store(&[]*segment{s})
+	l.tail.Store(&tail{segment: s})
+	return nil
+}
+
+// readTopicID returns the topic id of a partition directory; ok is false if the file is missing.
+func readTopicID(fsys FS, dir string) (id [16]byte, ok bool, err error) {
+	data, err := fsys.ReadFile(filepath.Join(dir, partitionMetadata))
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, false, nil
+	}
+	if err != nil {
+		return id, false, err
+	}
+	for _, line := range strings.Split(string(data), "\n") {
+		if text, found := strings.CutPrefix(line, "topic_id: "); found {
+			raw, err := base64.RawURLEncoding.DecodeString(strings.TrimSpace(text))
+			if err != nil || len(raw) != 16 {
+				return id, false, fmt.Errorf("%s in %s: bad topic id %q", partitionMetadata, dir, text)
+			}
+			return [16]byte(raw), true, nil
+		}
+	}
+	return id, false, fmt.Errorf("%s in %s has no topic_id", partitionMetadata, dir)
+}
+
+// loadSegments lists the segments and clears what an interrupted deletion or cleaning left.
+func (l *Log) loadSegments(entries []fs.DirEntry, now time.Time) ([]*segment, error) {
+	var segments []*segment
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasSuffix(name, deletedSuffix) || strings.HasSuffix(name, cleanedSuffix) || strings.HasSuffix(name, ".tmp") {
+			if err := l.fs.Remove(filepath.Join(l.dir, name)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		base, ok := parseSegmentName(name, logSuffix)
+		if !ok {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		s := newSegment(l.fs, l.dir, base)
+		s.size.Store(info.Size())
+		s.created = info.ModTime()
+		segments = append(segments, s)
+	}
+	if len(segments) == 0 {
+		s := newSegment(l.fs, l.dir, 0)
+		s.created = now
+		if _, err := s.open(true); err != nil {
+			return nil, err
+		}
+		segments = append(segments, s)
+	}
+	sort.Slice(segments, func(i, j int) bool { return segments[i].base < segments[j].base })
+	return segments, nil
+}
+
+// recover finds the end of the log. After a clean stop only the active segment's tail is read.
+func (l *Log) recover(segments []*segment, st logState) ([]*segment, error) {
+	interval := l.config.Load().IndexInterval
+	end := segments[0].base
+	for i, s := range segments {
+		last := i == len(segments)-1
+		if !last && (st.clean || segments[i+1].base <= st.recoveryPoint) {
+			end = segments[i+1].base
+			continue
+		}
+		end = s.base
+		if st.clean {
+			if next, ok := l.readTail(s, interval); ok {
+				end = next
+				continue
+			}
+		}
+		next := s.base
+		good, err := s.scan(0, interval, func(b record.Batch) error {
+			next = b.LastOffset() + 1
+			return nil
+		})
+		end = next
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, record.ErrTruncated) && !errors.Is(err, record.ErrCorrupt) {
+			return nil, err
+		}
+		if err := l.cutAt(s, good); err != nil {
+			return nil, err
+		}
+		if err := l.dropAfter(segments[i+1:]); err != nil {
+			return nil, err
+		}
+		segments = segments[:i+1]
+		break
+	}
+	active := segments[len(segments)-1]
+	if active.index == nil {
+		active.setIndex(new(indexes))
+	}
+	if end < l.start.Load() && active.size.Load() == 0 {
+		end = active.base
+	}
+	l.tail.Store(&tail{offset: end, segment: active, size: active.size.Load()})
+	return segments, nil
+}
+
+// readTail finds a cleanly closed active segment's end from its index: only what follows the last entry
+// is read. ok is false if the index cannot be trusted.
+func (l *Log) readTail(s *segment, interval int64) (end int64, ok bool) {
+	size := s.size.Load()
+	x, err := readIndexes(s.fs, s.path, size)
+	if err != nil {
+		return 0, false
+	}
+	s.setIndex(x)
+	end = s.base
+	if size == 0 {
+		return end, true
+	}
+	pos := int64(0)
+	if e := x.offsets.view(); len(e) > 0 {
+		pos = int64(e[len(e)-1].pos)
+	}
+	good, err := s.walk(pos, func(b record.Batch, at int64) error {
+		if err := b.Check(); err != nil {
+			return err
+		}
+		end = b.LastOffset() + 1
+		s.sinceIndex += int64(len(b))
+		if ts := b.MaxTimestamp(); ts > s.maxTime.Load() {
+			s.maxTime.Store(ts)
+			s.maxTimeLast.Store(b.LastOffset())
+		}
+		return nil
+	})
+	if err != nil || good != size {
+		s.maxTime.Store(record.NoTimestamp)
+		return 0, false
+	}
+	if ref, found, err := s.seek(0, size, func(batchRef) bool { return true }); err == nil && found {
+		s.firstTime = ref.maxTime
+	}
+	return end, true
+}
+
+func (l *Log) cutAt(s *segment, size int64) error {
+	f, err := s.open(false)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	s.size.Store(size)
+	return f.Sync()
+}
+
+// dropAfter deletes segments behind a damaged one: offsets must not have holes.
+func (l *Log) dropAfter(segments []*segment) error {
+	for _, s := range segments {
+		if err := s.close(); err != nil {
+			return err
+		}
+		for _, suffix := range []string{logSuffix, indexSuffix, timeIndexSuffix, txnIndexSuffix} {
+			if err := l.fs.Remove(s.path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// restoreProducers loads the newest snapshot and replays the batches behind it.
+func (l *Log) restoreProducers(entries []fs.DirEntry, end int64) error {
+	p, from, err := loadProducers(l.fs, l.dir, entries, l.start.Load(), end)
+	if err != nil {
+		return err
+	}
+	l.producers = p
+	segments := *l.segments.Load()
+	for i, s := range segments {
+		if i+1 < len(segments) && segments[i+1].base <= from || from >= end {
+			continue
+		}
+		x, err := s.indexed()
+		if err != nil {
+			return err
+		}
+		if _, err := s.walk(x.position(from-s.base), func(b record.Batch, _ int64) error {
+			if b.BaseOffset() >= from {
+				p.apply(b)
+			}
+			return nil
+		}); err != nil {
+			return fmt.Errorf("producer state of %v: %w", l.tp, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,337 @@
+package storage
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"kraft/wire/record"
+)
+
+const (
+	logSuffix       = ".log"
+	indexSuffix     = ".index"
+	timeIndexSuffix = ".timeindex"
+	txnIndexSuffix  = ".txnindex"
+	snapshotSuffix  = ".snapshot"
+	deletedSuffix   = ".deleted"
+	cleanedSuffix   = ".cleaned"
+	swapSuffix      = ".swap"
+)
+
+// segment is one .log file with its indexes. The log's appender owns the writing side of the active
+// segment; everything that readers touch is atomic or behind mu.
+type segment struct {
+	fs   FS
+	base int64
+	path string // without suffix
+	size atomic.Int64
+
+	mu    sync.Mutex // guards opening file and indexes, and closing
+	file  File
+	index *indexes
+
+	// Of the appender. Sealed segments learn them from the time index when asked.
+	created     time.Time
+	firstTime   int64 // timestamp of the first batch, record.NoTimestamp if none
+	maxTime     atomic.Int64
+	maxTimeLast atomic.Int64 // last offset of the batch that has maxTime
+	sinceIndex  int64
+	dirtyIndex  bool // the index in memory is ahead of its files
+}
+
+func segmentPath(dir string, base int64) string {
+	return filepath.Join(dir, fmt.Sprintf("%020d", base))
+}
+
+// parseSegmentName returns the offset in a name such as 00000000000000000042.log.
+func parseSegmentName(name, suffix string) (int64, bool) {
+	digits, ok := strings.CutSuffix(name, suffix)
+	if !ok || len(digits) != 20 {
+		return 0, false
+	}
+	v, err := strconv.ParseInt(digits, 10, 64)
+	return v, err == nil
+}
+
+func newSegment(fsys FS, dir string, base int64) *segment {
+	s := &segment{fs: fsys, base: base, path: segmentPath(dir, base), firstTime: record.NoTimestamp}
+	s.maxTime.Store(record.NoTimestamp)
+	return s
+}
+
+// open returns the data file, opening it if need be.
+func (s *segment) open(create bool) (File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == nil {
+		f, err := s.fs.OpenFile(s.path+logSuffix, create)
+		if err != nil {
+			return nil, err
+		}
+		s.file = f
+	}
+	return s.file, nil
+}
+
+// indexed returns the indexes, reading or rebuilding them if need be. The active segment's are always
+// in memory.
+func (s *segment) indexed() (*indexes, error) {
+	s.mu.Lock()
+	x := s.index
+	s.mu.Unlock()
+	if x != nil {
+		return x, nil
+	}
+	x, err := readIndexes(s.fs, s.path, s.size.Load())
+	if err != nil {
+		// Missing or doubtful: the log itself is the truth.
+		if _, err := s.scan(0, 4096, nil); err != nil {
+			return nil, err
+		}
+		return s.index, nil
+	}
+	s.setIndex(x)
+	return x, nil
+}
+
+func (s *segment) setIndex(x *indexes) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index = x
+	if t := x.times.view(); len(t) > 0 && s.maxTime.Load() == record.NoTimestamp {
+		last := t[len(t)-1]
+		s.maxTime.Store(last.timestamp)
+		s.maxTimeLast.Store(s.base + int64(last.rel))
+	}
+}
+
+// largestTimestamp is the newest record's time in milliseconds: the time index's, or the file's own.
+func (s *segment) largestTimestamp() (int64, error) {
+	if _, err := s.indexed(); err != nil {
+		return 0, err
+	}
+	if ts := s.maxTime.Load(); ts >= 0 {
+		return ts, nil
+	}
+	info, err := s.fs.Stat(s.path + logSuffix)
+	if err != nil {
+		return 0, err
+	}
+	return info.ModTime().UnixMilli(), nil
+}
+
+// noteBatch keeps the indexes for a batch written at pos. Only the appender and recovery call it.
+func (s *segment) noteBatch(b record.Batch, pos, interval int64) {
+	last := b.LastOffset()
+	if s.firstTime == record.NoTimestamp {
+		s.firstTime = b.MaxTimestamp()
+	}
+	if ts := b.MaxTimestamp(); ts > s.maxTime.Load() {
+		s.maxTime.Store(ts)
+		s.maxTimeLast.Store(last)
+	}
+	if s.sinceIndex > interval {
+		s.index.offsets.add(offsetEntry{int32(last - s.base), int32(pos)})
+		s.index.addTime(s.maxTime.Load(), int32(s.maxTimeLast.Load()-s.base))
+		s.sinceIndex = 0
+	}
+	s.sinceIndex += int64(b.Size())
+	s.dirtyIndex = true
+}
+
+// writeIndexes brings the index files up to date. The time index gets its closing entry.
+func (s *segment) writeIndexes() error {
+	if !s.dirtyIndex || s.index == nil {
+		return nil
+	}
+	if ts := s.maxTime.Load(); ts >= 0 {
+		s.index.addTime(ts, int32(s.maxTimeLast.Load()-s.base))
+	}
+	offsets, times := s.index.encode()
+	for _, f := range []struct {
+		suffix string
+		data   []byte
+	}{{indexSuffix, offsets}, {timeIndexSuffix, times}} {
+		if err := writeWhole(s.fs, s.path+f.suffix, f.data); err != nil {
+			return err
+		}
+	}
+	s.dirtyIndex = false
+	return nil
+}
+
+// writeWhole overwrites a file in place and syncs it; for files whose loss costs only time.
+func writeWhole(fsys FS, path string, data []byte) error {
+	f, err := fsys.OpenFile(path, true)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(data, 0); err == nil {
+		if err = f.Truncate(int64(len(data))); err == nil {
+			err = f.Sync()
+		}
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func (s *segment) sync() error {
+	f, err := s.open(false)
+	if err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+func (s *segment) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	s.file = nil
+	return err
+}
+
+// scan reads batches from pos on, verifies them and rebuilds the indexes behind it (all of them if pos
+// is 0). each, if not nil, sees every batch. It returns the position behind the last good batch; what
+// stopped it before the end is an error that wraps record.ErrTruncated or record.ErrCorrupt.
+func (s *segment) scan(pos, interval int64, each func(record.Batch) error) (int64, error) {
+	if _, err := s.open(false); err != nil {
+		return pos, err
+	}
+	if pos == 0 || s.index == nil {
+		pos = 0
+		s.mu.Lock()
+		s.index = new(indexes)
+		s.mu.Unlock()
+		s.maxTime.Store(record.NoTimestamp)
+		s.firstTime = record.NoTimestamp
+		s.sinceIndex = 0
+	}
+	s.dirtyIndex = true
+	next := s.base
+	return s.walk(pos, func(b record.Batch, at int64) error {
+		if err := b.Check(); err != nil {
+			return err
+		}
+		if b.BaseOffset() < next || b.LastOffset() < b.BaseOffset() || b.LastOffset()-s.base > 1<<31-1 {
+			return fmt.Errorf("%w: offsets %d to %d after %d", record.ErrCorrupt, b.BaseOffset(), b.LastOffset(), next-1)
+		}
+		next = b.LastOffset() + 1
+		s.noteBatch(b, at, interval)
+		if each != nil {
+			return each(b)
+		}
+		return nil
+	})
+}
+
+const walkBuffer = 1 << 20
+
+// walk calls each with the batches from pos to the segment's size. Batches point into a buffer that is
+// used again.
+func (s *segment) walk(pos int64, each func(b record.Batch, at int64) error) (int64, error) {
+	f, err := s.open(false)
+	if err != nil {
+		return pos, err
+	}
+	size := s.size.Load()
+	buf := make([]byte, 0, int(min(walkBuffer, max(size-pos, 0))))
+	for pos < size {
+		want := int(min(int64(cap(buf)), size-pos))
+		n, err := f.ReadAt(buf[:want], pos)
+		if err != nil && err != io.EOF {
+			return pos, err
+		}
+		data := buf[:n]
+		start := pos
+		for {
+			b, rest, err := record.Next(data)
+			if err == record.ErrTruncated {
+				break
+			}
+			if err != nil {
+				return pos, err
+			}
+			if err := each(b, pos); err != nil {
+				return pos, err
+			}
+			pos += int64(len(b))
+			data = rest
+		}
+		if pos == start { // no whole batch: at the end it is torn, before it the buffer is too small
+			if int64(n) == size-pos || n < want {
+				return pos, record.ErrTruncated
+			}
+			need := int64(binary.BigEndian.Uint32(data[8:])) + record.MinFrame
+			if pos+need > size {
+				return pos, record.ErrTruncated
+			}
+			buf = make([]byte, 0, need)
+		}
+	}
+	return pos, nil
+}
+
+// batchRef is where a batch is.
+type batchRef struct {
+	base, last, pos int64
+	size            int64
+	maxTime         int64
+}
+
+// locate finds the first batch whose last offset is >= offset, reading headers only. ok is false if
+// the segment ends before limit bytes without one.
+func (s *segment) locate(offset, limit int64) (ref batchRef, ok bool, err error) {
+	x, err := s.indexed()
+	if err != nil {
+		return ref, false, err
+	}
+	return s.seek(x.position(offset-s.base), limit, func(r batchRef) bool { return r.last >= offset })
+}
+
+// seek reads batch headers from pos on until found says so.
+func (s *segment) seek(pos, limit int64, found func(batchRef) bool) (ref batchRef, ok bool, err error) {
+	f, err := s.open(false)
+	if err != nil {
+		return ref, false, err
+	}
+	window := seekBuffers.Get().(*[seekBuffer]byte)
+	defer seekBuffers.Put(window)
+	var data []byte
+	at := pos // of data[0]
+	for pos+record.HeaderSize <= limit {
+		if pos < at || pos+record.HeaderSize > at+int64(len(data)) {
+			n, err := f.ReadAt(window[:min(seekBuffer, limit-pos)], pos)
+			if n < record.HeaderSize {
+				return ref, false, fmt.Errorf("read %s%s at %d: %w", s.path, logSuffix, pos, err)
+			}
+			data, at = window[:n], pos
+		}
+		h := record.Batch(data[pos-at:])
+		ref = batchRef{base: h.BaseOffset(), last: h.LastOffset(), pos: pos, size: int64(h.Size()), maxTime: h.MaxTimestamp()}
+		if ref.size < record.HeaderSize || record.Magic(h) != 2 {
+			return ref, false, fmt.Errorf("%s%s at %d: %w", s.path, logSuffix, pos, record.ErrCorrupt)
+		}
+		if found(ref) {
+			return ref, true, nil
+		}
+		pos += ref.size
+	}
+	return ref, false, nil
+}
+
+const seekBuffer = 8 << 10
+
+var seekBuffers = sync.Pool{New: func() any { return new([seekBuffer]byte) }}

@@ -1,0 +1,358 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/wire/record"
+)
+
+var testTP = TopicPartition{"events", 0}
+var testID = [16]byte{1, 2, 3}
+
+func testManager(t *testing.T, dir string) *Manager {
+	t.Helper()
+	d, err := OpenDir(OS{}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Claim("cluster", 1); err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewManager(OS{}, []*Dir{d}, ManagerConfig{RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 2}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// crash stops a manager's goroutine and unlocks the directory, without any of what a clean stop does.
+func crash(t *testing.T, m *Manager) {
+	t.Helper()
+	close(m.stop)
+	m.done.Wait()
+	for _, p := range m.snapshot() {
+		if err := p.log.closeFiles(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.dirs[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func stop(t *testing.T, m *Manager) {
+	t.Helper()
+	if err := m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.dirs[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func batch(t *testing.T, n int, ts int64, pid int64, epoch int16, seq int32) record.Batch {
+	t.Helper()
+	w := record.NewBuilder(record.None)
+	w.ProducerID, w.ProducerEpoch, w.BaseSequence = pid, epoch, seq
+	for i := range n {
+		w.Add(&record.Record{Timestamp: ts + int64(i), Key: []byte("key"), Value: fmt.Appendf(nil, "value %d at %d", i, ts)})
+	}
+	b, err := w.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func open(t *testing.T, m *Manager, c *LogConfig) *Log {
+	t.Helper()
+	l, err := m.Open(testTP, testID, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func appendTo(t *testing.T, l *Log, b record.Batch, now time.Time) Appended {
+	t.Helper()
+	a, err := l.Append(b, 0, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetHighWatermark(l.EndOffset())
+	return a
+}
+
+// readAll reads every record from offset on through Read, in small portions.
+func readAll(t *testing.T, l *Log, offset int64) (records []record.Record) {
+	t.Helper()
+	for offset < l.HighWatermark() {
+		s, err := l.Read(offset, 300, l.HighWatermark(), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Length == 0 {
+			t.Fatalf("nothing at %d below the high watermark %d", offset, l.HighWatermark())
+		}
+		buf := make([]byte, s.Length)
+		if _, err := s.File.ReadAt(buf, s.Offset); err != nil {
+			t.Fatal(err)
+		}
+		for len(buf) > 0 {
+			b, rest, err := record.Next(buf)
+			if errors.Is(err, record.ErrTruncated) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Check(); err != nil {
+				t.Fatal(err)
+			}
+			rs, err := b.Records(1 << 20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range rs {
+				if r.Offset >= offset {
+					records = append(records, r)
+				}
+			}
+			offset = b.LastOffset() + 1
+			buf = rest
+		}
+	}
+	return records
+}
+
+func checkOffsets(t *testing.T, records []record.Record, from, to int64) {
+	t.Helper()
+	if int64(len(records)) != to-from {
+		t.Fatalf("%d records, want %d to %d", len(records), from, to)
+	}
+	for i, r := range records {
+		if r.Offset != from+int64(i) {
+			t.Fatalf("record %d has offset %d, want %d", i, r.Offset, from+int64(i))
+		}
+	}
+}
+
+func TestAppendReadAcrossSegmentsAndRestarts(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		t.Run(fmt.Sprintf("clean=%v", clean), func(t *testing.T) {
+			dir := t.TempDir()
+			c := DefaultLogConfig()
+			c.SegmentBytes, c.IndexInterval = 4000, 500
+			now := time.Now()
+			m := testManager(t, dir)
+			l := open(t, m, c)
+			for i := range 100 {
+				appendTo(t, l, batch(t, 1+i%3, now.UnixMilli()+int64(i)*10, -1, -1, -1), now)
+			}
+			if n := len(*l.segments.Load()); n < 3 {
+				t.Fatalf("%d segments, want several", n)
+			}
+			end := l.EndOffset()
+			checkOffsets(t, readAll(t, l, 0), 0, end)
+			checkOffsets(t, readAll(t, l, 77), 77, end)
+			at, ok, err := l.OffsetForTime(now.UnixMilli()+501, end)
+			if err != nil || !ok || at.Timestamp < now.UnixMilli()+501 {
+				t.Fatalf("OffsetForTime: %+v %v %v", at, ok, err)
+			}
+			newest, ok, err := l.MaxTimestamp(end)
+			if err != nil || !ok || newest.Offset != end-1 {
+				t.Fatalf("MaxTimestamp: %+v %v %v, end %d", newest, ok, err, end)
+			}
+			if clean {
+				stop(t, m)
+			} else {
+				crash(t, m)
+			}
+			m = testManager(t, dir)
+			l = open(t, m, c)
+			if l.EndOffset() != end {
+				t.Fatalf("end %d after restart, was %d", l.EndOffset(), end)
+			}
+			l.SetHighWatermark(end)
+			checkOffsets(t, readAll(t, l, 0), 0, end)
+			if at2, _, _ := l.OffsetForTime(now.UnixMilli()+501, end); at2 != at {
+				t.Fatalf("OffsetForTime %+v after restart, was %+v", at2, at)
+			}
+			appendTo(t, l, batch(t, 2, now.UnixMilli(), -1, -1, -1), now)
+			checkOffsets(t, readAll(t, l, end-5), end-5, end+2)
+			stop(t, m)
+		})
+	}
+}
+
+func TestRecoveryCutsTornTail(t *testing.T) {
+	dir := t.TempDir()
+	m := testManager(t, dir)
+	l := open(t, m, DefaultLogConfig())
+	now := time.Now()
+	for range 10 {
+		appendTo(t, l, batch(t, 1, now.UnixMilli(), -1, -1, -1), now)
+	}
+	crash(t, m)
+	path := filepath.Join(dir, "events-0", "00000000000000000000.log")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, info.Size()-3); err != nil {
+		t.Fatal(err)
+	}
+	m = testManager(t, dir)
+	l = open(t, m, DefaultLogConfig())
+	if l.EndOffset() != 9 {
+		t.Fatalf("end %d, want 9: the torn batch is cut", l.EndOffset())
+	}
+	if a := appendTo(t, l, batch(t, 1, now.UnixMilli(), -1, -1, -1), now); a.First != 9 {
+		t.Fatalf("appended at %d, want 9", a.First)
+	}
+	checkOffsets(t, readAll(t, l, 0), 0, 10)
+	stop(t, m)
+}
+
+func TestIdempotentProducer(t *testing.T) {
+	dir := t.TempDir()
+	m := testManager(t, dir)
+	l := open(t, m, DefaultLogConfig())
+	now := time.Now()
+	ts := now.UnixMilli()
+	for i := range 8 {
+		appendTo(t, l, batch(t, 2, ts, 7, 0, int32(2*i)), now)
+	}
+	fails := func(b record.Batch, code error) {
+		t.Helper()
+		if _, err := l.Append(b, 0, now); !errors.Is(err, code) {
+			t.Fatalf("got %v, want %v", err, code)
+		}
+	}
+	if a := appendTo(t, l, batch(t, 2, ts, 7, 0, 6), now); !a.Duplicate || a.First != 6 || a.Last != 7 {
+		t.Fatalf("fifth last batch again: %+v", a)
+	}
+	fails(batch(t, 2, ts, 7, 0, 4), kerr.OutOfOrderSequenceNumber) // older than five batches
+	fails(batch(t, 2, ts, 7, 0, 18), kerr.OutOfOrderSequenceNumber)
+	fails(batch(t, 2, ts, 7, 1, 3), kerr.OutOfOrderSequenceNumber)
+	appendTo(t, l, batch(t, 2, ts, 7, 1, 0), now)
+	fails(batch(t, 2, ts, 7, 0, 16), kerr.InvalidProducerEpoch)
+	for _, clean := range []bool{false, true} { // state survives both kinds of stop
+		if clean {
+			stop(t, m)
+		} else {
+			crash(t, m)
+		}
+		m = testManager(t, dir)
+		l = open(t, m, DefaultLogConfig())
+		if a := appendTo(t, l, batch(t, 2, ts, 7, 1, 0), now); !a.Duplicate || a.First != 16 {
+			t.Fatalf("duplicate after restart: %+v", a)
+		}
+		fails(batch(t, 2, ts, 7, 1, 5), kerr.OutOfOrderSequenceNumber)
+	}
+	stop(t, m)
+}
+
+func TestRetentionAndDeleteRecords(t *testing.T) {
+	m := testManager(t, t.TempDir())
+	c := DefaultLogConfig()
+	c.SegmentBytes, c.RetentionAge, c.DeleteDelay = 300, time.Minute, 0
+	l := open(t, m, c)
+	now := time.Now()
+	for i := range 40 {
+		appendTo(t, l, batch(t, 1, now.Add(-time.Hour).UnixMilli()+int64(i), -1, -1, -1), now)
+	}
+	l.SetHighWatermark(20)
+	if err := l.retain(now); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.StartOffset(); s == 0 || s > 20 {
+		t.Fatalf("log starts at %d: old segments go, but only below the high watermark 20", s)
+	}
+	if _, err := l.Read(0, 100, 40, true); !errors.Is(err, kerr.OffsetOutOfRange) {
+		t.Fatalf("read below the start: %v", err)
+	}
+	l.SetHighWatermark(40)
+	if start, err := l.DeleteBefore(33, now); err != nil || start != 33 {
+		t.Fatalf("DeleteBefore: %d %v", start, err)
+	}
+	checkOffsets(t, readAll(t, l, 33), 33, 40)
+	if err := l.retain(now); err != nil {
+		t.Fatal(err)
+	}
+	if l.StartOffset() != 40 || l.EndOffset() != 40 || l.Size() != 0 {
+		t.Fatalf("all expired: %d to %d, %d bytes", l.StartOffset(), l.EndOffset(), l.Size())
+	}
+	if a := appendTo(t, l, batch(t, 1, now.UnixMilli(), -1, -1, -1), now); a.First != 40 {
+		t.Fatalf("offset %d after deletion, want 40", a.First)
+	}
+	c2 := *c
+	c2.RetentionAge, c2.RetentionBytes = -1, 300
+	l.SetConfig(&c2)
+	for range 30 {
+		appendTo(t, l, batch(t, 1, now.UnixMilli(), -1, -1, -1), now)
+	}
+	if err := l.retain(now); err != nil {
+		t.Fatal(err)
+	}
+	if n := l.Size(); n < 300 || n > 700 {
+		t.Fatalf("%d bytes left with retention.bytes=300 and segments of 300", n)
+	}
+	stop(t, m)
+}
+
+func TestRejectsBadBatches(t *testing.T) {
+	m := testManager(t, t.TempDir())
+	c := DefaultLogConfig()
+	c.MaxMessageBytes = 1000
+	l := open(t, m, c)
+	now := time.Now()
+	good := batch(t, 3, now.UnixMilli(), -1, -1, -1)
+	mangle := func(f func(b record.Batch)) record.Batch {
+		b := append(record.Batch(nil), good...)
+		f(b)
+		return b
+	}
+	for name, tc := range map[string]struct {
+		data []byte
+		code error
+	}{
+		"flipped bit": {mangle(func(b record.Batch) { b[80] ^= 1 }), kerr.CorruptMessage},
+		"cut":         {good[:len(good)-1], kerr.CorruptMessage},
+		"too large":   {batch(t, 100, now.UnixMilli(), -1, -1, -1), kerr.MessageTooLarge},
+		"far future":  {batch(t, 1, now.Add(2*time.Hour).UnixMilli(), -1, -1, -1), kerr.InvalidTimestamp},
+		"no sequence": {batch(t, 1, now.UnixMilli(), 5, 0, -1), kerr.InvalidRecord},
+		"not a batch": {[]byte("hello, this is no record batch at all"), kerr.CorruptMessage},
+		"empty":       {nil, kerr.CorruptMessage},
+	} {
+		if _, err := l.Append(tc.data, 0, now); !errors.Is(err, tc.code) {
+			t.Errorf("%s: got %v, want %v", name, err, tc.code)
+		}
+	}
+	if l.EndOffset() != 0 {
+		t.Fatalf("end %d after refused batches", l.EndOffset())
+	}
+	stop(t, m)
+}
+
+func TestDirInUse(t *testing.T) {
+	dir := t.TempDir()
+	d, err := OpenDir(OS{}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenDir(OS{}, dir); err == nil {
+		t.Fatal("opened a directory twice")
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

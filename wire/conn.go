@@ -1,0 +1,265 @@
+package wire
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// maxUnanswered bounds the requests of one connection whose answers wait; past it reading stops.
+const maxUnanswered = 256
+
+// maxAdminFrame bounds every request but Produce: they decode to many times their size.
+const maxAdminFrame = 8 << 20
+
+const (
+	produceKey     = 0
+	apiVersionsKey = 18
+)
+
+// Conn is one client connection. Its exported fields are set by the connection's own goroutine and
+// read by handlers on it.
+type Conn struct {
+	Listener        string // the listener's name, e.g. PLAINTEXT
+	SoftwareName    string // KIP-511
+	SoftwareVersion string
+
+	server *Server
+	tcp    net.Conn
+	log    *zerolog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	busy   atomic.Bool // between a frame's arrival and its answer
+
+	mu      sync.Mutex // guards queue and writing
+	room    sync.Cond  // signalled when the queue shrinks
+	queue   []queued
+	writing bool // a writer goroutine runs; answers must go through the queue
+}
+
+type queued struct {
+	header answerHeader
+	answer Answer
+}
+
+type answerHeader struct {
+	correlation int32
+	tagged      bool // flexible responses carry a tag section in the header, ApiVersions never
+}
+
+// RemoteAddr is the peer's address as host:port.
+func (c *Conn) RemoteAddr() string { return c.tcp.RemoteAddr().String() }
+
+// RemoteHost is the peer's IP address, with a leading slash as Kafka prints it to group members.
+func (c *Conn) RemoteHost() string {
+	if host, _, err := net.SplitHostPort(c.RemoteAddr()); err == nil {
+		return "/" + host
+	}
+	return c.RemoteAddr()
+}
+
+// serve reads and answers requests until the peer leaves, misbehaves or the server closes.
+func (c *Conn) serve() {
+	err := c.loop()
+	c.cancel()
+	_ = c.tcp.Close()
+	c.mu.Lock()
+	c.queue = nil
+	c.room.Broadcast()
+	c.mu.Unlock()
+	if err == nil || isDisconnect(err) {
+		return
+	}
+	event := c.log.Warn()
+	var bad *badRequest
+	if !errors.As(err, &bad) {
+		event = c.log.Error()
+	}
+	event.Str("peer", c.RemoteAddr()).Str("listener", c.Listener).Err(err).Msg("closed connection")
+}
+
+func isDisconnect(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled)
+}
+
+func (c *Conn) loop() error {
+	frames := &frameReader{conn: c.tcp, maximum: c.server.config.MaxRequestBytes, idle: c.server.config.IdleTimeout}
+	for {
+		c.busy.Store(false)
+		size, err := frames.next()
+		if err != nil {
+			return err
+		}
+		c.busy.Store(true)
+		if c.ctx.Err() != nil {
+			return nil
+		}
+		if err := c.request(frames, size); err != nil {
+			return err
+		}
+	}
+}
+
+// request reads one frame of the given size and answers it.
+func (c *Conn) request(frames *frameReader, size int) error {
+	head, err := frames.peek(8)
+	if err != nil {
+		return err
+	}
+	req := &Request{
+		Key:           int16(binary.BigEndian.Uint16(head)),
+		Version:       int16(binary.BigEndian.Uint16(head[2:])),
+		CorrelationID: int32(binary.BigEndian.Uint32(head[4:])),
+		Conn:          c,
+		Received:      time.Now(),
+	}
+	api := c.server.registry.find(req.Key)
+	if api == nil {
+		return &badRequest{fmt.Errorf("request of unknown kind %d", req.Key)}
+	}
+	if req.Key != produceKey && size > maxAdminFrame {
+		return &badRequest{fmt.Errorf("%s request of %d bytes, at most %d", api.Name, size, maxAdminFrame)}
+	}
+	release, err := c.server.reserve(c.ctx, size)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var body []byte
+	if api.scoped {
+		buf := getBuffer(size)
+		defer putBuffer(buf)
+		*buf, err = frames.read(*buf, size)
+		body = *buf
+	} else {
+		body, err = frames.read(make([]byte, 0, min(size, 64<<10)), size)
+	}
+	if err != nil {
+		return &badRequest{err}
+	}
+	if req.Version < api.Min || req.Version > api.Max {
+		if req.Key == apiVersionsKey {
+			return c.answer(answerHeader{correlation: req.CorrelationID}, Answer{Now: unsupportedAPIVersions()})
+		}
+		return &badRequest{fmt.Errorf("%s version %d, served are %d to %d", api.Name, req.Version, api.Min, api.Max)}
+	}
+	flexible := isFlexible(req.Key, req.Version)
+	if req.ClientID, body, err = parseHeader(body, flexible); err != nil {
+		return &badRequest{fmt.Errorf("%s header: %w", api.Name, err)}
+	}
+	if req.Key == produceKey {
+		if err := checkProduceShape(body, req.Version); err != nil {
+			return &badRequest{err}
+		}
+	}
+	answer, err := api.serve(req, body)
+	if err != nil {
+		return err
+	}
+	if answer.Now == nil && answer.Await == nil {
+		return nil
+	}
+	return c.answer(answerHeader{req.CorrelationID, flexible && req.Key != apiVersionsKey}, answer)
+}
+
+// isFlexible says whether requests of this kind and version use KIP-482's encoding.
+func isFlexible(key, version int16) bool {
+	from := flexibleFrom[key]
+	return from >= 0 && version >= from
+}
+
+var flexibleFrom = func() (from [128]int16) {
+	for key := range from {
+		from[key] = -1
+		if r := kmsg.RequestForKey(int16(key)); r != nil {
+			for v := int16(0); v <= r.MaxVersion() && from[key] < 0; v++ {
+				if r.SetVersion(v); r.IsFlexible() {
+					from[key] = v
+				}
+			}
+		}
+	}
+	return from
+}()
+
+// parseHeader reads client id and tags behind the eight bytes of a request header.
+func parseHeader(frame []byte, flexible bool) (clientID string, body []byte, err error) {
+	b := frame[8:]
+	if len(b) < 2 {
+		return "", nil, io.ErrUnexpectedEOF
+	}
+	n := int(int16(binary.BigEndian.Uint16(b)))
+	if b = b[2:]; n > len(b) {
+		return "", nil, io.ErrUnexpectedEOF
+	}
+	if n > 0 {
+		clientID, b = string(b[:n]), b[n:]
+	}
+	if !flexible {
+		return clientID, b, nil
+	}
+	s := shape{b: b}
+	s.tags()
+	if s.bad {
+		return "", nil, io.ErrUnexpectedEOF
+	}
+	return clientID, s.b, nil
+}
+
+// answer writes a at once if nothing is waiting before it, or queues it. Only the connection's own
+// goroutine calls it.
+func (c *Conn) answer(h answerHeader, a Answer) error {
+	c.mu.Lock()
+	if !c.writing && a.Await == nil {
+		c.mu.Unlock()
+		return c.write(h, a.Now)
+	}
+	for len(c.queue) >= maxUnanswered && c.ctx.Err() == nil {
+		c.room.Wait()
+	}
+	c.queue = append(c.queue, queued{h, a})
+	if !c.writing {
+		c.writing = true
+		c.server.running.Add(1)
+		go c.drain()
+	}
+	c.mu.Unlock()
+	return nil
+}
+
+// drain writes queued answers in order and ends when none is left.
+func (c *Conn) drain() {
+	defer c.server.running.Done()
+	for {
+		c.mu.Lock()
+		if len(c.queue) == 0 {
+			c.writing = false
+			c.mu.Unlock()
+			return
+		}
+		q := c.queue[0]
+		c.queue = append(c.queue[:0], c.queue[1:]...)
+		c.room.Signal()
+		c.mu.Unlock()
+		resp := q.answer.Now
+		if q.answer.Await != nil {
+			resp = q.answer.Await(c.ctx)
+		}
+		if resp == nil || c.write(q.header, resp) != nil {
+			c.cancel()
+			_ = c.tcp.Close() // the reading side reports why
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// inlineBuffer is what every connection holds while idle; small requests arrive whole in it, by one
+// system call.
+const inlineBuffer = 1 << 10
+
+// frameReader cuts a byte stream into Kafka's length-prefixed frames. One goroutine uses it.
+type frameReader struct {
+	conn    net.Conn
+	maximum int // socket.request.max.bytes
+	idle    time.Duration
+	in      [inlineBuffer]byte
+	r, w    int
+}
+
+// fill reads until at least n bytes are buffered in f.in.
+func (f *frameReader) fill(n int) error {
+	if f.w-f.r >= n {
+		return nil
+	}
+	if f.r > 0 {
+		copy(f.in[:], f.in[f.r:f.w])
+		f.w -= f.r
+		f.r = 0
+	}
+	for f.w < n {
+		m, err := f.conn.Read(f.in[f.w:])
+		f.w += m
+		if err != nil && f.w < n {
+			if err == io.EOF && f.w > 0 {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// next returns the next frame's size in bytes, without its prefix. A size that the protocol cannot
+// mean gives a badRequest.
+func (f *frameReader) next() (int, error) {
+	if f.idle > 0 {
+		if err := f.conn.SetReadDeadline(time.Now().Add(f.idle)); err != nil {
+			return 0, err
+		}
+	}
+	if err := f.fill(4); err != nil {
+		return 0, err
+	}
+	size := int(int32(binary.BigEndian.Uint32(f.in[f.r:])))
+	if size < 8 || size > f.maximum {
+		return 0, &badRequest{fmt.Errorf("frame of %d bytes, allowed 8 to %d (socket.request.max.bytes)", size, f.maximum)}
+	}
+	f.r += 4
+	return size, nil
+}
+
+// peek returns the first n bytes of the current frame without consuming them; n is at most 8.
+func (f *frameReader) peek(n int) ([]byte, error) {
+	if err := f.fill(n); err != nil {
+		return nil, err
+	}
+	return f.in[f.r : f.r+n], nil
+}
+
+// read appends the current frame's size bytes to buf, which grows no faster than bytes arrive: a
+// claimed length alone costs no memory.
+func (f *frameReader) read(buf []byte, size int) ([]byte, error) {
+	n := min(size, f.w-f.r)
+	buf = append(buf, f.in[f.r:f.r+n]...)
+	f.r += n
+	for len(buf) < size {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		m, err := io.ReadFull(f.conn, buf[len(buf):min(size, cap(buf))])
+		buf = buf[:len(buf)+m]
+		if err != nil {
+			return buf, fmt.Errorf("frame of %d bytes ended after %d: %w", size, len(buf), io.ErrUnexpectedEOF)
+		}
+	}
+	return buf, nil
+}

@@ -1,0 +1,142 @@
+// Package wire speaks Kafka's protocol on TCP: framing, the registry of handlers, answers in request
+// order, listeners. It knows no topic, no partition and no group; those packages register handlers.
+package wire
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Request is what a handler learns about a request besides its body. It belongs to the connection's
+// goroutine until the answer is written.
+type Request struct {
+	Key, Version  int16
+	CorrelationID int32
+	ClientID      string
+	Conn          *Conn
+	Received      time.Time
+}
+
+// Context ends when the connection closes or the server shuts down. Handlers that wait must obey it.
+func (r *Request) Context() context.Context { return r.Conn.ctx }
+
+// Response is an answer that can be encoded: every kmsg.Response is one, and FetchResponse.
+type Response interface {
+	IsFlexible() bool
+	AppendTo([]byte) []byte
+}
+
+// Answer is what a deferred handler returns: either Now, or Await, which the connection calls when all
+// earlier answers have left. Both nil means that the client expects no answer (acks=0). Await runs on
+// the connection's writer goroutine and must return when ctx ends; a nil Response closes the connection.
+type Answer struct {
+	Now   Response
+	Await func(ctx context.Context) Response
+}
+
+// API is one registered request kind, as ApiVersions and the compatibility table show it.
+type API struct {
+	Key, Min, Max int16
+	Name          string
+
+	serve  func(*Request, []byte) (Answer, error)
+	scoped bool // body is valid only until serve returns, so its buffer is pooled
+}
+
+// Registry maps request keys to handlers. Fill it before serving; it is read-only afterwards.
+type Registry struct {
+	apis [128]*API
+}
+
+// request is a pointer to a kmsg request struct Q.
+type request[Q any] interface {
+	*Q
+	kmsg.Request
+}
+
+// Handle registers h for versions minimum to maximum of the request kind that h takes. h runs on the
+// connection's goroutine and may block: as with Apache Kafka, the connection's next request waits. An
+// error from h closes the connection and is logged; errors meant for the client go into the response.
+func Handle[Q any, P request[Q], R any, S interface {
+	*R
+	kmsg.Response
+}](r *Registry, minimum, maximum int16, h func(*Request, P) (S, error)) {
+	add(r, minimum, maximum, false, func(ctx *Request, q P) (Answer, error) {
+		resp, err := h(ctx, q)
+		if err != nil {
+			return Answer{}, err
+		}
+		resp.SetVersion(ctx.Version)
+		return Answer{Now: resp}, nil
+	})
+}
+
+// HandleDeferred registers a handler whose answer may come later while the connection goes on with its
+// next request. The request's bytes and strings are valid only until the handler returns.
+func HandleDeferred[Q any, P request[Q]](r *Registry, minimum, maximum int16, h func(*Request, P) (Answer, error)) {
+	add(r, minimum, maximum, true, h)
+}
+
+// HandleAnswer registers a handler that builds its own Answer and may keep the request's bytes.
+func HandleAnswer[Q any, P request[Q]](r *Registry, minimum, maximum int16, h func(*Request, P) (Answer, error)) {
+	add(r, minimum, maximum, false, h)
+}
+
+func add[Q any, P request[Q]](r *Registry, minimum, maximum int16, scoped bool, h func(*Request, P) (Answer, error)) {
+	key := P(new(Q)).Key()
+	if r.apis[key] != nil {
+		panic(fmt.Sprintf("wire: %s registered twice", kmsg.NameForKey(key)))
+	}
+	r.apis[key] = &API{
+		Key: key, Min: minimum, Max: maximum, Name: kmsg.NameForKey(key), scoped: scoped,
+		serve: func(ctx *Request, body []byte) (Answer, error) {
+			q := P(new(Q))
+			q.SetVersion(ctx.Version)
+			if err := decode(q, body, scoped); err != nil {
+				return Answer{}, &badRequest{fmt.Errorf("%s version %d of %d bytes: %w", kmsg.NameForKey(key), ctx.Version, len(body), err)}
+			}
+			return h(ctx, q)
+		},
+	}
+}
+
+// badRequest marks an error as the peer's fault.
+type badRequest struct{ error }
+
+func (b *badRequest) Unwrap() error { return b.error }
+
+// decode parses body into q. What kmsg makes of bytes from outside must never take the process down.
+func decode(q kmsg.Request, body []byte, scoped bool) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("undecodable: %v", p)
+		}
+	}()
+	if scoped {
+		return q.(kmsg.UnsafeReadFrom).UnsafeReadFrom(body)
+	}
+	return q.ReadFrom(body)
+}
+
+// APIs lists what is registered, by key.
+func (r *Registry) APIs() []API {
+	var out []API
+	for _, a := range r.apis {
+		if a != nil {
+			out = append(out, *a)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Key < out[j].Key })
+	return out
+}
+
+func (r *Registry) find(key int16) *API {
+	if key < 0 || int(key) >= len(r.apis) {
+		return nil
+	}
+	return r.apis[key]
+}

@@ -1,0 +1,158 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
+)
+
+// Config holds a server's limits.
+type Config struct {
+	MaxRequestBytes int           // socket.request.max.bytes
+	MaxQueuedBytes  int64         // queued.max.request.bytes: all requests together while read and handled
+	IdleTimeout     time.Duration // connections.max.idle.ms; also for a peer that stops in mid-frame or does not read
+	MaxConnections  int           // max.connections
+}
+
+// smallFrame is the size in bytes below which a request is not counted against MaxQueuedBytes.
+const smallFrame = 64 << 10
+
+// Server accepts connections on any number of listeners and serves the registry's handlers.
+type Server struct {
+	config   Config
+	registry *Registry
+	log      zerolog.Logger
+	queued   *semaphore.Weighted
+	ctx      context.Context
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+
+	mu        sync.Mutex // guards the rest
+	closed    bool
+	listeners []net.Listener
+	conns     map[*Conn]struct{}
+	refused   time.Time // when a refused connection was last logged
+}
+
+// NewServer makes a server and registers ApiVersions in r, which must not change afterwards.
+func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Server {
+	registerAPIVersions(r, id)
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Server{
+		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
+		queued: semaphore.NewWeighted(max(config.MaxQueuedBytes, int64(config.MaxRequestBytes))),
+		conns:  map[*Conn]struct{}{},
+	}
+}
+
+// Serve accepts connections on l in a goroutine of its own until Close. name is the Kafka listener's.
+func (s *Server) Serve(name string, l net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = l.Close()
+		return
+	}
+	s.listeners = append(s.listeners, l)
+	s.running.Add(1)
+	go s.accept(name, l)
+}
+
+func (s *Server) accept(name string, l net.Listener) {
+	defer s.running.Done()
+	for {
+		tcp, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of descriptors, or a peer gone before we came: wait a little instead of spinning.
+			s.log.Error().Err(err).Str("listener", name).Msg("accept failed")
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			continue
+		}
+		s.start(name, tcp)
+	}
+}
+
+func (s *Server) start(name string, tcp net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = tcp.Close()
+		return
+	}
+	if len(s.conns) >= s.config.MaxConnections {
+		_ = tcp.Close()
+		if now := time.Now(); now.Sub(s.refused) > time.Second {
+			s.refused = now
+			s.log.Warn().Str("peer", tcp.RemoteAddr().String()).Msg(fmt.Sprintf("refused connection: %d are open (max.connections)", len(s.conns)))
+		}
+		return
+	}
+	c := &Conn{Listener: name, server: s, tcp: tcp, log: &s.log}
+	c.room.L = &c.mu
+	c.ctx, c.cancel = context.WithCancel(s.ctx)
+	s.conns[c] = struct{}{}
+	s.running.Add(1)
+	go func() {
+		defer s.running.Done()
+		c.serve()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+}
+
+// reserve takes size bytes of MaxQueuedBytes, waiting for them if need be.
+func (s *Server) reserve(ctx context.Context, size int) (release func(), err error) {
+	if size <= smallFrame {
+		return func() {}, nil
+	}
+	if err := s.queued.Acquire(ctx, int64(size)); err != nil {
+		return nil, err
+	}
+	return func() { s.queued.Release(int64(size)) }, nil
+}
+
+// StopAccepting closes the listeners and every connection that is between requests; those with a
+// request at hand answer it first.
+func (s *Server) StopAccepting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+	for c := range s.conns {
+		if !c.busy.Load() {
+			_ = c.tcp.Close()
+		}
+	}
+}
+
+// Close ends all requests that wait, closes all connections and returns when every goroutine of the
+// server has ended.
+func (s *Server) Close() {
+	s.StopAccepting()
+	s.cancel()
+	s.mu.Lock()
+	for c := range s.conns {
+		_ = c.tcp.Close()
+		c.mu.Lock()
+		c.room.Broadcast()
+		c.mu.Unlock()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+}
