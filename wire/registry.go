@@ -76,7 +76,7 @@ func Handle[Q any, P request[Q], R any, S interface {
 }
 
 // HandleDeferred registers a handler whose answer may come later while the connection goes on with its
-// next request. The request's bytes and strings are valid only until the handler returns.
+// next request. The request's byte slices are valid only until the handler returns.
 func HandleDeferred[Q any, P request[Q]](r *Registry, minimum, maximum int16, h func(*Request, P) (Answer, error)) {
 	add(r, minimum, maximum, true, h)
 }
@@ -96,7 +96,7 @@ func add[Q any, P request[Q]](r *Registry, minimum, maximum int16, scoped bool, 
 		serve: func(ctx *Request, body []byte) (Answer, error) {
 			q := P(new(Q))
 			q.SetVersion(ctx.Version)
-			if err := decode(q, body, scoped); err != nil {
+			if err := decode(q, body); err != nil {
 				return Answer{}, &badRequest{fmt.Errorf("%s version %d of %d bytes: %w", kmsg.NameForKey(key), ctx.Version, len(body), err)}
 			}
 			return h(ctx, q)
@@ -110,15 +110,12 @@ type badRequest struct{ error }
 func (b *badRequest) Unwrap() error { return b.error }
 
 // decode parses body into q. What kmsg makes of bytes from outside must never take the process down.
-func decode(q kmsg.Request, body []byte, scoped bool) (err error) {
+func decode(q kmsg.Request, body []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("undecodable: %v", p)
 		}
 	}()
-	if scoped {
-		return q.(kmsg.UnsafeReadFrom).UnsafeReadFrom(body)
-	}
 	return q.ReadFrom(body)
 }
 

@@ -1,0 +1,164 @@
+package raftmeta
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/raftmeta/configs"
+	"kraft/raftmeta/controller"
+	"kraft/raftmeta/image"
+	"kraft/wire"
+)
+
+func (m *Meta) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsRequest) (*kmsg.DescribeConfigsResponse, error) {
+	resp := kmsg.NewPtrDescribeConfigsResponse()
+	img := m.Image()
+	for i := range req.Resources {
+		r := &req.Resources[i]
+		out := kmsg.NewDescribeConfigsResponseResource()
+		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
+		list, err := m.describe(img, r)
+		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		for _, d := range list {
+			if r.ConfigNames == nil || slices.Contains(r.ConfigNames, d.definition.Name) {
+				out.Configs = append(out.Configs, d.encode(ctx.Version, req.IncludeSynonyms))
+			}
+		}
+		resp.Resources = append(resp.Resources, out)
+	}
+	return resp, nil
+}
+
+// described is a setting with the values found for it, the one in force first.
+type described struct {
+	definition *configs.Definition
+	values     []configs.Value
+	readOnly   bool
+}
+
+func (m *Meta) describe(img *image.Image, r *kmsg.DescribeConfigsRequestResource) ([]described, error) {
+	var out []described
+	switch int8(r.ResourceType) {
+	case image.TopicResource:
+		if err := controller.CheckTopicName(r.ResourceName); err != nil {
+			return nil, err
+		}
+		if _, ok := img.Topic(r.ResourceName); !ok {
+			return nil, fmt.Errorf("This server does not host this topic-partition.: %w", kerr.UnknownTopicOrPartition)
+		}
+		layers := m.Layers(img, r.ResourceName)
+		for _, d := range sorted(configs.Topic) {
+			out = append(out, described{d, layers.TopicValue(d), false})
+		}
+		return out, nil
+	case image.BrokerResource:
+		return m.describeBroker(img, r.ResourceName)
+	}
+	return nil, fmt.Errorf("Unsupported resource type: %d: %w", r.ResourceType, kerr.InvalidRequest)
+}
+
+func (m *Meta) describeBroker(img *image.Image, name string) ([]described, error) {
+	var out []described
+	if name == "" { // the cluster's defaults: only what is set
+		for k, v := range img.Config(image.BrokerResource, "") {
+			if d, ok := configs.Broker[k]; ok {
+				out = append(out, described{d, []configs.Value{{Name: k, Value: &v, Source: configs.DynamicDefaultSource}}, false})
+			}
+		}
+		return out, nil
+	}
+	id, err := strconv.ParseInt(name, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("Broker id must be an integer, but it is: %s: %w", name, kerr.InvalidRequest)
+	}
+	if int32(id) != m.config.NodeID {
+		return nil, fmt.Errorf("Unexpected broker id, expected %d or empty string, but received %s: %w", m.config.NodeID, name, kerr.InvalidRequest)
+	}
+	layers := m.Layers(img, "")
+	for _, d := range sorted(configs.Broker) {
+		out = append(out, described{d, layers.BrokerValue(d), d.Mode == configs.ReadOnly})
+	}
+	return out, nil
+}
+
+func (d described) encode(version int16, synonyms bool) kmsg.DescribeConfigsResponseResourceConfig {
+	c := kmsg.NewDescribeConfigsResponseResourceConfig()
+	v := d.values[0]
+	c.Name, c.Value, c.ReadOnly = d.definition.Name, v.Value, d.readOnly
+	c.Source = kmsg.ConfigSource(v.Source)
+	c.IsDefault = v.Source == configs.DefaultSource
+	c.ConfigType = kmsg.ConfigType(d.definition.Type)
+	c.IsSensitive = d.definition.Type == configs.Password
+	if c.IsSensitive {
+		c.Value = nil
+	}
+	if synonyms && version >= 1 {
+		for _, s := range d.values {
+			if s.Value == nil && s.Source == configs.DefaultSource {
+				continue
+			}
+			y := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			y.Name, y.Value, y.Source = s.Name, s.Value, kmsg.ConfigSource(s.Source)
+			if c.IsSensitive {
+				y.Value = nil
+			}
+			c.ConfigSynonyms = append(c.ConfigSynonyms, y)
+		}
+	}
+	return c
+}
+
+func (m *Meta) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
+	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
+	for i := range req.Resources {
+		r := &req.Resources[i]
+		var changes []controller.Alteration
+		for _, c := range r.Configs {
+			changes = append(changes, controller.Alteration{Key: c.Name, Op: controller.Op(c.Op), Value: c.Value})
+		}
+		err := m.change(ctx, adminTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
+			return controller.AlterConfigs(work, int8(r.ResourceType), r.ResourceName, changes, m.effective(work, r))
+		})
+		out := kmsg.NewIncrementalAlterConfigsResponseResource()
+		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
+		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		resp.Resources = append(resp.Resources, out)
+	}
+	return resp, nil
+}
+
+func (m *Meta) effective(work *image.Image, r *kmsg.IncrementalAlterConfigsRequestResource) func(string) string {
+	return func(key string) string {
+		if int8(r.ResourceType) == image.TopicResource {
+			if _, ok := configs.Topic[key]; ok {
+				return m.Layers(work, r.ResourceName).Effective(key)
+			}
+		} else if _, ok := configs.Broker[key]; ok {
+			return m.Layers(work, "").EffectiveBroker(key)
+		}
+		return ""
+	}
+}
+
+func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*kmsg.AlterConfigsResponse, error) {
+	resp := kmsg.NewPtrAlterConfigsResponse()
+	for i := range req.Resources {
+		r := &req.Resources[i]
+		values := map[string]*string{}
+		for _, c := range r.Configs {
+			values[c.Name] = c.Value
+		}
+		err := m.change(ctx, adminTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
+			return controller.ReplaceConfigs(work, int8(r.ResourceType), r.ResourceName, values)
+		})
+		out := kmsg.NewAlterConfigsResponseResource()
+		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
+		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		resp.Resources = append(resp.Resources, out)
+	}
+	return resp, nil
+}

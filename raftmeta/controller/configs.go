@@ -1,0 +1,149 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/raftmeta/configs"
+	"kraft/raftmeta/image"
+)
+
+// Op is what IncrementalAlterConfigs does to a key.
+type Op int8
+
+// Operations, numbered as in the protocol.
+const (
+	Set Op = iota
+	Delete
+	Append
+	Subtract
+)
+
+// Alteration is one change of a resource's configuration.
+type Alteration struct {
+	Key   string
+	Op    Op
+	Value *string
+}
+
+// AlterConfigs decides on changes to one resource. effective gives the value in force, which Append and
+// Subtract start from where the resource has none of its own.
+func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alteration, effective func(key string) string) ([]*image.Record, error) {
+	definitions, err := definitionsOf(m, resourceType, name)
+	if err != nil {
+		return nil, err
+	}
+	var records []*image.Record
+	seen := map[string]bool{}
+	current := m.Config(resourceType, name)
+	for _, c := range changes {
+		if seen[c.Key] {
+			return nil, fmt.Errorf("Error due to duplicate config keys: %s: %w", c.Key, kerr.InvalidRequest)
+		}
+		seen[c.Key] = true
+		d, ok := definitions[c.Key]
+		if !ok {
+			if resourceType == image.TopicResource {
+				return nil, fmt.Errorf("Unknown topic config name: %s: %w", c.Key, kerr.InvalidConfig)
+			}
+			d = &configs.Definition{Name: c.Key, Type: configs.String, Mode: configs.ClusterWide} // kept, as Kafka keeps what its plugins read
+		}
+		if resourceType == image.BrokerResource {
+			if d.Mode == configs.ReadOnly || d.Mode == configs.PerBroker && name == "" {
+				return nil, fmt.Errorf("Cannot update these configs dynamically: Set(%s): %w", c.Key, kerr.InvalidRequest)
+			}
+		}
+		value, err := altered(d, c, current, effective)
+		if err != nil {
+			return nil, err
+		}
+		if value == nil {
+			if _, ok := current[c.Key]; !ok {
+				continue
+			}
+		} else if err := d.Check(*value); err != nil {
+			return nil, fmt.Errorf("%v: %w", err, kerr.InvalidConfig)
+		}
+		records = append(records, image.SetConfig(resourceType, name, c.Key, value))
+	}
+	return records, nil
+}
+
+func definitionsOf(m *image.Image, resourceType int8, name string) (map[string]*configs.Definition, error) {
+	switch resourceType {
+	case image.TopicResource:
+		if err := CheckTopicName(name); err != nil {
+			return nil, err
+		}
+		if _, ok := m.Topic(name); !ok {
+			return nil, fmt.Errorf("The topic '%s' does not exist.: %w", name, kerr.UnknownTopicOrPartition)
+		}
+		return configs.Topic, nil
+	case image.BrokerResource:
+		if name != "" {
+			id, err := strconv.ParseInt(name, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("Node id must be an integer, but it is: %s: %w", name, kerr.InvalidRequest)
+			}
+			if _, ok := m.Broker(int32(id)); !ok {
+				return nil, fmt.Errorf("Broker %d is not registered.: %w", id, kerr.InvalidRequest)
+			}
+		}
+		return configs.Broker, nil
+	}
+	return nil, fmt.Errorf("Unexpected resource type %d: %w", resourceType, kerr.InvalidRequest)
+}
+
+func altered(d *configs.Definition, c Alteration, current image.ConfigMap, effective func(string) string) (*string, error) {
+	switch c.Op {
+	case Delete:
+		return nil, nil
+	case Set:
+		if c.Value == nil {
+			return nil, fmt.Errorf("Null value not supported for : %s: %w", c.Key, kerr.InvalidRequest)
+		}
+		return c.Value, nil
+	case Append, Subtract:
+		if d.Type != configs.List {
+			return nil, fmt.Errorf("Can't %s to key %s because its type is not LIST.: %w", map[Op]string{Append: "APPEND", Subtract: "SUBTRACT"}[c.Op], c.Key, kerr.InvalidConfig)
+		}
+		old, ok := current[c.Key]
+		if !ok {
+			old = effective(c.Key)
+		}
+		list := configs.SplitList(old)
+		if c.Value == nil {
+			return nil, fmt.Errorf("Null value not supported for : %s: %w", c.Key, kerr.InvalidRequest)
+		}
+		for _, v := range configs.SplitList(*c.Value) {
+			switch {
+			case c.Op == Append && !slices.Contains(list, v):
+				list = append(list, v)
+			case c.Op == Subtract:
+				list = slices.DeleteFunc(list, func(s string) bool { return s == v })
+			}
+		}
+		text := strings.Join(list, ",")
+		return &text, nil
+	}
+	return nil, fmt.Errorf("Unknown operation %d on %s: %w", c.Op, c.Key, kerr.InvalidRequest)
+}
+
+// ReplaceConfigs decides on AlterConfigs: the resource has exactly these values afterwards.
+func ReplaceConfigs(m *image.Image, resourceType int8, name string, values map[string]*string) ([]*image.Record, error) {
+	var changes []Alteration
+	for k, v := range values {
+		changes = append(changes, Alteration{Key: k, Op: Set, Value: v})
+	}
+	for k := range m.Config(resourceType, name) {
+		if _, keep := values[k]; !keep {
+			changes = append(changes, Alteration{Key: k, Op: Delete})
+		}
+	}
+	slices.SortFunc(changes, func(a, b Alteration) int { return strings.Compare(a.Key, b.Key) })
+	return AlterConfigs(m, resourceType, name, changes, func(string) string { return "" })
+}

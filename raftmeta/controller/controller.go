@@ -1,0 +1,271 @@
+// Package controller turns requests into metadata records. Decisions are pure functions of an image, a
+// request and the time; Controller is the small loop that runs them on the quorum's log.
+package controller
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"google.golang.org/protobuf/proto"
+
+	"kraft/raftmeta/image"
+	"kraft/raftmeta/quorum"
+)
+
+// Decision computes the records that a request needs from the controller's working image, which it must
+// not change. Nil records change nothing; the decision's caller keeps the answer.
+type Decision func(work *image.Image, now time.Time) []*image.Record
+
+// Subscriber is told of every change after it is applied and before it is published.
+type Subscriber func(m *image.Image, changed *image.Delta)
+
+// Controller applies the metadata log on every node, and decides on the one that leads.
+type Controller struct {
+	log  zerolog.Logger
+	node *quorum.Node
+
+	published atomic.Pointer[image.Image]
+	leader    atomic.Int64 // node id of the active controller, 0 while unknown
+
+	// Of the quorum's goroutine.
+	applied *image.Image // owned here until published
+	delta   *image.Delta
+	work    *image.Image // applied plus what is proposed; nil while not leading
+	term    uint64
+	pending []*pending // proposed and not yet applied, in log order
+	settled []func()   // answers to give once this change is published
+
+	// Between the quorum's goroutine and the publisher's.
+	mu      sync.Mutex
+	changes []change
+	wake    chan struct{}
+	stop    chan struct{}
+	done    chan struct{}
+
+	subMu       sync.Mutex
+	subscribers []Subscriber
+}
+
+type pending struct {
+	answer func(error)
+}
+
+type change struct {
+	image   *image.Image
+	delta   *image.Delta
+	settled []func()
+}
+
+// New makes a controller; Start attaches it to its quorum.
+func New(log zerolog.Logger) *Controller {
+	c := &Controller{log: log, applied: image.Empty(), delta: image.NewDelta(),
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	c.published.Store(image.Empty())
+	return c
+}
+
+// Subscribe adds a subscriber, which first sees the current image as changed from nothing. Subscribers
+// run one after the other on the publisher's goroutine, in the order of Subscribe.
+func (c *Controller) Subscribe(s Subscriber) {
+	c.subMu.Lock()
+	defer c.subMu.Unlock()
+	m := c.Image()
+	s(m, image.All(m))
+	c.subscribers = append(c.subscribers, s)
+}
+
+// Start runs the publisher and then the quorum.
+func (c *Controller) Start(node *quorum.Node) error {
+	c.node = node
+	go c.publish()
+	return node.Start()
+}
+
+// Stop ends the publisher; the quorum is closed by whoever opened it, before.
+func (c *Controller) Stop() {
+	close(c.stop)
+	<-c.done
+}
+
+// Image is the newest published metadata.
+func (c *Controller) Image() *image.Image { return c.published.Load() }
+
+// Leader is the node id of the active controller, -1 while unknown.
+func (c *Controller) Leader() int32 {
+	if l := c.leader.Load(); l != 0 {
+		return int32(l)
+	}
+	return -1
+}
+
+// Decide runs d on the active controller and returns when its records are committed, applied on this
+// node and seen by all subscribers. On another node, and when leadership is lost meanwhile, it returns
+// kerr.NotController. Any goroutine may call it except subscribers.
+func (c *Controller) Decide(ctx context.Context, d Decision) error {
+	result := make(chan error, 1)
+	err := c.node.Do(ctx, func(propose func([]byte) error) {
+		c.decide(d, propose, func(err error) { result <- err })
+	})
+	if errors.Is(err, quorum.ErrNotLeader) {
+		return kerr.NotController
+	}
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-c.node.Done():
+		return kerr.NotController
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Controller) decide(d Decision, propose func([]byte) error, answer func(error)) {
+	if c.work == nil {
+		answer(kerr.NotController)
+		return
+	}
+	records := d(c.work, time.Now())
+	if len(records) == 0 {
+		c.afterPending(answer)
+		return
+	}
+	data, err := proto.Marshal(&image.Batch{Term: c.term, Records: records})
+	if err == nil {
+		err = propose(data)
+	}
+	if err != nil {
+		c.log.Warn().Err(err).Msg("metadata change not proposed")
+		answer(kerr.NotController)
+		return
+	}
+	for _, r := range records {
+		c.work.Apply(r)
+	}
+	c.pending = append(c.pending, &pending{answer})
+}
+
+// afterPending answers once what was decided before has taken effect: an answer must not speak of
+// metadata that could still be lost.
+func (c *Controller) afterPending(answer func(error)) {
+	if len(c.pending) == 0 {
+		answer(nil)
+		return
+	}
+	last := c.pending[len(c.pending)-1]
+	first := last.answer
+	last.answer = func(err error) { first(err); answer(err) }
+}
+
+// Restore implements quorum.Machine.
+func (c *Controller) Restore(snapshot []byte) error {
+	m, err := image.FromSnapshot(snapshot)
+	if err != nil {
+		return err
+	}
+	c.applied, c.delta = m, image.All(m)
+	c.hand(nil)
+	return nil
+}
+
+// Apply implements quorum.Machine.
+func (c *Controller) Apply(_, term uint64, data []byte) {
+	var b image.Batch
+	if err := proto.Unmarshal(data, &b); err != nil {
+		// Written by us and agreed on by a quorum: going on would fork the metadata.
+		c.log.Panic().Err(err).Msg("undecodable metadata entry")
+	}
+	if b.Term != term {
+		return // computed for a state that another leader's entries have changed
+	}
+	for _, r := range b.Records {
+		c.delta.Note(c.applied, r)
+		c.applied.Apply(r)
+	}
+	if c.work != nil && term == c.term && len(c.pending) > 0 {
+		p := c.pending[0]
+		c.pending = c.pending[1:]
+		c.settled = append(c.settled, func() { p.answer(nil) })
+	}
+}
+
+// Applied implements quorum.Machine.
+func (c *Controller) Applied(uint64) {
+	if c.delta.Empty() && len(c.settled) == 0 {
+		return
+	}
+	settled := c.settled
+	c.settled = nil
+	c.hand(settled)
+}
+
+// hand gives the applied image to the publisher.
+func (c *Controller) hand(settled []func()) {
+	ch := change{image: c.applied, delta: c.delta, settled: settled}
+	c.applied, c.delta = c.applied.Copy(), image.NewDelta()
+	c.mu.Lock()
+	c.changes = append(c.changes, ch)
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// publish shows changes to subscribers, then to everybody, then answers who waited for them.
+func (c *Controller) publish() {
+	defer close(c.done)
+	for {
+		c.mu.Lock()
+		changes := c.changes
+		c.changes = nil
+		c.mu.Unlock()
+		for _, ch := range changes {
+			c.subMu.Lock()
+			for _, s := range c.subscribers {
+				s(ch.image, ch.delta)
+			}
+			c.published.Store(ch.image)
+			c.subMu.Unlock()
+			for _, f := range ch.settled {
+				f()
+			}
+		}
+		if len(changes) > 0 {
+			continue
+		}
+		select {
+		case <-c.wake:
+		case <-c.stop:
+			return
+		}
+	}
+}
+
+// Snapshot implements quorum.Machine.
+func (c *Controller) Snapshot() ([]byte, error) { return c.applied.Snapshot() }
+
+// Lead implements quorum.Machine.
+func (c *Controller) Lead(term uint64) {
+	c.term = term
+	c.work = c.applied.Copy()
+	c.pending = nil
+	c.log.Debug().Uint64("term", term).Msg("active controller")
+}
+
+// Follow implements quorum.Machine.
+func (c *Controller) Follow(leader, term uint64) {
+	c.leader.Store(int64(leader))
+	c.work = nil
+	for _, p := range c.pending {
+		p.answer(kerr.NotController)
+	}
+	c.pending = nil
+}

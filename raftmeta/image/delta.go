@@ -1,0 +1,59 @@
+package image
+
+// Delta is what a run of records changed: enough for subscribers to look only at that.
+type Delta struct {
+	Topics  map[UUID]struct{} // created, changed or with new configuration
+	Removed map[UUID]*Topic   // as they were
+	Brokers map[int32]struct{}
+	Configs bool // any configuration changed
+}
+
+// NewDelta is the empty change.
+func NewDelta() *Delta {
+	return &Delta{Topics: map[UUID]struct{}{}, Removed: map[UUID]*Topic{}, Brokers: map[int32]struct{}{}}
+}
+
+// Note adds what r is about to change in before; call it ahead of Apply.
+func (d *Delta) Note(before *Image, r *Record) {
+	switch k := r.Kind.(type) {
+	case *Record_RegisterBroker:
+		d.Brokers[k.RegisterBroker.Id] = struct{}{}
+	case *Record_BrokerChange:
+		d.Brokers[k.BrokerChange.Id] = struct{}{}
+	case *Record_UnregisterBroker:
+		d.Brokers[k.UnregisterBroker.Id] = struct{}{}
+	case *Record_Topic:
+		d.Topics[UUID(k.Topic.Id)] = struct{}{}
+	case *Record_RemoveTopic:
+		id := UUID(k.RemoveTopic.Id)
+		if t, ok := before.TopicByID(id); ok {
+			d.Removed[id] = t
+		}
+		delete(d.Topics, id)
+	case *Record_Partition:
+		d.Topics[UUID(k.Partition.TopicId)] = struct{}{}
+	case *Record_PartitionChange:
+		d.Topics[UUID(k.PartitionChange.TopicId)] = struct{}{}
+	case *Record_Config:
+		d.Configs = true
+		if k.Config.ResourceType == TopicResource {
+			if t, ok := before.Topic(k.Config.ResourceName); ok {
+				d.Topics[t.ID] = struct{}{}
+			}
+		}
+	}
+}
+
+// Empty says that nothing changed.
+func (d *Delta) Empty() bool {
+	return len(d.Topics) == 0 && len(d.Removed) == 0 && len(d.Brokers) == 0 && !d.Configs
+}
+
+// All is the change from nothing to m.
+func All(m *Image) *Delta {
+	d := NewDelta()
+	m.Topics("", func(t *Topic) bool { d.Topics[t.ID] = struct{}{}; return true })
+	m.Brokers(func(b *Broker) { d.Brokers[b.ID] = struct{}{} })
+	d.Configs = true
+	return d
+}

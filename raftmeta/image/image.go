@@ -1,0 +1,342 @@
+// Package image holds the cluster's metadata as an immutable value, the records that change it, and
+// what changed between two images. It is pure data: no I/O, no clocks, no goroutines.
+package image
+
+//go:generate protoc --go_out=. --go_opt=paths=source_relative records.proto
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/tidwall/btree"
+	"google.golang.org/protobuf/proto"
+)
+
+// NoLeader is the leader of a partition that has none.
+const NoLeader = -1
+
+// UUID is a topic, directory or incarnation id.
+type UUID = [16]byte
+
+// Image is all of the cluster's metadata at one point of its log. Whoever holds an *Image may read it
+// for ever; only the goroutine that made a copy by Copy may apply records to it, until it hands it on.
+type Image struct {
+	ClusterID      string
+	Features       map[string]int16
+	NextProducerID int64
+	LastEpoch      int64 // the newest broker epoch given out
+
+	brokers *btree.Map[int32, *Broker]
+	topics  *btree.Map[string, *Topic]    // by name
+	byID    *btree.Map[string, *Topic]    // by id
+	configs *btree.Map[string, ConfigMap] // by ConfigResource.key
+}
+
+// Broker is a registered broker.
+type Broker struct {
+	ID                   int32
+	Incarnation          UUID
+	Epoch                int64
+	Endpoints            []*Endpoint
+	Rack                 *string
+	Fenced               bool
+	InControlledShutdown bool
+	LogDirs              []UUID
+}
+
+// Endpoint returns the broker's address on the named listener.
+func (b *Broker) Endpoint(listener string) (*Endpoint, bool) {
+	for _, e := range b.Endpoints {
+		if e.Listener == listener {
+			return e, true
+		}
+	}
+	return nil, false
+}
+
+// Topic is a topic with its partitions by number.
+type Topic struct {
+	Name       string
+	ID         UUID
+	Partitions []*Partition
+}
+
+// Partition is one partition's assignment and leadership (Kafka's PartitionRegistration).
+type Partition struct {
+	Replicas       []int32
+	ISR            []int32
+	Leader         int32
+	LeaderEpoch    int32
+	PartitionEpoch int32
+}
+
+// Resource types of configurations, as in the protocol.
+const (
+	TopicResource  = 2
+	BrokerResource = 4
+)
+
+// ConfigMap is one resource's dynamic configuration. It is never changed in place.
+type ConfigMap map[string]string
+
+// Empty is the image before any record.
+func Empty() *Image {
+	return &Image{
+		Features: map[string]int16{},
+		brokers:  btree.NewMap[int32, *Broker](0),
+		topics:   btree.NewMap[string, *Topic](0),
+		byID:     btree.NewMap[string, *Topic](0),
+		configs:  btree.NewMap[string, ConfigMap](0),
+	}
+}
+
+// Copy returns an image that may be changed without the original noticing; both share all that stays
+// the same. Only one goroutine at a time may copy a given image.
+func (m *Image) Copy() *Image {
+	c := *m
+	c.brokers, c.topics, c.byID, c.configs = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy()
+	return &c
+}
+
+// Topic finds a topic by name.
+func (m *Image) Topic(name string) (*Topic, bool) { return m.topics.Get(name) }
+
+// TopicByID finds a topic by id.
+func (m *Image) TopicByID(id UUID) (*Topic, bool) { return m.byID.Get(string(id[:])) }
+
+// Topics calls each with every topic in the order of names from the given one on, until it returns
+// false.
+func (m *Image) Topics(from string, each func(*Topic) bool) {
+	m.topics.Ascend(from, func(_ string, t *Topic) bool { return each(t) })
+}
+
+// TopicCount is the number of topics.
+func (m *Image) TopicCount() int { return m.topics.Len() }
+
+// Broker finds a registered broker.
+func (m *Image) Broker(id int32) (*Broker, bool) { return m.brokers.Get(id) }
+
+// Brokers calls each with every registered broker by id.
+func (m *Image) Brokers(each func(*Broker)) {
+	m.brokers.Scan(func(_ int32, b *Broker) bool { each(b); return true })
+}
+
+// ActiveBrokers lists the ids of brokers that are not fenced.
+func (m *Image) ActiveBrokers() []int32 {
+	var ids []int32
+	m.Brokers(func(b *Broker) {
+		if !b.Fenced {
+			ids = append(ids, b.ID)
+		}
+	})
+	return ids
+}
+
+// Config returns the dynamic configuration of a resource; the name "" of a broker is the cluster's
+// default. The map must not be changed.
+func (m *Image) Config(resourceType int8, name string) ConfigMap {
+	c, _ := m.configs.Get(configKey(resourceType, name))
+	return c
+}
+
+func configKey(resourceType int8, name string) string { return string(rune(resourceType)) + name }
+
+// Apply changes the image by a record. It cannot fail: records of kinds from a newer version, and
+// changes to what is gone, are passed over on every node alike.
+func (m *Image) Apply(r *Record) {
+	switch k := r.Kind.(type) {
+	case *Record_Cluster:
+		m.ClusterID = k.Cluster.ClusterId
+	case *Record_Feature:
+		features := make(map[string]int16, len(m.Features)+1)
+		for n, l := range m.Features {
+			features[n] = l
+		}
+		features[k.Feature.Name] = int16(k.Feature.Level)
+		m.Features = features
+	case *Record_RegisterBroker:
+		m.registerBroker(k.RegisterBroker)
+	case *Record_BrokerChange:
+		m.changeBroker(k.BrokerChange)
+	case *Record_UnregisterBroker:
+		if b, ok := m.brokers.Get(k.UnregisterBroker.Id); ok && b.Epoch == k.UnregisterBroker.Epoch {
+			m.brokers.Delete(b.ID)
+		}
+	case *Record_Topic:
+		m.setTopic(&Topic{Name: k.Topic.Name, ID: UUID(k.Topic.Id)})
+	case *Record_RemoveTopic:
+		if t, ok := m.TopicByID(UUID(k.RemoveTopic.Id)); ok {
+			m.topics.Delete(t.Name)
+			m.byID.Delete(string(t.ID[:]))
+			m.configs.Delete(configKey(TopicResource, t.Name))
+		}
+	case *Record_Partition:
+		m.setPartition(k.Partition)
+	case *Record_PartitionChange:
+		m.changePartition(k.PartitionChange)
+	case *Record_Config:
+		m.setConfig(k.Config)
+	case *Record_ProducerIds:
+		m.NextProducerID = k.ProducerIds.NextProducerId
+	}
+}
+
+func (m *Image) registerBroker(r *RegisterBrokerRecord) {
+	b := &Broker{ID: r.Id, Incarnation: UUID(r.Incarnation), Epoch: r.Epoch, Endpoints: r.Endpoints, Fenced: r.Fenced}
+	if r.HasRack {
+		b.Rack = &r.Rack
+	}
+	for _, d := range r.LogDirs {
+		b.LogDirs = append(b.LogDirs, UUID(d))
+	}
+	m.brokers.Set(b.ID, b)
+	m.LastEpoch = max(m.LastEpoch, r.Epoch)
+}
+
+func (m *Image) changeBroker(r *BrokerChangeRecord) {
+	old, ok := m.brokers.Get(r.Id)
+	if !ok || old.Epoch != r.Epoch {
+		return
+	}
+	b := *old
+	if r.Fenced != nil {
+		b.Fenced = *r.Fenced
+	}
+	if r.InControlledShutdown != nil {
+		b.InControlledShutdown = *r.InControlledShutdown
+	}
+	m.brokers.Set(b.ID, &b)
+}
+
+func (m *Image) setTopic(t *Topic) {
+	m.topics.Set(t.Name, t)
+	m.byID.Set(string(t.ID[:]), t)
+}
+
+func (m *Image) setPartition(r *PartitionRecord) {
+	old, ok := m.TopicByID(UUID(r.TopicId))
+	if !ok {
+		return
+	}
+	p := &Partition{Replicas: r.Replicas, ISR: r.Isr, Leader: r.Leader, LeaderEpoch: r.LeaderEpoch, PartitionEpoch: r.PartitionEpoch}
+	t := *old
+	t.Partitions = slices.Clone(old.Partitions)
+	for len(t.Partitions) <= int(r.Partition) {
+		t.Partitions = append(t.Partitions, nil)
+	}
+	t.Partitions[r.Partition] = p
+	m.setTopic(&t)
+}
+
+func (m *Image) changePartition(r *PartitionChangeRecord) {
+	old, ok := m.TopicByID(UUID(r.TopicId))
+	if !ok || int(r.Partition) >= len(old.Partitions) {
+		return
+	}
+	p := *old.Partitions[r.Partition]
+	p.PartitionEpoch++
+	if r.Isr != nil {
+		p.ISR = r.Isr.Ids
+	}
+	if r.Leader != nil {
+		p.Leader = *r.Leader
+		p.LeaderEpoch++
+	}
+	t := *old
+	t.Partitions = slices.Clone(old.Partitions)
+	t.Partitions[r.Partition] = &p
+	m.setTopic(&t)
+}
+
+func (m *Image) setConfig(r *ConfigRecord) {
+	key := configKey(int8(r.ResourceType), r.ResourceName)
+	old, _ := m.configs.Get(key)
+	c := make(ConfigMap, len(old)+1)
+	for k, v := range old {
+		c[k] = v
+	}
+	if r.Value == nil {
+		delete(c, r.Key)
+	} else {
+		c[r.Key] = *r.Value
+	}
+	if len(c) == 0 {
+		m.configs.Delete(key)
+		return
+	}
+	m.configs.Set(key, c)
+}
+
+// Snapshot encodes the image as the batch of records that makes it.
+func (m *Image) Snapshot() ([]byte, error) { return proto.Marshal(&Batch{Records: m.records()}) }
+
+// FromSnapshot is the inverse of Snapshot.
+func FromSnapshot(data []byte) (*Image, error) {
+	var b Batch
+	if err := proto.Unmarshal(data, &b); err != nil {
+		return nil, fmt.Errorf("metadata snapshot: %w", err)
+	}
+	m := Empty()
+	for _, r := range b.Records {
+		m.Apply(r)
+	}
+	return m, nil
+}
+
+func (m *Image) records() []*Record {
+	var out []*Record
+	if m.ClusterID != "" {
+		out = append(out, &Record{Kind: &Record_Cluster{&ClusterRecord{ClusterId: m.ClusterID}}})
+	}
+	for name, level := range m.Features {
+		out = append(out, &Record{Kind: &Record_Feature{&FeatureRecord{Name: name, Level: int32(level)}}})
+	}
+	m.Brokers(func(b *Broker) {
+		out = append(out, Register(b))
+		if b.InControlledShutdown {
+			out = append(out, &Record{Kind: &Record_BrokerChange{&BrokerChangeRecord{Id: b.ID, Epoch: b.Epoch, InControlledShutdown: &b.InControlledShutdown}}})
+		}
+	})
+	m.Topics("", func(t *Topic) bool {
+		out = append(out, &Record{Kind: &Record_Topic{&TopicRecord{Name: t.Name, Id: t.ID[:]}}})
+		for i, p := range t.Partitions {
+			out = append(out, NewPartition(t.ID, int32(i), p))
+		}
+		return true
+	})
+	m.configs.Scan(func(key string, c ConfigMap) bool {
+		for k, v := range c {
+			out = append(out, SetConfig(int8(key[0]), key[1:], k, &v))
+		}
+		return true
+	})
+	if m.NextProducerID > 0 {
+		out = append(out, &Record{Kind: &Record_ProducerIds{&ProducerIdsRecord{NextProducerId: m.NextProducerID}}})
+	}
+	return out
+}
+
+// Register makes the record that registers b.
+func Register(b *Broker) *Record {
+	r := &RegisterBrokerRecord{Id: b.ID, Incarnation: b.Incarnation[:], Epoch: b.Epoch, Endpoints: b.Endpoints, Fenced: b.Fenced}
+	if b.Rack != nil {
+		r.Rack, r.HasRack = *b.Rack, true
+	}
+	for _, d := range b.LogDirs {
+		r.LogDirs = append(r.LogDirs, d[:])
+	}
+	return &Record{Kind: &Record_RegisterBroker{r}}
+}
+
+// NewPartition makes the record of a whole partition.
+func NewPartition(topic UUID, n int32, p *Partition) *Record {
+	return &Record{Kind: &Record_Partition{&PartitionRecord{
+		TopicId: topic[:], Partition: n, Replicas: p.Replicas, Isr: p.ISR,
+		Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch,
+	}}}
+}
+
+// SetConfig makes the record that sets a key of a resource's configuration, or removes it for nil.
+func SetConfig(resourceType int8, name, key string, value *string) *Record {
+	return &Record{Kind: &Record_Config{&ConfigRecord{ResourceType: int32(resourceType), ResourceName: name, Key: key, Value: value}}}
+}

@@ -1,0 +1,247 @@
+package raftmeta
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/raftmeta/controller"
+	"kraft/raftmeta/image"
+	"kraft/wire"
+)
+
+// metadata answers Metadata. Topics that a client names and that may be created automatically are there
+// when the answer leaves, so that no client has to ask twice.
+func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
+	resp := kmsg.NewPtrMetadataResponse()
+	all := req.Topics == nil || ctx.Version == 0 && len(req.Topics) == 0
+	failed := map[string]error{}
+	if !all && (ctx.Version < 4 || req.AllowAutoTopicCreation) {
+		m.autoCreate(ctx, req, failed)
+	}
+	img := m.Image()
+	listener := ctx.Conn.Listener
+	img.Brokers(func(b *image.Broker) {
+		if e, ok := b.Endpoint(listener); ok && !b.Fenced {
+			n := kmsg.NewMetadataResponseBroker()
+			n.NodeID, n.Host, n.Port, n.Rack = b.ID, e.Host, e.Port, b.Rack
+			resp.Brokers = append(resp.Brokers, n)
+		}
+	})
+	resp.ClusterID = &img.ClusterID
+	resp.ControllerID = m.controller.Leader()
+	resp.AuthorizedOperations = noOperations
+	if req.IncludeClusterAuthorizedOperations {
+		resp.AuthorizedOperations = clusterOperations
+	}
+	add := func(t *image.Topic) {
+		mt := metadataTopic(img, t, listener)
+		if req.IncludeTopicAuthorizedOperations {
+			mt.AuthorizedOperations = topicOperations
+		}
+		resp.Topics = append(resp.Topics, mt)
+	}
+	if all {
+		img.Topics("", func(t *image.Topic) bool { add(t); return true })
+		return resp, nil
+	}
+	for i := range req.Topics {
+		r := &req.Topics[i]
+		if t, ok := findTopic(img, r.Topic, r.TopicID); ok {
+			add(t)
+			continue
+		}
+		mt := kmsg.NewMetadataResponseTopic()
+		mt.Topic, mt.TopicID, mt.AuthorizedOperations = r.Topic, r.TopicID, noOperations
+		switch {
+		case r.Topic == nil:
+			mt.ErrorCode = kerr.UnknownTopicID.Code
+		case failed[*r.Topic] != nil:
+			mt.ErrorCode = wire.ErrorCode(failed[*r.Topic])
+		case controller.CheckTopicName(*r.Topic) != nil:
+			mt.ErrorCode = kerr.InvalidTopicException.Code
+		default:
+			mt.ErrorCode = kerr.UnknownTopicOrPartition.Code
+		}
+		resp.Topics = append(resp.Topics, mt)
+	}
+	return resp, nil
+}
+
+func findTopic(img *image.Image, name *string, id image.UUID) (*image.Topic, bool) {
+	if name != nil {
+		return img.Topic(*name)
+	}
+	return img.TopicByID(id)
+}
+
+// autoCreate creates the topics that are missing, if auto.create.topics.enable allows. Why one could not
+// be created goes into failed.
+func (m *Meta) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, failed map[string]error) {
+	img := m.Image()
+	for i := range req.Topics {
+		name := req.Topics[i].Topic
+		if name == nil {
+			continue
+		}
+		if _, ok := img.Topic(*name); ok {
+			continue
+		}
+		if IsInternal(*name) {
+			continue // coordinators create theirs when they are first asked for
+		}
+		if m.Setting("auto.create.topics.enable") != "true" {
+			continue
+		}
+		err := m.CreateTopic(ctx.Context(), controller.NewTopic{Name: *name, Partitions: -1, Factor: -1}, m.Defaults())
+		if err == nil {
+			m.config.Log.Info().Str("topic", *name).Str("client", ctx.ClientID).Str("peer", ctx.Conn.RemoteAddr()).Msg("created topic automatically")
+			continue
+		}
+		if errors.Is(err, kerr.NotController) {
+			err = kerr.LeaderNotAvailable // clients ask again
+		}
+		failed[*name] = err
+	}
+}
+
+func metadataTopic(img *image.Image, t *image.Topic, listener string) kmsg.MetadataResponseTopic {
+	mt := kmsg.NewMetadataResponseTopic()
+	mt.Topic, mt.TopicID, mt.IsInternal, mt.AuthorizedOperations = &t.Name, t.ID, IsInternal(t.Name), noOperations
+	for n, p := range t.Partitions {
+		mp := kmsg.NewMetadataResponseTopicPartition()
+		mp.Partition, mp.Leader, mp.LeaderEpoch, mp.Replicas, mp.ISR = int32(n), p.Leader, p.LeaderEpoch, p.Replicas, p.ISR
+		mp.ErrorCode, mp.Leader = leaderError(img, p, listener)
+		mp.OfflineReplicas = offline(img, p)
+		mt.Partitions = append(mt.Partitions, mp)
+	}
+	return mt
+}
+
+// leaderError says why a client of the listener cannot reach a partition's leader.
+func leaderError(img *image.Image, p *image.Partition, listener string) (code int16, leader int32) {
+	b, ok := img.Broker(p.Leader)
+	if !ok || b.Fenced {
+		return kerr.LeaderNotAvailable.Code, image.NoLeader
+	}
+	if _, ok := b.Endpoint(listener); !ok {
+		return kerr.ListenerNotFound.Code, image.NoLeader
+	}
+	return 0, p.Leader
+}
+
+func offline(img *image.Image, p *image.Partition) []int32 {
+	var out []int32
+	for _, r := range p.Replicas {
+		if b, ok := img.Broker(r); !ok || b.Fenced {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// describeTopicPartitions answers page by page, sorted by topic (KIP-966).
+func (m *Meta) describeTopicPartitions(ctx *wire.Request, req *kmsg.DescribeTopicPartitionsRequest) (*kmsg.DescribeTopicPartitionsResponse, error) {
+	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
+	img := m.Image()
+	limit := min(int(req.ResponsePartitionLimit), int(m.IntSetting("max.request.partition.size.limit")))
+	if limit <= 0 {
+		limit = int(m.IntSetting("max.request.partition.size.limit"))
+	}
+	var names []string
+	if len(req.Topics) == 0 {
+		from := ""
+		if req.Cursor != nil {
+			from = req.Cursor.Topic
+		}
+		img.Topics(from, func(t *image.Topic) bool {
+			names = append(names, t.Name)
+			return len(names) <= limit
+		})
+	} else {
+		for _, t := range req.Topics {
+			if req.Cursor == nil || t.Topic >= req.Cursor.Topic {
+				names = append(names, t.Topic)
+			}
+		}
+		slices.Sort(names)
+		names = slices.Compact(names)
+	}
+	for _, name := range names {
+		first := int32(0)
+		if req.Cursor != nil && req.Cursor.Topic == name {
+			first = max(0, req.Cursor.Partition)
+		}
+		if limit == 0 {
+			cursor := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
+			cursor.Topic, cursor.Partition = name, first
+			resp.NextCursor = &cursor
+			break
+		}
+		t, next := describedTopic(img, name, first, &limit, ctx.Conn.Listener)
+		resp.Topics = append(resp.Topics, t)
+		if next >= 0 {
+			cursor := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
+			cursor.Topic, cursor.Partition = name, next
+			resp.NextCursor = &cursor
+			break
+		}
+	}
+	return resp, nil
+}
+
+// describedTopic describes partitions from first on while limit lasts; next is where to go on, -1 at the end.
+func describedTopic(img *image.Image, name string, first int32, limit *int, listener string) (out kmsg.DescribeTopicPartitionsResponseTopic, next int32) {
+	out = kmsg.NewDescribeTopicPartitionsResponseTopic()
+	out.Topic, out.IsInternal = kmsg.StringPtr(strings.Clone(name)), IsInternal(name)
+	t, ok := img.Topic(name)
+	if !ok {
+		out.ErrorCode = kerr.UnknownTopicOrPartition.Code
+		if controller.CheckTopicName(name) != nil {
+			out.ErrorCode = kerr.InvalidTopicException.Code
+		}
+		return out, -1
+	}
+	out.TopicID, out.AuthorizedOperations = t.ID, topicOperations
+	for n := int(first); n < len(t.Partitions); n++ {
+		if *limit == 0 {
+			return out, int32(n)
+		}
+		*limit--
+		p := t.Partitions[n]
+		d := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
+		d.Partition, d.LeaderEpoch, d.Replicas, d.ISR, d.OfflineReplicas = int32(n), p.LeaderEpoch, p.Replicas, p.ISR, offline(img, p)
+		d.ErrorCode, d.LeaderID = leaderError(img, p, listener)
+		out.Partitions = append(out.Partitions, d)
+	}
+	return out, -1
+}
+
+// describeCluster answers brokers' endpoints (KIP-700); those of controllers are for other listeners.
+func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterRequest) (*kmsg.DescribeClusterResponse, error) {
+	resp := kmsg.NewPtrDescribeClusterResponse()
+	img := m.Image()
+	resp.ClusterID, resp.ControllerID, resp.EndpointType = img.ClusterID, m.controller.Leader(), 1
+	resp.ClusterAuthorizedOperations = noOperations
+	if req.IncludeClusterAuthorizedOperations {
+		resp.ClusterAuthorizedOperations = clusterOperations
+	}
+	if ctx.Version >= 1 && req.EndpointType != 1 {
+		resp.ErrorCode, resp.EndpointType = kerr.MismatchedEndpointType.Code, req.EndpointType
+		resp.ErrorMessage = kmsg.StringPtr("The request was sent to an endpoint of type BROKER, but we wanted an endpoint of another type")
+		return resp, nil
+	}
+	img.Brokers(func(b *image.Broker) {
+		e, ok := b.Endpoint(ctx.Conn.Listener)
+		if !ok || b.Fenced && !req.IncludeFencedBrokers {
+			return
+		}
+		n := kmsg.NewDescribeClusterResponseBroker()
+		n.NodeID, n.Host, n.Port, n.Rack, n.IsFenced = b.ID, e.Host, e.Port, b.Rack, b.Fenced
+		resp.Brokers = append(resp.Brokers, n)
+	})
+	return resp, nil
+}

@@ -1,0 +1,301 @@
+// Package quorum runs etcd-raft over bbolt: an ordered, durable log of bytes that a quorum of nodes
+// agrees on. It knows no record.
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Machine is what the log drives. All methods are called on the quorum's goroutine, in log order.
+type Machine interface {
+	// Restore replaces the state by a snapshot's, before any Apply.
+	Restore(snapshot []byte) error
+	// Apply takes a committed entry.
+	Apply(index, term uint64, data []byte)
+	// Applied is called after a run of Apply calls, when nothing more is at hand.
+	Applied(index uint64)
+	// Snapshot encodes the state as of the last Apply.
+	Snapshot() ([]byte, error)
+	// Lead begins leadership: an entry of this node's own term has been applied.
+	Lead(term uint64)
+	// Follow ends it. leader is 0 while unknown.
+	Follow(leader, term uint64)
+}
+
+// Config describes one node of a quorum.
+type Config struct {
+	ID            uint64
+	Path          string // of the bbolt file
+	Voters        []uint64
+	Tick          time.Duration // heartbeats go out every tick, elections start after ten
+	SnapshotBytes int64         // entries since the last snapshot, in bytes, that make a new one
+	Log           zerolog.Logger
+}
+
+// ErrNotLeader answers proposals on a node that does not lead.
+var ErrNotLeader = errors.New("this node does not lead the quorum")
+
+// maxProposal bounds one entry in bytes.
+const maxProposal = 32 << 20
+
+const (
+	electionTicks    = 10
+	callBacklog      = 1024
+	callsAtOnce      = 256
+	keptAfterCompact = 4096 // entries kept for followers that are a little behind
+)
+
+// Node is one member. Its raft state belongs to the goroutine that Start begins.
+type Node struct {
+	config  Config
+	machine Machine
+	store   *store
+	raw     *raft.RawNode
+
+	calls   chan Call
+	stop    chan struct{}
+	done    chan struct{}
+	failure atomic.Pointer[error]
+	closing sync.Once
+
+	// Of the goroutine.
+	leader, term uint64
+	leads        bool // raft made this node leader
+	led          bool // and Lead was called: an entry of the term has been applied
+	applied      uint64
+	confState    *pb.ConfState
+	logged       int64 // bytes of entries since the last snapshot
+}
+
+// Open opens the bbolt file, restores machine from the last snapshot and makes ready to start. A new
+// file begins a quorum of config.Voters.
+func Open(config Config, machine Machine) (*Node, error) {
+	st, err := openStore(config.Path, config.Voters)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{config: config, machine: machine, store: st, calls: make(chan Call, callBacklog),
+		stop: make(chan struct{}), done: make(chan struct{})}
+	if err := n.restore(); err != nil {
+		_ = st.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) restore() error {
+	snap, err := n.store.Snapshot()
+	if err != nil {
+		return err
+	}
+	if !raft.IsEmptySnap(snap) {
+		if err := n.machine.Restore(snap.GetData()); err != nil {
+			return err
+		}
+		n.applied = snap.GetMetadata().GetIndex()
+	}
+	_, n.confState, err = n.store.InitialState()
+	if err != nil {
+		return err
+	}
+	n.raw, err = raft.NewRawNode(&raft.Config{
+		ID: n.config.ID, ElectionTick: electionTicks, HeartbeatTick: 1, Storage: n.store, Applied: n.applied,
+		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 16 << 20, MaxUncommittedEntriesSize: 256 << 20, MaxInflightMsgs: 256,
+		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, Logger: raftLogger{n.config.Log},
+	})
+	return err
+}
+
+// Start runs the node. A lone voter needs no election timeout: it leads at once.
+func (n *Node) Start() error {
+	if v := n.confState.GetVoters(); len(v) == 1 && v[0] == n.config.ID {
+		if err := n.raw.Campaign(); err != nil {
+			return fmt.Errorf("campaign: %w", err)
+		}
+	}
+	go n.run()
+	return nil
+}
+
+// Call runs on the quorum's goroutine, between entries. propose appends data to the log if this node
+// leads: success is only an Apply with the same bytes, since a change of leader may still lose it.
+type Call func(propose func(data []byte) error)
+
+// Do runs call soon; calls run in the order in which they came. Any goroutine may call it; it blocks
+// while the backlog is full.
+func (n *Node) Do(ctx context.Context, call Call) error {
+	select {
+	case n.calls <- call:
+		return nil
+	case <-n.done:
+		return ErrNotLeader
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Done is closed when the node has stopped; Err then says why, nil after Close.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err is the failure that stopped the node.
+func (n *Node) Err() error {
+	if e := n.failure.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// Close stops the node and closes its file.
+func (n *Node) Close() error {
+	n.closing.Do(func() { close(n.stop) })
+	<-n.done
+	return n.store.close()
+}
+
+func (n *Node) run() {
+	defer close(n.done)
+	tick := time.NewTicker(n.config.Tick)
+	defer tick.Stop()
+	for {
+		if err := n.ready(); err != nil {
+			// The disk that holds the votes is not to be trusted any more.
+			err = fmt.Errorf("metadata quorum stopped: %w", err)
+			n.failure.Store(&err)
+			return
+		}
+		select {
+		case <-n.stop:
+			return
+		case <-tick.C:
+			n.raw.Tick()
+		case call := <-n.calls:
+			n.serve(call)
+		}
+	}
+}
+
+// serve runs call and what else waits, so that one sync serves all that they propose.
+func (n *Node) serve(call Call) {
+	for i := 0; ; i++ {
+		call(n.propose)
+		if i == callsAtOnce {
+			return
+		}
+		select {
+		case call = <-n.calls:
+		default:
+			return
+		}
+	}
+}
+
+func (n *Node) propose(data []byte) error {
+	if len(data) > maxProposal {
+		return fmt.Errorf("metadata change of %d bytes, at most %d", len(data), maxProposal)
+	}
+	if !n.led {
+		return ErrNotLeader
+	}
+	return n.raw.Propose(data)
+}
+
+// ready does what raft asks for until it asks for nothing: save, then apply.
+func (n *Node) ready() error {
+	for n.raw.HasReady() {
+		rd := n.raw.Ready()
+		if err := n.store.save(rd); err != nil {
+			return err
+		}
+		if rd.HardState != nil {
+			n.term = rd.HardState.GetTerm()
+		}
+		if rd.SoftState != nil {
+			n.leader = rd.SoftState.Lead
+			n.leads = rd.SoftState.RaftState == raft.StateLeader
+			if !n.leads {
+				n.led = false
+				n.machine.Follow(n.leader, n.term)
+			}
+		}
+		for _, e := range rd.CommittedEntries {
+			if err := n.apply(e); err != nil {
+				return err
+			}
+		}
+		if len(rd.CommittedEntries) > 0 {
+			n.machine.Applied(n.applied)
+		}
+		if err := n.compact(); err != nil {
+			return err
+		}
+		n.raw.Advance(rd)
+	}
+	return nil
+}
+
+func (n *Node) apply(e *pb.Entry) error {
+	n.applied = e.GetIndex()
+	n.logged += int64(len(e.GetData()))
+	switch e.GetType() {
+	case pb.EntryNormal:
+		if len(e.GetData()) > 0 {
+			n.machine.Apply(e.GetIndex(), e.GetTerm(), e.GetData())
+		}
+	case pb.EntryConfChange:
+		cc := new(pb.ConfChange)
+		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
+			return fmt.Errorf("membership change at %d: %w", e.GetIndex(), err)
+		}
+		n.confState = n.raw.ApplyConfChange(cc)
+	case pb.EntryConfChangeV2:
+		cc := new(pb.ConfChangeV2)
+		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
+			return fmt.Errorf("membership change at %d: %w", e.GetIndex(), err)
+		}
+		n.confState = n.raw.ApplyConfChange(cc)
+	}
+	if n.leads && !n.led && e.GetTerm() == n.term {
+		n.led = true
+		n.machine.Lead(n.term)
+	}
+	return nil
+}
+
+// compact snapshots the machine and forgets old entries once enough bytes have been logged.
+func (n *Node) compact() error {
+	if n.logged < n.config.SnapshotBytes {
+		return nil
+	}
+	data, err := n.machine.Snapshot()
+	if err != nil {
+		return err
+	}
+	n.logged = 0
+	return n.store.snapshot(n.applied, n.confState, data, keptAfterCompact)
+}
+
+// raftLogger gives raft's own messages to zerolog, a level lower: elections are told by this package.
+type raftLogger struct{ log zerolog.Logger }
+
+func (l raftLogger) Debug(v ...any)              { l.log.Trace().Msg(fmt.Sprint(v...)) }
+func (l raftLogger) Debugf(f string, v ...any)   { l.log.Trace().Msgf(f, v...) }
+func (l raftLogger) Info(v ...any)               { l.log.Debug().Msg(fmt.Sprint(v...)) }
+func (l raftLogger) Infof(f string, v ...any)    { l.log.Debug().Msgf(f, v...) }
+func (l raftLogger) Warning(v ...any)            { l.log.Warn().Msg(fmt.Sprint(v...)) }
+func (l raftLogger) Warningf(f string, v ...any) { l.log.Warn().Msgf(f, v...) }
+func (l raftLogger) Error(v ...any)              { l.log.Error().Msg(fmt.Sprint(v...)) }
+func (l raftLogger) Errorf(f string, v ...any)   { l.log.Error().Msgf(f, v...) }
+func (l raftLogger) Fatal(v ...any)              { l.log.Panic().Msg(fmt.Sprint(v...)) }
+func (l raftLogger) Fatalf(f string, v ...any)   { l.log.Panic().Msgf(f, v...) }
+func (l raftLogger) Panic(v ...any)              { l.log.Panic().Msg(fmt.Sprint(v...)) }
+func (l raftLogger) Panicf(f string, v ...any)   { l.log.Panic().Msgf(f, v...) }

@@ -1,0 +1,242 @@
+package quorum
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+var (
+	logBucket    = []byte("log")   // index, 8 bytes big endian -> entry
+	stateBucket  = []byte("state") // the keys below
+	hardStateKey = []byte("hard-state")
+	confStateKey = []byte("conf-state")
+	snapshotKey  = []byte("snapshot")
+)
+
+// store keeps raft's log, votes and snapshot in bbolt, with the entries since the last compaction in
+// memory too, from where raft reads them.
+type store struct {
+	*raft.MemoryStorage
+	db   *bbolt.DB
+	conf *pb.ConfState
+}
+
+// ErrInUse says that another process has the metadata file open.
+var ErrInUse = errors.New("metadata file is in use by another process")
+
+func openStore(path string, voters []uint64) (*store, error) {
+	db, err := bbolt.Open(path, 0o644, &bbolt.Options{Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: 16 << 20})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("%s: %w", path, ErrInUse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open metadata %s: %w", path, err)
+	}
+	s := &store{MemoryStorage: raft.NewMemoryStorage(), db: db}
+	if err := s.load(voters); err != nil {
+		_ = db.Close()
+		return nil, fmt.Errorf("load metadata %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func (s *store) load(voters []uint64) error {
+	fresh := false
+	if err := s.db.View(func(tx *bbolt.Tx) error {
+		state := tx.Bucket(stateBucket)
+		if state == nil {
+			fresh = true
+			return nil
+		}
+		return s.read(state, tx.Bucket(logBucket))
+	}); err != nil || !fresh {
+		return err
+	}
+	s.conf = &pb.ConfState{Voters: voters}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		if _, err := tx.CreateBucket(logBucket); err != nil {
+			return err
+		}
+		state, err := tx.CreateBucket(stateBucket)
+		if err != nil {
+			return err
+		}
+		return put(state, confStateKey, s.conf)
+	})
+}
+
+func (s *store) read(state, log *bbolt.Bucket) error {
+	s.conf = new(pb.ConfState)
+	if err := proto.Unmarshal(state.Get(confStateKey), s.conf); err != nil {
+		return err
+	}
+	if v := state.Get(snapshotKey); v != nil {
+		snap := new(pb.Snapshot)
+		if err := proto.Unmarshal(v, snap); err != nil {
+			return err
+		}
+		if err := s.ApplySnapshot(snap); err != nil {
+			return err
+		}
+	}
+	if v := state.Get(hardStateKey); v != nil {
+		hard := new(pb.HardState)
+		if err := proto.Unmarshal(v, hard); err != nil {
+			return err
+		}
+		if at := s.snapshotIndex(); hard.GetCommit() < at {
+			hard.Commit = &at // commits are not synced one by one, snapshots hold only what was committed
+		}
+		if err := s.SetHardState(hard); err != nil {
+			return err
+		}
+	}
+	var entries []*pb.Entry
+	if err := log.ForEach(func(_, v []byte) error {
+		e := new(pb.Entry)
+		if err := proto.Unmarshal(v, e); err != nil {
+			return err
+		}
+		entries = append(entries, e)
+		return nil
+	}); err != nil {
+		return err
+	}
+	return s.Append(entries)
+}
+
+func (s *store) snapshotIndex() uint64 {
+	snap, err := s.Snapshot()
+	if err != nil || raft.IsEmptySnap(snap) {
+		return 0
+	}
+	return snap.GetMetadata().GetIndex()
+}
+
+// InitialState implements raft.Storage; the membership is the store's own.
+func (s *store) InitialState() (*pb.HardState, *pb.ConfState, error) {
+	hard, _, err := s.MemoryStorage.InitialState()
+	return hard, s.conf, err
+}
+
+func put(b *bbolt.Bucket, key []byte, m proto.Message) error {
+	v, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return b.Put(key, v)
+}
+
+func indexKey(i uint64) []byte { return binary.BigEndian.AppendUint64(nil, i) }
+
+// save makes everything of one Ready durable in one transaction. Where only the commit index moved,
+// nothing is written: the next leader finds it again.
+func (s *store) save(rd raft.Ready) error {
+	hard, entries, snap := rd.HardState, rd.Entries, rd.Snapshot
+	if !rd.MustSync && raft.IsEmptySnap(snap) {
+		if hard != nil {
+			return s.SetHardState(hard)
+		}
+		return nil
+	}
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
+		state, log := tx.Bucket(stateBucket), tx.Bucket(logBucket)
+		log.FillPercent = 0.9 // keys only grow
+		if !raft.IsEmptySnap(snap) {
+			if err := put(state, snapshotKey, snap); err != nil {
+				return err
+			}
+			if err := deleteFrom(log, 0); err != nil {
+				return err
+			}
+		}
+		if hard != nil {
+			if err := put(state, hardStateKey, hard); err != nil {
+				return err
+			}
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		if err := deleteFrom(log, entries[0].GetIndex()); err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := put(log, indexKey(e.GetIndex()), e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if !raft.IsEmptySnap(snap) {
+		if err := s.ApplySnapshot(snap); err != nil {
+			return err
+		}
+	}
+	if hard != nil {
+		if err := s.SetHardState(hard); err != nil {
+			return err
+		}
+	}
+	return s.Append(entries)
+}
+
+func deleteFrom(log *bbolt.Bucket, index uint64) error {
+	c := log.Cursor()
+	for k, _ := c.Seek(indexKey(index)); k != nil; k, _ = c.Seek(indexKey(index)) {
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshot replaces everything up to index by data, except the last keep entries.
+func (s *store) snapshot(index uint64, conf *pb.ConfState, data []byte, keep uint64) error {
+	snap, err := s.CreateSnapshot(index, conf, data)
+	if err != nil {
+		return err
+	}
+	upTo := uint64(0)
+	if index > keep {
+		upTo = index - keep
+	}
+	first, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
+		state, log := tx.Bucket(stateBucket), tx.Bucket(logBucket)
+		if err := put(state, snapshotKey, snap); err != nil {
+			return err
+		}
+		if err := put(state, confStateKey, conf); err != nil {
+			return err
+		}
+		// What the snapshot covers is not read back at the next start.
+		for i := first; i <= index; i++ {
+			if err := log.Delete(indexKey(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if upTo > first {
+		return s.Compact(upTo)
+	}
+	return nil
+}
+
+func (s *store) close() error { return s.db.Close() }

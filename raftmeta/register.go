@@ -1,0 +1,31 @@
+package raftmeta
+
+import (
+	"encoding/base64"
+
+	"kraft/raftmeta/image"
+	"kraft/wire"
+)
+
+// EncodeUUID is Kafka's text form of an id: 22 characters of unpadded base64url.
+func EncodeUUID(id image.UUID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
+// RegisterHandlers adds the APIs of this package to r.
+func (m *Meta) RegisterHandlers(r *wire.Registry) {
+	wire.Handle(r, 0, 13, m.metadata)
+	wire.Handle(r, 0, 0, m.describeTopicPartitions)
+	wire.Handle(r, 0, 2, m.describeCluster)
+	wire.Handle(r, 0, 7, m.createTopics)
+	wire.Handle(r, 0, 6, m.deleteTopics)
+	wire.Handle(r, 0, 3, m.createPartitions)
+	wire.Handle(r, 0, 4, m.describeConfigs)
+	wire.Handle(r, 0, 1, m.incrementalAlterConfigs)
+	wire.Handle(r, 0, 2, m.alterConfigs)
+}
+
+// Operations allowed while there is no authorizer, as bits of Kafka's AclOperation.
+const (
+	noOperations      = -1 << 31 // not asked for
+	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+)

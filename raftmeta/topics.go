@@ -1,0 +1,190 @@
+package raftmeta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"sort"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/raftmeta/configs"
+	"kraft/raftmeta/controller"
+	"kraft/raftmeta/image"
+	"kraft/wire"
+)
+
+// errValidateOnly stops a decision after its checks.
+var errValidateOnly = errors.New("validate only")
+
+// change runs one decision of an admin request; validateOnly keeps its records from taking effect.
+func (m *Meta) change(ctx *wire.Request, timeoutMillis int32, validateOnly bool, d func(*image.Image) ([]*image.Record, error)) error {
+	c, cancel := context.WithTimeout(ctx.Context(), max(time.Duration(timeoutMillis)*time.Millisecond, time.Second))
+	defer cancel()
+	err := m.decide(c, func(work *image.Image) ([]*image.Record, error) {
+		records, err := d(work)
+		if err == nil && validateOnly {
+			err = errValidateOnly
+		}
+		return records, err
+	})
+	if errors.Is(err, errValidateOnly) {
+		return nil
+	}
+	return err
+}
+
+// adminTimeout is for requests that carry none: request.timeout.ms's default.
+const adminTimeout = 30_000
+
+func (m *Meta) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (*kmsg.CreateTopicsResponse, error) {
+	resp := kmsg.NewPtrCreateTopicsResponse()
+	count := map[string]int{}
+	for i := range req.Topics {
+		count[req.Topics[i].Topic]++
+	}
+	for i := range req.Topics {
+		r := &req.Topics[i]
+		if count[r.Topic] == 0 {
+			continue
+		}
+		t := kmsg.NewCreateTopicsResponseTopic()
+		t.Topic, t.NumPartitions, t.ReplicationFactor = r.Topic, -1, -1
+		var err error
+		if count[r.Topic] > 1 {
+			count[r.Topic] = 0 // answered once
+			err = fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
+		} else {
+			err = m.createOne(ctx, req, r, &t)
+		}
+		if t.ErrorCode, t.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err); err != nil {
+			t.ConfigErrorCode = 0
+		}
+		resp.Topics = append(resp.Topics, t)
+	}
+	return resp, nil
+}
+
+func (m *Meta) createOne(ctx *wire.Request, req *kmsg.CreateTopicsRequest, r *kmsg.CreateTopicsRequestTopic, out *kmsg.CreateTopicsResponseTopic) error {
+	t := controller.NewTopic{Name: r.Topic, Partitions: r.NumPartitions, Factor: r.ReplicationFactor, Configs: map[string]*string{}}
+	for _, c := range r.Configs {
+		t.Configs[c.Name] = c.Value
+	}
+	if len(r.ReplicaAssignment) > 0 {
+		t.Assignment = map[int32][]int32{}
+		for _, a := range r.ReplicaAssignment {
+			t.Assignment[a.Partition] = a.Replicas
+		}
+	}
+	defaults := m.Defaults()
+	if IsInternal(r.Topic) {
+		t.Configs = withDefaults(t.Configs, InternalConfigs(r.Topic))
+	}
+	return m.change(ctx, req.TimeoutMillis, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
+		records, topic, err := controller.CreateTopic(work, t, defaults, mrand.Uint64())
+		if err != nil {
+			return nil, err
+		}
+		out.TopicID = topic.ID
+		out.NumPartitions, out.ReplicationFactor = int32(len(topic.Partitions)), int16(len(topic.Partitions[0].Replicas))
+		layers := m.Layers(work, "")
+		layers.Topic = map[string]string{}
+		for k, v := range t.Configs {
+			layers.Topic[k] = *v
+		}
+		for _, d := range sorted(configs.Topic) {
+			v := layers.TopicValue(d)[0]
+			c := kmsg.NewCreateTopicsResponseTopicConfig()
+			c.Name, c.Value, c.Source = d.Name, v.Value, int8(v.Source)
+			out.Configs = append(out.Configs, c)
+		}
+		return records, nil
+	})
+}
+
+// InternalConfigs are the settings that an internal topic is created with, as Kafka's coordinators ask.
+func InternalConfigs(topic string) map[string]*string {
+	set := func(kv ...string) map[string]*string {
+		c := map[string]*string{}
+		for i := 0; i < len(kv); i += 2 {
+			c[kv[i]] = &kv[i+1]
+		}
+		return c
+	}
+	switch topic {
+	case "__consumer_offsets":
+		return set("cleanup.policy", "compact", "segment.bytes", "104857600", "compression.type", "producer")
+	case "__transaction_state":
+		return set("cleanup.policy", "compact", "segment.bytes", "104857600", "compression.type", "uncompressed", "unclean.leader.election.enable", "false")
+	}
+	return set("cleanup.policy", "delete", "retention.ms", "-1", "segment.bytes", "104857600", "compression.type", "producer")
+}
+
+func withDefaults(c, defaults map[string]*string) map[string]*string {
+	for k, v := range defaults {
+		if _, ok := c[k]; !ok {
+			c[k] = v
+		}
+	}
+	return c
+}
+
+func sorted(defs map[string]*configs.Definition) []*configs.Definition {
+	out := make([]*configs.Definition, 0, len(defs))
+	for _, d := range defs {
+		out = append(out, d)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
+}
+
+func (m *Meta) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*kmsg.DeleteTopicsResponse, error) {
+	resp := kmsg.NewPtrDeleteTopicsResponse()
+	targets := req.Topics
+	for i := range req.TopicNames {
+		targets = append(targets, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
+	}
+	for i := range targets {
+		r := &targets[i]
+		t := kmsg.NewDeleteTopicsResponseTopic()
+		t.Topic, t.TopicID = r.Topic, r.TopicID
+		err := m.change(ctx, req.TimeoutMillis, false, func(work *image.Image) ([]*image.Record, error) {
+			if m.Setting("delete.topic.enable") != "true" {
+				return nil, fmt.Errorf("Topic deletion is disabled.: %w", kerr.TopicDeletionDisabled)
+			}
+			topic, ok := findTopic(work, r.Topic, r.TopicID)
+			if !ok && r.Topic == nil {
+				return nil, fmt.Errorf("This server does not host this topic ID.: %w", kerr.UnknownTopicID)
+			}
+			if !ok {
+				return nil, fmt.Errorf("This server does not host this topic-partition.: %w", kerr.UnknownTopicOrPartition)
+			}
+			t.Topic, t.TopicID = &topic.Name, topic.ID
+			return controller.DeleteTopic(topic), nil
+		})
+		t.ErrorCode, t.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		resp.Topics = append(resp.Topics, t)
+	}
+	return resp, nil
+}
+
+func (m *Meta) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRequest) (*kmsg.CreatePartitionsResponse, error) {
+	resp := kmsg.NewPtrCreatePartitionsResponse()
+	for i := range req.Topics {
+		r := &req.Topics[i]
+		var assignment [][]int32
+		for _, a := range r.Assignment {
+			assignment = append(assignment, a.Replicas)
+		}
+		err := m.change(ctx, req.TimeoutMillis, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
+			return controller.AddPartitions(work, r.Topic, r.Count, assignment, mrand.Uint64())
+		})
+		t := kmsg.NewCreatePartitionsResponseTopic()
+		t.Topic, t.ErrorCode, t.ErrorMessage = r.Topic, wire.ErrorCode(err), wire.ErrorMessage(err)
+		resp.Topics = append(resp.Topics, t)
+	}
+	return resp, nil
+}

@@ -1,0 +1,241 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire"
+	"kraft/wire/record"
+)
+
+const readCommitted = 1
+
+// fetch answers with regions of the logs; if there is less than MinBytes it waits for more, at most
+// MaxWait.
+func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer, error) {
+	ss, list, err := m.sessions.open(req, ctx.Received)
+	if err != nil {
+		return wire.Answer{Now: &wire.FetchResponse{Version: ctx.Version, ErrorCode: wire.ErrorCode(err)}}, nil
+	}
+	if ss != nil {
+		ss.mu.Lock()
+		defer ss.mu.Unlock()
+		list = ss.list
+	}
+	f := &fetching{manager: m, req: req, version: ctx.Version, list: list}
+	f.readAll()
+	wait := time.Duration(req.MaxWaitMillis) * time.Millisecond
+	if wait > 0 && len(list) > 0 && !f.urgent && f.bytes < int(req.MinBytes) {
+		if err := f.wait(ctx, wait); err != nil {
+			return wire.Answer{}, err
+		}
+	}
+	if f.err != nil {
+		return wire.Answer{}, f.err
+	}
+	return wire.Answer{Now: f.response(ss)}, nil
+}
+
+// fetching is one Fetch request at work.
+type fetching struct {
+	manager *Manager
+	req     *kmsg.FetchRequest
+	version int16
+	list    []*wanted
+
+	results []wire.FetchPartition // beside list
+	parts   []*Partition          // found, beside list; nil where an error stands
+	bytes   int
+	urgent  bool  // an error or a divergence is to be told at once
+	err     error // closes the connection
+}
+
+// wait parks the request on its partitions until enough bytes have come or the time is over, and reads
+// again.
+func (f *fetching) wait(ctx *wire.Request, wait time.Duration) error {
+	w := newWaiter(int(f.req.MinBytes) - f.bytes)
+	for _, p := range f.parts {
+		p.wait(w)
+		defer p.leave(w)
+	}
+	f.readAll() // what came before the partitions knew of w
+	if f.urgent || f.bytes >= int(f.req.MinBytes) {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+	case <-timer.C:
+	case <-ctx.Context().Done():
+		return ctx.Context().Err()
+	}
+	f.readAll()
+	return nil
+}
+
+func (f *fetching) readAll() {
+	budget := math.MaxInt32
+	if f.version >= 3 {
+		budget = int(min(f.req.MaxBytes, int32(f.manager.meta.IntSetting("fetch.max.bytes"))))
+	}
+	f.results = make([]wire.FetchPartition, len(f.list))
+	f.parts = f.parts[:0]
+	f.bytes, f.urgent = 0, false
+	for i, w := range f.list {
+		out := &f.results[i]
+		*out = wire.NewFetchPartition(w.n)
+		p, err := f.read(w, out, budget)
+		if p != nil {
+			f.parts = append(f.parts, p)
+		}
+		if err != nil {
+			f.urgent = true
+			out.ErrorCode = wire.ErrorCode(err)
+			if !quiet(err) {
+				f.manager.log.Error().Err(err).Msg("fetch failed")
+			}
+			continue
+		}
+		f.bytes += out.Size()
+		budget -= out.Size()
+	}
+}
+
+// read fills one partition's answer from at most budget bytes.
+func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Partition, error) {
+	p, err := f.manager.find(f.version >= 13, w.topic, w.id, w.n)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.lead(w.leaderEpoch); err != nil {
+		return nil, err
+	}
+	log := p.log
+	out.HighWatermark = log.HighWatermark()
+	out.LastStableOffset = out.HighWatermark
+	out.LogStartOffset = log.StartOffset()
+	if f.req.IsolationLevel == readCommitted {
+		out.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
+	}
+	if w.lastFetchedEpoch >= 0 {
+		epoch, end := log.EpochEndOffset(w.lastFetchedEpoch)
+		if epoch >= 0 && (epoch < w.lastFetchedEpoch || end < w.offset) {
+			f.urgent = true
+			out.DivergingEpoch, out.DivergingEndOffset = epoch, end
+			return p, nil
+		}
+	}
+	limit := min(int(max(w.maxBytes, 0)), max(budget, 0))
+	// The first batch goes out whole, however large, or a consumer could never pass it (KIP-74).
+	whole := f.version >= 3 && f.bytes == 0 || f.version < 3
+	s, high, err := p.read(w.offset, limit, whole)
+	if err != nil {
+		if errors.Is(err, kerr.OffsetOutOfRange) {
+			out.HighWatermark, out.LastStableOffset, out.LogStartOffset = -1, -1, -1
+		}
+		return p, err
+	}
+	out.HighWatermark, out.LastStableOffset = high, high
+	if s.Length == 0 || s.FirstCut {
+		return p, nil
+	}
+	out.Region = wire.Region{File: s.File, Offset: s.Offset, Length: s.Length}
+	if f.version < 10 && f.manager.meta.Layers(f.manager.meta.Image(), p.topic).Effective("compression.type") == "zstd" {
+		out.Region = wire.Region{}
+		return p, kerr.UnsupportedCompressionType
+	}
+	if f.version < 4 {
+		return p, f.downConvert(w, out, limit)
+	}
+	return p, nil
+}
+
+// downConvert turns the region into a message set for clients before 0.11: magic 0 for versions 0 and
+// 1, else magic 1. Versions 0 to 2 know no whole first message: it is cut at limit, which tells the
+// client to ask for more.
+func (f *fetching) downConvert(w *wanted, out *wire.FetchPartition, limit int) error {
+	data := make([]byte, out.Region.Length)
+	if _, err := out.Region.File.ReadAt(data, out.Region.Offset); err != nil {
+		return fmt.Errorf("%v: %w", err, kerr.KafkaStorageError)
+	}
+	out.Region = wire.Region{}
+	magic := int8(1)
+	if f.version < 2 {
+		magic = 0
+	}
+	var set []byte
+	for len(data) > 0 {
+		b, rest, err := record.Next(data)
+		if errors.Is(err, record.ErrTruncated) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
+		}
+		data = rest
+		if b.IsControl() {
+			continue
+		}
+		if b.Codec() == record.Zstd {
+			return kerr.UnsupportedCompressionType
+		}
+		records, err := b.Records(record.MaxRecordsBytes)
+		if err != nil {
+			return fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
+		}
+		for len(records) > 0 && records[0].Offset < w.offset && b.Codec() == record.None {
+			records = records[1:]
+		}
+		if set, err = record.ToLegacy(set, magic, b.Codec(), b.HasLogAppendTime(), records); err != nil {
+			return err
+		}
+	}
+	if f.version < 3 && len(set) > limit {
+		set = set[:limit]
+	}
+	out.Inline = set
+	return nil
+}
+
+// response groups the results by topic. In a session it leaves out what has not changed.
+func (f *fetching) response(ss *session) *wire.FetchResponse {
+	resp := &wire.FetchResponse{Version: f.version}
+	incremental := ss != nil && f.req.SessionEpoch > 0
+	if ss != nil {
+		resp.SessionID = ss.id
+	}
+	withData := map[*wanted]bool{}
+	at := map[sessionKey]int{}
+	for i, w := range f.list {
+		r := &f.results[i]
+		if ss != nil {
+			changed := w.fresh || r.Size() > 0 || r.ErrorCode != 0 || r.DivergingEpoch >= 0 || r.HighWatermark != w.sentHigh || r.LogStartOffset != w.sentStart
+			if r.Size() > 0 {
+				withData[w] = true
+			}
+			w.fresh = r.ErrorCode != 0 // errors are told until they are over
+			w.sentHigh, w.sentStart = r.HighWatermark, r.LogStartOffset
+			if incremental && !changed {
+				continue
+			}
+		}
+		key := sessionKey{topic: w.topic, id: w.id}
+		n, ok := at[key]
+		if !ok {
+			n = len(resp.Topics)
+			at[key] = n
+			resp.Topics = append(resp.Topics, wire.FetchTopic{Topic: w.topic, TopicID: w.id})
+		}
+		resp.Topics[n].Partitions = append(resp.Topics[n].Partitions, *r)
+	}
+	if ss != nil {
+		ss.served(withData)
+	}
+	return resp
+}

@@ -1,0 +1,52 @@
+package replication
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"kraft/raftmeta/configs"
+	"kraft/storage"
+	"kraft/wire/record"
+)
+
+// logConfig reads a topic's settings in force. All values were checked when they were set.
+func logConfig(l configs.Layers) *storage.LogConfig {
+	integer := func(key string) int64 { return parseInt(l.Effective(key)) }
+	duration := func(key string) time.Duration { return millis(integer(key)) }
+	policy := configs.SplitList(l.Effective("cleanup.policy"))
+	c := &storage.LogConfig{
+		SegmentBytes: integer("segment.bytes"), SegmentAge: duration("segment.ms"), SegmentJitter: duration("segment.jitter.ms"),
+		IndexInterval: integer("index.interval.bytes"), IndexBytes: integer("segment.index.bytes"),
+		RetentionBytes: integer("retention.bytes"), RetentionAge: duration("retention.ms"), DeleteDelay: duration("file.delete.delay.ms"),
+		MaxMessageBytes: int(integer("max.message.bytes")),
+		MaxDecompressed: int(min(integer("max.decompressed.message.bytes"), record.MaxRecordsBytes)),
+		Delete:          slices.Contains(policy, "delete"), Compact: slices.Contains(policy, "compact"),
+		LogAppendTime:   l.Effective("message.timestamp.type") == "LogAppendTime",
+		TimestampBefore: duration("message.timestamp.before.max.ms"), TimestampAfter: duration("message.timestamp.after.max.ms"),
+		ProducerExpiration: millis(l.EffectiveInt("producer.id.expiration.ms")),
+		CodecLevel:         record.DefaultLevel,
+	}
+	name := l.Effective("compression.type")
+	if c.KeepCodec = name == "producer"; !c.KeepCodec {
+		c.Codec, _ = record.ParseCodec(name)
+		if level := l.Effective("compression." + name + ".level"); level != "" && configs.Topic["compression."+name+".level"] != nil {
+			c.CodecLevel = int(parseInt(level))
+		}
+	}
+	return c
+}
+
+func parseInt(s string) int64 {
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
+}
+
+// millis is a duration of so many milliseconds, the longest one for what does not fit; -1 stays negative.
+func millis(ms int64) time.Duration {
+	if ms > math.MaxInt64/int64(time.Millisecond) {
+		return math.MaxInt64
+	}
+	return time.Duration(ms) * time.Millisecond
+}

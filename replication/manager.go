@@ -1,0 +1,230 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/raftmeta"
+	"kraft/raftmeta/image"
+	"kraft/storage"
+	"kraft/wire"
+)
+
+// Watcher learns which partitions of a topic this node leads. It is called from the metadata publisher,
+// in order, and must not block for long.
+type Watcher interface {
+	// Lead says that this node leads p in the given leader epoch.
+	Lead(p *Partition, epoch int32)
+	// Resign says that it does no longer.
+	Resign(n int32)
+}
+
+// Manager holds the partitions of this node and follows the metadata.
+type Manager struct {
+	meta     *raftmeta.Meta
+	logs     *storage.Manager
+	log      zerolog.Logger
+	sessions *sessions
+
+	mu       sync.RWMutex // guards the maps; partitions guard themselves
+	byName   map[string]*topic
+	byID     map[image.UUID]*topic
+	watchers map[string]Watcher
+}
+
+type topic struct {
+	name       string
+	id         image.UUID
+	partitions map[int32]*Partition
+}
+
+// NewManager makes a manager; Start makes it follow the metadata.
+func NewManager(meta *raftmeta.Meta, logs *storage.Manager, log zerolog.Logger) *Manager {
+	return &Manager{
+		meta: meta, logs: logs, log: log,
+		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
+		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
+	}
+}
+
+// Watch tells w about the partitions of a topic. Call it before Start.
+func (m *Manager) Watch(topic string, w Watcher) { m.watchers[topic] = w }
+
+// Start opens the logs of all partitions that the metadata places here, and follows changes from then on.
+func (m *Manager) Start() { m.meta.Subscribe(m.follow) }
+
+// RegisterHandlers adds the data APIs to r.
+func (m *Manager) RegisterHandlers(r *wire.Registry) {
+	wire.HandleDeferred(r, 0, 13, m.produce)
+	wire.HandleAnswer(r, 0, 18, m.fetch)
+	wire.Handle(r, 0, 11, m.listOffsets)
+	wire.Handle(r, 0, 4, m.offsetForLeaderEpoch)
+	wire.Handle(r, 0, 2, m.deleteRecords)
+}
+
+// Partition finds a partition by its topic's name.
+func (m *Manager) Partition(name string, n int32) (*Partition, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if t := m.byName[name]; t != nil && t.partitions[n] != nil {
+		return t.partitions[n], nil
+	}
+	return nil, kerr.UnknownTopicOrPartition
+}
+
+// PartitionByID finds a partition by its topic's id.
+func (m *Manager) PartitionByID(id image.UUID, n int32) (*Partition, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	t := m.byID[id]
+	if t == nil {
+		return nil, kerr.UnknownTopicID
+	}
+	if p := t.partitions[n]; p != nil {
+		return p, nil
+	}
+	return nil, kerr.UnknownTopicOrPartition
+}
+
+// follow applies a metadata change: deleted topics first, their names may come back.
+func (m *Manager) follow(img *image.Image, changed *image.Delta) {
+	for id, t := range changed.Removed {
+		m.remove(id, t)
+	}
+	ids := changed.Topics
+	if changed.Configs { // a broker default may be any topic's value
+		ids = image.All(img).Topics
+	}
+	var work []opening
+	for id := range ids {
+		t, ok := img.TopicByID(id)
+		if !ok {
+			continue
+		}
+		layers := m.meta.Layers(img, t.Name)
+		config := logConfig(layers)
+		minInSync := int(parseInt(layers.Effective("min.insync.replicas")))
+		for n, reg := range t.Partitions {
+			if contains(reg.Replicas, m.meta.NodeID()) {
+				work = append(work, opening{t, int32(n), reg, config, minInSync})
+			}
+		}
+	}
+	m.openAll(work)
+}
+
+// opening is a partition to open, or to give its new role.
+type opening struct {
+	topic     *image.Topic
+	n         int32
+	reg       *image.Partition
+	config    *storage.LogConfig
+	minInSync int
+}
+
+func (m *Manager) openAll(work []opening) {
+	byTP := make(map[storage.TopicPartition]opening, len(work))
+	tps := make([]storage.TopicPartition, 0, len(work))
+	for _, o := range work {
+		tp := storage.TopicPartition{Topic: o.topic.Name, Partition: o.n}
+		byTP[tp] = o
+		tps = append(tps, tp)
+	}
+	_ = m.logs.OpenAll(tps, func(tp storage.TopicPartition) error {
+		o := byTP[tp]
+		l, err := m.logs.Open(tp, o.topic.ID, o.config)
+		if err != nil {
+			m.log.Error().Err(err).Str("partition", tp.String()).Msg("partition is offline")
+			return nil // the others must open all the same
+		}
+		if l.Config() != o.config {
+			l.SetConfig(o.config)
+		}
+		m.place(o, l)
+		return nil
+	})
+}
+
+func (m *Manager) place(o opening, l *storage.Log) {
+	m.mu.Lock()
+	t := m.byID[o.topic.ID]
+	if t == nil {
+		t = &topic{name: o.topic.Name, id: o.topic.ID, partitions: map[int32]*Partition{}}
+		m.byID[t.id], m.byName[t.name] = t, t
+	}
+	p := t.partitions[o.n]
+	if p == nil {
+		p = &Partition{topic: t.name, id: t.id, n: o.n, log: l}
+		t.partitions[o.n] = p
+	}
+	m.mu.Unlock()
+	before := p.leadership.Load()
+	if err := p.become(o.reg, m.meta.NodeID(), o.minInSync); err != nil {
+		m.log.Error().Err(err).Msg("partition is offline")
+		p.leadership.Store(nil)
+	}
+	after := p.leadership.Load()
+	if after == nil {
+		p.wakeAll()
+	}
+	w := m.watchers[t.name]
+	if w == nil {
+		return
+	}
+	if before != nil && (after == nil || after.epoch != before.epoch) {
+		w.Resign(p.n)
+	}
+	if after != nil && (before == nil || after.epoch != before.epoch) {
+		w.Lead(p, after.epoch)
+	}
+}
+
+func (m *Manager) remove(id image.UUID, removed *image.Topic) {
+	m.mu.Lock()
+	t := m.byID[id]
+	delete(m.byID, id)
+	if t != nil && m.byName[t.name] == t {
+		delete(m.byName, t.name)
+	}
+	m.mu.Unlock()
+	if t == nil {
+		return
+	}
+	for n, p := range t.partitions {
+		led := p.leadership.Swap(nil) != nil
+		p.wakeAll()
+		if w := m.watchers[t.name]; w != nil && led {
+			w.Resign(n)
+		}
+		if err := m.logs.Delete(storage.TopicPartition{Topic: t.name, Partition: n}); err != nil {
+			m.log.Error().Err(err).Str("partition", p.String()).Msg("delete failed")
+		}
+	}
+}
+
+// find resolves a topic given by id from the version on, by name before; the name is for answers.
+func (m *Manager) find(byID bool, name string, id image.UUID, n int32) (*Partition, error) {
+	if byID {
+		return m.PartitionByID(id, n)
+	}
+	return m.Partition(name, n)
+}
+
+// quiet says that an error is everyday business of clients and not worth a line.
+func quiet(err error) bool {
+	var k *kerr.Error
+	return errors.Is(err, context.Canceled) || errors.As(err, &k) && k != kerr.KafkaStorageError && k != kerr.UnknownServerError
+}
+
+func contains(ids []int32, id int32) bool {
+	for _, i := range ids {
+		if i == id {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,177 @@
+package replication
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/storage"
+	"kraft/wire"
+)
+
+// Special timestamps of ListOffsets.
+const (
+	latestTime        = -1
+	earliestTime      = -2
+	maxTimestampTime  = -3 // KIP-734
+	earliestLocalTime = -4 // KIP-405
+	lastTieredTime    = -5 // KIP-1005
+	pendingUploadTime = -6 // KIP-1023
+)
+
+func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
+	resp := kmsg.NewPtrListOffsetsResponse()
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		out := kmsg.NewListOffsetsResponseTopic()
+		out.Topic = t.Topic
+		for j := range t.Partitions {
+			r := &t.Partitions[j]
+			p := kmsg.NewListOffsetsResponseTopicPartition()
+			p.Partition = r.Partition
+			if err := m.listOne(ctx.Version, t.Topic, r, &p); err != nil {
+				p.ErrorCode = wire.ErrorCode(err)
+				if !quiet(err) {
+					m.log.Error().Err(err).Msg("list offsets failed")
+				}
+			}
+			out.Partitions = append(out.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}
+
+func (m *Manager) listOne(version int16, topic string, r *kmsg.ListOffsetsRequestTopicPartition, out *kmsg.ListOffsetsResponseTopicPartition) error {
+	p, err := m.Partition(topic, r.Partition)
+	if err != nil {
+		return err
+	}
+	epoch := int32(-1)
+	if version >= 4 {
+		epoch = r.CurrentLeaderEpoch
+	}
+	l, err := p.lead(epoch)
+	if err != nil {
+		return err
+	}
+	high := p.log.HighWatermark()
+	if version == 0 {
+		out.OldStyleOffsets = oldOffsets(p.log, r, high)
+		return nil
+	}
+	out.Timestamp, out.Offset, out.LeaderEpoch = -1, -1, -1
+	var found storage.Stamped
+	var ok bool
+	switch r.Timestamp {
+	case latestTime:
+		out.Offset, out.LeaderEpoch = high, l.epoch
+		return nil
+	case earliestTime, earliestLocalTime:
+		out.Offset = p.log.StartOffset()
+		out.LeaderEpoch = p.log.EpochAt(out.Offset)
+		return nil
+	case lastTieredTime, pendingUploadTime: // nothing is tiered
+		return nil
+	case maxTimestampTime:
+		found, ok, err = p.log.MaxTimestamp(high)
+	default:
+		if r.Timestamp < 0 {
+			return kerr.UnsupportedVersion
+		}
+		found, ok, err = p.log.OffsetForTime(r.Timestamp, high)
+	}
+	if err != nil {
+		return err
+	}
+	if ok {
+		out.Timestamp, out.Offset, out.LeaderEpoch = found.Timestamp, found.Offset, found.Epoch
+	}
+	return nil
+}
+
+// oldOffsets answers version 0: a list of segment starts, newest first.
+func oldOffsets(log *storage.Log, r *kmsg.ListOffsetsRequestTopicPartition, high int64) []int64 {
+	var out []int64
+	switch r.Timestamp {
+	case latestTime:
+		out = []int64{high}
+		out = append(out, log.SegmentOffsets(1<<62, high)...)
+		if len(out) > 1 && out[1] == high {
+			out = out[1:]
+		}
+	case earliestTime:
+		out = []int64{log.StartOffset()}
+	default:
+		out = log.SegmentOffsets(r.Timestamp, high)
+	}
+	if n := int(max(r.MaxNumOffsets, 0)); len(out) > n {
+		out = out[:n]
+	}
+	return out
+}
+
+func (m *Manager) offsetForLeaderEpoch(ctx *wire.Request, req *kmsg.OffsetForLeaderEpochRequest) (*kmsg.OffsetForLeaderEpochResponse, error) {
+	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		out := kmsg.NewOffsetForLeaderEpochResponseTopic()
+		out.Topic = t.Topic
+		for j := range t.Partitions {
+			r := &t.Partitions[j]
+			p := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+			p.Partition, p.LeaderEpoch, p.EndOffset = r.Partition, -1, -1
+			epoch := int32(-1)
+			if ctx.Version >= 2 {
+				epoch = r.CurrentLeaderEpoch
+			}
+			part, err := m.Partition(t.Topic, r.Partition)
+			if err == nil {
+				if _, err = part.lead(epoch); err == nil {
+					p.LeaderEpoch, p.EndOffset = part.log.EpochEndOffset(r.LeaderEpoch)
+				}
+			}
+			p.ErrorCode = wire.ErrorCode(err)
+			out.Partitions = append(out.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}
+
+func (m *Manager) deleteRecords(_ *wire.Request, req *kmsg.DeleteRecordsRequest) (*kmsg.DeleteRecordsResponse, error) {
+	resp := kmsg.NewPtrDeleteRecordsResponse()
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		out := kmsg.NewDeleteRecordsResponseTopic()
+		out.Topic = t.Topic
+		for j := range t.Partitions {
+			r := &t.Partitions[j]
+			p := kmsg.NewDeleteRecordsResponseTopicPartition()
+			p.Partition, p.LowWatermark = r.Partition, -1
+			low, err := m.deleteBefore(t.Topic, r.Partition, r.Offset)
+			if err == nil {
+				p.LowWatermark = low
+			}
+			p.ErrorCode = wire.ErrorCode(err)
+			out.Partitions = append(out.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}
+
+func (m *Manager) deleteBefore(topic string, n int32, offset int64) (int64, error) {
+	p, err := m.Partition(topic, n)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := p.lead(-1); err != nil {
+		return 0, err
+	}
+	if c := p.log.Config(); c.Compact && !c.Delete {
+		return 0, kerr.PolicyViolation
+	}
+	return p.log.DeleteBefore(offset, time.Now())
+}

@@ -1,0 +1,195 @@
+// Package replication runs the partitions on this node: leadership, high watermark, requests that wait
+// for records; and the handlers of the data APIs.
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/raftmeta/image"
+	"kraft/storage"
+	"kraft/wire/record"
+)
+
+// Partition is one partition with a replica on this node.
+type Partition struct {
+	topic string
+	id    image.UUID
+	n     int32
+	log   *storage.Log
+
+	leadership atomic.Pointer[leadership] // nil while this node does not lead
+
+	mu      sync.Mutex // guards waiters, and moving the high watermark
+	waiters []*waiter
+}
+
+// leadership is what this node knows while it leads; immutable.
+type leadership struct {
+	epoch     int32
+	isr       int // members of the ISR, this node included
+	minInSync int // min.insync.replicas
+}
+
+// Topic is the partition's topic.
+func (p *Partition) Topic() string { return p.topic }
+
+// Number is the partition's number in its topic.
+func (p *Partition) Number() int32 { return p.n }
+
+// Log is the partition's log, for reading.
+func (p *Partition) Log() *storage.Log { return p.log }
+
+// become takes up what the metadata says about this node's role.
+func (p *Partition) become(reg *image.Partition, self int32, minInSync int) error {
+	if reg.Leader != self {
+		p.leadership.Store(nil)
+		return nil
+	}
+	old := p.leadership.Load()
+	if old == nil || old.epoch != reg.LeaderEpoch {
+		if err := p.log.AssignEpoch(reg.LeaderEpoch); err != nil {
+			return fmt.Errorf("lead %s-%d: %w", p.topic, p.n, err)
+		}
+	}
+	p.leadership.Store(&leadership{epoch: reg.LeaderEpoch, isr: len(reg.ISR), minInSync: minInSync})
+	p.advance(0)
+	return nil
+}
+
+// lead returns this node's leadership, or the error for a client that asks elsewhere or with another
+// leader epoch (KIP-320); an epoch of -1 is not checked.
+func (p *Partition) lead(epoch int32) (*leadership, error) {
+	l := p.leadership.Load()
+	switch {
+	case l == nil:
+		return nil, kerr.NotLeaderForPartition
+	case epoch >= 0 && epoch < l.epoch:
+		return nil, kerr.FencedLeaderEpoch
+	case epoch > l.epoch:
+		return nil, kerr.UnknownLeaderEpoch
+	}
+	return l, nil
+}
+
+// Append appends what a producer sent. acks is the request's: with -1 the ISR must be large enough
+// before anything is written.
+func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appended, error) {
+	l, err := p.writable(acks)
+	if err != nil {
+		return storage.Appended{}, err
+	}
+	a, err := p.log.Append(data, l.epoch, now)
+	if err == nil && !a.Duplicate {
+		p.advance(len(data))
+	}
+	return a, err
+}
+
+// AppendInternal appends a batch that a coordinator of the given leader epoch made, as acks=all would.
+func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
+	l, err := p.writable(-1)
+	if err != nil {
+		return storage.Appended{}, err
+	}
+	if l.epoch != epoch {
+		return storage.Appended{}, kerr.NotLeaderForPartition
+	}
+	a, err := p.log.AppendInternal(b, []record.Batch{b}, epoch, now)
+	if err == nil {
+		p.advance(len(b))
+	}
+	return a, err
+}
+
+func (p *Partition) writable(acks int16) (*leadership, error) {
+	l, err := p.lead(-1)
+	if err != nil {
+		return nil, err
+	}
+	if acks == -1 && l.isr < l.minInSync {
+		return nil, fmt.Errorf("The size of the current ISR is insufficient to satisfy the min.isr requirement of %d for partition %s-%d: %w", l.minInSync, p.topic, p.n, kerr.NotEnoughReplicas)
+	}
+	return l, nil
+}
+
+// advance moves the high watermark to what the whole ISR has, and wakes requests that waited for the
+// given number of new bytes. While the ISR is smaller than min.insync.replicas it stands still.
+func (p *Partition) advance(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.leadership.Load()
+	if l == nil || l.isr < l.minInSync {
+		return
+	}
+	p.log.SetHighWatermark(p.log.EndOffset())
+	for _, w := range p.waiters {
+		w.add(bytes)
+	}
+}
+
+// waiter is a Fetch request that waits until enough bytes have come to any of its partitions.
+type waiter struct {
+	left atomic.Int64
+	done chan struct{}
+	once sync.Once
+}
+
+func newWaiter(bytes int) *waiter {
+	w := &waiter{done: make(chan struct{})}
+	w.left.Store(int64(bytes))
+	return w
+}
+
+func (w *waiter) add(bytes int) {
+	if w.left.Add(-int64(bytes)) <= 0 {
+		w.wake()
+	}
+}
+
+func (w *waiter) wake() { w.once.Do(func() { close(w.done) }) }
+
+func (p *Partition) wait(w *waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiters = append(p.waiters, w)
+}
+
+func (p *Partition) leave(w *waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiters, w); i >= 0 {
+		p.waiters = slices.Delete(p.waiters, i, i+1)
+	}
+	if len(p.waiters) == 0 {
+		p.waiters = nil
+	}
+}
+
+// wakeAll lets waiting requests look again, when the partition is lost or deleted.
+func (p *Partition) wakeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.waiters {
+		w.wake()
+	}
+}
+
+// read returns the records from offset on that consumers may see. Diverging epochs are the caller's.
+func (p *Partition) read(offset int64, maxBytes int, whole bool) (storage.Slice, int64, error) {
+	high := p.log.HighWatermark()
+	s, err := p.log.Read(offset, maxBytes, high, whole)
+	if errors.Is(err, kerr.OffsetOutOfRange) && offset > high && offset <= p.log.EndOffset() {
+		return storage.Slice{}, high, nil
+	}
+	return s, high, err
+}
+
+func (p *Partition) String() string { return p.topic + "-" + strconv.Itoa(int(p.n)) }

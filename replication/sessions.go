@@ -1,0 +1,227 @@
+package replication
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/raftmeta/image"
+)
+
+// Fetch sessions (KIP-227): a client names its partitions once, later requests and answers carry only
+// what changed.
+
+// sessionIdle is how long a session is safe from eviction (min.incremental.fetch.session.eviction.ms).
+const sessionIdle = 120 * time.Second
+
+// maxSessionPartitions bounds the partitions of all sessions together; past it requests stay sessionless.
+const maxSessionPartitions = 2_000_000
+
+const (
+	finalEpoch   = -1 // close the session, or none wanted
+	initialEpoch = 0  // make one
+)
+
+// wanted is one partition that a Fetch asks for.
+type wanted struct {
+	topic string
+	id    image.UUID
+	n     int32
+
+	offset           int64
+	maxBytes         int32
+	leaderEpoch      int32
+	lastFetchedEpoch int32
+
+	// What the session's last answer said of it.
+	sentHigh, sentStart int64
+	fresh               bool // not answered yet in this session
+}
+
+type sessionKey struct {
+	topic string
+	id    image.UUID
+	n     int32
+}
+
+func (w *wanted) key() sessionKey { return sessionKey{w.topic, w.id, w.n} }
+
+// session is one client's. Its mutex is held while one of its requests is served; clients send one at
+// a time.
+type session struct {
+	mu    sync.Mutex
+	id    int32
+	epoch int32 // expected in the next request
+	byID  bool
+	list  []*wanted // in the order to serve them
+	index map[sessionKey]*wanted
+	used  time.Time // guarded by sessions.mu
+	size  int       // likewise
+}
+
+// sessions is the cache of all sessions of the broker.
+type sessions struct {
+	mu    sync.Mutex
+	slots int
+	byID  map[int32]*session
+	total int // partitions
+}
+
+func newSessions(slots int) *sessions { return &sessions{slots: slots, byID: map[int32]*session{}} }
+
+// open finds or makes the request's session. A nil session means a sessionless full fetch of list.
+func (s *sessions) open(req *kmsg.FetchRequest, now time.Time) (ss *session, list []*wanted, err error) {
+	byID := req.Version >= 13
+	if req.Version < 7 || req.SessionEpoch == finalEpoch || req.SessionEpoch == initialEpoch {
+		if req.Version >= 7 && req.SessionID != 0 {
+			s.drop(req.SessionID)
+		}
+		list = wantedOf(req)
+		if req.Version < 7 || req.SessionEpoch == finalEpoch || len(list) == 0 {
+			return nil, list, nil
+		}
+		return s.create(list, byID, now), list, nil
+	}
+	s.mu.Lock()
+	ss = s.byID[req.SessionID]
+	if ss != nil {
+		ss.used = now
+	}
+	s.mu.Unlock()
+	if ss == nil {
+		return nil, nil, kerr.FetchSessionIDNotFound
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.byID != byID {
+		return nil, nil, kerr.FetchSessionTopicIDError
+	}
+	if ss.epoch != req.SessionEpoch {
+		return nil, nil, kerr.InvalidFetchSessionEpoch
+	}
+	if ss.epoch++; ss.epoch < 0 {
+		ss.epoch = 1
+	}
+	ss.update(req)
+	s.resize(ss, len(ss.list))
+	return ss, ss.list, nil
+}
+
+// update takes the changes that an incremental request carries.
+func (ss *session) update(req *kmsg.FetchRequest) {
+	for _, w := range wantedOf(req) {
+		if old := ss.index[w.key()]; old != nil {
+			old.offset, old.maxBytes, old.leaderEpoch, old.lastFetchedEpoch = w.offset, w.maxBytes, w.leaderEpoch, w.lastFetchedEpoch
+			continue
+		}
+		ss.index[w.key()] = w
+		ss.list = append(ss.list, w)
+	}
+	forgotten := false
+	for i := range req.ForgottenTopics {
+		t := &req.ForgottenTopics[i]
+		for _, n := range t.Partitions {
+			delete(ss.index, sessionKey{t.Topic, t.TopicID, n})
+			forgotten = true
+		}
+	}
+	if forgotten {
+		kept := ss.list[:0:0]
+		for _, w := range ss.list {
+			if ss.index[w.key()] == w {
+				kept = append(kept, w)
+			}
+		}
+		ss.list = kept
+	}
+}
+
+// served moves partitions that had records behind the others, so that all get their turn.
+func (ss *session) served(withData map[*wanted]bool) {
+	if len(withData) == 0 || len(withData) == len(ss.list) {
+		return
+	}
+	order := make([]*wanted, 0, len(ss.list))
+	for _, w := range ss.list {
+		if !withData[w] {
+			order = append(order, w)
+		}
+	}
+	for _, w := range ss.list {
+		if withData[w] {
+			order = append(order, w)
+		}
+	}
+	ss.list = order
+}
+
+func wantedOf(req *kmsg.FetchRequest) []*wanted {
+	var list []*wanted
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			list = append(list, &wanted{
+				topic: t.Topic, id: t.TopicID, n: p.Partition, offset: p.FetchOffset, maxBytes: p.PartitionMaxBytes,
+				leaderEpoch: p.CurrentLeaderEpoch, lastFetchedEpoch: p.LastFetchedEpoch, sentHigh: -1, sentStart: -1, fresh: true,
+			})
+		}
+	}
+	return list
+}
+
+// create makes a session if there is room, evicting one that was idle long enough; nil otherwise.
+func (s *sessions) create(list []*wanted, byID bool, now time.Time) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.byID) >= s.slots && !s.evict(now) || s.total+len(list) > maxSessionPartitions {
+		return nil
+	}
+	id := rand.Int32N(1<<31-2) + 1
+	for s.byID[id] != nil {
+		id = rand.Int32N(1<<31-2) + 1
+	}
+	ss := &session{id: id, epoch: 1, byID: byID, list: list, index: make(map[sessionKey]*wanted, len(list)), used: now, size: len(list)}
+	for _, w := range list {
+		ss.index[w.key()] = w
+	}
+	s.byID[id] = ss
+	s.total += len(list)
+	return ss
+}
+
+func (s *sessions) evict(now time.Time) bool {
+	var oldest *session
+	for _, ss := range s.byID {
+		if oldest == nil || ss.used.Before(oldest.used) {
+			oldest = ss
+		}
+	}
+	if oldest == nil || now.Sub(oldest.used) < sessionIdle {
+		return false
+	}
+	delete(s.byID, oldest.id)
+	s.total -= oldest.size
+	return true
+}
+
+func (s *sessions) drop(id int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ss := s.byID[id]; ss != nil {
+		delete(s.byID, id)
+		s.total -= ss.size
+	}
+}
+
+func (s *sessions) resize(ss *session, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID[ss.id] == ss {
+		s.total += n - ss.size
+		ss.size = n
+	}
+}
