@@ -33,7 +33,6 @@ type Config struct {
 	Path          string // of the metadata file
 	Endpoints     []*image.Endpoint
 	Rack          *string
-	DirectoryIDs  []image.UUID
 	Static        map[string]string // server.properties and flags, by Kafka's names
 	QuorumTick    time.Duration
 	SnapshotBytes int64
@@ -56,7 +55,7 @@ type Meta struct {
 // an id.
 func Open(ctx context.Context, config Config) (*Meta, error) {
 	m := &Meta{config: config, controller: controller.New(config.Log)}
-	id := uint64(config.NodeID)
+	id := uint64(config.NodeID) + controller.FirstRaftID
 	node, err := quorum.Open(quorum.Config{
 		ID: id, Path: config.Path, Voters: []uint64{id}, Tick: config.QuorumTick,
 		SnapshotBytes: config.SnapshotBytes, Log: config.Log,
@@ -105,9 +104,9 @@ func (m *Meta) bootstrap(ctx context.Context) error {
 	}
 }
 
-// Register announces this broker, fenced, under a new incarnation.
-func (m *Meta) Register(ctx context.Context) error {
-	b := image.Broker{ID: m.config.NodeID, Incarnation: controller.NewID(), Endpoints: m.config.Endpoints, Rack: m.config.Rack, LogDirs: m.config.DirectoryIDs}
+// Register announces this broker, fenced, under a new incarnation, with the ids of its log directories.
+func (m *Meta) Register(ctx context.Context, directories []image.UUID) error {
+	b := image.Broker{ID: m.config.NodeID, Incarnation: controller.NewID(), Endpoints: m.config.Endpoints, Rack: m.config.Rack, LogDirs: directories}
 	return m.decide(ctx, func(work *image.Image) (records []*image.Record, err error) {
 		records, m.epoch, err = controller.RegisterBroker(work, work.ClusterID, b)
 		return records, err

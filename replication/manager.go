@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -99,6 +100,8 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 	if changed.Configs { // a broker default may be any topic's value
 		ids = image.All(img).Topics
 	}
+	self, ok := img.Broker(m.meta.NodeID())
+	fenced := !ok || self.Fenced
 	var work []opening
 	for id := range ids {
 		t, ok := img.TopicByID(id)
@@ -109,8 +112,8 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 		config := logConfig(layers)
 		minInSync := int(parseInt(layers.Effective("min.insync.replicas")))
 		for n, reg := range t.Partitions {
-			if contains(reg.Replicas, m.meta.NodeID()) {
-				work = append(work, opening{t, int32(n), reg, config, minInSync})
+			if slices.Contains(reg.Replicas, m.meta.NodeID()) {
+				work = append(work, opening{t, int32(n), reg, fenced, config, minInSync})
 			}
 		}
 	}
@@ -122,6 +125,7 @@ type opening struct {
 	topic     *image.Topic
 	n         int32
 	reg       *image.Partition
+	fenced    bool
 	config    *storage.LogConfig
 	minInSync int
 }
@@ -163,7 +167,7 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	}
 	m.mu.Unlock()
 	before := p.leadership.Load()
-	if err := p.become(o.reg, m.meta.NodeID(), o.minInSync); err != nil {
+	if err := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync); err != nil {
 		m.log.Error().Err(err).Msg("partition is offline")
 		p.leadership.Store(nil)
 	}
@@ -218,13 +222,4 @@ func (m *Manager) find(byID bool, name string, id image.UUID, n int32) (*Partiti
 func quiet(err error) bool {
 	var k *kerr.Error
 	return errors.Is(err, context.Canceled) || errors.As(err, &k) && k != kerr.KafkaStorageError && k != kerr.UnknownServerError
-}
-
-func contains(ids []int32, id int32) bool {
-	for _, i := range ids {
-		if i == id {
-			return true
-		}
-	}
-	return false
 }

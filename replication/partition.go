@@ -27,8 +27,9 @@ type Partition struct {
 
 	leadership atomic.Pointer[leadership] // nil while this node does not lead
 
-	mu      sync.Mutex // guards waiters, and moving the high watermark
-	waiters []*waiter
+	mu       sync.Mutex // guards the rest, and moving the high watermark
+	waiters  []*waiter
+	watchers []chan<- struct{} // told when the high watermark moves
 }
 
 // leadership is what this node knows while it leads; immutable.
@@ -47,9 +48,10 @@ func (p *Partition) Number() int32 { return p.n }
 // Log is the partition's log, for reading.
 func (p *Partition) Log() *storage.Log { return p.log }
 
-// become takes up what the metadata says about this node's role.
-func (p *Partition) become(reg *image.Partition, self int32, minInSync int) error {
-	if reg.Leader != self {
+// become takes up what the metadata says about this node's role. A fenced broker leads nothing: what the
+// metadata still names it leader of gets a new epoch when it is let in.
+func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInSync int) error {
+	if reg.Leader != self || fenced {
 		p.leadership.Store(nil)
 		return nil
 	}
@@ -130,8 +132,26 @@ func (p *Partition) advance(bytes int) {
 		return
 	}
 	p.log.SetHighWatermark(p.log.EndOffset())
+	for _, ch := range p.watchers {
+		select {
+		case ch <- struct{}{}:
+		default: // it has yet to look at an earlier move
+		}
+	}
 	for _, w := range p.waiters {
 		w.add(bytes)
+	}
+}
+
+// WatchHighWatermark sends to ch, without waiting, whenever the high watermark moves, until stop.
+func (p *Partition) WatchHighWatermark(ch chan<- struct{}) (stop func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watchers = append(p.watchers, ch)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.watchers = slices.DeleteFunc(p.watchers, func(c chan<- struct{}) bool { return c == ch })
 	}
 }
 

@@ -30,7 +30,7 @@ type Controller struct {
 	node *quorum.Node
 
 	published atomic.Pointer[image.Image]
-	leader    atomic.Int64 // node id of the active controller, 0 while unknown
+	leader    atomic.Int64 // raft id of the active controller, 0 while unknown
 
 	// Of the quorum's goroutine.
 	applied *image.Image // owned here until published
@@ -95,13 +95,11 @@ func (c *Controller) Stop() {
 // Image is the newest published metadata.
 func (c *Controller) Image() *image.Image { return c.published.Load() }
 
+// FirstRaftID is the raft id of node 0: raft keeps 0 for nobody, Kafka's node ids begin with it.
+const FirstRaftID = 1
+
 // Leader is the node id of the active controller, -1 while unknown.
-func (c *Controller) Leader() int32 {
-	if l := c.leader.Load(); l != 0 {
-		return int32(l)
-	}
-	return -1
-}
+func (c *Controller) Leader() int32 { return int32(c.leader.Load() - FirstRaftID) }
 
 // Decide runs d on the active controller and returns when its records are committed, applied on this
 // node and seen by all subscribers. On another node, and when leadership is lost meanwhile, it returns
@@ -257,6 +255,7 @@ func (c *Controller) Lead(term uint64) {
 	c.term = term
 	c.work = c.applied.Copy()
 	c.pending = nil
+	c.leader.Store(int64(c.node.ID()))
 	c.log.Debug().Uint64("term", term).Msg("active controller")
 }
 

@@ -144,6 +144,9 @@ func (n *Node) Do(ctx context.Context, call Call) error {
 	}
 }
 
+// ID is this node's raft id.
+func (n *Node) ID() uint64 { return n.config.ID }
+
 // Done is closed when the node has stopped; Err then says why, nil after Close.
 func (n *Node) Done() <-chan struct{} { return n.done }
 

@@ -1,0 +1,72 @@
+// Package cli is kraft's command line: commands that run brokers, and commands that talk to them.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Version is what --version prints; release builds set it by -ldflags "-X kraft/cli.Version=...".
+var Version = "0.1.0-dev"
+
+// Main runs one command line and returns the exit status: 0, or 1 after one sentence on stderr.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newApp(os.Stdin, os.Stdout, os.Stderr).RunContext(ctx, args); err != nil {
+		if !errors.Is(err, errTold) {
+			fmt.Fprintln(os.Stderr, "kraft: "+err.Error())
+		}
+		return 1
+	}
+	return 0
+}
+
+// errTold ends a command with status 1 whose failures have been told already.
+var errTold = errors.New("failed")
+
+func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
+	return &cli.App{
+		Name:    "kraft",
+		Usage:   "Apache Kafka's protocol, disk format and guarantees in one binary",
+		Version: Version,
+		Description: `A Kafka on this machine:      kraft dev
+A real node:                  kraft --node-id 1 --data /var/lib/kraft
+The file you already have:    kraft server config/server.properties`,
+		UsageText: "kraft dev | kraft --node-id ID --data DIR [options] | kraft server FILE | kraft COMMAND [options]",
+		Flags:     nodeFlags(),
+		Action:    runNode,
+		Commands: []*cli.Command{
+			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(),
+		},
+		Reader:               in,
+		Writer:               out,
+		ErrWriter:            errOut,
+		Suggest:              true,
+		EnableBashCompletion: true,
+		HideHelpCommand:      true,
+		OnUsageError:         usageError,
+		// The library would exit the process; Main decides on that.
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+}
+
+// usageError turns a mistyped flag into one sentence that says where to look.
+func usageError(c *cli.Context, err error, _ bool) error {
+	name := "kraft"
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "kraft" {
+		name = c.Command.HelpName
+	}
+	text := err.Error()
+	if hint := suggestFlag(c, text); hint != "" {
+		text += ", did you mean " + hint + "?"
+	}
+	return fmt.Errorf("%s (see %s --help)", text, name)
+}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/urfave/cli/v2"
+)
+
+// bootstrapFlag names the brokers that a client command talks to.
+func bootstrapFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "bootstrap-server", Aliases: []string{"b"}, Value: "localhost:9092", EnvVars: []string{"KRAFT_BOOTSTRAP_SERVER"},
+		Usage: "`HOST:PORT` of a broker, several with commas",
+	}
+}
+
+// newClient connects to the brokers of --bootstrap-server.
+func newClient(c *cli.Context, opts ...kgo.Opt) (*kgo.Client, error) {
+	seeds := strings.Split(c.String("bootstrap-server"), ",")
+	for i := range seeds {
+		if seeds[i] = strings.TrimSpace(seeds[i]); !strings.Contains(seeds[i], ":") {
+			seeds[i] += ":9092"
+		}
+	}
+	opts = append([]kgo.Opt{
+		kgo.SeedBrokers(seeds...), kgo.ClientID("kraft"),
+		kgo.RetryTimeout(5 * time.Second), kgo.DialTimeout(3 * time.Second),
+	}, opts...)
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, err
+	}
+	if err := client.Ping(c.Context); err != nil {
+		client.Close()
+		return nil, unreachable(c, err)
+	}
+	return client, nil
+}
+
+// unreachable says what to do when no broker answers.
+func unreachable(c *cli.Context, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	addr := c.String("bootstrap-server")
+	var op *net.OpError
+	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no broker answers at %s: is it running (kraft dev), or is --bootstrap-server another one?", addr)
+	}
+	return fmt.Errorf("cannot talk to %s: %w", addr, err)
+}
+
+// explain makes one sentence of an error that a broker answered.
+func explain(err error, message string) error {
+	if err == nil {
+		return nil
+	}
+	var k *kerr.Error
+	if errors.As(err, &k) {
+		if message != "" {
+			return fmt.Errorf("%s (%s)", strings.TrimRight(message, "."), k.Message)
+		}
+		return fmt.Errorf("%s (%s)", strings.TrimRight(k.Description, "."), k.Message)
+	}
+	return err
+}
+
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}

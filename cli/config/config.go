@@ -1,0 +1,183 @@
+// Package config finds a node's settings: server.properties, --override and flags, by Kafka's names,
+// checked against Kafka's own table. It reads files and touches nothing else.
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/magiconair/properties"
+
+	"kraft/raftmeta/configs"
+)
+
+// Config is everything that a node needs to know before it starts. It is immutable once built.
+type Config struct {
+	NodeID    int32
+	ClusterID string // "" takes the directory's, or makes one up
+	LogDirs   []string
+	// MetadataDir holds the quorum's file: metadata.log.dir, or the first log directory.
+	MetadataDir string
+	Listeners   []Listener
+	Rack        *string
+	// Static are all settings given, by Kafka's names, for DescribeConfigs and for whoever reads settings.
+	Static map[string]string
+	// Notes are sentences for the log at start: keys unknown or without effect here.
+	Notes []string
+}
+
+// ReadFile reads a Kafka server.properties: ISO-8859-1, no ${} expansion, as java.util.Properties does.
+func ReadFile(path string) (map[string]string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read configuration: %w", err)
+	}
+	l := &properties.Loader{Encoding: properties.ISO_8859_1, DisableExpansion: true}
+	p, err := l.LoadBytes(data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read configuration %s: %w", path, err)
+	}
+	values := map[string]string{}
+	for k, v := range p.Map() {
+		values[k] = strings.TrimRight(v, " \t")
+	}
+	return values, nil
+}
+
+// ParseOverride reads one KEY=VALUE of --override.
+func ParseOverride(s string) (key, value string, err error) {
+	key, value, ok := strings.Cut(s, "=")
+	if key = strings.TrimSpace(key); !ok || key == "" {
+		return "", "", fmt.Errorf("--override takes KEY=VALUE, got %q", s)
+	}
+	return key, strings.TrimSpace(value), nil
+}
+
+// New checks values, given by Kafka's names, and builds a node's configuration from them.
+func New(values map[string]string) (*Config, error) {
+	c := &Config{Static: values, ClusterID: values["cluster.id"]}
+	if err := c.checkValues(); err != nil {
+		return nil, err
+	}
+	if err := c.identify(); err != nil {
+		return nil, err
+	}
+	c.LogDirs = directories(values)
+	for i, d := range c.LogDirs {
+		if slices.Contains(c.LogDirs[:i], d) {
+			return nil, fmt.Errorf("log.dirs names %s twice", d)
+		}
+	}
+	if c.MetadataDir = values["metadata.log.dir"]; c.MetadataDir == "" {
+		c.MetadataDir = c.LogDirs[0]
+	}
+	if r, ok := values["broker.rack"]; ok && r != "" {
+		c.Rack = &r
+	}
+	if err := c.checkQuorum(); err != nil {
+		return nil, err
+	}
+	listeners, err := parseListeners(values)
+	if err != nil {
+		return nil, err
+	}
+	c.Listeners = listeners
+	return c, nil
+}
+
+// checkValues holds every known key against Kafka's table; unknown ones become one note.
+func (c *Config) checkValues() error {
+	var unknown []string
+	keys := make([]string, 0, len(c.Static))
+	for k := range c.Static {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	for _, k := range keys {
+		d := configs.Broker[k]
+		if d == nil {
+			if k != "cluster.id" {
+				unknown = append(unknown, k)
+			}
+			continue
+		}
+		if err := d.Check(c.Static[k]); err != nil {
+			return err
+		}
+	}
+	if len(unknown) > 0 {
+		c.Notes = append(c.Notes, "these settings are not known and have no effect: "+strings.Join(unknown, ", "))
+	}
+	return nil
+}
+
+func (c *Config) identify() error {
+	node, hasNode := c.Static["node.id"]
+	broker, hasBroker := c.Static["broker.id"]
+	text := "1"
+	switch {
+	case hasNode && hasBroker && node != broker:
+		return fmt.Errorf("node.id=%s and broker.id=%s must be the same", node, broker)
+	case hasNode:
+		text = node
+	case hasBroker:
+		text = broker
+	}
+	id, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || id < 0 {
+		return fmt.Errorf("the node id must be a number from 0 on, got %s", text)
+	}
+	c.NodeID = int32(id)
+	return nil
+}
+
+func directories(values map[string]string) []string {
+	list := configs.SplitList(values["log.dirs"])
+	if len(list) == 0 {
+		list = configs.SplitList(values["log.dir"])
+	}
+	if len(list) == 0 {
+		list = []string{*configs.Broker["log.dir"].Default}
+	}
+	for i := range list {
+		if abs, err := filepath.Abs(list[i]); err == nil {
+			list[i] = abs
+		}
+	}
+	return list
+}
+
+// checkQuorum refuses quorums of other nodes: starting alone would be a second cluster, not a member.
+func (c *Config) checkQuorum() error {
+	for _, v := range configs.SplitList(c.Static["controller.quorum.voters"]) {
+		id, _, ok := strings.Cut(v, "@")
+		if !ok {
+			return fmt.Errorf("controller.quorum.voters: %q is not of the form id@host:port", v)
+		}
+		if id != strconv.Itoa(int(c.NodeID)) {
+			return fmt.Errorf("controller.quorum.voters names node %s, but this version of kraft runs single nodes only", id)
+		}
+	}
+	return nil
+}
+
+// Setting is the static value of a broker setting, or Kafka's default; null is "".
+func (c *Config) Setting(name string) string {
+	return configs.Layers{Static: c.Static}.EffectiveBroker(name)
+}
+
+// Int is Setting as a number.
+func (c *Config) Int(name string) int64 {
+	return configs.Layers{Static: c.Static}.EffectiveInt(name)
+}
+
+// Millis is Setting as a duration given in milliseconds.
+func (c *Config) Millis(name string) time.Duration {
+	return time.Duration(c.Int(name)) * time.Millisecond
+}

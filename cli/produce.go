@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/urfave/cli/v2"
+)
+
+func produceCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "produce",
+		Usage:     "write lines from stdin to a topic, a record each",
+		UsageText: "kraft produce TOPIC [--key-separator :] [--header KEY=VALUE]... [--compression zstd] < FILE",
+		Description: "The topic is created if it does not exist and the broker allows it. Ends with status 1 if any record\n" +
+			"was not acknowledged.",
+		OnUsageError: usageError,
+		Flags: []cli.Flag{
+			bootstrapFlag(),
+			&cli.StringFlag{Name: "key-separator", Aliases: []string{"k"}, Usage: "split each line at the first `TEXT` into key and value; a line without it has no key"},
+			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "add a header to every record, `KEY=VALUE`; may be repeated"},
+			&cli.StringFlag{Name: "compression", Aliases: []string{"z"}, Value: "none", Usage: "`CODEC`: none, gzip, snappy, lz4 or zstd"},
+			&cli.StringFlag{Name: "acks", Value: "all", Usage: "`N` of replicas to wait for: 0, 1 or all"},
+			&cli.IntFlag{Name: "partition", Value: -1, Usage: "write to partition `N` only"},
+		},
+		Action: withArguments(produce),
+	}
+}
+
+var codecs = map[string]kgo.CompressionCodec{
+	"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+	"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+}
+
+func produce(c *cli.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("kraft produce takes one topic")
+	}
+	opts, err := producerOptions(c)
+	if err != nil {
+		return err
+	}
+	var headers []kgo.RecordHeader
+	for _, h := range c.StringSlice("header") {
+		k, v, ok := strings.Cut(h, "=")
+		if !ok {
+			return fmt.Errorf("--header takes KEY=VALUE, got %q", h)
+		}
+		headers = append(headers, kgo.RecordHeader{Key: k, Value: []byte(v)})
+	}
+	client, err := newClient(c, opts...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	p := &producing{separator: []byte(c.String("key-separator"))}
+	in := bufio.NewReaderSize(c.App.Reader, 1<<20)
+	for c.Context.Err() == nil {
+		line, readErr := in.ReadBytes('\n')
+		if len(line) > 0 {
+			r := p.record(bytes.TrimSuffix(line, []byte("\n")))
+			r.Topic, r.Headers, r.Partition = args[0], headers, int32(max(c.Int("partition"), 0))
+			client.Produce(c.Context, r, p.done)
+		}
+		if readErr == io.EOF {
+			break
+		}
+		if readErr != nil {
+			return fmt.Errorf("cannot read stdin: %w", readErr)
+		}
+	}
+	if err := client.Flush(c.Context); err != nil {
+		return err
+	}
+	return p.result(c)
+}
+
+func producerOptions(c *cli.Context) ([]kgo.Opt, error) {
+	codec, ok := codecs[c.String("compression")]
+	if !ok {
+		return nil, fmt.Errorf("--compression is none, gzip, snappy, lz4 or zstd, not %q", c.String("compression"))
+	}
+	opts := []kgo.Opt{kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(codec), kgo.UnknownTopicRetries(2)}
+	switch c.String("acks") {
+	case "all", "-1":
+	case "1":
+		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
+	case "0":
+		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
+	default:
+		return nil, fmt.Errorf("--acks is 0, 1 or all, not %q", c.String("acks"))
+	}
+	if c.IsSet("partition") {
+		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	}
+	return opts, nil
+}
+
+// producing counts what became of records; done runs on the client's goroutines.
+type producing struct {
+	separator []byte
+	mu        sync.Mutex
+	written   int
+	failed    int
+	first     error
+}
+
+func (p *producing) record(line []byte) *kgo.Record {
+	if len(p.separator) > 0 {
+		if k, v, ok := bytes.Cut(line, p.separator); ok {
+			return &kgo.Record{Key: k, Value: v}
+		}
+	}
+	return &kgo.Record{Value: line}
+}
+
+func (p *producing) done(_ *kgo.Record, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		p.written++
+		return
+	}
+	p.failed++
+	if p.first == nil {
+		p.first = err
+	}
+}
+
+func (p *producing) result(c *cli.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failed == 0 {
+		return nil
+	}
+	if errors.Is(p.first, context.Canceled) {
+		return fmt.Errorf("stopped: %d records written, %d not", p.written, p.failed)
+	}
+	return fmt.Errorf("%d records written, %d not: %w", p.written, p.failed, explain(p.first, ""))
+}

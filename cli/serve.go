@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	_ "net/http/pprof" // served only on --pprof
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"kraft/cli/config"
+	"kraft/cli/node"
+)
+
+// commonFlags are those of every command that runs a node.
+func commonFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "override", Usage: "set one of Kafka's broker settings, `KEY=VALUE`; may be repeated"},
+		&cli.StringFlag{Name: "cluster-id", Usage: "refuse data of any cluster but `ID`; a new cluster gets it"},
+		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL` of the log on stderr: debug, info, warn, error"},
+		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log: text or json"},
+		&cli.StringFlag{Name: "pprof", Usage: "serve Go's profiles by HTTP on `ADDRESS`, e.g. localhost:6060"},
+	}
+}
+
+func nodeFlags() []cli.Flag {
+	return append([]cli.Flag{
+		&cli.IntFlag{Name: "node-id", Usage: "run the node with this `ID`, a number from 0 on"},
+		&cli.StringFlag{Name: "data", Usage: "`DIR` for the node's data, created if missing"},
+		&cli.StringFlag{Name: "listeners", Usage: "where to listen, `NAME://host:port`, several with commas (default: PLAINTEXT://:9092)"},
+		&cli.StringFlag{Name: "advertised-listeners", Usage: "what clients are told to connect to, `NAME://host:port` (default: the listeners)"},
+	}, commonFlags()...)
+}
+
+func devCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "dev",
+		Usage:     "run a broker for development on this machine",
+		UsageText: "kraft dev [--port 9092] [--data DIR]",
+		Description: "Listens on localhost only and needs no configuration. Data is kept between runs in a directory\n" +
+			"below your cache directory, or in --data. Consumer groups start without Kafka's 3 s delay.",
+		OnUsageError: usageError,
+		Flags: append([]cli.Flag{
+			&cli.IntFlag{Name: "port", Value: 9092, Usage: "listen on localhost:`PORT`; 0 takes a free one"},
+			&cli.StringFlag{Name: "data", Usage: "`DIR` for the data (default: kraft/dev below your cache directory)"},
+		}, commonFlags()...),
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			data := c.String("data")
+			if data == "" {
+				cache, err := os.UserCacheDir()
+				if err != nil {
+					return fmt.Errorf("no cache directory for the data, give one by --data: %w", err)
+				}
+				data = filepath.Join(cache, "kraft", "dev")
+			}
+			return serve(c, map[string]string{
+				"node.id": "1", "log.dirs": data,
+				"listeners":                        fmt.Sprintf("PLAINTEXT://localhost:%d", c.Int("port")),
+				"group.initial.rebalance.delay.ms": "0",
+			})
+		},
+	}
+}
+
+func serverCommand() *cli.Command {
+	return &cli.Command{
+		Name:         "server",
+		Usage:        "run a node by a Kafka server.properties",
+		UsageText:    "kraft server FILE [--override KEY=VALUE]...",
+		OnUsageError: usageError,
+		Flags:        commonFlags(),
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return errors.New("kraft server takes one file: kraft server config/server.properties")
+			}
+			values, err := config.ReadFile(c.Args().First())
+			if err != nil {
+				return err
+			}
+			return serve(c, values)
+		},
+	}
+}
+
+// runNode is kraft without a command: a node by flags.
+func runNode(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return unknownCommand(c, c.Args().First())
+	}
+	if c.NumFlags() == 0 {
+		return cli.ShowAppHelp(c)
+	}
+	if !c.IsSet("data") {
+		return errors.New("give the node a directory for its data: --data DIR")
+	}
+	values := map[string]string{"log.dirs": c.String("data")}
+	if c.IsSet("node-id") {
+		values["node.id"] = strconv.Itoa(c.Int("node-id"))
+	}
+	for _, key := range []string{"listeners", "advertised-listeners"} {
+		if c.IsSet(key) {
+			values[strings.ReplaceAll(key, "-", ".")] = c.String(key)
+		}
+	}
+	return serve(c, values)
+}
+
+func noArguments(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return fmt.Errorf("%s takes no arguments, got %q (see %s --help)", c.Command.HelpName, c.Args().First(), c.Command.HelpName)
+	}
+	return nil
+}
+
+// serve runs a node until a signal comes or the node fails.
+func serve(c *cli.Context, values map[string]string) error {
+	begun := time.Now()
+	for _, o := range c.StringSlice("override") {
+		key, value, err := config.ParseOverride(o)
+		if err != nil {
+			return err
+		}
+		values[key] = value
+	}
+	if c.IsSet("cluster-id") {
+		values["cluster.id"] = c.String("cluster-id")
+	}
+	conf, err := config.New(values)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(c)
+	if err != nil {
+		return err
+	}
+	if addr := c.String("pprof"); addr != "" {
+		go func() {
+			s := &http.Server{Addr: addr, ReadHeaderTimeout: 10 * time.Second}
+			log.Warn().Err(s.ListenAndServe()).Msg("profiles are not served")
+		}()
+	}
+	n, err := node.Start(c.Context, conf, log)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "kraft %s is ready at %s (node %d, cluster %s, data in %s) after %d ms\n",
+		Version, strings.Join(n.Addresses(), ", "), conf.NodeID, n.ClusterID(), strings.Join(conf.LogDirs, ", "), time.Since(begun).Milliseconds())
+	select {
+	case <-c.Context.Done():
+		log.Info().Msg("stopping")
+	case <-n.Failed():
+	}
+	// A signal that comes now ends the process at once.
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- n.Stop() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("did not stop within %v: the next start will check the logs", stopPatience)
+	}
+}
+
+// stopPatience bounds a clean stop; past it the logs are left as after a crash, which they survive.
+const stopPatience = 30 * time.Second
+
+func newLogger(c *cli.Context) (zerolog.Logger, error) {
+	level, err := zerolog.ParseLevel(c.String("log-level"))
+	if err != nil || level == zerolog.NoLevel {
+		return zerolog.Nop(), fmt.Errorf("--log-level is debug, info, warn or error, not %q", c.String("log-level"))
+	}
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
+	w := c.App.ErrWriter
+	switch f := c.String("log-format"); f {
+	case "json":
+	case "text":
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !isTerminal(w)}
+	default:
+		return zerolog.Nop(), fmt.Errorf("--log-format is text or json, not %q", f)
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger(), nil
+}

@@ -1,0 +1,254 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/urfave/cli/v2"
+)
+
+func topicCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "topic",
+		Usage: "create, list, describe and delete topics",
+		Subcommands: []*cli.Command{
+			{
+				Name: "create", Usage: "create topics", UsageText: "kraft topic create TOPIC... [--partitions N] [--config KEY=VALUE]...",
+				OnUsageError: usageError, Action: withArguments(createTopics),
+				Flags: []cli.Flag{
+					bootstrapFlag(),
+					&cli.IntFlag{Name: "partitions", Aliases: []string{"p"}, Value: -1, Usage: "number of partitions, the broker's num.partitions if not given"},
+					&cli.IntFlag{Name: "replication-factor", Aliases: []string{"r"}, Value: -1, Usage: "number of replicas, the broker's default.replication.factor if not given"},
+					&cli.StringSliceFlag{Name: "config", Aliases: []string{"c"}, Usage: "set one of the topic's settings, `KEY=VALUE`; may be repeated"},
+				},
+			},
+			{
+				Name: "list", Usage: "list topics", UsageText: "kraft topic list [--internal]",
+				OnUsageError: usageError, Action: listTopics,
+				Flags: []cli.Flag{bootstrapFlag(), &cli.BoolFlag{Name: "internal", Aliases: []string{"i"}, Usage: "list the brokers' own topics too"}},
+			},
+			{
+				Name: "describe", Usage: "show partitions, offsets and settings of topics", UsageText: "kraft topic describe TOPIC...",
+				OnUsageError: usageError, Action: withArguments(describeTopics), Flags: []cli.Flag{bootstrapFlag()},
+			},
+			{
+				Name: "delete", Usage: "delete topics with all their records", UsageText: "kraft topic delete TOPIC...",
+				OnUsageError: usageError, Action: withArguments(deleteTopics), Flags: []cli.Flag{bootstrapFlag()},
+			},
+		},
+	}
+}
+
+// withArguments wants at least one argument. The flag library ends flags at the first argument; people
+// put them behind it too, so flags behind arguments are parsed again.
+func withArguments(action func(*cli.Context, []string) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		args, err := interspersed(c)
+		if err != nil {
+			return err
+		}
+		if len(args) == 0 {
+			return fmt.Errorf("%s needs a name: %s", c.Command.HelpName, c.Command.UsageText)
+		}
+		return action(c, args)
+	}
+}
+
+// interspersed parses flags that stand behind arguments, and returns the arguments alone.
+func interspersed(c *cli.Context) ([]string, error) {
+	var args []string
+	rest := c.Args().Slice()
+	for len(rest) > 0 {
+		arg := rest[0]
+		rest = rest[1:]
+		if arg == "--" {
+			return append(args, rest...), nil
+		}
+		if !strings.HasPrefix(arg, "-") || arg == "-" {
+			args = append(args, arg)
+			continue
+		}
+		name, value, inline := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if name == "help" || name == "h" {
+			return nil, cli.ShowSubcommandHelp(c)
+		}
+		flag := findFlag(c.Command.Flags, name)
+		if flag == nil {
+			return nil, usageError(c, fmt.Errorf("flag provided but not defined: -%s", name), false)
+		}
+		if _, isBool := flag.(*cli.BoolFlag); isBool && !inline {
+			value, inline = "true", true
+		}
+		if !inline {
+			if len(rest) == 0 {
+				return nil, fmt.Errorf("flag needs a value: %s", arg)
+			}
+			value, rest = rest[0], rest[1:]
+		}
+		if err := c.Set(flag.Names()[0], value); err != nil {
+			return nil, fmt.Errorf("invalid value %q for flag %s: %w", value, arg, err)
+		}
+	}
+	return args, nil
+}
+
+func findFlag(flags []cli.Flag, name string) cli.Flag {
+	for _, f := range flags {
+		for _, n := range f.Names() {
+			if n == name {
+				return f
+			}
+		}
+	}
+	return nil
+}
+
+// withAdmin runs f with an admin client.
+func withAdmin(c *cli.Context, f func(*kadm.Client) error, opts ...kgo.Opt) error {
+	client, err := newClient(c, opts...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return f(kadm.NewClient(client))
+}
+
+func createTopics(c *cli.Context, names []string) error {
+	configs := map[string]*string{}
+	for _, kv := range c.StringSlice("config") {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok {
+			return fmt.Errorf("--config takes KEY=VALUE, got %q", kv)
+		}
+		configs[k] = &v
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		resp, err := admin.CreateTopics(c.Context, int32(c.Int("partitions")), int16(c.Int("replication-factor")), configs, names...)
+		if err != nil {
+			return err
+		}
+		return eachTopic(c, "created", resp.Sorted(), func(r kadm.CreateTopicResponse) (string, error) { return r.Topic, explain(r.Err, r.ErrMessage) })
+	})
+}
+
+func deleteTopics(c *cli.Context, names []string) error {
+	return withAdmin(c, func(admin *kadm.Client) error {
+		resp, err := admin.DeleteTopics(c.Context, names...)
+		if err != nil {
+			return err
+		}
+		return eachTopic(c, "deleted", resp.Sorted(), func(r kadm.DeleteTopicResponse) (string, error) { return r.Topic, explain(r.Err, r.ErrMessage) })
+	})
+}
+
+// eachTopic tells what became of each of several topics.
+func eachTopic[R any](c *cli.Context, done string, results []R, of func(R) (string, error)) error {
+	failed := false
+	for _, r := range results {
+		name, err := of(r)
+		if err != nil {
+			fmt.Fprintf(c.App.ErrWriter, "kraft: topic %s: %v\n", name, err)
+			failed = true
+			continue
+		}
+		fmt.Fprintf(c.App.Writer, "%s topic %s\n", done, name)
+	}
+	if failed {
+		return errTold
+	}
+	return nil
+}
+
+func listTopics(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		list := admin.ListTopics
+		if c.Bool("internal") {
+			list = admin.ListTopicsWithInternal
+		}
+		topics, err := list(c.Context)
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+		fmt.Fprintln(w, "TOPIC\tPARTITIONS\tREPLICAS")
+		for _, t := range topics.Sorted() {
+			fmt.Fprintf(w, "%s\t%d\t%d\n", t.Topic, len(t.Partitions), t.Partitions.NumReplicas())
+		}
+		return w.Flush()
+	})
+}
+
+func describeTopics(c *cli.Context, names []string) error {
+	return withAdmin(c, func(admin *kadm.Client) error {
+		failed := false
+		for _, name := range names {
+			if err := describeTopic(c, admin, name); err != nil {
+				fmt.Fprintf(c.App.ErrWriter, "kraft: topic %s: %v\n", name, err)
+				failed = true
+			}
+		}
+		if failed {
+			return errTold
+		}
+		return nil
+	})
+}
+
+func describeTopic(c *cli.Context, admin *kadm.Client, name string) error {
+	topics, err := admin.ListTopicsWithInternal(c.Context, name)
+	if err != nil {
+		return err
+	}
+	t, ok := topics[name]
+	if !ok {
+		return errors.New("not found")
+	}
+	if t.Err != nil {
+		return explain(t.Err, "")
+	}
+	configs, err := admin.DescribeTopicConfigs(c.Context, name)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "topic %s  id %s  partitions %d  replicas %d\n", t.Topic, t.ID, len(t.Partitions), t.Partitions.NumReplicas())
+	for _, r := range configs {
+		sort.Slice(r.Configs, func(i, j int) bool { return r.Configs[i].Key < r.Configs[j].Key })
+		for _, kv := range r.Configs {
+			if kv.Source.String() == "DYNAMIC_TOPIC_CONFIG" {
+				fmt.Fprintf(c.App.Writer, "config %s=%s\n", kv.Key, kv.MaybeValue())
+			}
+		}
+	}
+	start, err := admin.ListStartOffsets(c.Context, name)
+	if err != nil {
+		return err
+	}
+	end, err := admin.ListEndOffsets(c.Context, name)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tISR\tSTART\tEND")
+	for _, p := range t.Partitions.Sorted() {
+		s, _ := start.Lookup(name, p.Partition)
+		e, _ := end.Lookup(name, p.Partition)
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%d\t%d\n", p.Partition, p.Leader, p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), s.Offset, e.Offset)
+	}
+	return w.Flush()
+}
+
+func ids(list []int32) string {
+	var s []string
+	for _, i := range list {
+		s = append(s, fmt.Sprint(i))
+	}
+	return strings.Join(s, ",")
+}

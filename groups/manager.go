@@ -1,0 +1,213 @@
+// Package groups serves everything whose state is an internal topic: consumer groups and their offsets.
+// It routes requests to the coordinator of a group, which package coordinator decides and package runtime
+// runs.
+package groups
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+	"unicode/utf16"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/groups/coordinator"
+	"kraft/groups/runtime"
+	"kraft/raftmeta"
+	"kraft/raftmeta/controller"
+	"kraft/raftmeta/image"
+	"kraft/replication"
+	"kraft/wire"
+)
+
+const offsetsTopic = "__consumer_offsets"
+
+type loop = runtime.Loop[*coordinator.Coordinator]
+
+// Manager holds the coordinators of the offsets partitions that this node leads. Its methods may be
+// called from any goroutine.
+type Manager struct {
+	meta  *raftmeta.Meta
+	parts *replication.Manager
+	log   zerolog.Logger
+
+	mu     sync.RWMutex // guards the rest
+	closed bool
+	loops  map[int32]*loop
+}
+
+// NewManager makes a manager that learns from parts which partitions it coordinates; call it before
+// parts.Start.
+func NewManager(meta *raftmeta.Meta, parts *replication.Manager, log zerolog.Logger) *Manager {
+	m := &Manager{meta: meta, parts: parts, log: log, loops: map[int32]*loop{}}
+	parts.Watch(offsetsTopic, m)
+	return m
+}
+
+// Start makes the coordinators forget offsets of deleted topics.
+func (m *Manager) Start() { m.meta.Subscribe(m.follow) }
+
+// RegisterHandlers adds the group APIs to r.
+func (m *Manager) RegisterHandlers(r *wire.Registry) {
+	wire.Handle(r, 0, 10, m.offsetCommit)
+	wire.Handle(r, 0, 10, m.offsetFetch)
+	wire.Handle(r, 0, 6, m.findCoordinator)
+	wire.Handle(r, 0, 9, m.joinGroup)
+	wire.Handle(r, 0, 4, m.heartbeat)
+	wire.Handle(r, 0, 5, m.leaveGroup)
+	wire.Handle(r, 0, 5, m.syncGroup)
+	wire.Handle(r, 0, 6, m.describeGroups)
+	wire.Handle(r, 0, 5, m.listGroups)
+	wire.Handle(r, 0, 3, m.deleteGroups)
+	wire.Handle(r, 0, 0, m.offsetDelete)
+	wire.Handle(r, 0, 5, m.initProducerID)
+}
+
+// Lead implements replication.Watcher.
+func (m *Manager) Lead(p *replication.Partition, epoch int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	log := m.log.With().Str("partition", p.String()).Logger()
+	m.loops[p.Number()] = runtime.Start(coordinator.New(m.config()), runtime.Log(partitionLog{p}), epoch, log)
+}
+
+// Resign implements replication.Watcher.
+func (m *Manager) Resign(n int32) {
+	m.mu.Lock()
+	l := m.loops[n]
+	delete(m.loops, n)
+	m.mu.Unlock()
+	if l != nil {
+		l.Stop()
+	}
+}
+
+// Close stops all coordinators; callers that wait get NOT_COORDINATOR.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	m.closed = true
+	loops := m.loops
+	m.loops = map[int32]*loop{}
+	m.mu.Unlock()
+	for _, l := range loops {
+		l.Stop()
+	}
+}
+
+func (m *Manager) config() coordinator.Config {
+	millis := func(key string) time.Duration { return time.Duration(m.meta.IntSetting(key)) * time.Millisecond }
+	return coordinator.Config{
+		MinSession: millis("group.min.session.timeout.ms"), MaxSession: millis("group.max.session.timeout.ms"),
+		MaxSize: int(m.meta.IntSetting("group.max.size")), InitialRebalanceDelay: millis("group.initial.rebalance.delay.ms"),
+		OffsetsRetention:  time.Duration(m.meta.IntSetting("offsets.retention.minutes")) * time.Minute,
+		RetentionInterval: millis("offsets.retention.check.interval.ms"),
+		MaxMetadata:       int(m.meta.IntSetting("offset.metadata.max.bytes")),
+		NewID:             uuid.NewString,
+	}
+}
+
+// follow tells the coordinators of deleted topics.
+func (m *Manager) follow(_ *image.Image, changed *image.Delta) {
+	if len(changed.Removed) == 0 {
+		return
+	}
+	for _, l := range m.all() {
+		for _, t := range changed.Removed {
+			name := t.Name
+			// On a goroutine of its own: metadata must not wait for a coordinator that is busy or loading.
+			go func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				_, err := runtime.Ask[bool](ctx, l, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
+					e := c.ForgetTopic(name)
+					e.Replies = append(e.Replies, runtime.Reply{To: to, Response: true})
+					return e
+				})
+				if err != nil && !errors.Is(err, kerr.NotCoordinator) {
+					m.log.Warn().Err(err).Str("topic", name).Msg("offsets of a deleted topic stay until they expire")
+				}
+			}()
+		}
+	}
+}
+
+func (m *Manager) all() []*loop {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	out := make([]*loop, 0, len(m.loops))
+	for _, l := range m.loops {
+		out = append(out, l)
+	}
+	return out
+}
+
+// partitionFor is the offsets partition of a group: Kafka's Utils.abs(hashCode) of the group id.
+func partitionFor(group string, partitions int32) int32 {
+	var h int32
+	for _, c := range utf16.Encode([]rune(group)) {
+		h = 31*h + int32(c)
+	}
+	if h == -1<<31 {
+		h = 0
+	}
+	if h < 0 {
+		h = -h
+	}
+	return h % partitions
+}
+
+// coordinatorOf finds the loop of a group, if it is here.
+func (m *Manager) coordinatorOf(group string) (*loop, error) {
+	t, ok := m.meta.Image().Topic(offsetsTopic)
+	if !ok {
+		return nil, kerr.NotCoordinator
+	}
+	n := partitionFor(group, int32(len(t.Partitions)))
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.closed {
+		return nil, kerr.CoordinatorNotAvailable
+	}
+	if l := m.loops[n]; l != nil {
+		return l, nil
+	}
+	return nil, kerr.NotCoordinator
+}
+
+// ask runs op on the coordinator of a group.
+func ask[R any](ctx context.Context, m *Manager, group string, joins bool, op func(*coordinator.Coordinator, time.Time, runtime.Token) runtime.Effects) (R, error) {
+	l, err := m.coordinatorOf(group)
+	if err != nil {
+		var none R
+		return none, err
+	}
+	return runtime.Ask[R](ctx, l, joins, op)
+}
+
+// ensureTopic creates the offsets topic if it is missing, with the replication factor that the brokers
+// allow unless the user set one.
+func (m *Manager) ensureTopic(ctx context.Context) (*image.Topic, error) {
+	if t, ok := m.meta.Image().Topic(offsetsTopic); ok {
+		return t, nil
+	}
+	c := raftmeta.InternalConfigs(offsetsTopic)
+	segment := fmt.Sprint(m.meta.IntSetting("offsets.topic.segment.bytes"))
+	c["segment.bytes"] = &segment
+	err := m.meta.CreateTopic(ctx, controller.NewTopic{Name: offsetsTopic, Partitions: -1, Factor: -1, Configs: c},
+		m.meta.InternalDefaults("offsets.topic.num.partitions", "offsets.topic.replication.factor"))
+	if err != nil {
+		return nil, err
+	}
+	t, ok := m.meta.Image().Topic(offsetsTopic)
+	if !ok {
+		return nil, kerr.CoordinatorNotAvailable
+	}
+	return t, nil
+}

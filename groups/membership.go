@@ -1,0 +1,177 @@
+package groups
+
+import (
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/groups/coordinator"
+	"kraft/groups/runtime"
+	"kraft/raftmeta/image"
+	"kraft/wire"
+)
+
+func (m *Manager) joinGroup(ctx *wire.Request, req *kmsg.JoinGroupRequest) (*kmsg.JoinGroupResponse, error) {
+	client := coordinator.Client{ID: ctx.ClientID, Host: ctx.Conn.RemoteHost()}
+	resp, err := ask[*kmsg.JoinGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
+		return c.Join(now, to, client, req)
+	})
+	if err != nil {
+		resp = kmsg.NewPtrJoinGroupResponse()
+		resp.ErrorCode, resp.MemberID, resp.Generation = wire.ErrorCode(err), req.MemberID, -1
+	}
+	if resp.Protocol == nil && ctx.Version < 7 {
+		resp.Protocol = new(string) // null came with version 7
+	}
+	return resp, nil
+}
+
+func (m *Manager) syncGroup(ctx *wire.Request, req *kmsg.SyncGroupRequest) (*kmsg.SyncGroupResponse, error) {
+	resp, err := ask[*kmsg.SyncGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
+		return c.Sync(now, to, req)
+	})
+	if err != nil {
+		resp = kmsg.NewPtrSyncGroupResponse()
+		resp.ErrorCode = wire.ErrorCode(err)
+	}
+	if resp.MemberAssignment == nil {
+		resp.MemberAssignment = []byte{}
+	}
+	return resp, nil
+}
+
+func (m *Manager) heartbeat(ctx *wire.Request, req *kmsg.HeartbeatRequest) (*kmsg.HeartbeatResponse, error) {
+	code, err := ask[int16](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
+		return c.Heartbeat(now, to, req)
+	})
+	if err != nil {
+		code = wire.ErrorCode(err)
+		if code == kerr.CoordinatorLoadInProgress.Code {
+			code = 0 // as in Kafka: while it loads, the member is given the benefit of the doubt
+		}
+	}
+	resp := kmsg.NewPtrHeartbeatResponse()
+	resp.ErrorCode = code
+	return resp, nil
+}
+
+func (m *Manager) leaveGroup(ctx *wire.Request, req *kmsg.LeaveGroupRequest) (*kmsg.LeaveGroupResponse, error) {
+	resp, err := ask[*kmsg.LeaveGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
+		return c.Leave(now, to, req)
+	})
+	if err != nil {
+		resp = kmsg.NewPtrLeaveGroupResponse()
+		resp.ErrorCode = wire.ErrorCode(err)
+	}
+	return resp, nil
+}
+
+func (m *Manager) describeGroups(ctx *wire.Request, req *kmsg.DescribeGroupsRequest) (*kmsg.DescribeGroupsResponse, error) {
+	resp := kmsg.NewPtrDescribeGroupsResponse()
+	for _, g := range req.Groups {
+		d, err := ask[kmsg.DescribeGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
+			return c.Describe(to, g, ctx.Version)
+		})
+		if err != nil {
+			d = kmsg.NewDescribeGroupsResponseGroup()
+			d.Group, d.ErrorCode = g, wire.ErrorCode(err)
+		}
+		d.AuthorizedOperations = -1 << 31
+		if req.IncludeAuthorizedOperations && d.ErrorCode == 0 {
+			d.AuthorizedOperations = groupOperations
+		}
+		resp.Groups = append(resp.Groups, d)
+	}
+	return resp, nil
+}
+
+// groupOperations are those allowed on a group while there is no authorizer, as bits of AclOperation:
+// read, delete, describe.
+const groupOperations = 1<<3 | 1<<6 | 1<<8
+
+func (m *Manager) listGroups(ctx *wire.Request, req *kmsg.ListGroupsRequest) (*kmsg.ListGroupsResponse, error) {
+	resp := kmsg.NewPtrListGroupsResponse()
+	for _, l := range m.all() {
+		groups, err := runtime.Ask[[]kmsg.ListGroupsResponseGroup](ctx.Context(), l, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
+			return c.List(to, req)
+		})
+		if err != nil && !isNotCoordinator(err) { // lost a moment ago: its new leader lists it
+			resp.ErrorCode = wire.ErrorCode(err)
+			resp.Groups = nil
+			return resp, nil
+		}
+		resp.Groups = append(resp.Groups, groups...)
+	}
+	return resp, nil
+}
+
+func isNotCoordinator(err error) bool { return wire.ErrorCode(err) == kerr.NotCoordinator.Code }
+
+func (m *Manager) deleteGroups(ctx *wire.Request, req *kmsg.DeleteGroupsRequest) (*kmsg.DeleteGroupsResponse, error) {
+	resp := kmsg.NewPtrDeleteGroupsResponse()
+	for i, g := range req.Groups {
+		if slices.Contains(req.Groups[:i], g) {
+			continue
+		}
+		d, err := ask[kmsg.DeleteGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
+			return c.DeleteGroup(to, g)
+		})
+		if err != nil {
+			d = kmsg.NewDeleteGroupsResponseGroup()
+			d.Group, d.ErrorCode, d.ErrorMessage = g, wire.ErrorCode(err), wire.ErrorMessage(err)
+		}
+		resp.Groups = append(resp.Groups, d)
+	}
+	return resp, nil
+}
+
+// Kinds of coordinators in FindCoordinator.
+const groupCoordinator = 0
+
+func (m *Manager) findCoordinator(ctx *wire.Request, req *kmsg.FindCoordinatorRequest) (*kmsg.FindCoordinatorResponse, error) {
+	resp := kmsg.NewPtrFindCoordinatorResponse()
+	keys := req.CoordinatorKeys
+	if ctx.Version < 4 {
+		keys = []string{req.CoordinatorKey}
+	}
+	for _, key := range keys {
+		out := kmsg.NewFindCoordinatorResponseCoordinator()
+		out.Key, out.NodeID, out.Port = key, -1, -1
+		e, id, err := m.findOne(ctx, key, req.CoordinatorType)
+		if err == nil {
+			out.NodeID, out.Host, out.Port = id, e.Host, e.Port
+		}
+		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		resp.Coordinators = append(resp.Coordinators, out)
+	}
+	if ctx.Version < 4 {
+		only := resp.Coordinators[0]
+		resp.ErrorCode, resp.ErrorMessage, resp.NodeID, resp.Host, resp.Port = only.ErrorCode, only.ErrorMessage, only.NodeID, only.Host, only.Port
+		resp.Coordinators = nil
+	}
+	return resp, nil
+}
+
+func (m *Manager) findOne(ctx *wire.Request, key string, kind int8) (*image.Endpoint, int32, error) {
+	if kind != groupCoordinator {
+		return nil, 0, errOtherCoordinator
+	}
+	t, err := m.ensureTopic(ctx.Context())
+	if err != nil {
+		m.log.Error().Err(err).Msg("cannot create " + offsetsTopic + ": consumer groups are unavailable")
+		return nil, 0, kerr.CoordinatorNotAvailable
+	}
+	img := m.meta.Image()
+	p := t.Partitions[partitionFor(key, int32(len(t.Partitions)))]
+	b, ok := img.Broker(p.Leader)
+	if !ok || b.Fenced {
+		return nil, 0, kerr.CoordinatorNotAvailable
+	}
+	e, ok := b.Endpoint(ctx.Conn.Listener)
+	if !ok {
+		return nil, 0, kerr.CoordinatorNotAvailable
+	}
+	return e, b.ID, nil
+}

@@ -1,0 +1,272 @@
+package groups
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/groups/coordinator"
+	"kraft/groups/runtime"
+	"kraft/raftmeta/image"
+	"kraft/wire"
+)
+
+// Versions of OffsetCommit and OffsetFetch from which topics are named by id (KIP-848).
+const (
+	commitByID = 10
+	fetchByID  = 10
+)
+
+func (m *Manager) offsetCommit(ctx *wire.Request, req *kmsg.OffsetCommitRequest) (*kmsg.OffsetCommitResponse, error) {
+	timeout := time.Duration(m.meta.IntSetting("offsets.commit.timeout.ms")) * time.Millisecond
+	c, cancel := context.WithTimeout(ctx.Context(), timeout)
+	defer cancel()
+	commits := m.commits(ctx, req)
+	var err error
+	if req.Group == "" && ctx.Version > 0 && len(req.Topics) == 0 {
+		err = kerr.InvalidGroupID
+	} else {
+		var done []coordinator.Commit
+		done, err = ask[[]coordinator.Commit](c, m, req.Group, true, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
+			return c.CommitOffsets(now, to, req, commits)
+		})
+		if err == nil {
+			commits = done
+		}
+	}
+	resp := kmsg.NewPtrOffsetCommitResponse()
+	i := 0
+	for _, t := range req.Topics {
+		out := kmsg.NewOffsetCommitResponseTopic()
+		out.Topic, out.TopicID = t.Topic, t.TopicID
+		for _, p := range t.Partitions {
+			r := kmsg.NewOffsetCommitResponseTopicPartition()
+			r.Partition = p.Partition
+			switch {
+			case err != nil:
+				r.ErrorCode = wire.ErrorCode(err)
+			case commits[i].Err != nil:
+				r.ErrorCode = commits[i].Err.Code
+			}
+			i++
+			out.Partitions = append(out.Partitions, r)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}
+
+// commits resolves what a request commits. Partitions that do not exist carry their error.
+func (m *Manager) commits(ctx *wire.Request, req *kmsg.OffsetCommitRequest) []coordinator.Commit {
+	img := m.meta.Image()
+	var out []coordinator.Commit
+	now := ctx.Received.UnixMilli()
+	for _, t := range req.Topics {
+		var topic *image.Topic
+		var ok bool
+		missing := kerr.UnknownTopicOrPartition
+		if ctx.Version >= commitByID {
+			topic, ok = img.TopicByID(t.TopicID)
+			missing = kerr.UnknownTopicID
+		} else {
+			topic, ok = img.Topic(t.Topic)
+		}
+		for _, p := range t.Partitions {
+			o := coordinator.Offset{Offset: p.Offset, LeaderEpoch: -1, Committed: now, Expires: -1}
+			if p.Metadata != nil {
+				o.Metadata = *p.Metadata
+			}
+			if ctx.Version >= 6 {
+				o.LeaderEpoch = p.LeaderEpoch
+			}
+			if ctx.Version == 1 && p.Timestamp >= 0 {
+				o.Committed = p.Timestamp
+			}
+			if ctx.Version >= 2 && ctx.Version <= 4 && req.RetentionTimeMillis >= 0 {
+				o.Expires = now + req.RetentionTimeMillis
+			}
+			c := coordinator.Commit{Offset: o}
+			switch {
+			case !ok:
+				c.Err = missing
+			case p.Partition < 0 || int(p.Partition) >= len(topic.Partitions):
+				c.Err = kerr.UnknownTopicOrPartition
+			default:
+				c.TopicPartition = coordinator.TopicPartition{Topic: topic.Name, Partition: p.Partition}
+			}
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (m *Manager) offsetFetch(ctx *wire.Request, req *kmsg.OffsetFetchRequest) (*kmsg.OffsetFetchResponse, error) {
+	resp := kmsg.NewPtrOffsetFetchResponse()
+	if ctx.Version >= 8 {
+		for i := range req.Groups {
+			resp.Groups = append(resp.Groups, m.fetchGroup(ctx, &req.Groups[i]))
+		}
+		return resp, nil
+	}
+	// Versions 0 to 7 ask for one group: the same by other names.
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = req.Group
+	if req.Topics != nil {
+		g.Topics = []kmsg.OffsetFetchRequestGroupTopic{}
+	}
+	for _, t := range req.Topics {
+		gt := kmsg.NewOffsetFetchRequestGroupTopic()
+		gt.Topic, gt.Partitions = t.Topic, t.Partitions
+		g.Topics = append(g.Topics, gt)
+	}
+	found := m.fetchGroup(ctx, &g)
+	resp.ErrorCode = found.ErrorCode
+	for _, t := range found.Topics {
+		out := kmsg.NewOffsetFetchResponseTopic()
+		out.Topic = t.Topic
+		for _, p := range t.Partitions {
+			r := kmsg.NewOffsetFetchResponseTopicPartition()
+			r.Partition, r.Offset, r.LeaderEpoch, r.Metadata, r.ErrorCode = p.Partition, p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode
+			if ctx.Version == 0 && r.Offset < 0 && r.ErrorCode == 0 {
+				r.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			}
+			out.Partitions = append(out.Partitions, r)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}
+
+// fetchGroup answers one group; an error of the whole group stands in its partitions too, where versions
+// before 2 look for it.
+func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
+	resp := kmsg.NewOffsetFetchResponseGroup()
+	resp.Group = req.Group
+	byID := ctx.Version >= fetchByID
+	img := m.meta.Image()
+	var want []coordinator.TopicPartition
+	if req.Topics != nil {
+		want = []coordinator.TopicPartition{}
+	}
+	names := map[image.UUID]string{}
+	for _, t := range req.Topics {
+		name := t.Topic
+		if byID {
+			topic, ok := img.TopicByID(t.TopicID)
+			if !ok {
+				continue
+			}
+			name = topic.Name
+			names[t.TopicID] = name
+		}
+		for _, p := range t.Partitions {
+			want = append(want, coordinator.TopicPartition{Topic: name, Partition: p})
+		}
+	}
+	found, err := ask[map[coordinator.TopicPartition]coordinator.Offset](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
+		return c.FetchOffsets(to, req.Group, want)
+	})
+	resp.ErrorCode = wire.ErrorCode(err)
+	if err != nil && ctx.Version >= 8 {
+		return resp
+	}
+	if req.Topics == nil {
+		resp.Topics = allOffsets(img, found, byID)
+		return resp
+	}
+	for _, t := range req.Topics {
+		out := kmsg.NewOffsetFetchResponseGroupTopic()
+		out.Topic, out.TopicID = t.Topic, t.TopicID
+		name := t.Topic
+		if byID {
+			name = names[t.TopicID]
+		}
+		for _, n := range t.Partitions {
+			p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = n, -1, -1, new(string)
+			switch o, ok := found[coordinator.TopicPartition{Topic: name, Partition: n}]; {
+			case err != nil:
+				p.ErrorCode = wire.ErrorCode(err)
+			case name == "" && byID:
+				p.ErrorCode = kerr.UnknownTopicID.Code
+			case ok:
+				p.Offset, p.LeaderEpoch, p.Metadata = o.Offset, o.LeaderEpoch, &o.Metadata
+			}
+			out.Partitions = append(out.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp
+}
+
+// allOffsets groups everything that a group has committed by topic.
+func allOffsets(img *image.Image, found map[coordinator.TopicPartition]coordinator.Offset, byID bool) []kmsg.OffsetFetchResponseGroupTopic {
+	at := map[string]int{}
+	var out []kmsg.OffsetFetchResponseGroupTopic
+	for tp, o := range found {
+		i, ok := at[tp.Topic]
+		if !ok {
+			t := kmsg.NewOffsetFetchResponseGroupTopic()
+			t.Topic = tp.Topic
+			if topic, ok := img.Topic(tp.Topic); ok {
+				t.TopicID = topic.ID
+			} else if byID {
+				continue // deleted: there is no id to tell
+			}
+			i = len(out)
+			at[tp.Topic] = i
+			out = append(out, t)
+		}
+		p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = tp.Partition, o.Offset, o.LeaderEpoch, &o.Metadata
+		out[i].Partitions = append(out[i].Partitions, p)
+	}
+	return out
+}
+
+func (m *Manager) offsetDelete(ctx *wire.Request, req *kmsg.OffsetDeleteRequest) (*kmsg.OffsetDeleteResponse, error) {
+	resp, err := ask[*kmsg.OffsetDeleteResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
+		return c.DeleteOffsets(to, req)
+	})
+	if err != nil {
+		resp = kmsg.NewPtrOffsetDeleteResponse()
+		resp.ErrorCode = wire.ErrorCode(err)
+	}
+	img := m.meta.Image()
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		topic, ok := img.Topic(t.Topic)
+		for j := range t.Partitions {
+			if p := &t.Partitions[j]; p.ErrorCode == 0 && (!ok || int(p.Partition) >= len(topic.Partitions)) {
+				p.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			}
+		}
+	}
+	return resp, nil
+}
+
+// errOtherCoordinator refuses coordinators of kinds that are not served, instead of letting the client
+// wait for one.
+var errOtherCoordinator = fmt.Errorf("this broker coordinates consumer groups only, not transactions or share groups: %w", kerr.InvalidRequest)
+
+// initProducerID gives an idempotent producer its id (KIP-98), a fresh one for each request: as in Kafka,
+// only transactional producers keep theirs.
+func (m *Manager) initProducerID(ctx *wire.Request, req *kmsg.InitProducerIDRequest) (*kmsg.InitProducerIDResponse, error) {
+	resp := kmsg.NewPtrInitProducerIDResponse()
+	resp.ProducerID, resp.ProducerEpoch = -1, -1
+	if req.TransactionalID != nil {
+		resp.ErrorCode = wire.ErrorCode(errOtherCoordinator)
+		return resp, nil
+	}
+	id, err := m.meta.NextProducerID(ctx.Context())
+	if err != nil {
+		m.log.Warn().Err(err).Msg("no producer id")
+		resp.ErrorCode = kerr.CoordinatorLoadInProgress.Code // clients try again
+		return resp, nil
+	}
+	resp.ProducerID, resp.ProducerEpoch = id, 0
+	return resp, nil
+}
