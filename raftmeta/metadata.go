@@ -215,6 +215,7 @@ func describedTopic(img *image.Image, name string, first int32, limit *int, list
 		d := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		d.Partition, d.LeaderEpoch, d.Replicas, d.ISR, d.OfflineReplicas = int32(n), p.LeaderEpoch, p.Replicas, p.ISR, offline(img, p)
 		d.ErrorCode, d.LeaderID = leaderError(img, p, listener)
+		d.EligibleLeaderReplicas, d.LastKnownELR = []int32{}, []int32{} // clients take null for a fault
 		out.Partitions = append(out.Partitions, d)
 	}
 	return out, -1

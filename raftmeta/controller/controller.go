@@ -150,11 +150,11 @@ func (c *Controller) decide(d Decision, propose func([]byte) error, answer func(
 	c.pending = append(c.pending, &pending{answer})
 }
 
-// afterPending answers once what was decided before has taken effect: an answer must not speak of
-// metadata that could still be lost.
+// afterPending answers once what was decided before has taken effect and is published: an answer must
+// not speak of metadata that could still be lost, nor of what its reader cannot see yet.
 func (c *Controller) afterPending(answer func(error)) {
 	if len(c.pending) == 0 {
-		answer(nil)
+		c.hand([]func(){func() { answer(nil) }})
 		return
 	}
 	last := c.pending[len(c.pending)-1]
@@ -227,8 +227,10 @@ func (c *Controller) publish() {
 		c.mu.Unlock()
 		for _, ch := range changes {
 			c.subMu.Lock()
-			for _, s := range c.subscribers {
-				s(ch.image, ch.delta)
+			if !ch.delta.Empty() {
+				for _, s := range c.subscribers {
+					s(ch.image, ch.delta)
+				}
 			}
 			c.published.Store(ch.image)
 			c.subMu.Unlock()

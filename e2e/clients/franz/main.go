@@ -1,0 +1,109 @@
+// franz-go, driven by the tests. The two commands are described in clients_test.go.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+var codecs = map[string]kgo.CompressionCodec{
+	"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+	"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+}
+
+func main() {
+	var err error
+	switch a := os.Args[1:]; a[0] {
+	case "produce":
+		from, _ := strconv.Atoi(a[4])
+		to, _ := strconv.Atoi(a[5])
+		err = produce(a[1], a[2], a[3], from, to)
+	default:
+		err = consume(a[1], a[2], a[3])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func produce(addr, topic, codec string, from, to int) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(codecs[codec]))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	var batch []*kgo.Record
+	for i := from; i < to; i++ {
+		batch = append(batch, &kgo.Record{
+			Key: fmt.Appendf(nil, "key-%d", i), Value: fmt.Appendf(nil, "value-%d-%s", i, strings.Repeat("x", 50)),
+			Headers: []kgo.RecordHeader{{Key: "i", Value: []byte(strconv.Itoa(i))}},
+		})
+	}
+	return cl.ProduceSync(context.Background(), batch...).FirstErr()
+}
+
+func consume(addr, topic, group string) error {
+	held := map[int32]bool{}
+	show := func() {
+		var list []string
+		for p := range held {
+			list = append(list, strconv.Itoa(int(p)))
+		}
+		sort.Strings(list)
+		fmt.Println("assigned " + strings.Join(list, ","))
+	}
+	lose := func(ctx context.Context, cl *kgo.Client, lost map[string][]int32) {
+		_ = cl.CommitMarkedOffsets(ctx)
+		for _, p := range lost[topic] {
+			delete(held, p)
+		}
+		show()
+	}
+	cl, err := kgo.NewClient(
+		kgo.SeedBrokers(addr), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.AutoCommitMarks(), kgo.BlockRebalanceOnPoll(), kgo.HeartbeatInterval(300*time.Millisecond),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) {
+			for _, p := range got[topic] {
+				held[p] = true
+			}
+			show()
+		}),
+		kgo.OnPartitionsRevoked(lose), kgo.OnPartitionsLost(lose),
+	)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		cancel()
+	}()
+	for ctx.Err() == nil {
+		fetches := cl.PollFetches(ctx)
+		fetches.EachRecord(func(r *kgo.Record) {
+			header := "-"
+			for _, h := range r.Headers {
+				if h.Key == "i" {
+					header = string(h.Value)
+				}
+			}
+			fmt.Println("record", r.Partition, r.Offset, string(r.Key), string(r.Value), header)
+			cl.MarkCommitRecords(r)
+		})
+		cl.AllowRebalance()
+	}
+	if err := cl.CommitMarkedOffsets(context.Background()); err != nil {
+		return err
+	}
+	cl.Close()
+	fmt.Println("closed")
+	return nil
+}

@@ -1,0 +1,65 @@
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.*;
+import java.util.stream.Collectors;
+import org.apache.kafka.clients.consumer.*;
+import org.apache.kafka.clients.producer.*;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.serialization.*;
+
+/** Apache Kafka's own Java client, driven by the tests. The two commands are described in clients_test.go. */
+public class Client {
+    static final PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
+
+    public static void main(String[] args) throws Exception {
+        switch (args[0]) {
+            case "produce" -> produce(args[1], args[2], args[3], Integer.parseInt(args[4]), Integer.parseInt(args[5]));
+            case "consume" -> consume(args[1], args[2], args[3]);
+            default -> throw new IllegalArgumentException(args[0]);
+        }
+    }
+
+    static void produce(String addr, String topic, String codec, int from, int to) throws Exception {
+        Properties p = new Properties();
+        p.put("bootstrap.servers", addr);
+        p.put("compression.type", codec);
+        p.put("linger.ms", "5");
+        List<java.util.concurrent.Future<RecordMetadata>> sent = new ArrayList<>();
+        try (Producer<String, String> producer = new KafkaProducer<>(p, new StringSerializer(), new StringSerializer())) {
+            for (int i = from; i < to; i++) {
+                ProducerRecord<String, String> r = new ProducerRecord<>(topic, "key-" + i, "value-" + i + "-" + "x".repeat(50));
+                r.headers().add("i", Integer.toString(i).getBytes(StandardCharsets.UTF_8));
+                sent.add(producer.send(r));
+            }
+            for (var f : sent) f.get();
+        }
+    }
+
+    static void consume(String addr, String topic, String group) throws Exception {
+        Properties p = new Properties();
+        p.put("bootstrap.servers", addr);
+        p.put("group.id", group);
+        p.put("auto.offset.reset", "earliest");
+        p.put("enable.auto.commit", "false");
+        p.put("heartbeat.interval.ms", "300");
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(p, new StringDeserializer(), new StringDeserializer())) {
+            consumer.subscribe(List.of(topic), new ConsumerRebalanceListener() {
+                public void onPartitionsRevoked(Collection<TopicPartition> tps) { consumer.commitSync(); }
+                public void onPartitionsAssigned(Collection<TopicPartition> tps) {
+                    out.println("assigned " + tps.stream().map(t -> "" + t.partition()).collect(Collectors.joining(",")));
+                }
+            });
+            while (System.in.available() == 0) { // the test sends a line to end it
+                for (ConsumerRecord<String, String> r : consumer.poll(Duration.ofMillis(100))) {
+                    Header h = r.headers().lastHeader("i");
+                    out.println("record " + r.partition() + " " + r.offset() + " " + r.key() + " " + r.value() + " "
+                        + (h == null ? "-" : new String(h.value(), StandardCharsets.UTF_8)));
+                }
+            }
+            consumer.commitSync();
+        }
+        out.println("closed");
+    }
+}

@@ -1,0 +1,56 @@
+"""confluent-kafka, driven by the tests. The two commands are described in clients_test.go."""
+import select
+import sys
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+
+
+def produce(addr, topic, codec, start, end):
+    producer = Producer({"bootstrap.servers": addr, "compression.type": codec, "acks": "all", "linger.ms": 5})
+    failures = []
+    for i in range(start, end):
+        producer.produce(
+            topic, f"value-{i}-" + "x" * 50, f"key-{i}", headers={"i": str(i)},
+            on_delivery=lambda err, _: failures.append(err) if err else None,
+        )
+        producer.poll(0)
+    if producer.flush(30) or failures:
+        sys.exit(f"not delivered: {failures[:3]}")
+
+
+def consume(addr, topic, group):
+    consumer = Consumer({
+        "bootstrap.servers": addr, "group.id": group, "auto.offset.reset": "earliest",
+        "enable.auto.commit": False, "heartbeat.interval.ms": 300,
+    })
+
+    def commit():
+        try:
+            consumer.commit(asynchronous=False)
+        except KafkaException as e:
+            if e.args[0].code() != KafkaError._NO_OFFSET:  # nothing read since the last commit
+                raise
+
+    def assigned(_, tps):
+        print("assigned " + ",".join(str(tp.partition) for tp in tps), flush=True)
+
+    consumer.subscribe([topic], on_assign=assigned, on_revoke=lambda *_: commit())
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        m = consumer.poll(0.1)
+        if m is None:
+            continue
+        if m.error():
+            if m.error().code() != KafkaError._PARTITION_EOF:
+                print(m.error(), file=sys.stderr, flush=True)
+            continue
+        header = dict(m.headers() or []).get("i", b"-").decode()
+        print("record", m.partition(), m.offset(), m.key().decode(), m.value().decode(), header, flush=True)
+    commit()
+    consumer.close()
+    print("closed", flush=True)
+
+
+if sys.argv[1] == "produce":
+    produce(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]), int(sys.argv[6]))
+else:
+    consume(*sys.argv[2:5])
