@@ -25,10 +25,10 @@ func (m *Manager) offsetCommit(ctx *wire.Request, req *kmsg.OffsetCommitRequest)
 	c, cancel := context.WithTimeout(ctx.Context(), timeout)
 	defer cancel()
 	commits := m.commits(ctx, req)
-	var err error
-	if req.Group == "" && ctx.Version > 0 && len(req.Topics) == 0 {
+	err := m.ensureForOld(ctx)
+	if err == nil && req.Group == "" && ctx.Version > 0 && len(req.Topics) == 0 {
 		err = kerr.InvalidGroupID
-	} else {
+	} else if err == nil {
 		var done []coordinator.Commit
 		done, err = ask[[]coordinator.Commit](c, m, req.Group, true, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
 			return c.CommitOffsets(now, to, req, commits)
@@ -57,6 +57,16 @@ func (m *Manager) offsetCommit(ctx *wire.Request, req *kmsg.OffsetCommitRequest)
 		resp.Topics = append(resp.Topics, out)
 	}
 	return resp, nil
+}
+
+// ensureForOld creates the offsets topic for clients of version 0, which never look for a coordinator:
+// their offsets were in ZooKeeper.
+func (m *Manager) ensureForOld(ctx *wire.Request) error {
+	if ctx.Version > 0 {
+		return nil
+	}
+	_, err := m.ensureTopic(ctx.Context())
+	return err
 }
 
 // commits resolves what a request commits. Partitions that do not exist carry their error.
@@ -121,6 +131,9 @@ func (m *Manager) offsetFetch(ctx *wire.Request, req *kmsg.OffsetFetchRequest) (
 		gt := kmsg.NewOffsetFetchRequestGroupTopic()
 		gt.Topic, gt.Partitions = t.Topic, t.Partitions
 		g.Topics = append(g.Topics, gt)
+	}
+	if err := m.ensureForOld(ctx); err != nil {
+		m.log.Error().Err(err).Msg("cannot create " + offsetsTopic)
 	}
 	found := m.fetchGroup(ctx, &g)
 	resp.ErrorCode = found.ErrorCode
