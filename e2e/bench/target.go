@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"kraft/e2e/harness"
+)
+
+// target is a broker under measurement.
+type target struct {
+	dir   string
+	start starter
+	o     options
+
+	process *harness.Process
+	addr    string
+	again   func() error // starts the broker on the same data after down
+	stop    func(time.Duration) error
+}
+
+// starter starts a broker of one kind in t.dir.
+type starter func(t *target) error
+
+func startKraft(t *target) error {
+	k, err := harness.StartKraft(filepath.Join(t.dir, "kraft"), t.o.kraft...)
+	if err != nil {
+		return err
+	}
+	t.process, t.addr = k.Process, k.Addr
+	t.stop = func(d time.Duration) error { return k.Stop(d) }
+	t.again = func() error {
+		err := k.Start()
+		t.process = k.Process
+		return err
+	}
+	return nil
+}
+
+func startKafka(t *target) error {
+	jars, err := harness.KafkaJars()
+	if err != nil {
+		return err
+	}
+	k, err := harness.StartKafka(jars, t.dir)
+	if err != nil {
+		return err
+	}
+	t.process, t.addr = k.Process, k.Addr
+	t.stop = k.Stop
+	t.again = func() error {
+		err := k.Start()
+		t.process = k.Process
+		return err
+	}
+	return nil
+}
+
+func (t *target) up() error { return t.start(t) }
+
+func (t *target) down() error { return t.stop(time.Minute) }
+
+// cpu is the process's user and system time so far, in seconds.
+func (t *target) cpu() float64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", t.process.Cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	user, _ := strconv.ParseFloat(f[11], 64)
+	system, _ := strconv.ParseFloat(f[12], 64)
+	return (user + system) / 100 // clock ticks, 100 a second on Linux
+}
+
+// memory is the process's resident size in MB.
+func (t *target) memory() float64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t.process.Cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(data), "VmRSS:")
+	kb, _ := strconv.ParseFloat(strings.Fields(after)[0], 64)
+	return kb / 1000
+}
