@@ -180,14 +180,14 @@ func (c *Coordinator) admit(now time.Time, g *group, m *member, req *kmsg.JoinGr
 func (c *Coordinator) rejoinStatic(now time.Time, g *group, old, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
 	to := m.joining
 	e := fence(old)
-	oldID, same := old.id, old.matches(m.protocols)
+	oldID := old.id
 	wasLeader := g.leader == oldID
 	g.rename(old, m.id)
 	old.update(m)
 	c.touch(g, old, now)
 	switch g.state {
 	case Stable:
-		if vote := g.vote(); same || vote != nil && g.protocol != nil && *vote == *g.protocol && !wasLeader {
+		if vote := g.vote(); vote != nil && g.protocol != nil && *vote == *g.protocol {
 			e.Add(c.keepStatic(g, old, oldID, to, wasLeader, req.Version))
 			return e
 		}

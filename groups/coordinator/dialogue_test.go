@@ -1,0 +1,447 @@
+package coordinator
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/groups/runtime"
+)
+
+var update = flag.Bool("update", false, "write what the coordinator says into the dialogues")
+
+// TestDialogues plays the files in testdata: lines at the margin are what clients and the clock do,
+// indented ones what the coordinator answers and writes.
+func TestDialogues(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no dialogues: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := newStage().play(t, string(data))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != string(data) {
+				t.Errorf("the dialogue went another way:\n%s", difference(string(data), got))
+			}
+		})
+	}
+}
+
+func difference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range w {
+		if i >= len(g) || w[i] != g[i] {
+			return fmt.Sprintf("line %d: want\n%s\ngot\n%s", i+1, strings.Join(w[i:min(i+6, len(w))], "\n"), strings.Join(g[min(i, len(g)):min(i+6, len(g))], "\n"))
+		}
+	}
+	return "more lines: " + strings.Join(g[len(w):], "\n")
+}
+
+// stage is a coordinator with a log, a clock and callers, without goroutines.
+type stage struct {
+	c       *Coordinator
+	now     time.Time
+	log     []runtime.Record
+	failure error // of the next append
+	ids     int
+	callers map[runtime.Token]string
+	next    runtime.Token
+	out     []string
+}
+
+func newStage() *stage {
+	s := &stage{now: time.UnixMilli(1_700_000_000_000), callers: map[runtime.Token]string{}}
+	s.restart()
+	return s
+}
+
+func (s *stage) restart() {
+	s.c = New(Config{
+		MinSession: 6 * time.Second, MaxSession: 30 * time.Minute, MaxSize: 4, OffsetsRetention: 24 * time.Hour,
+		RetentionInterval: 10 * time.Minute, MaxMetadata: 16,
+		NewID: func() string { s.ids++; return strconv.Itoa(s.ids) },
+	})
+	for _, r := range s.log {
+		if err := s.c.Replay(r.Key, r.Value); err != nil {
+			panic(err)
+		}
+	}
+	s.c.Loaded(s.now)
+}
+
+func (s *stage) say(format string, args ...any) {
+	s.out = append(s.out, "  "+fmt.Sprintf(format, args...))
+}
+
+func (s *stage) play(t *testing.T, script string) string {
+	t.Helper()
+	var all []string
+	for _, line := range strings.Split(strings.TrimRight(script, "\n"), "\n") {
+		if strings.HasPrefix(line, "  ") {
+			continue
+		}
+		all = append(all, line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		s.out = nil
+		s.command(t, line)
+		all = append(all, s.out...)
+	}
+	return strings.Join(all, "\n") + "\n"
+}
+
+// words are a command's arguments: plain ones, and those of the form name=value.
+type words struct {
+	plain []string
+	named map[string]string
+}
+
+func parse(fields []string) words {
+	w := words{named: map[string]string{}}
+	for _, f := range fields {
+		if k, v, ok := strings.Cut(f, "="); ok {
+			w.named[k] = v
+		} else {
+			w.plain = append(w.plain, f)
+		}
+	}
+	return w
+}
+
+func (w words) number(name string, other int) int {
+	if v, ok := w.named[name]; ok {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			panic(err)
+		}
+		return n
+	}
+	return other
+}
+
+func (w words) millis(name string, other time.Duration) int32 {
+	if v, ok := w.named[name]; ok {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			panic(err)
+		}
+		other = d
+	}
+	return int32(other.Milliseconds())
+}
+
+func (w words) text(name string) *string {
+	if v, ok := w.named[name]; ok {
+		return &v
+	}
+	return nil
+}
+
+func (s *stage) command(t *testing.T, line string) {
+	t.Helper()
+	caller, rest, ok := strings.Cut(line, ": ")
+	if !ok {
+		rest = caller
+	}
+	f := strings.Fields(rest)
+	w := parse(f[1:])
+	s.next++
+	to := s.next
+	s.callers[to] = caller
+	group := ""
+	if len(w.plain) > 0 {
+		group = w.plain[0]
+	}
+	member := w.named["member"]
+	switch f[0] {
+	case "join":
+		req := kmsg.NewPtrJoinGroupRequest()
+		req.Version, req.Group, req.MemberID, req.InstanceID = int16(w.number("version", 9)), group, member, w.text("instance")
+		req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = w.millis("session", 10*time.Second), w.millis("rebalance", 60*time.Second)
+		req.ProtocolType = "consumer"
+		if v := w.text("type"); v != nil {
+			req.ProtocolType = *v
+		}
+		protocols := "range"
+		if v := w.text("protocols"); v != nil {
+			protocols = *v
+		}
+		for _, p := range strings.Split(protocols, ",") {
+			name, topic, ok := strings.Cut(p, "/")
+			if !ok {
+				topic = "t"
+			}
+			meta := kmsg.ConsumerMemberMetadata{Topics: []string{topic}}
+			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: meta.AppendTo(nil)})
+		}
+		s.carryOut(s.c.Join(s.now, to, Client{ID: caller, Host: "/host"}, req))
+	case "sync":
+		req := kmsg.NewPtrSyncGroupRequest()
+		req.Group, req.MemberID, req.Generation, req.InstanceID = group, member, int32(w.number("gen", -1)), w.text("instance")
+		req.Protocol = w.text("protocol")
+		if v := w.text("assign"); v != nil {
+			for _, a := range strings.Split(*v, ",") {
+				id, what, _ := strings.Cut(a, "/")
+				req.GroupAssignment = append(req.GroupAssignment, kmsg.SyncGroupRequestGroupAssignment{MemberID: id, MemberAssignment: []byte(what)})
+			}
+		}
+		s.carryOut(s.c.Sync(s.now, to, req))
+	case "heartbeat":
+		req := kmsg.NewPtrHeartbeatRequest()
+		req.Group, req.MemberID, req.Generation, req.InstanceID = group, member, int32(w.number("gen", -1)), w.text("instance")
+		s.carryOut(s.c.Heartbeat(s.now, to, req))
+	case "leave":
+		req := kmsg.NewPtrLeaveGroupRequest()
+		req.Version, req.Group, req.MemberID = int16(w.number("version", 5)), group, member
+		m := kmsg.NewLeaveGroupRequestMember()
+		m.MemberID, m.InstanceID = member, w.text("instance")
+		req.Members = append(req.Members, m)
+		s.carryOut(s.c.Leave(s.now, to, req))
+	case "commit":
+		req := kmsg.NewPtrOffsetCommitRequest()
+		req.Version, req.Group, req.MemberID, req.Generation = int16(w.number("version", 9)), group, member, int32(w.number("gen", -1))
+		var commits []Commit
+		for _, tp := range w.plain[1:] {
+			where, offset, _ := strings.Cut(tp, "@")
+			n, _ := strconv.ParseInt(offset, 10, 64)
+			o := Offset{Offset: n, LeaderEpoch: -1, Metadata: w.named["metadata"], Committed: s.now.UnixMilli(), Expires: -1}
+			if v, ok := w.named["keep"]; ok {
+				d, _ := time.ParseDuration(v)
+				o.Expires = s.now.Add(d).UnixMilli()
+			}
+			commits = append(commits, Commit{TopicPartition: partition(where), Offset: o})
+		}
+		s.carryOut(s.c.CommitOffsets(s.now, to, req, commits))
+	case "offsets":
+		s.carryOut(s.c.FetchOffsets(to, group, nil))
+	case "delete-offsets":
+		req := kmsg.NewPtrOffsetDeleteRequest()
+		req.Group = group
+		for _, where := range w.plain[1:] {
+			tp := partition(where)
+			rt := kmsg.NewOffsetDeleteRequestTopic()
+			rt.Topic = tp.Topic
+			rp := kmsg.NewOffsetDeleteRequestTopicPartition()
+			rp.Partition = tp.Partition
+			rt.Partitions = append(rt.Partitions, rp)
+			req.Topics = append(req.Topics, rt)
+		}
+		s.carryOut(s.c.DeleteOffsets(to, req))
+	case "forget-topic":
+		s.carryOut(s.c.ForgetTopic(group))
+	case "delete-group":
+		s.carryOut(s.c.DeleteGroup(to, group))
+	case "describe":
+		s.carryOut(s.c.Describe(to, group, int16(w.number("version", 6))))
+	case "list":
+		req := kmsg.NewPtrListGroupsRequest()
+		if v := w.text("states"); v != nil {
+			req.StatesFilter = strings.Split(*v, ",")
+		}
+		s.carryOut(s.c.List(to, req))
+	case "fail":
+		s.failure = kerr.NotEnoughReplicas
+	case "restart":
+		s.restart()
+	case "advance":
+		d, err := time.ParseDuration(f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.advance(d)
+	case "delay":
+		d, err := time.ParseDuration(f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.c.config.InitialRebalanceDelay = d
+	default:
+		t.Fatalf("no command %q", f[0])
+	}
+}
+
+func partition(s string) TopicPartition {
+	i := strings.LastIndexByte(s, '-')
+	n, err := strconv.Atoi(s[i+1:])
+	if err != nil {
+		panic(err)
+	}
+	return TopicPartition{s[:i], int32(n)}
+}
+
+// advance lets time pass, with all that falls due on the way.
+func (s *stage) advance(d time.Duration) {
+	end := s.now.Add(d)
+	for {
+		next := s.c.Next()
+		if next.IsZero() || next.After(end) {
+			break
+		}
+		if next.After(s.now) {
+			s.now = next
+		}
+		s.carryOut(s.c.Tick(s.now))
+	}
+	s.now = end
+}
+
+// carryOut does what runtime.Loop does, at once.
+func (s *stage) carryOut(e runtime.Effects) {
+	if len(e.Records) > 0 && s.failure != nil {
+		err := s.failure
+		s.failure = nil
+		s.say("append fails")
+		if e.Done != nil {
+			s.carryOut(e.Done(s.now, err))
+		}
+		return
+	}
+	var lines []string
+	for _, r := range e.Records {
+		s.log = append(s.log, r)
+		lines = append(lines, "  writes "+describeRecord(r))
+	}
+	sort.Strings(lines)
+	s.out = append(s.out, lines...)
+	if e.Apply != nil {
+		e.Apply()
+	}
+	for _, r := range e.Replies {
+		s.say("%s <- %s", s.callers[r.To], describeReply(r.Response))
+	}
+	if e.Done != nil {
+		s.carryOut(e.Done(s.now, nil))
+	}
+}
+
+func describeRecord(r runtime.Record) string {
+	switch r.Key[1] {
+	case offsetCommitV1:
+		var k kmsg.OffsetCommitKey
+		_ = k.ReadFrom(r.Key)
+		if r.Value == nil {
+			return fmt.Sprintf("offset %s %s-%d: tombstone", k.Group, k.Topic, k.Partition)
+		}
+		v := kmsg.NewOffsetCommitValue()
+		_ = v.ReadFrom(r.Value)
+		return fmt.Sprintf("offset %s %s-%d: %d", k.Group, k.Topic, k.Partition, v.Offset)
+	case groupMetadataV2:
+		var k kmsg.GroupMetadataKey
+		_ = k.ReadFrom(r.Key)
+		if r.Value == nil {
+			return fmt.Sprintf("group %s: tombstone", k.Group)
+		}
+		v := kmsg.NewGroupMetadataValue()
+		_ = v.ReadFrom(r.Value)
+		var members []string
+		for _, m := range v.Members {
+			members = append(members, m.MemberID+"/"+string(m.Assignment))
+		}
+		return fmt.Sprintf("group %s: generation %d protocol %s leader %s members [%s]", k.Group, v.Generation, orNone(v.Protocol), orNone(v.Leader), strings.Join(members, " "))
+	}
+	return "?"
+}
+
+func orNone(s *string) string {
+	if s == nil {
+		return "none"
+	}
+	return *s
+}
+
+func code(c int16) string {
+	if c == 0 {
+		return "ok"
+	}
+	return kerr.TypedErrorForCode(c).Message
+}
+
+func describeReply(r any) string {
+	switch r := r.(type) {
+	case *kmsg.JoinGroupResponse:
+		if r.ErrorCode != 0 {
+			return fmt.Sprintf("%s member=%s", code(r.ErrorCode), r.MemberID)
+		}
+		var members []string
+		for _, m := range r.Members {
+			members = append(members, m.MemberID)
+		}
+		skip := ""
+		if r.SkipAssignment {
+			skip = " skip-assignment"
+		}
+		return fmt.Sprintf("joined member=%s gen=%d protocol=%s leader=%s members=[%s]%s", r.MemberID, r.Generation, orNone(r.Protocol), r.LeaderID, strings.Join(members, " "), skip)
+	case *kmsg.SyncGroupResponse:
+		if r.ErrorCode != 0 {
+			return "sync " + code(r.ErrorCode)
+		}
+		return fmt.Sprintf("synced %q", r.MemberAssignment)
+	case *kmsg.LeaveGroupResponse:
+		if len(r.Members) == 0 {
+			return "leave " + code(r.ErrorCode)
+		}
+		return "leave " + code(r.Members[0].ErrorCode)
+	case int16:
+		return "heartbeat " + code(r)
+	case []Commit:
+		var parts []string
+		for _, c := range r {
+			text := "ok"
+			if c.Err != nil {
+				text = c.Err.Message
+			}
+			parts = append(parts, fmt.Sprintf("%s-%d %s", c.Topic, c.Partition, text))
+		}
+		return "commit " + strings.Join(parts, ", ")
+	case map[TopicPartition]Offset:
+		var parts []string
+		for tp, o := range r {
+			parts = append(parts, fmt.Sprintf("%s-%d@%d", tp.Topic, tp.Partition, o.Offset))
+		}
+		sort.Strings(parts)
+		return "offsets [" + strings.Join(parts, " ") + "]"
+	case *kmsg.OffsetDeleteResponse:
+		parts := []string{code(r.ErrorCode)}
+		for _, t := range r.Topics {
+			for _, p := range t.Partitions {
+				parts = append(parts, fmt.Sprintf("%s-%d %s", t.Topic, p.Partition, code(p.ErrorCode)))
+			}
+		}
+		return "delete-offsets " + strings.Join(parts, ", ")
+	case kmsg.DeleteGroupsResponseGroup:
+		return "delete-group " + code(r.ErrorCode)
+	case kmsg.DescribeGroupsResponseGroup:
+		var members []string
+		for _, m := range r.Members {
+			members = append(members, m.MemberID+"/"+string(m.MemberAssignment))
+		}
+		return fmt.Sprintf("%s %s type=%q protocol=%q [%s]", code(r.ErrorCode), r.State, r.ProtocolType, r.Protocol, strings.Join(members, " "))
+	case []kmsg.ListGroupsResponseGroup:
+		var parts []string
+		for _, g := range r {
+			parts = append(parts, g.Group+" "+g.GroupState)
+		}
+		return "groups [" + strings.Join(parts, ", ") + "]"
+	}
+	return fmt.Sprintf("%v", r)
+}
