@@ -132,7 +132,7 @@ func (c *Conn) request(frames *frameReader, size int) error {
 	if req.Key != produceKey && size > maxAdminFrame {
 		return &badRequest{fmt.Errorf("%s request of %d bytes, at most %d", api.Name, size, maxAdminFrame)}
 	}
-	release, err := c.server.reserve(c.ctx, size)
+	release, err := c.server.reserve(c.ctx, req.Key, size)
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,13 @@ type Config struct {
 	MaxConnections  int           // max.connections
 }
 
-// smallFrame is the size in bytes below which a request is not counted against MaxQueuedBytes.
-const smallFrame = 64 << 10
+// Requests up to these sizes in bytes are not counted against MaxQueuedBytes. Others than Produce count
+// decodedFactor times: their arrays of small elements can become that much larger in memory.
+const (
+	smallProduce  = 64 << 10
+	smallAdmin    = 4 << 10
+	decodedFactor = 64
+)
 
 // Server accepts connections on any number of listeners and serves the registry's handlers.
 type Server struct {
@@ -29,6 +34,7 @@ type Server struct {
 	registry *Registry
 	log      zerolog.Logger
 	queued   *semaphore.Weighted
+	capacity int64 // of queued, in bytes
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -44,10 +50,11 @@ type Server struct {
 func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Server {
 	registerAPIVersions(r, id)
 	ctx, cancel := context.WithCancel(context.Background())
+	capacity := max(config.MaxQueuedBytes, int64(config.MaxRequestBytes))
 	return &Server{
 		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
-		queued: semaphore.NewWeighted(max(config.MaxQueuedBytes, int64(config.MaxRequestBytes))),
-		conns:  map[*Conn]struct{}{},
+		queued: semaphore.NewWeighted(capacity), capacity: capacity,
+		conns: map[*Conn]struct{}{},
 	}
 }
 
@@ -114,15 +121,19 @@ func (s *Server) start(name string, tcp net.Conn) {
 	}()
 }
 
-// reserve takes size bytes of MaxQueuedBytes, waiting for them if need be.
-func (s *Server) reserve(ctx context.Context, size int) (release func(), err error) {
-	if size <= smallFrame {
+// reserve takes what a request of size bytes may need of MaxQueuedBytes, waiting for it if need be.
+func (s *Server) reserve(ctx context.Context, key int16, size int) (release func(), err error) {
+	if size <= smallAdmin || key == produceKey && size <= smallProduce {
 		return func() {}, nil
 	}
-	if err := s.queued.Acquire(ctx, int64(size)); err != nil {
+	weight := int64(size)
+	if key != produceKey {
+		weight = min(weight*decodedFactor, s.capacity)
+	}
+	if err := s.queued.Acquire(ctx, weight); err != nil {
 		return nil, err
 	}
-	return func() { s.queued.Release(int64(size)) }, nil
+	return func() { s.queued.Release(weight) }, nil
 }
 
 // StopAccepting closes the listeners and every connection that is between requests; those with a

@@ -1,0 +1,315 @@
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lockedBuffer is a log that a server writes while a test reads.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// rig is a server with a few handlers on a loopback port.
+type rig struct {
+	*Server
+	addr    string
+	log     *lockedBuffer
+	release chan struct{} // lets deferred answers go
+}
+
+func newRig(t *testing.T, change func(*Config)) *rig {
+	t.Helper()
+	r := &rig{log: &lockedBuffer{}, release: make(chan struct{})}
+	reg := new(Registry)
+	Handle(reg, 0, 13, func(_ *Request, q *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
+		resp := kmsg.NewPtrMetadataResponse()
+		resp.ControllerID = int32(len(q.Topics))
+		return resp, nil
+	})
+	HandleDeferred(reg, 0, 13, func(ctx *Request, _ *kmsg.ProduceRequest) (Answer, error) {
+		resp := kmsg.NewPtrProduceResponse()
+		resp.Version = ctx.Version
+		return Answer{Await: func(c context.Context) Response {
+			select {
+			case <-r.release:
+				return resp
+			case <-c.Done():
+				return nil
+			}
+		}}, nil
+	})
+	config := Config{MaxRequestBytes: 1 << 20, MaxQueuedBytes: 64 << 20, IdleTimeout: time.Minute, MaxConnections: 100}
+	if change != nil {
+		change(&config)
+	}
+	id := Identity{NodeID: 1, ClusterID: func() string { return "c" }, Features: func() ([]Feature, int64) {
+		return []Feature{{Name: "from.zero", Max: 2, Level: 1}, {Name: "from.one", Min: 1, Max: 3, Level: 3}}, 7
+	}}
+	r.Server = NewServer(config, reg, id, zerolog.New(r.log))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = l.Addr().String()
+	r.Serve("PLAINTEXT", l)
+	t.Cleanup(r.Close)
+	return r
+}
+
+// peer is a bare connection to a rig.
+type peer struct {
+	net.Conn
+	t *testing.T
+	r *bufio.Reader
+}
+
+func (r *rig) dial(t *testing.T) *peer {
+	t.Helper()
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	return &peer{c, t, bufio.NewReader(c)}
+}
+
+func (p *peer) send(id int32, req kmsg.Request) {
+	p.t.Helper()
+	if _, err := p.Write(kmsg.NewRequestFormatter(kmsg.FormatterClientID("test")).AppendRequest(nil, req, id)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// receive reads one answer: correlation id and the rest.
+func (p *peer) receive() (int32, []byte) {
+	p.t.Helper()
+	id, body, err := p.tryReceive()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return id, body
+}
+
+func (p *peer) tryReceive() (int32, []byte, error) {
+	var head [8]byte
+	if _, err := io.ReadFull(p.r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	body := make([]byte, binary.BigEndian.Uint32(head[:])-4)
+	_, err := io.ReadFull(p.r, body)
+	return int32(binary.BigEndian.Uint32(head[4:])), body, err
+}
+
+// expectClosed waits for the server to close the connection.
+func (p *peer) expectClosed() {
+	p.t.Helper()
+	if _, _, err := p.tryReceive(); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		p.t.Fatalf("connection is not closed: %v", err)
+	}
+}
+
+func metadata(topics int) *kmsg.MetadataRequest {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Version = 9
+	req.Topics = make([]kmsg.MetadataRequestTopic, topics)
+	for i := range req.Topics {
+		req.Topics[i].Topic = kmsg.StringPtr("t")
+	}
+	return req
+}
+
+func TestAnswersInRequestOrder(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.dial(t)
+	produce := kmsg.NewPtrProduceRequest()
+	produce.Version = 9
+	for i := int32(0); i < 20; i++ {
+		if i%3 == 0 {
+			p.send(i, produce)
+		} else {
+			p.send(i, metadata(int(i)))
+		}
+	}
+	go func() {
+		for range 7 {
+			r.release <- struct{}{}
+		}
+	}()
+	for i := int32(0); i < 20; i++ {
+		if id, _ := p.receive(); id != i {
+			t.Fatalf("answer %d came when %d was due", id, i)
+		}
+	}
+}
+
+func TestAPIVersions(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.dial(t)
+	ask := func(version int16, change func(*kmsg.ApiVersionsRequest)) *kmsg.ApiVersionsResponse {
+		t.Helper()
+		req := kmsg.NewPtrApiVersionsRequest()
+		req.Version, req.ClientSoftwareName, req.ClientSoftwareVersion = version, "test", "1.0"
+		req.NodeID = -1
+		if change != nil {
+			change(req)
+		}
+		p.send(5, req)
+		_, body := p.receive()
+		resp := kmsg.NewPtrApiVersionsResponse()
+		resp.Version = version
+		if err := resp.ReadFrom(body); err != nil {
+			t.Fatalf("version %d: %v", version, err)
+		}
+		return resp
+	}
+	for version := int16(0); version <= 5; version++ {
+		if resp := ask(version, nil); resp.ErrorCode != 0 || len(resp.ApiKeys) != 3 {
+			t.Errorf("version %d: error %d, %d APIs", version, resp.ErrorCode, len(resp.ApiKeys))
+		}
+	}
+	// KIP-511: an unknown version is answered in version 0.
+	if _, err := p.Write([]byte{0, 0, 0, 10, 0, 18, 0, 99, 0, 0, 0, 5, 0xff, 0xff}); err != nil {
+		t.Fatal(err)
+	}
+	_, body := p.receive()
+	resp := kmsg.NewPtrApiVersionsResponse()
+	if err := resp.ReadFrom(body); err != nil {
+		t.Fatal(err)
+	}
+	if resp.ErrorCode != kerr.UnsupportedVersion.Code || len(resp.ApiKeys) != 1 || resp.ApiKeys[0].MaxVersion != 5 {
+		t.Errorf("version 99: %+v", resp)
+	}
+	if resp := ask(3, func(q *kmsg.ApiVersionsRequest) { q.ClientSoftwareName = "no spaces" }); resp.ErrorCode != kerr.InvalidRequest.Code {
+		t.Errorf("bad software name: error %d", resp.ErrorCode)
+	}
+	if n := len(ask(3, nil).SupportedFeatures); n != 1 {
+		t.Errorf("version 3 shows %d features, of which one starts at 0 and must not be shown", n)
+	}
+	if n := len(ask(4, nil).SupportedFeatures); n != 2 {
+		t.Errorf("version 4 shows %d features", n)
+	}
+	other := func(q *kmsg.ApiVersionsRequest) { q.ClusterID, q.NodeID = kmsg.StringPtr("other"), 1 }
+	if resp := ask(5, other); resp.ErrorCode != rebootstrapRequired {
+		t.Errorf("another cluster's id: error %d", resp.ErrorCode)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	r := newRig(t, nil)
+	good := r.dial(t)
+	frame := func(size uint32, rest ...byte) []byte {
+		return append(binary.BigEndian.AppendUint32(nil, size), rest...)
+	}
+	random := make([]byte, 4096)
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	random[0] = 0xff // a negative length, whatever follows
+	for name, tc := range map[string]struct {
+		data []byte
+		says string
+	}{
+		"random bytes":    {random, "allowed 8 to"},
+		"too long":        {frame(1<<20 + 1), "socket.request.max.bytes"},
+		"too short":       {frame(3, 0, 3, 0), "frame of 3 bytes"},
+		"unknown API":     {frame(10, 0, 99, 0, 0, 0, 0, 0, 1, 0xff, 0xff), "unknown kind 99"},
+		"unknown version": {frame(10, 0, 3, 0, 77, 0, 0, 0, 1, 0xff, 0xff), "Metadata version 77, served are 0 to 13"},
+		"cut header":      {frame(9, 0, 3, 0, 1, 0, 0, 0, 1, 0xff), "Metadata header"},
+		"long client id":  {frame(10, 0, 3, 0, 1, 0, 0, 0, 1, 0x7f, 0xff), "Metadata header"},
+		"claims topics":   {frame(14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff), "Metadata version 1"},
+		"claims produce":  {frame(20, 0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff, 0, 1, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff), "claims more than it holds"},
+		"HTTP":            {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "frame of"},
+	} {
+		p := r.dial(t)
+		if _, err := p.Write(tc.data); err != nil {
+			t.Fatal(err)
+		}
+		p.expectClosed()
+		r.expectLogged(t, name, tc.says, p.LocalAddr().String())
+	}
+	p := r.dial(t) // ended in the middle of a frame
+	if _, err := p.Write(frame(1000, 0, 3, 0, 1, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.Close()
+	good.send(1, metadata(3)) // nobody else notices
+	if id, _ := good.receive(); id != 1 {
+		t.Fatalf("answer %d", id)
+	}
+}
+
+// expectLogged waits for a line that says what was wrong and names the peer.
+func (r *rig) expectLogged(t *testing.T, name, says, peer string) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		for _, line := range strings.Split(r.log.String(), "\n") {
+			if strings.Contains(line, peer) && strings.Contains(line, says) {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: no line with %q and %s in\n%s", name, says, peer, r.log)
+		}
+	}
+}
+
+func TestConnectionLimits(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxConnections, c.IdleTimeout = 2, 50*time.Millisecond })
+	a, b := r.dial(t), r.dial(t)
+	a.send(1, metadata(1))
+	a.receive()
+	b.send(1, metadata(1))
+	b.receive()
+	r.dial(t).expectClosed() // one too many
+	a.expectClosed()         // idle
+}
+
+func TestCloseEndsWaitingRequests(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.dial(t)
+	produce := kmsg.NewPtrProduceRequest()
+	produce.Version = 9
+	for i := range int32(maxUnanswered + 10) {
+		p.send(i, produce)
+	}
+	done := make(chan struct{})
+	go func() { r.Close(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("server does not close while answers wait")
+	}
+	p.expectClosed()
+}
