@@ -79,16 +79,16 @@ func serverCommand() *cli.Command {
 		UsageText:    "kraft server FILE [--override KEY=VALUE]...",
 		OnUsageError: usageError,
 		Flags:        commonFlags(),
-		Action: func(c *cli.Context) error {
-			if c.NArg() != 1 {
+		Action: withArguments(func(c *cli.Context, args []string) error {
+			if len(args) != 1 {
 				return errors.New("kraft server takes one file: kraft server config/server.properties")
 			}
-			values, err := config.ReadFile(c.Args().First())
+			values, err := config.ReadFile(args[0])
 			if err != nil {
 				return err
 			}
 			return serve(c, values)
-		},
+		}),
 	}
 }
 

@@ -1,0 +1,238 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kraft/e2e/harness"
+)
+
+// refused runs kraft with arguments that it must refuse: status 1 and one sentence on stderr, which says
+// all of want.
+func refused(t *testing.T, change func(*exec.Cmd), args []string, want ...string) {
+	t.Helper()
+	bin, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, args...)
+	if change != nil {
+		change(cmd)
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		_ = cmd.Process.Kill()
+		t.Fatalf("kraft %v runs", args)
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Fatalf("kraft %v: %v, want exit status 1", args, err)
+	}
+	text := strings.TrimSpace(stderr.String())
+	if strings.Count(text, "\n") > 0 {
+		t.Errorf("kraft %v says more than one line:\n%s", args, text)
+	}
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("kraft %v says %q, want %q in it", args, text, w)
+		}
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	k := harness.NewKraft(t)
+	free := func() string {
+		port, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(port)
+	}
+	_, port, _ := net.SplitHostPort(k.Addr)
+	refused(t, nil, []string{"dev", "--port", port, "--data", t.TempDir()}, "in use by another process", port)
+	refused(t, nil, []string{"dev", "--port", free(), "--data", k.Data}, "in use by another process", k.Data)
+
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, nil, []string{"dev", "--port", free(), "--data", filepath.Join(file, "below")}, "cannot use data directory", "not a directory")
+	if os.Getuid() == 0 {
+		// Somebody else's directory, seen by a user who may not read it.
+		bin, err := harness.Binary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []string{filepath.Dir(bin), filepath.Dir(t.TempDir())} {
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		private := t.TempDir()
+		if err := os.Chmod(private, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		nobody := func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}} }
+		refused(t, nobody, []string{"dev", "--port", free(), "--data", private}, "cannot use data directory", "permission denied")
+	}
+
+	other := t.TempDir()
+	o, err := harness.StartKraft(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, nil, []string{"--node-id", "7", "--data", other, "--listeners", "PLAINTEXT://localhost:" + free()}, "belongs to node 1, this is node 7")
+	refused(t, nil, []string{"dev", "--port", free(), "--data", other, "--cluster-id", "mine"}, "belongs to cluster", "mine")
+	// One directory of one cluster, one of another.
+	if err := k.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, nil, []string{"dev", "--port", free(), "--data", k.Data + "," + other}, "belongs to cluster", other)
+
+	refused(t, nil, []string{"dev", "--prot", "1"}, "-prot", "did you mean --port?")
+	refused(t, nil, []string{"dve"}, `unknown command "dve", did you mean "dev"?`)
+	refused(t, nil, []string{"--node-id", "1"}, "--data DIR")
+	refused(t, nil, []string{"--node-id", "1", "--data", other, "--listeners", "nonsense"}, "not of the form NAME://host:port")
+	refused(t, nil, []string{"server", "/does/not/exist"}, "cannot read configuration", "/does/not/exist")
+	refused(t, nil, []string{"topic", "list", "-b", "localhost:1"}, "no broker answers at localhost:1")
+}
+
+func TestStopsWithinTwoSeconds(t *testing.T) {
+	k := harness.NewKraft(t)
+	k.CLI(t, "", "topic", "create", "busy", "-p", "50")
+	k.CLI(t, "one\ntwo\n", "produce", "busy")
+	// A consumer that waits for records and a group member that waits in JoinGroup must not hold it up.
+	bin, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting, err := harness.Start(exec.Command(bin, "consume", "busy", "-b", k.Addr, "--group", "g", "--from-beginning"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiting.Kill()
+	for range 2 {
+		select {
+		case <-waiting.Lines:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("consumer reads nothing: %s", waiting.Output())
+		}
+	}
+	begun := time.Now()
+	if err := k.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("SIGTERM took %v", took)
+	}
+	if _, err := os.Stat(filepath.Join(k.Data, ".kafka_cleanshutdown")); err != nil {
+		t.Errorf("the stop was not clean: %v", err)
+	}
+}
+
+func TestServerProperties(t *testing.T) {
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "server.properties")
+	if err := os.WriteFile(file, fmt.Appendf(nil, `# as it came with Kafka years ago
+broker.id=0
+listeners=PLAINTEXT://:%d,
+advertised.listeners=PLAINTEXT://127.0.0.1:%d
+log.dirs=%s/data
+num.partitions=3
+zookeeper.connect=localhost:2181
+group.initial.rebalance.delay.ms=0
+`, port, port, dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bin, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := harness.Start(exec.Command(bin, "server", file, "--override", "log.retention.hours=5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	select {
+	case line := <-p.Lines:
+		if want := fmt.Sprintf("is ready at 127.0.0.1:%d (node 0,", port); !strings.Contains(line, want) {
+			t.Fatalf("%q, want %q in it", line, want)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal(p.Output())
+	}
+	k := &harness.Kraft{Process: p, Addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	k.CLI(t, "", "topic", "create", "three")
+	if out := k.CLI(t, "", "topic", "describe", "three"); !strings.Contains(out, "partitions 3") {
+		t.Errorf("num.partitions has no effect: %s", out)
+	}
+	if out := p.Output(); !strings.Contains(out, "zookeeper.connect") {
+		t.Errorf("nothing is said of a setting without effect: %s", out)
+	}
+	if err := p.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCommands plays a newcomer's first minutes.
+func TestCommands(t *testing.T) {
+	k := harness.NewKraft(t)
+	contains := func(out string, want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("%q is not in:\n%s", w, out)
+			}
+		}
+	}
+	contains(k.CLI(t, "", "topic", "create", "orders", "--partitions", "2", "--config", "retention.ms=1000000"), "created topic orders")
+	contains(k.CLI(t, "", "topic", "describe", "orders"), "partitions 2", "retention.ms=1000000")
+	k.CLI(t, "a:1\nb:2\nc:3\n", "produce", "orders", "--key-separator", ":", "-H", "from=test")
+	contains(k.CLI(t, "", "consume", "orders", "--from-beginning", "-n", "3", "--keys", "--meta"), "a\t1\n", "b\t2\n", "c\t3\n", "from=test")
+	contains(k.CLI(t, "", "consume", "orders", "-n", "3", "--group", "g", "--from-beginning"), "1\n", "2\n", "3\n")
+	contains(k.CLI(t, "", "group", "list"), "g", "Empty", "consumer")
+	contains(k.CLI(t, "", "group", "describe", "g"), "lag 0")
+	// The group goes on where it was.
+	k.CLI(t, "d:4\n", "produce", "orders", "-k", ":")
+	contains(k.CLI(t, "", "group", "describe", "g"), "lag 1")
+	if out := k.CLI(t, "", "consume", "orders", "-n", "1", "--group", "g", "--from-beginning"); out != "4\n" {
+		t.Errorf("the group reads %q, want only the new record", out)
+	}
+	contains(k.CLI(t, "", "topic", "list"), "orders")
+	if _, err := k.TryCLI(t, "", "topic", "create", "bad name"); err == nil || !strings.Contains(err.Error(), "INVALID_TOPIC_EXCEPTION") {
+		t.Errorf("a bad name: %v", err)
+	}
+	if _, err := k.TryCLI(t, "", "topic", "describe", "nothing"); err == nil || !strings.Contains(err.Error(), "kraft: topic nothing:") {
+		t.Errorf("a missing topic: %v", err)
+	}
+	contains(k.CLI(t, "", "topic", "delete", "orders"), "deleted topic orders")
+	if out := k.CLI(t, "", "topic", "list"); strings.Contains(out, "orders") {
+		t.Errorf("deleted, but listed: %s", out)
+	}
+}
