@@ -1,0 +1,256 @@
+package runtime
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"go.uber.org/goleak"
+
+	"kraft/wire/record"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memoryLog is a partition in memory whose high watermark the test moves.
+type memoryLog struct {
+	mu      sync.Mutex
+	batches []record.Batch
+	end     int64
+	high    int64
+	auto    bool // the high watermark follows the end
+	failure error
+	block   chan struct{} // ReadAll waits for it
+	watch   chan<- struct{}
+}
+
+func (l *memoryLog) Append(b record.Batch, _ int32, _ time.Time) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failure != nil {
+		return 0, l.failure
+	}
+	b.SetBaseOffset(l.end)
+	l.batches = append(l.batches, b)
+	l.end = b.LastOffset() + 1
+	if l.auto {
+		l.high = l.end
+	}
+	return l.end, nil
+}
+
+func (l *memoryLog) ReadAll(each func(record.Batch) error) error {
+	if l.block != nil {
+		<-l.block
+	}
+	for _, b := range l.batches {
+		if err := each(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *memoryLog) HighWatermark() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.high
+}
+
+func (l *memoryLog) WatchHighWatermark(ch chan<- struct{}) func() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watch = ch
+	return func() {}
+}
+
+func (l *memoryLog) commit() {
+	l.mu.Lock()
+	l.high = l.end
+	ch := l.watch
+	l.mu.Unlock()
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// counter is a machine that adds numbers; its total is its state.
+type counter struct {
+	total uint64
+	next  time.Time
+	ticks chan time.Time
+}
+
+func (c *counter) Replay(_, value []byte) error {
+	if len(value) != 8 {
+		return errors.New("no number")
+	}
+	c.total += binary.BigEndian.Uint64(value)
+	return nil
+}
+
+func (c *counter) Loaded(time.Time) {}
+func (c *counter) Next() time.Time  { return c.next }
+
+func (c *counter) Tick(now time.Time) Effects {
+	c.next = time.Time{}
+	c.ticks <- now
+	return Effects{}
+}
+
+func add(v uint64) func(*counter, time.Time, Token) Effects {
+	return func(c *counter, _ time.Time, to Token) Effects {
+		return Effects{
+			Records: []Record{{Key: []byte("n"), Value: binary.BigEndian.AppendUint64(nil, v)}},
+			Apply:   func() { c.total += v },
+			Done: func(_ time.Time, err error) Effects {
+				return Effects{Replies: []Reply{{to, outcome{err}}}}
+			},
+		}
+	}
+}
+
+// outcome carries an error that may be nil through an interface.
+type outcome struct{ err error }
+
+func get(c *counter, _ time.Time, to Token) Effects {
+	return Effects{Replies: []Reply{{to, c.total}}}
+}
+
+func startCounter(t *testing.T, log *memoryLog) (*Loop[*counter], *counter) {
+	t.Helper()
+	c := &counter{ticks: make(chan time.Time, 1)}
+	l := Start(c, Log(log), 1, zerolog.Nop())
+	t.Cleanup(l.Stop)
+	return l, c
+}
+
+func askAdd(l *Loop[*counter], joins bool, v uint64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	reply, err := Ask[outcome](ctx, l, joins, add(v))
+	return errors.Join(err, reply.err)
+}
+
+func total(t *testing.T, l *Loop[*counter]) uint64 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	v, err := Ask[uint64](ctx, l, false, get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestStateIsTheLog(t *testing.T) {
+	log := &memoryLog{auto: true}
+	l, _ := startCounter(t, log)
+	var callers sync.WaitGroup
+	for i := range 100 {
+		callers.Add(1)
+		go func() {
+			defer callers.Done()
+			if err := askAdd(l, i%2 == 0, 1); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	callers.Wait()
+	if got := total(t, l); got != 100 {
+		t.Errorf("total %d", got)
+	}
+	if len(log.batches) > 100 {
+		t.Errorf("%d batches for 100 records", len(log.batches))
+	}
+	l.Stop()
+	again, _ := startCounter(t, log)
+	if got := total(t, again); got != 100 {
+		t.Errorf("total %d after loading", got)
+	}
+}
+
+// TestAnswersWaitForCommit: nobody hears of what could still be lost, not even who only asks.
+func TestAnswersWaitForCommit(t *testing.T) {
+	log := &memoryLog{}
+	l, _ := startCounter(t, log)
+	added, asked := make(chan error, 1), make(chan uint64, 1)
+	go func() { added <- askAdd(l, false, 5) }()
+	for {
+		log.mu.Lock()
+		n := len(log.batches)
+		log.mu.Unlock()
+		if n == 1 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	go func() { asked <- total(t, l) }()
+	select {
+	case <-added:
+		t.Fatal("answered before the record was committed")
+	case <-asked:
+		t.Fatal("told of a record that was not committed")
+	case <-time.After(50 * time.Millisecond):
+	}
+	log.commit()
+	if err := <-added; err != nil {
+		t.Error(err)
+	}
+	if got := <-asked; got != 5 {
+		t.Errorf("total %d", got)
+	}
+}
+
+func TestFailedAppendChangesNothing(t *testing.T) {
+	log := &memoryLog{auto: true}
+	l, _ := startCounter(t, log)
+	log.mu.Lock()
+	log.failure = kerr.NotEnoughReplicas
+	log.mu.Unlock()
+	if err := askAdd(l, true, 5); !errors.Is(err, kerr.NotEnoughReplicas) {
+		t.Errorf("got %v", err)
+	}
+	if got := total(t, l); got != 0 {
+		t.Errorf("total %d after a failed append", got)
+	}
+}
+
+func TestLoadingAndStopping(t *testing.T) {
+	log := &memoryLog{auto: true, block: make(chan struct{})}
+	l, _ := startCounter(t, log)
+	if err := askAdd(l, false, 1); !errors.Is(err, kerr.CoordinatorLoadInProgress) {
+		t.Errorf("while loading: %v", err)
+	}
+	close(log.block)
+	if err := askAdd(l, false, 1); err != nil {
+		t.Error(err)
+	}
+	l.Stop()
+	if err := askAdd(l, false, 1); !errors.Is(err, kerr.NotCoordinator) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestTicks(t *testing.T) {
+	l, c := startCounter(t, &memoryLog{auto: true})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := Ask[bool](ctx, l, false, func(c *counter, now time.Time, to Token) Effects {
+		c.next = now.Add(20 * time.Millisecond)
+		return Effects{Replies: []Reply{{to, true}}}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.ticks:
+	case <-ctx.Done():
+		t.Fatal("no tick")
+	}
+}
