@@ -91,7 +91,9 @@ func TestStartErrors(t *testing.T) {
 		if err := os.Chmod(private, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		nobody := func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}} }
+		nobody := func(c *exec.Cmd) {
+			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		}
 		refused(t, nobody, []string{"dev", "--port", free(), "--data", private}, "cannot use data directory", "permission denied")
 	}
 

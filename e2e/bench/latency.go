@@ -122,7 +122,10 @@ func benchGroup(o options, t *target) (result, error) {
 
 // benchConnections holds many idle connections and measures memory and how fast another is answered.
 func benchConnections(o options, t *target) (result, error) {
-	n := o.megabytes(10_000, 1000)
+	n := 10_000
+	if o.quick {
+		n = 1000
+	}
 	before := t.memory()
 	conns := make([]net.Conn, 0, n)
 	defer func() {

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -27,6 +28,7 @@ import (
 // options are what the command line asks for.
 type options struct {
 	rounds int
+	scale  int
 	quick  bool
 	out    string
 	only   []string
@@ -55,6 +57,7 @@ func main() {
 	var o options
 	var only, kraftArgs string
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each benchmark, medians are reported")
+	flag.IntVar(&o.scale, "scale", 1, "multiply throughput loads by `N`, to have time for a profile")
 	flag.BoolVar(&o.quick, "quick", false, "one round of small loads: a look, not a measurement")
 	flag.StringVar(&o.out, "out", "", "also write the table, as Markdown, to `FILE`")
 	flag.StringVar(&only, "only", "", "run only these benchmarks, by `NAME`, with commas")
@@ -159,12 +162,33 @@ func round(o options, b benchmark, start starter) (r result, err error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	if err := touchMemory(filepath.Join(dir, "touch"), o.megabytes(4000, 800)); err != nil {
+		return nil, err
+	}
 	t := &target{dir: dir, start: start, o: o}
 	if err := t.up(); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.down()) }()
 	return b.run(o, t)
+}
+
+// touchMemory writes a file and removes it. On a virtual machine the first touch of memory costs several
+// times what writing to the page cache does: without this, who writes first would pay for both.
+func touchMemory(path string, megabytes int) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(path)
+	defer f.Close()
+	block := make([]byte, 1_000_000)
+	for range megabytes {
+		if _, err := f.Write(block); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func median(v []float64) float64 {

@@ -17,10 +17,11 @@ import (
 	"kraft/wire/record"
 )
 
-// rawConn is a bare connection that speaks the protocol.
+// rawConn is a bare connection that speaks the protocol. One goroutine reads.
 type rawConn struct {
 	net.Conn
-	r *bufio.Reader
+	r    *bufio.Reader
+	body []byte // of the last answer, used again
 }
 
 func dial(addr string) (*rawConn, error) {
@@ -28,7 +29,7 @@ func dial(addr string) (*rawConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rawConn{c, bufio.NewReaderSize(c, 64<<10)}, nil
+	return &rawConn{Conn: c, r: bufio.NewReaderSize(c, 64<<10)}, nil
 }
 
 // frame encodes a request with its header.
@@ -51,16 +52,23 @@ func (c *rawConn) skip(keep int) ([]byte, error) {
 	return kept, err
 }
 
-// ask sends a request and decodes its answer.
+// ask sends a request and decodes its answer, which is valid until the next call.
 func (c *rawConn) ask(req kmsg.Request) (kmsg.Response, error) {
 	if _, err := c.Write(frame(req)); err != nil {
 		return nil, err
 	}
-	body, err := c.skip(64 << 20)
-	if err != nil {
+	var head [4]byte
+	if _, err := io.ReadFull(c.r, head[:]); err != nil {
 		return nil, err
 	}
-	body = body[4:]
+	n := int(binary.BigEndian.Uint32(head[:]))
+	if cap(c.body) < n {
+		c.body = make([]byte, n)
+	}
+	if _, err := io.ReadFull(c.r, c.body[:n]); err != nil {
+		return nil, err
+	}
+	body := c.body[4:n]
 	resp := req.ResponseKind()
 	if resp.IsFlexible() && req.Key() != 18 {
 		body = body[1:]

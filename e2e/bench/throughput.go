@@ -21,7 +21,7 @@ func (o options) megabytes(full, quick int) int {
 	if o.quick {
 		return quick
 	}
-	return full
+	return full * o.scale
 }
 
 // perGB turns seconds for so many megabytes into seconds for a thousand.
