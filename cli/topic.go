@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/urfave/cli/v2"
+
+	"kraft/raftmeta"
 )
 
 func topicCommand() *cli.Command {
@@ -218,7 +220,7 @@ func describeTopic(c *cli.Context, admin *kadm.Client, name string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "topic %s  id %s  partitions %d  replicas %d\n", t.Topic, t.ID, len(t.Partitions), t.Partitions.NumReplicas())
+	fmt.Fprintf(c.App.Writer, "topic %s  id %s  partitions %d  replicas %d\n", t.Topic, raftmeta.EncodeUUID(t.ID), len(t.Partitions), t.Partitions.NumReplicas())
 	for _, r := range configs {
 		sort.Slice(r.Configs, func(i, j int) bool { return r.Configs[i].Key < r.Configs[j].Key })
 		for _, kv := range r.Configs {

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -91,10 +90,7 @@ func TestStartErrors(t *testing.T) {
 		if err := os.Chmod(private, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		nobody := func(c *exec.Cmd) {
-			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		}
-		refused(t, nobody, []string{"dev", "--port", free(), "--data", private}, "cannot use data directory", "permission denied")
+		refused(t, asNobody, []string{"dev", "--port", free(), "--data", private}, "cannot use data directory", "permission denied")
 	}
 
 	other := t.TempDir()

@@ -318,12 +318,6 @@ func (r *recentBatches) add(base int64, ref batchRef) {
 	r.n++
 }
 
-func (r *recentBatches) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.n = 0
-}
-
 // find returns the batch in segment base that is the first to end at or after offset.
 func (r *recentBatches) find(base, offset int64) (batchRef, bool) {
 	r.mu.RLock()

@@ -149,7 +149,6 @@ func (l *Log) recover(segments []*segment, st logState) ([]*segment, error) {
 			end = segments[i+1].base
 			continue
 		}
-		end = s.base
 		if st.clean {
 			if next, ok := l.readTail(s, interval); ok {
 				end = next

@@ -26,9 +26,9 @@ var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9]
 
 const rebootstrapRequired = 129 // KIP-1242
 
-// registerAPIVersions serves ApiVersions from the registry itself, so that it cannot disagree with the
+// RegisterAPIVersions serves ApiVersions from the registry itself, so that it cannot disagree with the
 // code. KIP-511: an unknown version is answered in version 0 with the range that is known.
-func registerAPIVersions(r *Registry, id Identity) {
+func RegisterAPIVersions(r *Registry, id Identity) {
 	HandleAnswer(r, 0, 5, func(ctx *Request, req *kmsg.ApiVersionsRequest) (Answer, error) {
 		resp := apiVersions(r, id, ctx.Version)
 		switch {

@@ -48,7 +48,7 @@ type Server struct {
 
 // NewServer makes a server and registers ApiVersions in r, which must not change afterwards.
 func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Server {
-	registerAPIVersions(r, id)
+	RegisterAPIVersions(r, id)
 	ctx, cancel := context.WithCancel(context.Background())
 	capacity := max(config.MaxQueuedBytes, int64(config.MaxRequestBytes))
 	return &Server{

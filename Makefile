@@ -1,0 +1,30 @@
+# What developers do with kraft. `go build`, `go test ./...` and `go run . dev` work without it.
+
+FUZZ = 30000x
+
+.PHONY: build test lint race bench fuzz
+
+build: ## the binary, static and small
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o kraft .
+
+test: ## everything that this machine has the tools for; KRAFT_E2E=all makes a missing tool a failure
+	go test ./...
+
+race:
+	go test -race $$(go list ./... | grep -v /e2e)
+
+lint:
+	test -z "$$(gofmt -l .)"
+	go vet ./...
+	go tool staticcheck ./...
+
+bench: ## kraft beside Apache Kafka: half an hour; FLAGS=-quick for a look
+	go run ./e2e/bench -out docs/benchmarks-table.md $(FLAGS)
+
+fuzz: ## each target for a fixed number of inputs; FUZZ=10m for longer
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$file); do \
+			echo "fuzz $$target"; \
+			go test ./$$(dirname $$file) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ) || exit 1; \
+		done; \
+	done
