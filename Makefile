@@ -11,7 +11,7 @@ test: ## everything that this machine has the tools for; KRAFT_E2E=all makes a m
 	go test ./...
 
 race:
-	go test -race $$(go list ./... | grep -v /e2e)
+	go test -race -short $$(go list ./... | grep -v /e2e)
 
 lint:
 	test -z "$$(gofmt -l .)"

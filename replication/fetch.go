@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/record"
 )
@@ -118,9 +119,10 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	}
 	log := p.log
 	out.HighWatermark = log.HighWatermark()
-	out.LastStableOffset = out.HighWatermark
+	out.LastStableOffset = log.LastStableOffset()
 	out.LogStartOffset = log.StartOffset()
-	if f.req.IsolationLevel == readCommitted {
+	committed := f.req.IsolationLevel == readCommitted
+	if committed {
 		out.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
 	}
 	if w.lastFetchedEpoch >= 0 {
@@ -134,16 +136,24 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	limit := min(int(max(w.maxBytes, 0)), max(budget, 0))
 	// The first batch goes out whole, however large, or a consumer could never pass it (KIP-74).
 	whole := f.version >= 3 && f.bytes == 0 || f.version < 3
-	s, high, err := p.read(w.offset, limit, whole)
+	upTo := out.HighWatermark
+	if committed {
+		upTo = out.LastStableOffset
+	}
+	s, err := p.read(w.offset, limit, upTo, whole)
 	if err != nil {
 		if errors.Is(err, kerr.OffsetOutOfRange) {
 			out.HighWatermark, out.LastStableOffset, out.LogStartOffset = -1, -1, -1
 		}
 		return p, err
 	}
-	out.HighWatermark, out.LastStableOffset = high, high
 	if s.Length == 0 || s.FirstCut {
 		return p, nil
+	}
+	if committed {
+		if out.AbortedTransactions, err = aborted(log, w.offset, upTo); err != nil {
+			return p, err
+		}
 	}
 	out.Region = wire.Region{File: s.File, Offset: s.Offset, Length: s.Length}
 	if f.version < 10 && f.manager.meta.Layers(f.manager.meta.Image(), p.topic).Effective("compression.type") == "zstd" {
@@ -154,6 +164,21 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 		return p, f.downConvert(w, out, limit)
 	}
 	return p, nil
+}
+
+// aborted lists the transactions whose records a read_committed consumer passes over.
+func aborted(log *storage.Log, from, upTo int64) ([]kmsg.FetchResponseTopicPartitionAbortedTransaction, error) {
+	list, err := log.AbortedTransactions(from, upTo)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", err, kerr.KafkaStorageError)
+	}
+	out := make([]kmsg.FetchResponseTopicPartitionAbortedTransaction, 0, len(list))
+	for _, t := range list {
+		a := kmsg.NewFetchResponseTopicPartitionAbortedTransaction()
+		a.ProducerID, a.FirstOffset = t.ProducerID, t.First
+		out = append(out, a)
+	}
+	return out, nil
 }
 
 // downConvert turns the region into a message set for clients before 0.11: magic 0 for versions 0 and

@@ -27,7 +27,10 @@ func logConfig(l configs.Layers) *storage.LogConfig {
 		TimestampBefore: duration("message.timestamp.before.max.ms"), TimestampAfter: duration("message.timestamp.after.max.ms"),
 		ProducerExpiration: millis(l.EffectiveInt("producer.id.expiration.ms")),
 		CodecLevel:         record.DefaultLevel,
+		MinCompactionLag:   duration("min.compaction.lag.ms"), MaxCompactionLag: duration("max.compaction.lag.ms"),
+		DeleteRetention: duration("delete.retention.ms"), FlushMessages: integer("flush.messages"), FlushAge: duration("flush.ms"),
 	}
+	c.MinDirtyRatio, _ = strconv.ParseFloat(l.Effective("min.cleanable.dirty.ratio"), 64)
 	name := l.Effective("compression.type")
 	if c.KeepCodec = name == "producer"; !c.KeepCodec {
 		c.Codec, _ = record.ParseCodec(name)

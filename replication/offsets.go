@@ -30,7 +30,7 @@ func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (
 			r := &t.Partitions[j]
 			p := kmsg.NewListOffsetsResponseTopicPartition()
 			p.Partition = r.Partition
-			if err := m.listOne(ctx.Version, t.Topic, r, &p); err != nil {
+			if err := m.listOne(ctx.Version, req.IsolationLevel, t.Topic, r, &p); err != nil {
 				p.ErrorCode = wire.ErrorCode(err)
 				if !quiet(err) {
 					m.log.Error().Err(err).Msg("list offsets failed")
@@ -43,7 +43,7 @@ func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (
 	return resp, nil
 }
 
-func (m *Manager) listOne(version int16, topic string, r *kmsg.ListOffsetsRequestTopicPartition, out *kmsg.ListOffsetsResponseTopicPartition) error {
+func (m *Manager) listOne(version int16, isolation int8, topic string, r *kmsg.ListOffsetsRequestTopicPartition, out *kmsg.ListOffsetsResponseTopicPartition) error {
 	p, err := m.Partition(topic, r.Partition)
 	if err != nil {
 		return err
@@ -57,6 +57,9 @@ func (m *Manager) listOne(version int16, topic string, r *kmsg.ListOffsetsReques
 		return err
 	}
 	high := p.log.HighWatermark()
+	if isolation == readCommitted {
+		high = p.log.LastStableOffset()
+	}
 	if version == 0 {
 		out.OldStyleOffsets = oldOffsets(p.log, r, high)
 		return nil

@@ -202,14 +202,14 @@ func (p *Partition) wakeAll() {
 	}
 }
 
-// read returns the records from offset on that consumers may see. Diverging epochs are the caller's.
-func (p *Partition) read(offset int64, maxBytes int, whole bool) (storage.Slice, int64, error) {
-	high := p.log.HighWatermark()
-	s, err := p.log.Read(offset, maxBytes, high, whole)
-	if errors.Is(err, kerr.OffsetOutOfRange) && offset > high && offset <= p.log.EndOffset() {
-		return storage.Slice{}, high, nil
+// read returns the records from offset up to upTo, exclusive. An offset between that and the log's end is
+// no error: its records are yet to become visible.
+func (p *Partition) read(offset int64, maxBytes int, upTo int64, whole bool) (storage.Slice, error) {
+	s, err := p.log.Read(offset, maxBytes, upTo, whole)
+	if errors.Is(err, kerr.OffsetOutOfRange) && offset > upTo && offset <= p.log.EndOffset() {
+		return storage.Slice{}, nil
 	}
-	return s, high, err
+	return s, err
 }
 
 func (p *Partition) String() string { return p.topic + "-" + strconv.Itoa(int(p.n)) }

@@ -27,6 +27,12 @@ type LogConfig struct {
 	Codec              record.Codec  // compression.type otherwise
 	CodecLevel         int           // compression.*.level
 	ProducerExpiration time.Duration // producer.id.expiration.ms
+	MinDirtyRatio      float64       // min.cleanable.dirty.ratio
+	MinCompactionLag   time.Duration // min.compaction.lag.ms
+	MaxCompactionLag   time.Duration // max.compaction.lag.ms
+	DeleteRetention    time.Duration // delete.retention.ms
+	FlushMessages      int64         // flush.messages
+	FlushAge           time.Duration // flush.ms
 }
 
 // DefaultLogConfig holds Apache Kafka's defaults.
@@ -36,5 +42,6 @@ func DefaultLogConfig() *LogConfig {
 		RetentionBytes: -1, RetentionAge: 7 * 24 * time.Hour, DeleteDelay: time.Minute,
 		MaxMessageBytes: 1048588, MaxDecompressed: record.MaxRecordsBytes, Delete: true,
 		TimestampBefore: 1<<63 - 1, TimestampAfter: time.Hour, KeepCodec: true, ProducerExpiration: 24 * time.Hour,
+		MinDirtyRatio: 0.5, MaxCompactionLag: 1<<63 - 1, DeleteRetention: 24 * time.Hour, FlushMessages: 1<<63 - 1, FlushAge: 1<<63 - 1,
 	}
 }

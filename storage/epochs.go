@@ -21,8 +21,12 @@ type epochCache struct {
 	entries []epochEntry
 }
 
+func newEpochs(fsys FS, dir string) *epochCache {
+	return &epochCache{fs: fsys, path: filepath.Join(dir, epochCheckpoint)}
+}
+
 func openEpochs(fsys FS, dir string) (*epochCache, error) {
-	c := &epochCache{fs: fsys, path: filepath.Join(dir, epochCheckpoint)}
+	c := newEpochs(fsys, dir)
 	lines, err := readCheckpoint(fsys, c.path)
 	if err != nil {
 		return nil, err
@@ -46,7 +50,11 @@ func (c *epochCache) assign(epoch int32, start int64) error {
 		return nil
 	}
 	c.entries = append(c.entries, epochEntry{epoch, start})
-	return c.save()
+	if err := c.save(); err != nil {
+		c.entries = c.entries[:len(c.entries)-1] // tried again with the next batch
+		return err
+	}
+	return nil
 }
 
 // cut forgets epochs that start at or after end, and lets none start before begin.

@@ -68,14 +68,20 @@ type indexes struct {
 	times   growing[timeEntry]
 }
 
-// position returns where to start scanning for the batch that holds relative offset rel.
-func (x *indexes) position(rel int64) int64 {
+// before returns the last entry at or before relative offset rel; ok is false if there is none.
+func (x *indexes) before(rel int64) (offsetEntry, bool) {
 	e := x.offsets.view()
 	i := sort.Search(len(e), func(i int) bool { return int64(e[i].rel) > rel })
 	if i == 0 {
-		return 0
+		return offsetEntry{}, false
 	}
-	return int64(e[i-1].pos)
+	return e[i-1], true
+}
+
+// position returns where to start scanning for the batch that holds relative offset rel.
+func (x *indexes) position(rel int64) int64 {
+	e, _ := x.before(rel)
+	return int64(e.pos)
 }
 
 // relativeAt returns the largest relative offset known to lie before the first timestamp >= ts.

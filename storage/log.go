@@ -4,6 +4,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -29,12 +30,14 @@ type Log struct {
 	tail     atomic.Pointer[tail]       // replaced under mu
 	start    atomic.Int64               // log start offset
 	high     atomic.Int64               // high watermark
+	unstable atomic.Int64               // first offset of the earliest transaction not yet decided, -1 if none
 	recent   recentBatches
 
 	mu            sync.Mutex
 	producers     *producerStates
 	epochs        *epochCache
 	recoveryPoint int64 // everything below is on disk
+	named         bool  // the active segment's name is on disk, too
 	jitter        time.Duration
 	closed        bool
 	broken        error // a write failed half way: the partition refuses more
@@ -71,6 +74,11 @@ func (l *Log) HighWatermark() int64 { return l.high.Load() }
 // SetHighWatermark moves the high watermark; replication decides where to. It never passes the end.
 func (l *Log) SetHighWatermark(offset int64) {
 	l.high.Store(min(max(offset, l.start.Load()), l.EndOffset()))
+	if l.unstable.Load() >= 0 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.updateUnstable()
+	}
 }
 
 // Config returns the current configuration, which must not be changed.
@@ -134,6 +142,13 @@ func (l *Log) AssignEpoch(epoch int32) error {
 	return l.epochs.assign(epoch, l.EndOffset())
 }
 
+// failed says that the log takes no more writes.
+func (l *Log) failed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed || l.broken != nil
+}
+
 // write appends whole batches whose offsets are set, noting each. mu is held.
 func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 	if l.closed {
@@ -151,6 +166,13 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 		}
 		seg = l.active()
 	}
+	for _, b := range batches {
+		if epoch := b.LeaderEpoch(); epoch > l.epochs.latest() {
+			if err := l.epochs.assign(epoch, b.BaseOffset()); err != nil {
+				return fmt.Errorf("%v: leader epoch: %v: %w", l.tp, err, kerr.KafkaStorageError)
+			}
+		}
+	}
 	pos := seg.size.Load()
 	file, err := seg.open(true)
 	if err == nil {
@@ -167,12 +189,10 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 	}
 	at := pos
 	for _, b := range batches {
-		if epoch := b.LeaderEpoch(); epoch > l.epochs.latest() {
-			if err := l.epochs.assign(epoch, b.BaseOffset()); err != nil {
-				return fmt.Errorf("%v: leader epoch: %v: %w", l.tp, err, kerr.KafkaStorageError)
-			}
-		}
 		l.producers.apply(b)
+		if err := l.noteTransaction(b, seg); err != nil {
+			return fmt.Errorf("%v: transaction index: %v: %w", l.tp, err, kerr.KafkaStorageError)
+		}
 		seg.noteBatch(b, at, config.IndexInterval)
 		l.recent.add(seg.base, batchRef{base: b.BaseOffset(), last: b.LastOffset(), pos: at, size: int64(len(b))})
 		at += int64(len(b))
@@ -192,12 +212,19 @@ func (l *Log) shouldRoll(s *segment, c *LogConfig, add int64, first record.Batch
 	if s.firstTime >= 0 {
 		age = time.Duration(first.MaxTimestamp()-s.firstTime) * time.Millisecond
 	}
-	return size+add > c.SegmentBytes || age > c.SegmentAge-l.jitter ||
+	limit := c.SegmentAge
+	if c.Compact {
+		limit = min(limit, c.MaxCompactionLag) // the active segment is never compacted
+	}
+	return size+add > c.SegmentBytes || age > limit-l.jitter ||
 		s.index.full(c.IndexBytes) || last-s.base > 1<<31-1
 }
 
 // roll seals the active segment and starts one at base. mu is held.
 func (l *Log) roll(base int64, now time.Time) error {
+	if l.broken != nil {
+		return l.broken
+	}
 	old := l.active()
 	if err := old.writeIndexes(); err != nil {
 		return err
@@ -213,31 +240,48 @@ func (l *Log) roll(base int64, now time.Time) error {
 	}
 	segments := append(append([]*segment(nil), *l.segments.Load()...), s)
 	l.segments.Store(&segments)
+	l.named = false
 	l.tail.Store(&tail{offset: l.tail.Load().offset, segment: s})
 	l.jitter = jitter(l.config.Load())
 	return nil
 }
 
-// Flush puts everything below the current end on disk and moves the recovery point there.
+// Flush puts everything below the current end on disk and moves the recovery point there. After a failed
+// sync the kernel may have forgotten what it could not write: the log takes no more writes then.
 func (l *Log) Flush() error {
 	l.mu.Lock()
-	point, end := l.recoveryPoint, l.EndOffset()
+	point, end, named := l.recoveryPoint, l.EndOffset(), l.named
 	segments := *l.segments.Load()
 	l.mu.Unlock()
-	for i, s := range segments {
-		if i+1 < len(segments) && segments[i+1].base <= point {
-			continue
-		}
-		if s.size.Load() == 0 {
-			continue
-		}
-		if err := s.sync(); err != nil {
-			return fmt.Errorf("flush %s: %w", s.path, err)
+	err := l.syncSegments(segments, point)
+	if err == nil && !named {
+		// A new file's name is in the directory, which is another file.
+		if err = l.fs.SyncDir(l.dir); err == nil {
+			err = l.fs.SyncDir(filepath.Dir(l.dir))
 		}
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.broken = fmt.Errorf("%v: flush: %v: %w", l.tp, err, kerr.KafkaStorageError)
+		return l.broken
+	}
 	l.recoveryPoint = max(l.recoveryPoint, end)
-	l.mu.Unlock()
+	if last := *l.segments.Load(); last[len(last)-1] == segments[len(segments)-1] {
+		l.named = true
+	}
+	return nil
+}
+
+func (l *Log) syncSegments(segments []*segment, point int64) error {
+	for i, s := range segments {
+		if i+1 < len(segments) && segments[i+1].base <= point || s.size.Load() == 0 {
+			continue
+		}
+		if err := s.sync(); err != nil {
+			return fmt.Errorf("%s: %w", s.path, err)
+		}
+	}
 	return nil
 }
 
@@ -257,6 +301,9 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
+	if l.broken != nil { // the files may hold what is not published: the next start has to look
+		return errors.Join(l.broken, l.closeFiles())
+	}
 	end := l.EndOffset()
 	if err := l.seal(end); err != nil {
 		return fmt.Errorf("close %v: %w", l.tp, err)
@@ -269,17 +316,23 @@ func (l *Log) Close() error {
 func (l *Log) seal(end int64) error {
 	dirty := l.recoveryPoint < end
 	for _, s := range *l.segments.Load() {
-		if dirty && s.size.Load() > 0 && (s.dirtyIndex || s.base >= l.recoveryPoint) {
+		if err := s.writeIndexes(); err != nil {
+			return err
+		}
+		if dirty && s.size.Load() > 0 && (s.unsyncedIndex.Load() || s.base >= l.recoveryPoint) {
 			if err := s.sync(); err != nil {
 				return err
 			}
 		}
-		if err := s.writeIndexes(); err != nil {
-			return err
-		}
 	}
 	if !dirty {
 		return nil
+	}
+	if !l.named {
+		if err := l.fs.SyncDir(l.dir); err != nil {
+			return err
+		}
+		l.named = true
 	}
 	return writeProducers(l.fs, l.dir, end, l.producers)
 }

@@ -19,16 +19,18 @@ type ManagerConfig struct {
 	RetentionInterval  time.Duration // log.retention.check.interval.ms
 	CheckpointInterval time.Duration // replica.high.watermark.checkpoint.interval.ms and log.flush.offset.checkpoint.interval.ms
 	RecoveryThreads    int           // num.recovery.threads.per.data.dir
+	Cleaner            CleanerConfig
 }
 
 // Manager owns the logs of all directories of one broker.
 type Manager struct {
-	fs     FS
-	config ManagerConfig
-	log    zerolog.Logger
-	dirs   []*Dir
-	stop   chan struct{}
-	done   sync.WaitGroup
+	fs      FS
+	config  ManagerConfig
+	log     zerolog.Logger
+	dirs    []*Dir
+	cleaner *cleaner
+	stop    chan struct{}
+	done    sync.WaitGroup
 
 	mu     sync.RWMutex // guards the rest
 	logs   map[TopicPartition]*placed
@@ -62,6 +64,8 @@ func NewManager(fsys FS, dirs []*Dir, config ManagerConfig, log zerolog.Logger) 
 		}
 		m.states[d] = st
 	}
+	m.cleaner = newCleaner(m, config.Cleaner)
+	m.cleaner.start()
 	m.done.Add(1)
 	go m.background()
 	return m, nil
@@ -131,7 +135,7 @@ func (m *Manager) Open(tp TopicPartition, id [16]byte, config *LogConfig) (*Log,
 	if !known {
 		high = 0
 	}
-	l, err := openLog(m.fs, d.path, tp, id, config, logState{clean: d.clean, recoveryPoint: st.recovery[tp], start: st.start[tp], high: high}, time.Now())
+	l, err := openLog(m.fs, d.path, tp, id, config, logState{clean: d.clean, recoveryPoint: st.recovery[tp], start: st.start[tp], high: high, compacted: m.cleaner.dirtyFrom(d, tp)}, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
@@ -185,6 +189,7 @@ func (m *Manager) Delete(tp TopicPartition) error {
 	delete(st.recovery, tp)
 	delete(st.high, tp)
 	delete(st.start, tp)
+	m.cleaner.forget(p.dir, tp)
 	p.log.mu.Lock()
 	p.log.closed = true
 	err := p.log.closeFiles()
@@ -308,6 +313,7 @@ func (m *Manager) Close(brokerEpoch int64) error {
 	m.closed = true
 	m.mu.Unlock()
 	close(m.stop)
+	m.cleaner.close()
 	m.done.Wait()
 	var g errgroup.Group
 	g.SetLimit(max(4, m.config.RecoveryThreads*len(m.dirs)))

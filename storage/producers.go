@@ -38,6 +38,35 @@ type producerEntry struct {
 // producerStates are all producers of one partition. Guarded by the log's mutex.
 type producerStates struct {
 	byID map[int64]*producerEntry
+
+	ended        *endedTxn  // by the batch applied last
+	unreplicated []endedTxn // whose markers lie above the high watermark
+}
+
+// endedTxn is a transaction whose marker has been appended.
+type endedTxn struct {
+	producerID  int64
+	first, last int64 // the first record's offset, and the marker's
+	aborted     bool
+}
+
+// firstOpen is the first offset of the earliest open transaction, -1 if none is open.
+func (p *producerStates) firstOpen() int64 {
+	first := int64(-1)
+	for _, e := range p.byID {
+		if e.txnFirst >= 0 && (first < 0 || e.txnFirst < first) {
+			first = e.txnFirst
+		}
+	}
+	return first
+}
+
+// stableAfter is the last stable offset once t has ended, if all were replicated.
+func (p *producerStates) stableAfter(t *endedTxn) int64 {
+	if first := p.firstOpen(); first >= 0 {
+		return first
+	}
+	return t.last + 1
 }
 
 func newProducerStates() *producerStates { return &producerStates{} }
@@ -98,7 +127,7 @@ func (p *producerStates) apply(b record.Batch) {
 	}
 	e.timestamp = b.MaxTimestamp()
 	if b.IsControl() {
-		e.txnFirst = -1
+		p.applyMarker(id, e, b)
 		return
 	}
 	if b.IsTransactional() && e.txnFirst < 0 {
@@ -108,6 +137,19 @@ func (p *producerStates) apply(b record.Batch) {
 		e.batches = append(e.batches[:0], e.batches[1:]...)
 	}
 	e.batches = append(e.batches, producedBatch{b.BaseSequence(), b.LastSequence(), b.LastOffset(), b.LastOffsetDelta(), b.MaxTimestamp()})
+}
+
+// applyMarker ends a producer's open transaction. A marker without one moves nothing.
+func (p *producerStates) applyMarker(id int64, e *producerEntry, b record.Batch) {
+	marker, coordinatorEpoch, ok := b.Marker()
+	if !ok {
+		return
+	}
+	e.coordinatorEpoch = coordinatorEpoch
+	if e.txnFirst >= 0 {
+		p.ended = &endedTxn{producerID: id, first: e.txnFirst, last: b.LastOffset(), aborted: marker == record.Abort}
+		e.txnFirst = -1
+	}
 }
 
 // expire forgets producers that wrote nothing since the given time and have no transaction open.
@@ -202,9 +244,10 @@ func writeProducers(fsys FS, dir string, offset int64, p *producerStates) error 
 	return writeWhole(fsys, snapshotPath(dir, offset), p.encode())
 }
 
-// loadProducers returns the newest usable snapshot at or below upTo and the offset it is valid to;
-// without one, an empty state from offset from on. Damaged snapshots are removed.
-func loadProducers(fsys FS, dir string, entries []fs.DirEntry, from, upTo int64) (*producerStates, int64, error) {
+// loadProducers returns the newest usable snapshot at or below newest and the offset it is valid to;
+// without one, an empty state from offset from on. Damaged snapshots, and those beyond the log's end, are
+// removed.
+func loadProducers(fsys FS, dir string, entries []fs.DirEntry, from, newest, end int64) (*producerStates, int64, error) {
 	var offsets []int64
 	for _, e := range entries {
 		if o, ok := parseSegmentName(e.Name(), snapshotSuffix); ok {
@@ -213,7 +256,10 @@ func loadProducers(fsys FS, dir string, entries []fs.DirEntry, from, upTo int64)
 	}
 	sort.Slice(offsets, func(i, j int) bool { return offsets[i] > offsets[j] })
 	for _, o := range offsets {
-		if o > upTo {
+		if o > newest && o <= end {
+			continue
+		}
+		if o > end {
 			if err := fsys.Remove(snapshotPath(dir, o)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, 0, err
 			}

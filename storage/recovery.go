@@ -21,6 +21,7 @@ type logState struct {
 	recoveryPoint int64 // below it everything is known to be on disk
 	start         int64 // log start offset, if it was ever moved
 	high          int64 // high watermark
+	compacted     int64 // below it compaction has been, and offsets may have gaps
 }
 
 // openLog opens or creates a partition's log and recovers it if the last stop was not clean: segments
@@ -28,6 +29,7 @@ type logState struct {
 func openLog(fsys FS, dir string, tp TopicPartition, id [16]byte, config *LogConfig, st logState, now time.Time) (*Log, error) {
 	l := &Log{fs: fsys, dir: partitionDir(dir, tp), tp: tp, id: id, recoveryPoint: st.recoveryPoint, jitter: jitter(config)}
 	l.config.Store(config)
+	l.unstable.Store(-1)
 	entries, err := fsys.ReadDir(l.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, l.create(now)
@@ -35,22 +37,47 @@ func openLog(fsys FS, dir string, tp TopicPartition, id [16]byte, config *LogCon
 	if err != nil {
 		return nil, err
 	}
-	if l.epochs, err = openEpochs(fsys, l.dir); err != nil {
+	if err := finishSwaps(fsys, l.dir, entries); err != nil {
+		return nil, fmt.Errorf("finish compaction of %v: %w", tp, err)
+	}
+	if entries, err = fsys.ReadDir(l.dir); err != nil {
 		return nil, err
+	}
+	if _, ok, err := readTopicID(fsys, l.dir); err != nil || !ok {
+		if err := errors.Join(err, l.writeTopicID()); err != nil {
+			return nil, err
+		}
+	}
+	epochsKnown := true
+	if l.epochs, err = openEpochs(fsys, l.dir); err != nil {
+		epochsKnown = false // damaged: the batches know
+		l.epochs = newEpochs(fsys, l.dir)
 	}
 	segments, err := l.loadSegments(entries, now)
 	if err != nil {
 		return nil, err
 	}
 	l.start.Store(max(st.start, segments[0].base))
-	if segments, err = l.recover(segments, st); err != nil {
+	segments, scanned, err := l.recover(segments, st)
+	if err != nil {
 		return nil, fmt.Errorf("recover %v: %w", tp, err)
+	}
+	if start := l.start.Load(); start > l.tail.Load().offset {
+		// What was left behind a moved log start is lost: offsets go on from there, none is used twice.
+		if segments, err = l.restartAt(start, segments, now); err != nil {
+			return nil, err
+		}
+		scanned = start
 	}
 	l.segments.Store(&segments)
 	end := l.tail.Load().offset
-	l.start.Store(min(l.start.Load(), end))
 	l.recoveryPoint = min(l.recoveryPoint, end)
 	l.SetHighWatermark(st.high)
+	if !epochsKnown || len(l.epochs.entries) == 0 && end > l.start.Load() {
+		if err := l.rebuildEpochs(segments); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.epochs.cut(l.start.Load(), end); err != nil {
 		return nil, err
 	}
@@ -58,18 +85,48 @@ func openLog(fsys FS, dir string, tp TopicPartition, id [16]byte, config *LogCon
 	if err != nil {
 		return nil, err
 	}
-	return l, l.restoreProducers(entries, end)
+	return l, l.restoreProducers(entries, scanned, end)
+}
+
+// restartAt drops all segments and begins an empty one.
+func (l *Log) restartAt(start int64, segments []*segment, now time.Time) ([]*segment, error) {
+	if err := l.dropAfter(segments); err != nil {
+		return nil, err
+	}
+	s := newSegment(l.fs, l.dir, start)
+	s.index = new(indexes)
+	s.created = now
+	if _, err := s.open(true); err != nil {
+		return nil, err
+	}
+	l.tail.Store(&tail{offset: start, segment: s})
+	return []*segment{s}, nil
+}
+
+// rebuildEpochs learns the history of leader epochs from the batches' headers.
+func (l *Log) rebuildEpochs(segments []*segment) error {
+	for _, s := range segments {
+		var failed error
+		if _, _, err := s.seek(0, s.size.Load(), func(r batchRef) bool {
+			if r.epoch > l.epochs.latest() {
+				failed = l.epochs.assign(r.epoch, r.base)
+			}
+			return failed != nil
+		}); err != nil || failed != nil {
+			return fmt.Errorf("leader epochs of %v: %w", l.tp, errors.Join(err, failed))
+		}
+	}
+	return nil
 }
 
 func (l *Log) create(now time.Time) error {
 	if err := l.fs.MkdirAll(l.dir); err != nil {
 		return err
 	}
-	text := "version: 0\ntopic_id: " + base64.RawURLEncoding.EncodeToString(l.id[:])
-	if err := writeWhole(l.fs, filepath.Join(l.dir, partitionMetadata), []byte(text)); err != nil {
+	if err := l.writeTopicID(); err != nil {
 		return err
 	}
-	l.epochs = &epochCache{fs: l.fs, path: filepath.Join(l.dir, epochCheckpoint)}
+	l.epochs = newEpochs(l.fs, l.dir)
 	l.producers = newProducerStates()
 	s := newSegment(l.fs, l.dir, 0)
 	s.index = new(indexes)
@@ -80,6 +137,12 @@ func (l *Log) create(now time.Time) error {
 	l.segments.Store(&[]*segment{s})
 	l.tail.Store(&tail{segment: s})
 	return nil
+}
+
+func (l *Log) writeTopicID() error {
+	text := "version: 0\ntopic_id: " + base64.RawURLEncoding.EncodeToString(l.id[:])
+	path := filepath.Join(l.dir, partitionMetadata)
+	return errors.Join(writeWhole(l.fs, path, []byte(text)), syncFile(l.fs, path))
 }
 
 // readTopicID returns the topic id of a partition directory; ok is false if the file is missing.
@@ -100,7 +163,7 @@ func readTopicID(fsys FS, dir string) (id [16]byte, ok bool, err error) {
 			return [16]byte(raw), true, nil
 		}
 	}
-	return id, false, fmt.Errorf("%s in %s has no topic_id", partitionMetadata, dir)
+	return id, false, nil // a crash while it was written: there can be no data yet
 }
 
 // loadSegments lists the segments and clears what an interrupted deletion or cleaning left.
@@ -139,9 +202,12 @@ func (l *Log) loadSegments(entries []fs.DirEntry, now time.Time) ([]*segment, er
 	return segments, nil
 }
 
-// recover finds the end of the log. After a clean stop only the active segment's tail is read.
-func (l *Log) recover(segments []*segment, st logState) ([]*segment, error) {
+// recover finds the end of the log. After a clean stop only the active segment's tail is read; otherwise
+// what lies behind the recovery point. scanned is the offset from which batches were read one by one, the
+// end of the log if none was.
+func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanned int64, err error) {
 	interval := l.config.Load().IndexInterval
+	scanned = -1
 	end := segments[0].base
 	for i, s := range segments {
 		last := i == len(segments)-1
@@ -155,23 +221,32 @@ func (l *Log) recover(segments []*segment, st logState) ([]*segment, error) {
 				continue
 			}
 		}
-		next := s.base
-		good, err := s.scan(0, interval, func(b record.Batch) error {
-			next = b.LastOffset() + 1
-			return nil
-		})
+		if scanned < 0 {
+			scanned = s.base
+		}
+		next, good, err := l.rescan(s, interval)
 		end = next
+		if err == nil && !last && next < segments[i+1].base && s.base >= st.compacted {
+			// What follows was on disk before the end of this segment, which is lost.
+			err = fmt.Errorf("offsets %d to %d are missing: %w", next, segments[i+1].base-1, record.ErrTruncated)
+		}
 		if err == nil {
 			continue
 		}
 		if !errors.Is(err, record.ErrTruncated) && !errors.Is(err, record.ErrCorrupt) {
-			return nil, err
+			return nil, 0, err
+		}
+		if next < st.recoveryPoint {
+			return nil, 0, fmt.Errorf("%s%s is damaged at byte %d, offset %d: everything below offset %d was on disk: %w", s.path, logSuffix, good, next, st.recoveryPoint, err)
 		}
 		if err := l.cutAt(s, good); err != nil {
-			return nil, err
+			return nil, 0, err
+		}
+		if !last && next == segments[i+1].base {
+			continue // what a failed write left behind this segment's end
 		}
 		if err := l.dropAfter(segments[i+1:]); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		segments = segments[:i+1]
 		break
@@ -180,11 +255,28 @@ func (l *Log) recover(segments []*segment, st logState) ([]*segment, error) {
 	if active.index == nil {
 		active.setIndex(new(indexes))
 	}
-	if end < l.start.Load() && active.size.Load() == 0 {
-		end = active.base
+	if scanned < 0 {
+		scanned = end
 	}
 	l.tail.Store(&tail{offset: end, segment: active, size: active.size.Load()})
-	return segments, nil
+	return segments, scanned, nil
+}
+
+// rescan reads a whole segment: its indexes are made anew and its leader epochs noted. next is the offset
+// behind the last good batch, good its position.
+func (l *Log) rescan(s *segment, interval int64) (next, good int64, err error) {
+	next = s.base
+	if err := s.dropAborted(); err != nil { // found again with the producers' state
+		return next, 0, err
+	}
+	good, err = s.scan(0, interval, func(b record.Batch) error {
+		next = b.LastOffset() + 1
+		if e := b.LeaderEpoch(); e > l.epochs.latest() {
+			return l.epochs.assign(e, b.BaseOffset())
+		}
+		return nil
+	})
+	return next, good, err
 }
 
 // readTail finds a cleanly closed active segment's end from its index: only what follows the last entry
@@ -250,12 +342,14 @@ func (l *Log) dropAfter(segments []*segment) error {
 			}
 		}
 	}
-	return nil
+	// They must not come back beside what is written in their place.
+	return l.fs.SyncDir(l.dir)
 }
 
-// restoreProducers loads the newest snapshot and replays the batches behind it.
-func (l *Log) restoreProducers(entries []fs.DirEntry, end int64) error {
-	p, from, err := loadProducers(l.fs, l.dir, entries, l.start.Load(), end)
+// restoreProducers loads the newest snapshot that is no newer than what was scanned, and replays the
+// batches behind it. Transaction indexes of scanned segments are made anew on the way.
+func (l *Log) restoreProducers(entries []fs.DirEntry, scanned, end int64) error {
+	p, from, err := loadProducers(l.fs, l.dir, entries, l.start.Load(), scanned, end)
 	if err != nil {
 		return err
 	}
@@ -270,13 +364,19 @@ func (l *Log) restoreProducers(entries []fs.DirEntry, end int64) error {
 			return err
 		}
 		if _, err := s.walk(x.position(from-s.base), func(b record.Batch, _ int64) error {
-			if b.BaseOffset() >= from {
-				p.apply(b)
+			if b.BaseOffset() < from {
+				return nil
 			}
+			p.apply(b)
+			if s.base >= scanned {
+				return l.noteTransaction(b, s)
+			}
+			p.ended = nil
 			return nil
 		}); err != nil {
 			return fmt.Errorf("producer state of %v: %w", l.tp, err)
 		}
 	}
+	l.updateUnstable()
 	return nil
 }

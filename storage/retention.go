@@ -93,23 +93,34 @@ func (l *Log) dropOld(now time.Time, doomed func(s *segment, next int64) (bool, 
 		}
 		segments = *l.segments.Load()
 	}
-	dropped, kept := segments[:n], append([]*segment(nil), segments[n:]...)
-	l.segments.Store(&kept)
-	l.start.Store(max(l.start.Load(), kept[0].base))
-	if err := l.epochs.cut(l.start.Load(), -1); err != nil {
-		return err
-	}
-	for _, s := range dropped {
-		if err := l.markDeleted(s, now); err != nil {
-			return err
+	// Oldest first, and no further than it works: a gap between segments would look like a loss.
+	var failed error
+	for i, seg := range segments[:n] {
+		if failed = l.markDeleted(seg, now, false); failed != nil {
+			n = i
+			break
 		}
 	}
-	return nil
+	kept := append([]*segment(nil), segments[n:]...)
+	l.segments.Store(&kept)
+	l.start.Store(max(l.start.Load(), kept[0].base))
+	return errors.Join(failed, l.epochs.cut(l.start.Load(), -1))
 }
 
-// markDeleted renames a segment's files; readers that hold the open file go on. mu is held.
-func (l *Log) markDeleted(s *segment, now time.Time) error {
-	for _, suffix := range []string{logSuffix, indexSuffix, timeIndexSuffix, txnIndexSuffix, snapshotSuffix} {
+// markDeleted renames a segment's files; readers that hold the open file go on. keepSnapshot is for a
+// segment that another of the same base replaces. mu is held.
+func (l *Log) markDeleted(s *segment, now time.Time, keepSnapshot bool) error {
+	// A reader that found the segment before it was replaced must still be able to read it.
+	if _, err := s.open(false); err != nil {
+		return err
+	}
+	if _, err := s.indexed(); err != nil {
+		return err
+	}
+	for _, suffix := range append(segmentSuffixes[:len(segmentSuffixes):len(segmentSuffixes)], snapshotSuffix) {
+		if suffix == snapshotSuffix && keepSnapshot {
+			continue
+		}
 		from := s.path + suffix
 		err := l.fs.Rename(from, from+deletedSuffix)
 		if errors.Is(err, fs.ErrNotExist) {

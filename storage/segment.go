@@ -2,6 +2,7 @@ package storage
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -36,6 +37,7 @@ type segment struct {
 	mu    sync.Mutex // guards opening file and indexes, and closing
 	file  File
 	index *indexes
+	txns  *[]AbortedTxn // nil until read
 
 	// Of the appender. Sealed segments learn them from the time index when asked.
 	created     time.Time
@@ -44,6 +46,8 @@ type segment struct {
 	maxTimeLast atomic.Int64 // last offset of the batch that has maxTime
 	sinceIndex  int64
 	dirtyIndex  bool // the index in memory is ahead of its files
+
+	unsyncedIndex atomic.Bool // the index files were written since the last sync
 }
 
 func segmentPath(dir string, base int64) string {
@@ -146,7 +150,8 @@ func (s *segment) noteBatch(b record.Batch, pos, interval int64) {
 	s.dirtyIndex = true
 }
 
-// writeIndexes brings the index files up to date. The time index gets its closing entry.
+// writeIndexes brings the index files up to date, without waiting for the disk: sync does that. The time
+// index gets its closing entry.
 func (s *segment) writeIndexes() error {
 	if !s.dirtyIndex || s.index == nil {
 		return nil
@@ -164,19 +169,22 @@ func (s *segment) writeIndexes() error {
 		}
 	}
 	s.dirtyIndex = false
+	s.unsyncedIndex.Store(true)
 	return nil
 }
 
-// writeWhole overwrites a file in place and syncs it; for files whose loss costs only time.
+// writeWhole overwrites a file in place, without waiting for the disk; for files that are checked when
+// they are read and can be made again.
 func writeWhole(fsys FS, path string, data []byte) error {
 	f, err := fsys.OpenFile(path, true)
 	if err != nil {
 		return err
 	}
-	if _, err = f.WriteAt(data, 0); err == nil {
-		if err = f.Truncate(int64(len(data))); err == nil {
-			err = f.Sync()
-		}
+	if len(data) > 0 {
+		_, err = f.WriteAt(data, 0)
+	}
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
 	}
 	if e := f.Close(); err == nil {
 		err = e
@@ -184,12 +192,32 @@ func writeWhole(fsys FS, path string, data []byte) error {
 	return err
 }
 
+// sync puts the log and, once they are written, its indexes on disk.
 func (s *segment) sync() error {
 	f, err := s.open(false)
 	if err != nil {
 		return err
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if !s.unsyncedIndex.Swap(false) {
+		return nil
+	}
+	for _, suffix := range []string{indexSuffix, timeIndexSuffix} {
+		if err := syncFile(s.fs, s.path+suffix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncFile(fsys FS, path string) error {
+	f, err := fsys.OpenFile(path, false)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func (s *segment) close() error {
@@ -289,6 +317,7 @@ type batchRef struct {
 	base, last, pos int64
 	size            int64
 	maxTime         int64
+	epoch           int32
 }
 
 // locate finds the first batch whose last offset is >= offset, reading headers only. ok is false if
@@ -298,7 +327,22 @@ func (s *segment) locate(offset, limit int64) (ref batchRef, ok bool, err error)
 	if err != nil {
 		return ref, false, err
 	}
-	return s.seek(x.position(offset-s.base), limit, func(r batchRef) bool { return r.last >= offset })
+	e, indexed := x.before(offset - s.base)
+	if indexed && !s.agrees(e, limit) {
+		// The file was damaged, or another broker counted otherwise: the log itself is the truth.
+		if _, err := s.scan(0, 4096, nil); err != nil {
+			return ref, false, err
+		}
+		e, _ = s.index.before(offset - s.base)
+	}
+	return s.seek(int64(e.pos), limit, func(r batchRef) bool { return r.last >= offset })
+}
+
+// agrees says that the batch at an index entry's position ends with the entry's offset. Only sealed
+// segments can have an index that does not: the active one's is in memory.
+func (s *segment) agrees(e offsetEntry, limit int64) bool {
+	ref, ok, err := s.seek(int64(e.pos), limit, func(batchRef) bool { return true })
+	return err == nil && ok && ref.last == s.base+int64(e.rel)
 }
 
 // seek reads batch headers from pos on until found says so.
@@ -320,7 +364,7 @@ func (s *segment) seek(pos, limit int64, found func(batchRef) bool) (ref batchRe
 			data, at = window[:n], pos
 		}
 		h := record.Batch(data[pos-at:])
-		ref = batchRef{base: h.BaseOffset(), last: h.LastOffset(), pos: pos, size: int64(h.Size()), maxTime: h.MaxTimestamp()}
+		ref = batchRef{base: h.BaseOffset(), last: h.LastOffset(), pos: pos, size: int64(h.Size()), maxTime: h.MaxTimestamp(), epoch: h.LeaderEpoch()}
 		if ref.size < record.HeaderSize || record.Magic(h) != 2 {
 			return ref, false, fmt.Errorf("%s%s at %d: %w", s.path, logSuffix, pos, record.ErrCorrupt)
 		}

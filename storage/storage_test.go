@@ -26,7 +26,7 @@ func testManager(t *testing.T, dir string) *Manager {
 	if err := d.Claim("cluster", 1); err != nil {
 		t.Fatal(err)
 	}
-	m, err := NewManager(OS{}, []*Dir{d}, ManagerConfig{RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 2}, zerolog.Nop())
+	m, err := NewManager(OS{}, []*Dir{d}, ManagerConfig{RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 2, Cleaner: CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour}}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +37,7 @@ func testManager(t *testing.T, dir string) *Manager {
 func crash(t *testing.T, m *Manager) {
 	t.Helper()
 	close(m.stop)
+	m.cleaner.close()
 	m.done.Wait()
 	for _, p := range m.snapshot() {
 		if err := p.log.closeFiles(); err != nil {

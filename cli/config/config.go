@@ -177,6 +177,12 @@ func (c *Config) Int(name string) int64 {
 	return configs.Layers{Static: c.Static}.EffectiveInt(name)
 }
 
+// Float is Setting as a number with a fraction.
+func (c *Config) Float(name string) float64 {
+	f, _ := strconv.ParseFloat(strings.TrimSpace(c.Setting(name)), 64) // checked by New
+	return f
+}
+
 // Millis is Setting as a duration given in milliseconds.
 func (c *Config) Millis(name string) time.Duration {
 	return time.Duration(c.Int(name)) * time.Millisecond

@@ -147,3 +147,26 @@ func AddSequence(seq, delta int32) int32 {
 	}
 	return seq + delta
 }
+
+// Kinds of markers that end transactions (KIP-98).
+const (
+	Abort  = 0
+	Commit = 1
+)
+
+// Marker reads the kind and the coordinator's epoch of a control batch that ends a transaction; ok is
+// false for other batches and for control records of kinds that are not known, which are passed over.
+func (b Batch) Marker() (kind int16, coordinatorEpoch int32, ok bool) {
+	if !b.IsControl() || b.Codec() != None {
+		return 0, 0, false
+	}
+	records, err := b.Records(MaxRecordsBytes)
+	if err != nil || len(records) == 0 || len(records[0].Key) < 4 {
+		return 0, 0, false
+	}
+	kind = int16(binary.BigEndian.Uint16(records[0].Key[2:]))
+	if kind != Abort && kind != Commit || len(records[0].Value) < 6 {
+		return 0, 0, false
+	}
+	return kind, int32(binary.BigEndian.Uint32(records[0].Value[2:])), true
+}

@@ -183,6 +183,7 @@ type Builder struct {
 	count     int32
 	lastDelta int32
 	baseTime  int64
+	baseFixed bool // baseTime is not the first record's
 	maxTime   int64
 }
 
@@ -209,7 +210,10 @@ func (w *Builder) Add(r *Record) {
 // AddAt appends a record at the given distance from the batch's base offset; deltas must rise.
 func (w *Builder) AddAt(r *Record, offsetDelta int32) {
 	if w.count == 0 {
-		w.baseTime, w.maxTime = r.Timestamp, r.Timestamp
+		w.maxTime = r.Timestamp
+		if !w.baseFixed {
+			w.baseTime = r.Timestamp
+		}
 	}
 	w.maxTime = max(w.maxTime, r.Timestamp)
 	s := append(w.scratch[:0], 0)
@@ -228,6 +232,9 @@ func (w *Builder) AddAt(r *Record, offsetDelta int32) {
 	w.count++
 	w.lastDelta = offsetDelta
 }
+
+// fixBaseTime makes the batch's base timestamp another than its first record's.
+func (w *Builder) fixBaseTime(ms int64) { w.baseTime, w.baseFixed = ms, true }
 
 func appendVarBytes(dst, b []byte, null bool) []byte {
 	if null {

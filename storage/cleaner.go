@@ -1,0 +1,197 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"math"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const cleanerCheckpointFile = "cleaner-offset-checkpoint"
+
+// CleanerConfig holds the broker's settings for compaction.
+type CleanerConfig struct {
+	Threads   int           // log.cleaner.threads
+	Memory    int64         // log.cleaner.dedupe.buffer.size, of all threads together
+	Backoff   time.Duration // log.cleaner.backoff.ms
+	ReadWrite float64       // log.cleaner.io.max.bytes.per.second, read and written together
+}
+
+// cleaner compacts logs in the background: each thread takes the dirtiest log that nobody else works on.
+type cleaner struct {
+	manager *Manager
+	config  CleanerConfig
+	limit   *rate.Limiter
+	stop    chan struct{}
+	done    sync.WaitGroup
+
+	mu    sync.Mutex // guards the rest
+	busy  map[TopicPartition]bool
+	dirty map[*Dir]map[TopicPartition]int64 // first offset never compacted
+}
+
+func newCleaner(m *Manager, config CleanerConfig) *cleaner {
+	c := &cleaner{manager: m, config: config, stop: make(chan struct{}), busy: map[TopicPartition]bool{}, dirty: map[*Dir]map[TopicPartition]int64{}}
+	if config.ReadWrite > 0 && config.ReadWrite < math.MaxInt64 {
+		c.limit = rate.NewLimiter(rate.Limit(config.ReadWrite), int(min(config.ReadWrite, 1<<20))+1)
+	}
+	for _, d := range m.dirs {
+		offsets, err := readOffsets(m.fs, d.path, cleanerCheckpointFile)
+		if err != nil { // everything counts as dirty again
+			m.log.Warn().Err(err).Msg("ignored damaged checkpoint")
+			offsets = map[TopicPartition]int64{}
+		}
+		c.dirty[d] = offsets
+	}
+	return c
+}
+
+func (c *cleaner) start() {
+	for range c.config.Threads {
+		c.done.Add(1)
+		go c.run()
+	}
+}
+
+func (c *cleaner) close() {
+	close(c.stop)
+	c.done.Wait()
+}
+
+func (c *cleaner) run() {
+	defer c.done.Done()
+	keys := newOffsetMap(c.config.Memory / int64(c.config.Threads))
+	timer := time.NewTimer(c.config.Backoff)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-timer.C:
+		}
+		for c.cleanOne(keys, time.Now()) {
+		}
+		if len(keys.slots) > firstSlots {
+			keys = newOffsetMap(c.config.Memory / int64(c.config.Threads)) // idle: give the memory back
+		}
+		timer.Reset(c.config.Backoff)
+	}
+}
+
+// cleanOne compacts the dirtiest log, if any is dirty enough.
+func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
+	select {
+	case <-c.stop:
+		return false
+	default:
+	}
+	p, work := c.choose(now)
+	if p == nil {
+		return false
+	}
+	log := p.log
+	begun := time.Now()
+	pass, end, err := log.compact(work, keys, now, c.throttle, c.stop)
+	c.mu.Lock()
+	delete(c.busy, log.tp)
+	if err == nil {
+		c.dirty[p.dir][log.tp] = end
+	}
+	c.mu.Unlock()
+	switch {
+	case errors.Is(err, errStopped), errors.Is(err, errChanged):
+		return err == nil
+	case err != nil:
+		c.manager.log.Error().Err(err).Str("partition", log.tp.String()).Msg("compaction failed: the log stays as it is")
+		c.mu.Lock()
+		c.dirty[p.dir][log.tp] = work.to // not again until more is written
+		c.mu.Unlock()
+		return true
+	}
+	if err := c.checkpoint(p.dir); err != nil {
+		c.manager.log.Error().Err(err).Msg("checkpoint failed")
+	}
+	c.manager.log.Debug().Str("partition", log.tp.String()).Int64("read", pass.read).Int64("written", pass.written).
+		Dur("took", time.Since(begun)).Msg("compacted")
+	return end > work.from
+}
+
+// choose finds the compacted log with the largest share of dirty bytes that is large enough, or one whose
+// max.compaction.lag.ms has passed.
+func (c *cleaner) choose(now time.Time) (*placed, cleanable) {
+	logs := c.manager.snapshot()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var best *placed
+	var work cleanable
+	for _, p := range logs {
+		config := p.log.Config()
+		if !config.Compact || c.busy[p.log.tp] || p.log.failed() {
+			continue
+		}
+		w, err := p.log.cleanable(c.dirty[p.dir][p.log.tp], now)
+		if err != nil {
+			c.manager.log.Error().Err(err).Str("partition", p.log.tp.String()).Msg("cannot tell what to compact")
+			continue
+		}
+		if w.dirtyBytes == 0 || w.ratio() <= config.MinDirtyRatio && !w.overdue {
+			continue
+		}
+		if best == nil || w.ratio() > work.ratio() {
+			best, work = p, w
+		}
+	}
+	if best != nil {
+		c.busy[best.log.tp] = true
+	}
+	return best, work
+}
+
+// throttle waits until n more bytes may be read or written.
+func (c *cleaner) throttle(n int) {
+	if c.limit == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-c.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for n > 0 && ctx.Err() == nil {
+		m := min(n, c.limit.Burst())
+		_ = c.limit.WaitN(ctx, m) // ends early when the cleaner stops
+		n -= m
+	}
+}
+
+// dirtyFrom is the first offset that was never compacted.
+func (c *cleaner) dirtyFrom(d *Dir, tp TopicPartition) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dirty[d][tp]
+}
+
+// forget drops what is known of a deleted partition, so that a new one of its name starts dirty.
+func (c *cleaner) forget(d *Dir, tp TopicPartition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.dirty[d], tp)
+}
+
+func (c *cleaner) checkpoint(d *Dir) error {
+	c.mu.Lock()
+	offsets := make(map[TopicPartition]int64, len(c.dirty[d]))
+	for tp, o := range c.dirty[d] {
+		offsets[tp] = o
+	}
+	c.mu.Unlock()
+	return writeOffsets(c.manager.fs, filepath.Clean(d.path), cleanerCheckpointFile, offsets)
+}

@@ -1,0 +1,601 @@
+// Package faultfs is a file system in memory that behaves like a bad disk in a machine that loses power:
+// what was not synced may be there, gone or torn after a crash, any operation may fail, bits may flip. It
+// implements storage.FS for tests and simulation. All its methods may be called from any goroutine.
+package faultfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"kraft/storage"
+)
+
+// ErrCrashed is what every operation gives between a crash and Restart.
+var ErrCrashed = errors.New("machine has crashed")
+
+// Op is a kind of operation that may fail or crash.
+type Op string
+
+// The operations that Fail is asked about.
+const (
+	Read   Op = "read"
+	Write  Op = "write"
+	Sync   Op = "sync"
+	Rename Op = "rename"
+	Remove Op = "remove"
+	Create Op = "create"
+)
+
+// FS is the file system. The zero value is not ready: use New.
+type FS struct {
+	mu      sync.Mutex
+	rng     *rand.Rand
+	files   map[string]*inode // as processes see it; directories have a nil inode
+	durable map[string]*inode // as it is after a crash, but for journal
+	journal []change          // of names, not yet on disk, in order
+	locks   map[string]bool
+	crashed bool
+	left    int // operations until the crash, -1 for none planned
+	now     time.Time
+
+	// Fail, if set, is asked before each operation; its error is the operation's. For Write an error lets
+	// part of the data through, as a full disk does.
+	Fail func(op Op, path string) error
+	// Capacity bounds the bytes of all files; 0 is no bound. Writing past it gives ENOSPC.
+	Capacity int64
+}
+
+type inode struct {
+	data    []byte
+	synced  []byte
+	pending []write // since the last sync
+	modTime time.Time
+}
+
+type write struct {
+	at   int64
+	data []byte // nil truncates to at
+}
+
+// change is one of names: path is inode from now on, or gone.
+type change struct {
+	path  string
+	inode *inode
+	gone  bool
+}
+
+// New returns an empty file system whose faults follow from seed.
+func New(seed uint64) *FS {
+	return &FS{rng: rand.New(rand.NewPCG(seed, 1)), files: map[string]*inode{"/": nil}, durable: map[string]*inode{"/": nil},
+		locks: map[string]bool{}, left: -1, now: time.UnixMilli(1_700_000_000_000)}
+}
+
+// CrashAfter plans a crash before the nth write, sync, rename, create or remove from now on.
+func (f *FS) CrashAfter(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left = n
+}
+
+// Crashed says that a crash has happened.
+func (f *FS) Crashed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.crashed
+}
+
+// Restart brings the machine up again after a crash, or after a loss of power now. What was not synced is
+// kept, dropped or torn at random.
+func (f *FS) Restart() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	keep := f.rng.IntN(len(f.journal) + 1) // a journal keeps its order
+	for _, c := range f.journal[:keep] {
+		if c.gone {
+			delete(f.durable, c.path)
+		} else {
+			f.durable[c.path] = c.inode
+		}
+	}
+	f.files = map[string]*inode{}
+	for path, n := range f.durable {
+		f.files[path] = n
+		if n != nil {
+			f.lose(n)
+		}
+	}
+	f.journal, f.locks, f.crashed, f.left = nil, map[string]bool{}, false, -1
+}
+
+// Kill ends the processes and keeps what they wrote, as kill -9 does: the page cache survives.
+func (f *FS) Kill() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.locks, f.crashed, f.left = map[string]bool{}, false, -1
+}
+
+// lose decides what becomes of a file's unsynced writes.
+func (f *FS) lose(n *inode) {
+	data := append([]byte(nil), n.synced...)
+	mode := f.rng.IntN(3)
+	stop := f.rng.IntN(len(n.pending) + 1)
+	for i, w := range n.pending {
+		switch {
+		case mode == 0 && i > stop: // all that came later is gone
+			continue
+		case mode == 0 && i == stop || mode == 1 && f.rng.IntN(8) == 0: // torn
+			if w.data != nil {
+				w.data = w.data[:f.rng.IntN(len(w.data)+1)]
+			}
+		case mode == 1 && f.rng.IntN(4) == 0: // gone, though later ones are there
+			continue
+		}
+		data = w.apply(data)
+	}
+	n.data, n.synced, n.pending = data, append([]byte(nil), data...), nil
+}
+
+func (w write) apply(data []byte) []byte {
+	if w.data == nil {
+		if int64(len(data)) > w.at {
+			return data[:w.at]
+		}
+		return append(data, make([]byte, w.at-int64(len(data)))...)
+	}
+	end := w.at + int64(len(w.data))
+	if int64(len(data)) < end {
+		data = append(data, make([]byte, end-int64(len(data)))...)
+	}
+	copy(data[w.at:], w.data)
+	return data
+}
+
+// Flip flips one random bit of a file, on the disk itself. It reports whether the file has any.
+func (f *FS) Flip(path string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.files[path]
+	if n == nil || len(n.data) == 0 {
+		return false
+	}
+	bit := f.rng.IntN(8 * len(n.data))
+	n.data[bit/8] ^= 1 << (bit % 8)
+	if bit/8 < len(n.synced) {
+		n.synced[bit/8] ^= 1 << (bit % 8)
+	}
+	return true
+}
+
+// Vanish removes a file as if it had never been.
+func (f *FS) Vanish(path string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.files, path)
+	delete(f.durable, path)
+}
+
+// Paths lists all files.
+func (f *FS) Paths() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for path, n := range f.files {
+		if n != nil {
+			out = append(out, path)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// step counts an operation and asks whether it fails. mu is held.
+func (f *FS) step(op Op, path string) error {
+	if f.crashed {
+		return ErrCrashed
+	}
+	if op != Read && f.left >= 0 {
+		if f.left == 0 {
+			f.crashed = true
+			return ErrCrashed
+		}
+		f.left--
+	}
+	if f.Fail != nil {
+		return f.Fail(op, path)
+	}
+	return nil
+}
+
+func pathError(op, path string, err error) error { return &fs.PathError{Op: op, Path: path, Err: err} }
+
+// name notes a change of names.
+func (f *FS) name(path string, n *inode, gone bool) {
+	if gone {
+		delete(f.files, path)
+	} else {
+		f.files[path] = n
+	}
+	f.journal = append(f.journal, change{path, n, gone})
+}
+
+// OpenFile implements storage.FS.
+func (f *FS) OpenFile(path string, create bool) (storage.File, error) {
+	path = filepath.Clean(path)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, ok := f.files[path]
+	switch {
+	case f.crashed:
+		return nil, ErrCrashed
+	case ok && n == nil:
+		return nil, pathError("open", path, syscall.EISDIR)
+	case !ok && !create:
+		return nil, pathError("open", path, fs.ErrNotExist)
+	case !ok:
+		if _, dir := f.files[filepath.Dir(path)]; !dir {
+			return nil, pathError("open", path, fs.ErrNotExist)
+		}
+		if err := f.step(Create, path); err != nil {
+			return nil, pathError("open", path, err)
+		}
+		n = &inode{modTime: f.now}
+		f.name(path, n, false)
+	}
+	return &file{fs: f, path: path, inode: n}, nil
+}
+
+// ReadFile implements storage.FS.
+func (f *FS) ReadFile(path string) ([]byte, error) {
+	file, err := f.OpenFile(path, false)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, info.Size())
+	if _, err := file.ReadAt(data, 0); err != nil && !(errors.Is(err, io.EOF) && len(data) == 0) {
+		return nil, err
+	}
+	return data, nil
+}
+
+// WriteFile implements storage.FS by the steps that the real one takes.
+func (f *FS) WriteFile(path string, data []byte) error {
+	tmp := path + ".tmp"
+	file, err := f.OpenFile(tmp, true)
+	if err != nil {
+		return err
+	}
+	if err := file.Truncate(0); err != nil {
+		return err
+	}
+	if len(data) > 0 {
+		if _, err := file.WriteAt(data, 0); err != nil {
+			return err
+		}
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if err := f.Rename(tmp, path); err != nil {
+		return err
+	}
+	return f.SyncDir(filepath.Dir(path))
+}
+
+// Remove implements storage.FS.
+func (f *FS) Remove(path string) error {
+	path = filepath.Clean(path)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.files[path]; !ok && !f.crashed {
+		return pathError("remove", path, fs.ErrNotExist)
+	}
+	if err := f.step(Remove, path); err != nil {
+		return pathError("remove", path, err)
+	}
+	f.name(path, nil, true)
+	return nil
+}
+
+// RemoveAll implements storage.FS.
+func (f *FS) RemoveAll(path string) error {
+	path = filepath.Clean(path)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step(Remove, path); err != nil {
+		return pathError("remove", path, err)
+	}
+	for _, p := range f.below(path) {
+		f.name(p, nil, true)
+	}
+	return nil
+}
+
+// below lists path and everything in it. mu is held.
+func (f *FS) below(path string) []string {
+	var out []string
+	for p := range f.files {
+		if p == path || strings.HasPrefix(p, path+"/") {
+			out = append(out, p)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// Rename implements storage.FS, for files and for directories.
+func (f *FS) Rename(from, to string) error {
+	from, to = filepath.Clean(from), filepath.Clean(to)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.files[from]; !ok && !f.crashed {
+		return pathError("rename", from, fs.ErrNotExist)
+	}
+	if err := f.step(Rename, from); err != nil {
+		return pathError("rename", from, err)
+	}
+	for _, p := range f.below(from) {
+		n := f.files[p]
+		f.name(to+strings.TrimPrefix(p, from), n, false)
+		f.name(p, nil, true)
+	}
+	return nil
+}
+
+// MkdirAll implements storage.FS.
+func (f *FS) MkdirAll(path string) error {
+	path = filepath.Clean(path)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.crashed {
+		return ErrCrashed
+	}
+	for p := path; ; p = filepath.Dir(p) {
+		n, ok := f.files[p]
+		if ok && n != nil {
+			return pathError("mkdir", p, syscall.ENOTDIR)
+		}
+		if ok {
+			return nil
+		}
+		if err := f.step(Create, p); err != nil {
+			return pathError("mkdir", p, err)
+		}
+		f.name(p, nil, false)
+	}
+}
+
+// ReadDir implements storage.FS.
+func (f *FS) ReadDir(path string) ([]fs.DirEntry, error) {
+	path = filepath.Clean(path)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step(Read, path); err != nil {
+		return nil, pathError("readdir", path, err)
+	}
+	if n, ok := f.files[path]; !ok || n != nil {
+		return nil, pathError("readdir", path, fs.ErrNotExist)
+	}
+	var out []fs.DirEntry
+	for p, n := range f.files {
+		if filepath.Dir(p) == path && p != path {
+			out = append(out, fs.FileInfoToDirEntry(infoOf(p, n)))
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name() < out[j].Name() })
+	return out, nil
+}
+
+// Stat implements storage.FS.
+func (f *FS) Stat(path string) (fs.FileInfo, error) {
+	path = filepath.Clean(path)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.crashed {
+		return nil, ErrCrashed
+	}
+	n, ok := f.files[path]
+	if !ok {
+		return nil, pathError("stat", path, fs.ErrNotExist)
+	}
+	return infoOf(path, n), nil
+}
+
+// Chtimes implements storage.FS.
+func (f *FS) Chtimes(path string, t time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.files[filepath.Clean(path)]
+	if f.crashed || n == nil {
+		return pathError("chtimes", path, fs.ErrNotExist)
+	}
+	n.modTime = t
+	return nil
+}
+
+// SyncDir implements storage.FS. As with a journal, everything named before is on disk then.
+func (f *FS) SyncDir(path string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step(Sync, path); err != nil {
+		return pathError("sync", path, err)
+	}
+	for _, c := range f.journal {
+		if c.gone {
+			delete(f.durable, c.path)
+		} else {
+			f.durable[c.path] = c.inode
+		}
+	}
+	f.journal = nil
+	return nil
+}
+
+// Lock implements storage.FS. A crash or Kill drops all locks.
+func (f *FS) Lock(path string) (io.Closer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.crashed {
+		return nil, ErrCrashed
+	}
+	if f.locks[path] {
+		return nil, storage.ErrLocked
+	}
+	f.locks[path] = true
+	return unlock{f, path}, nil
+}
+
+type unlock struct {
+	fs   *FS
+	path string
+}
+
+func (u unlock) Close() error {
+	u.fs.mu.Lock()
+	defer u.fs.mu.Unlock()
+	delete(u.fs.locks, u.path)
+	return nil
+}
+
+// used is the size of all files. mu is held.
+func (f *FS) used() int64 {
+	var n int64
+	for _, i := range f.files {
+		if i != nil {
+			n += int64(len(i.data))
+		}
+	}
+	return n
+}
+
+type file struct {
+	fs    *FS
+	path  string
+	inode *inode
+}
+
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.fs.step(Read, f.path); err != nil {
+		return 0, pathError("read", f.path, err)
+	}
+	if off >= int64(len(f.inode.data)) {
+		return 0, io.EOF
+	}
+	n := copy(p, f.inode.data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	err := f.fs.step(Write, f.path)
+	n := len(p)
+	if err == nil && f.fs.Capacity > 0 {
+		grows := off + int64(n) - int64(len(f.inode.data))
+		if room := f.fs.Capacity - f.fs.used(); grows > 0 && grows > room {
+			err = syscall.ENOSPC
+			n = int(max(0, int64(n)-(grows-max(room, 0))))
+		}
+	} else if err != nil && !errors.Is(err, ErrCrashed) {
+		n = f.fs.rng.IntN(n + 1) // a short write
+	}
+	if err != nil && errors.Is(err, ErrCrashed) {
+		n = f.fs.rng.IntN(n + 1) // the last one may have begun
+	}
+	if n > 0 {
+		w := write{off, append([]byte(nil), p[:n]...)}
+		f.inode.data = w.apply(f.inode.data)
+		f.inode.pending = append(f.inode.pending, w)
+		f.inode.modTime = f.fs.now
+	}
+	if err != nil {
+		return n, pathError("write", f.path, err)
+	}
+	return n, nil
+}
+
+func (f *file) Truncate(size int64) error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.fs.step(Write, f.path); err != nil {
+		return pathError("truncate", f.path, err)
+	}
+	w := write{at: size}
+	f.inode.data = w.apply(f.inode.data)
+	f.inode.pending = append(f.inode.pending, w)
+	return nil
+}
+
+func (f *file) Sync() error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.fs.step(Sync, f.path); err != nil {
+		return pathError("sync", f.path, err)
+	}
+	f.inode.synced, f.inode.pending = append([]byte(nil), f.inode.data...), nil
+	return nil
+}
+
+func (f *file) Stat() (fs.FileInfo, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.fs.crashed {
+		return nil, ErrCrashed
+	}
+	return infoOf(f.path, f.inode), nil
+}
+
+func (f *file) Close() error { return nil }
+
+type info struct {
+	name    string
+	size    int64
+	modTime time.Time
+	dir     bool
+}
+
+func infoOf(path string, n *inode) info {
+	i := info{name: filepath.Base(path), dir: n == nil}
+	if n != nil {
+		i.size, i.modTime = int64(len(n.data)), n.modTime
+	}
+	return i
+}
+
+func (i info) Name() string       { return i.name }
+func (i info) Size() int64        { return i.size }
+func (i info) ModTime() time.Time { return i.modTime }
+func (i info) IsDir() bool        { return i.dir }
+func (i info) Sys() any           { return nil }
+func (i info) Mode() fs.FileMode {
+	if i.dir {
+		return fs.ModeDir | 0o755
+	}
+	return 0o644
+}
+
+var _ storage.FS = (*FS)(nil)
+
+// String says how much there is, for messages.
+func (f *FS) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return fmt.Sprintf("%d names, %d bytes", len(f.files), f.used())
+}
