@@ -69,8 +69,7 @@ type compaction struct {
 	throttle func(bytes int)
 	stop     <-chan struct{}
 
-	keepTombstones bool // of batches before magic 2's horizon: unused there
-	read, written  int64
+	read, written int64
 }
 
 // lastBatch is where a producer wrote last, so that its sequence survives the loss of the records.
