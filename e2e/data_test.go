@@ -258,8 +258,9 @@ func TestRetention(t *testing.T) {
 		}
 		small, _ := offsets.Lookup("small", 0)
 		brief, _ := offsets.Lookup("brief", 0)
-		if small.Offset < 12 || small.Offset > 14 || brief.Offset != 16 {
-			return fmt.Errorf("logs start at %d and %d, want about 13 and 16", small.Offset, brief.Offset)
+		// Segments of two records go as a whole; retention at work meanwhile may have moved their borders by one.
+		if small.Offset < 12 || small.Offset > 14 || brief.Offset < 15 || brief.Offset > 16 {
+			return fmt.Errorf("logs start at %d and %d, want 13 and 16, or one less or more", small.Offset, brief.Offset)
 		}
 		return nil
 	}); err != nil {
