@@ -103,14 +103,16 @@ func (w written) compare(t *testing.T, got written) {
 	}
 }
 
-// fill writes records of all codecs, with headers, by idempotent producers.
-func fill(t testing.TB, addr, topic string, keys int) {
+// fill writes records of all codecs, with headers, by idempotent producers. Their time is ahead by so much:
+// more than segment.ms rolls a segment without waiting for it.
+func fill(t testing.TB, addr, topic string, keys int, ahead time.Duration) {
 	t.Helper()
+	now := time.Now().Add(ahead)
 	for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
 		cl := kgoClient(t, addr, kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(20_000))
 		var records []*kgo.Record
 		for i := range 2000 {
-			r := &kgo.Record{Key: fmt.Appendf(nil, "key-%d", i%keys), Value: fmt.Appendf(nil, "value %d %s", i, strings.Repeat("x", i%300))}
+			r := &kgo.Record{Timestamp: now, Key: fmt.Appendf(nil, "key-%d", i%keys), Value: fmt.Appendf(nil, "value %d %s", i, strings.Repeat("x", i%300))}
 			if i%7 == 0 {
 				r.Headers = []kgo.RecordHeader{{Key: "i", Value: fmt.Append(nil, i)}}
 			}
@@ -212,14 +214,13 @@ func move(t testing.TB, from, to string) {
 func TestOpensWhatKafkaWrote(t *testing.T) {
 	kafka := harness.NewKafka(t, "log.cleaner.backoff.ms=200", "log.retention.check.interval.ms=500", "log.segment.delete.delay.ms=0")
 	createBothWays(t, kafka.Addr)
-	fill(t, kafka.Addr, "plain", 5000)
-	fill(t, kafka.Addr, "compacted", 100)
-	fill(t, kafka.Addr, "compacted", 100)
+	fill(t, kafka.Addr, "plain", 5000, 0)
+	fill(t, kafka.Addr, "compacted", 100, 0)
+	fill(t, kafka.Addr, "compacted", 100, time.Minute)
 	transactions(t, kafka.Addr, "transactional")
 	transactions(t, kafka.Addr, "compacted-transactional")
-	fill(t, kafka.Addr, "compacted-transactional", 100)
-	time.Sleep(600 * time.Millisecond) // segment.ms must have passed before the next append rolls
-	fill(t, kafka.Addr, "compacted-transactional", 100)
+	fill(t, kafka.Addr, "compacted-transactional", 100, time.Minute)
+	fill(t, kafka.Addr, "compacted-transactional", 100, 2*time.Minute)
 	settled(t, kafka.Data, "compacted", "compacted-transactional")
 	want := readAll(t, kafka.Addr, bothWays)
 	if err := kafka.Stop(time.Minute); err != nil {
@@ -242,7 +243,7 @@ func TestOpensWhatKafkaWrote(t *testing.T) {
 				t.Fatal(err)
 			}
 			want.compare(t, readAll(t, k.Addr, bothWays))
-			fill(t, k.Addr, "plain", 5000) // and it goes on
+			fill(t, k.Addr, "plain", 5000, 0) // and it goes on
 			k.Restart(t)
 			if got := readTopic(t, k.Addr, "plain", kgo.ReadUncommitted()); len(got) != len(want["plain"][0])+10_000 {
 				t.Errorf("%d records after going on, want %d", len(got), len(want["plain"][0])+10_000)
@@ -257,11 +258,11 @@ func TestKafkaOpensWhatWeWrote(t *testing.T) {
 	k := harness.NewKraft(t, "--override", "log.cleaner.backoff.ms=200", "--override", "log.segment.delete.delay.ms=0")
 	createBothWays(t, k.Addr)
 	for _, topic := range []string{"plain", "transactional"} { // transactions come from Kafka only
-		fill(t, k.Addr, topic, 5000)
+		fill(t, k.Addr, topic, 5000, 0)
 	}
 	for _, topic := range []string{"compacted", "compacted-transactional"} {
-		fill(t, k.Addr, topic, 100)
-		fill(t, k.Addr, topic, 100)
+		fill(t, k.Addr, topic, 100, 0)
+		fill(t, k.Addr, topic, 100, time.Minute)
 	}
 	settled(t, k.Data, "compacted", "compacted-transactional")
 	want := readAll(t, k.Addr, bothWays)
