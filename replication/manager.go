@@ -30,6 +30,7 @@ type Manager struct {
 	logs     *storage.Manager
 	log      zerolog.Logger
 	sessions *sessions
+	commits  bool // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
 
 	mu       sync.RWMutex // guards the maps; partitions guard themselves
 	byName   map[string]*topic
@@ -46,7 +47,7 @@ type topic struct {
 // NewManager makes a manager; Start makes it follow the metadata.
 func NewManager(meta *raftmeta.Meta, logs *storage.Manager, log zerolog.Logger) *Manager {
 	return &Manager{
-		meta: meta, logs: logs, log: log,
+		meta: meta, logs: logs, log: log, commits: meta.Setting("log.flush.policy") == "commit",
 		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
@@ -162,7 +163,7 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	}
 	p := t.partitions[o.n]
 	if p == nil {
-		p = &Partition{topic: t.name, id: t.id, n: o.n, log: l}
+		p = &Partition{topic: t.name, id: t.id, n: o.n, log: l, commits: m.commits}
 		t.partitions[o.n] = p
 	}
 	m.mu.Unlock()
@@ -221,5 +222,5 @@ func (m *Manager) find(byID bool, name string, id image.UUID, n int32) (*Partiti
 // quiet says that an error is everyday business of clients and not worth a line.
 func quiet(err error) bool {
 	var k *kerr.Error
-	return errors.Is(err, context.Canceled) || errors.As(err, &k) && k != kerr.KafkaStorageError && k != kerr.UnknownServerError
+	return errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrDiskFull) || errors.As(err, &k) && k != kerr.KafkaStorageError && k != kerr.UnknownServerError
 }

@@ -24,6 +24,8 @@ type Partition struct {
 	id    image.UUID
 	n     int32
 	log   *storage.Log
+	// commits says that the broker's own records are on disk before they count.
+	commits bool
 
 	leadership atomic.Pointer[leadership] // nil while this node does not lead
 
@@ -105,6 +107,9 @@ func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (
 		return storage.Appended{}, kerr.NotLeaderForPartition
 	}
 	a, err := p.log.AppendInternal(b, []record.Batch{b}, epoch, now)
+	if err == nil && p.commits {
+		err = p.log.Commit(a.Last + 1)
+	}
 	if err == nil {
 		p.advance(len(b))
 	}

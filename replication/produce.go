@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -22,6 +23,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 	resp.Version = ctx.Version
 	resp.Topics = make([]kmsg.ProduceResponseTopic, 0, len(req.Topics))
 	var failure error
+	var durable []committed
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.ProduceResponseTopic{Topic: t.Topic, TopicID: t.TopicID, Partitions: make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))}
@@ -29,9 +31,12 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 			p := &out.Partitions[j]
 			p.Default()
 			p.Partition = t.Partitions[j].Partition
-			if err := m.produceOne(ctx, req, t, &t.Partitions[j], p, now); err != nil {
+			log, err := m.produceOne(ctx, req, t, &t.Partitions[j], p, now)
+			if err != nil {
 				failure = err
 				m.refuse(ctx, p, err)
+			} else if m.commits {
+				durable = append(durable, committed{log, log.EndOffset(), p})
 			}
 		}
 		resp.Topics = append(resp.Topics, out)
@@ -42,29 +47,46 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 		}
 		return wire.Answer{}, nil
 	}
-	return wire.Answer{Now: resp}, nil
+	if len(durable) == 0 {
+		return wire.Answer{Now: resp}, nil
+	}
+	return wire.Answer{Await: func(context.Context) wire.Response {
+		for _, c := range durable {
+			if err := c.log.Commit(c.end); err != nil {
+				m.refuse(ctx, c.answer, err)
+			}
+		}
+		return resp
+	}}, nil
 }
 
-func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, out *kmsg.ProduceResponseTopicPartition, now time.Time) error {
+// committed is what has to be on disk before a partition's answer may leave.
+type committed struct {
+	log    *storage.Log
+	end    int64
+	answer *kmsg.ProduceResponseTopicPartition
+}
+
+func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, out *kmsg.ProduceResponseTopicPartition, now time.Time) (*storage.Log, error) {
 	if req.Acks < -1 || req.Acks > 1 {
-		return kerr.InvalidRequiredAcks
+		return nil, kerr.InvalidRequiredAcks
 	}
 	p, err := m.find(ctx.Version >= 13, t.Topic, t.TopicID, in.Partition)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if raftmeta.IsInternal(p.topic) {
-		return fmt.Errorf("%s is written by its coordinator: %w", p.topic, kerr.InvalidTopicException)
+		return nil, fmt.Errorf("%s is written by its coordinator: %w", p.topic, kerr.InvalidTopicException)
 	}
 	if err := checkProduced(ctx.Version, req, in.Records); err != nil {
-		return err
+		return nil, err
 	}
 	a, err := p.Append(in.Records, req.Acks, now)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	out.BaseOffset, out.LogAppendTime, out.LogStartOffset = a.First, a.LogAppendTime, p.log.StartOffset()
-	return nil
+	return p.log, nil
 }
 
 // checkProduced checks what depends on the request's version (Kafka's ProduceRequest.validateRecords).

@@ -34,15 +34,25 @@ func (e *InvalidRecords) Unwrap() error { return e.Code }
 // log are serialized. Errors wrap the kerr code for the client.
 func (l *Log) Append(data []byte, leaderEpoch int32, now time.Time) (Appended, error) {
 	config := l.config.Load()
+	if err := l.space.refuses(false); err != nil {
+		return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
+	}
 	data, batches, err := validate(data, config, now)
 	if err != nil {
 		return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
 	}
-	return l.append(data, batches, leaderEpoch, config, now)
+	a, err := l.append(data, batches, leaderEpoch, config, now)
+	if err == nil && config.FlushMessages < 1<<63-1 && l.flushDue(now) {
+		err = l.Flush()
+	}
+	return a, err
 }
 
 // AppendInternal appends batches that the broker itself made, such as group offsets.
 func (l *Log) AppendInternal(data []byte, batches []record.Batch, leaderEpoch int32, now time.Time) (Appended, error) {
+	if err := l.space.refuses(true); err != nil {
+		return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
+	}
 	return l.append(data, batches, leaderEpoch, l.config.Load(), now)
 }
 

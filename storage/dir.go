@@ -36,6 +36,7 @@ type Dir struct {
 	lock  io.Closer
 	meta  *Meta // nil until claimed
 	clean bool  // the last stop was clean
+	space space
 }
 
 // OpenDir creates and locks a log directory and reads its meta.properties. Its errors are sentences for

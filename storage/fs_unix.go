@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // SyncDir implements FS: it makes renames and new names in a directory durable.
@@ -20,6 +22,16 @@ func (OS) SyncDir(path string) error {
 		err = e
 	}
 	return err
+}
+
+// Usage implements FS by statfs(2).
+func (OS) Usage(path string) (total, usable int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, 0, err
+	}
+	block := int64(st.Bsize) // its type differs between systems
+	return int64(st.Blocks) * block, int64(st.Bavail) * block, nil
 }
 
 // Lock implements FS by flock(2), which the kernel drops when the process dies.

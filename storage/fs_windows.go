@@ -12,6 +12,17 @@ import (
 // SyncDir implements FS. NTFS journals names itself and directories cannot be flushed.
 func (OS) SyncDir(string) error { return nil }
 
+// Usage implements FS by GetDiskFreeSpaceEx.
+func (OS) Usage(path string) (total, usable int64, err error) {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	var t, u uint64
+	err = windows.GetDiskFreeSpaceEx(name, &u, &t, nil)
+	return int64(t), int64(u), err
+}
+
 // Lock implements FS by LockFileEx, which the system drops when the process dies.
 func (OS) Lock(path string) (io.Closer, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)

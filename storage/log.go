@@ -25,15 +25,21 @@ type Log struct {
 	tp  TopicPartition
 	id  [16]byte // topic id
 
+	space *space // of the directory's disk
+
 	config   atomic.Pointer[LogConfig]
 	segments atomic.Pointer[[]*segment] // ascending; the last is active. Replaced under mu
 	tail     atomic.Pointer[tail]       // replaced under mu
 	start    atomic.Int64               // log start offset
 	high     atomic.Int64               // high watermark
 	unstable atomic.Int64               // first offset of the earliest transaction not yet decided, -1 if none
+	gaps     atomic.Bool                // compaction has been here: offsets may be missing
 	recent   recentBatches
 
+	commit committing
+
 	mu            sync.Mutex
+	flushed       time.Time // when everything was last put on disk, or opened
 	producers     *producerStates
 	epochs        *epochCache
 	recoveryPoint int64 // everything below is on disk
@@ -90,6 +96,9 @@ func (l *Log) SetConfig(c *LogConfig) {
 	defer l.mu.Unlock()
 	l.config.Store(c)
 	l.jitter = jitter(c)
+	if c.Compact {
+		l.gaps.Store(true)
+	}
 }
 
 func jitter(c *LogConfig) time.Duration {
@@ -173,12 +182,14 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 			}
 		}
 	}
+	l.space.take(len(data))
 	pos := seg.size.Load()
 	file, err := seg.open(true)
 	if err == nil {
 		_, err = file.WriteAt(data, pos)
 	}
 	if err != nil {
+		l.space.failed(err)
 		// What reached the file lies beyond the published size; cut it so that nobody mistakes it.
 		if file != nil {
 			if e := file.Truncate(pos); e != nil {
@@ -267,6 +278,7 @@ func (l *Log) Flush() error {
 		return l.broken
 	}
 	l.recoveryPoint = max(l.recoveryPoint, end)
+	l.flushed = time.Now()
 	if last := *l.segments.Load(); last[len(last)-1] == segments[len(segments)-1] {
 		l.named = true
 	}
@@ -283,6 +295,55 @@ func (l *Log) syncSegments(segments []*segment, point int64) error {
 		}
 	}
 	return nil
+}
+
+// Commit returns when everything below offset is on disk. Callers who wait at the same moment share one
+// sync. Any goroutine may call it.
+func (l *Log) Commit(offset int64) error {
+	l.commit.mu.Lock()
+	defer l.commit.mu.Unlock()
+	for {
+		l.mu.Lock()
+		point, broken := l.recoveryPoint, l.broken
+		l.mu.Unlock()
+		switch {
+		case point >= offset:
+			return nil
+		case broken != nil:
+			return broken
+		case l.commit.running:
+			l.commit.done.Wait()
+		default:
+			l.commit.running = true
+			l.commit.mu.Unlock()
+			err := l.Flush()
+			l.commit.mu.Lock()
+			l.commit.running = false
+			l.commit.done.Broadcast()
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// committing lets one caller of Commit sync for all.
+type committing struct {
+	mu      sync.Mutex
+	done    sync.Cond // L is mu
+	running bool
+}
+
+// flushDue says that flush.messages or flush.ms asks for a flush.
+func (l *Log) flushDue(now time.Time) bool {
+	c := l.config.Load()
+	if c.FlushMessages == 1<<63-1 && c.FlushAge == 1<<63-1 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	waiting := l.EndOffset() - l.recoveryPoint
+	return !l.closed && waiting > 0 && (waiting >= c.FlushMessages || now.Sub(l.flushed) >= c.FlushAge)
 }
 
 // unflushedSealed says that a segment was sealed since the last flush.

@@ -19,6 +19,7 @@ type ManagerConfig struct {
 	RetentionInterval  time.Duration // log.retention.check.interval.ms
 	CheckpointInterval time.Duration // replica.high.watermark.checkpoint.interval.ms and log.flush.offset.checkpoint.interval.ms
 	RecoveryThreads    int           // num.recovery.threads.per.data.dir
+	ReserveBytes       int64         // log.dir.reserve.bytes
 	Cleaner            CleanerConfig
 }
 
@@ -64,6 +65,7 @@ func NewManager(fsys FS, dirs []*Dir, config ManagerConfig, log zerolog.Logger) 
 		}
 		m.states[d] = st
 	}
+	m.watchSpace()
 	m.cleaner = newCleaner(m, config.Cleaner)
 	m.cleaner.start()
 	m.done.Add(1)
@@ -135,7 +137,7 @@ func (m *Manager) Open(tp TopicPartition, id [16]byte, config *LogConfig) (*Log,
 	if !known {
 		high = 0
 	}
-	l, err := openLog(m.fs, d.path, tp, id, config, logState{clean: d.clean, recoveryPoint: st.recovery[tp], start: st.start[tp], high: high, compacted: m.cleaner.dirtyFrom(d, tp)}, time.Now())
+	l, err := openLog(m.fs, d.path, tp, id, config, logState{clean: d.clean, recoveryPoint: st.recovery[tp], space: &d.space, start: st.start[tp], high: high, compacted: m.cleaner.dirtyFrom(d, tp)}, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
@@ -218,10 +220,15 @@ func (m *Manager) background() {
 	defer retention.Stop()
 	checkpoint := time.NewTicker(m.config.CheckpointInterval)
 	defer checkpoint.Stop()
+	watch := time.NewTicker(watchInterval)
+	defer watch.Stop()
 	for {
 		select {
 		case <-m.stop:
 			return
+		case now := <-watch.C:
+			m.watchSpace()
+			m.flushDue(now)
 		case now := <-retention.C:
 			for _, p := range m.snapshot() {
 				if err := p.log.retain(now); err != nil {
@@ -240,6 +247,26 @@ func (m *Manager) background() {
 			if err := m.checkpoint(); err != nil {
 				m.log.Error().Err(err).Msg("checkpoint failed")
 			}
+		}
+	}
+}
+
+// watchInterval is how often free space and flush.ms are looked at.
+const watchInterval = time.Second
+
+// flushDue flushes the logs whose flush.ms has passed.
+func (m *Manager) flushDue(now time.Time) {
+	m.mu.RLock()
+	var due []*Log
+	for _, p := range m.logs {
+		if c := p.log.Config(); c.FlushAge < 1<<63-1 && p.log.flushDue(now) {
+			due = append(due, p.log)
+		}
+	}
+	m.mu.RUnlock()
+	for _, l := range due {
+		if err := l.Flush(); err != nil {
+			m.log.Error().Err(err).Msg("flush failed")
 		}
 	}
 }

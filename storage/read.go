@@ -45,6 +45,10 @@ func (l *Log) Read(offset int64, maxBytes int, upTo int64, whole bool) (Slice, e
 		if err != nil {
 			return Slice{}, fmt.Errorf("%v: %v: %w", l.tp, err, kerr.KafkaStorageError)
 		}
+		if ok && first.base > offset && !l.gaps.Load() {
+			// Length and offset of a batch are not under its checksum; here one of them must be damaged.
+			return Slice{}, fmt.Errorf("%v: %s%s is damaged: offsets %d to %d are missing: %w", l.tp, s.path, logSuffix, offset, first.base-1, kerr.KafkaStorageError)
+		}
 		if !ok || first.base >= upTo {
 			continue // offsets may have gaps at a segment's end
 		}

@@ -22,14 +22,18 @@ type logState struct {
 	start         int64 // log start offset, if it was ever moved
 	high          int64 // high watermark
 	compacted     int64 // below it compaction has been, and offsets may have gaps
+	space         *space
 }
 
 // openLog opens or creates a partition's log and recovers it if the last stop was not clean: segments
 // from the recovery point on are read, checked and cut at the first batch that is torn or damaged.
 func openLog(fsys FS, dir string, tp TopicPartition, id [16]byte, config *LogConfig, st logState, now time.Time) (*Log, error) {
-	l := &Log{fs: fsys, dir: partitionDir(dir, tp), tp: tp, id: id, recoveryPoint: st.recoveryPoint, jitter: jitter(config)}
+	l := &Log{fs: fsys, dir: partitionDir(dir, tp), tp: tp, id: id, space: st.space, recoveryPoint: st.recoveryPoint, jitter: jitter(config)}
 	l.config.Store(config)
 	l.unstable.Store(-1)
+	l.gaps.Store(config.Compact || st.compacted > 0)
+	l.flushed = now
+	l.commit.done.L = &l.commit.mu
 	entries, err := fsys.ReadDir(l.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, l.create(now)

@@ -78,6 +78,7 @@ func (n *Node) start(ctx context.Context) error {
 		RetentionInterval:  n.config.Millis("log.retention.check.interval.ms"),
 		CheckpointInterval: n.config.Millis("replica.high.watermark.checkpoint.interval.ms"),
 		RecoveryThreads:    int(n.config.Int("num.recovery.threads.per.data.dir")),
+		ReserveBytes:       n.config.Int("log.dir.reserve.bytes"),
 		Cleaner: storage.CleanerConfig{
 			Threads: int(n.config.Int("log.cleaner.threads")), Memory: n.config.Int("log.cleaner.dedupe.buffer.size"),
 			Backoff: n.config.Millis("log.cleaner.backoff.ms"), ReadWrite: n.config.Float("log.cleaner.io.max.bytes.per.second"),

@@ -443,6 +443,17 @@ func (f *FS) SyncDir(path string) error {
 	return nil
 }
 
+// Usage implements storage.FS: of Capacity, or of a large disk.
+func (f *FS) Usage(string) (total, usable int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	total = f.Capacity
+	if total == 0 {
+		total = 1 << 40
+	}
+	return total, max(0, total-f.used()), nil
+}
+
 // Lock implements storage.FS. A crash or Kill drops all locks.
 func (f *FS) Lock(path string) (io.Closer, error) {
 	f.mu.Lock()

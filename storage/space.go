@@ -1,0 +1,113 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// space watches a disk run full. Before it is, producers are refused with an error that they retry on,
+// while reading, deleting and retention go on; when there is room again writing resumes by itself. The
+// broker's own records, such as groups' offsets, may use half of the reserve, so that consumers go on too.
+type space struct {
+	level atomic.Int32 // how full: see below
+	// Between two looks at the disk, appends count down what was usable: a fast producer fills a small
+	// disk in less than that.
+	left, reserve atomic.Int64
+	told          atomic.Int32 // the level that the log last spoke of
+}
+
+const (
+	roomy  = iota
+	scarce // producers are refused
+	full   // everybody is
+)
+
+// update looks at what is usable. To resume takes a fifth more than to refuse, or it would flutter.
+func (s *space) update(usable, reserve int64) (told, now int32) {
+	s.reserve.Store(reserve)
+	s.left.Store(usable)
+	before := s.level.Load()
+	now = levelOf(usable, reserve)
+	if now < before {
+		now = min(before, levelOf(usable-reserve/5, reserve))
+	}
+	s.level.Store(now)
+	return s.told.Swap(now), now
+}
+
+func levelOf(usable, reserve int64) int32 {
+	switch {
+	case usable < reserve/2:
+		return full
+	case usable < reserve:
+		return scarce
+	}
+	return roomy
+}
+
+// take counts bytes that are about to be written.
+func (s *space) take(n int) {
+	left := s.left.Add(-int64(n))
+	if l := levelOf(left, s.reserve.Load()); l > s.level.Load() {
+		s.level.Store(l)
+	}
+}
+
+// failed takes the word of a write that failed: the disk is full before anybody looked.
+func (s *space) failed(err error) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		s.level.Store(full)
+	}
+}
+
+func (s *space) refuses(internal bool) error {
+	l := s.level.Load()
+	if l == roomy || internal && l == scarce {
+		return nil
+	}
+	return ErrDiskFull
+}
+
+// ErrDiskFull refuses an append while the disk is full up to log.dir.reserve.bytes. Clients try again.
+var ErrDiskFull = fmt.Errorf("the disk is full up to log.dir.reserve.bytes: %w", kerr.KafkaStorageError)
+
+// watchSpace looks at every directory's disk.
+func (m *Manager) watchSpace() {
+	for _, d := range m.dirs {
+		total, usable, err := m.fs.Usage(d.path)
+		if err != nil {
+			m.log.Error().Err(err).Str("dir", d.path).Msg("cannot tell how full the disk is")
+			continue
+		}
+		// A small disk keeps a twentieth: the reserve must not be all of it.
+		told, now := d.space.update(usable, min(m.config.ReserveBytes, total/20))
+		if now != roomy {
+			m.retainDir(d)
+		}
+		switch {
+		case now != roomy && told == roomy:
+			m.log.Error().Str("dir", d.path).Int64("usable", usable).Msg("disk is nearly full: producers are refused until there is room")
+		case now == roomy && told != roomy:
+			m.log.Info().Str("dir", d.path).Int64("usable", usable).Msg("disk has room again: producers may go on")
+		}
+	}
+}
+
+// retainDir applies retention in a directory at once: it may make room.
+func (m *Manager) retainDir(d *Dir) {
+	now := time.Now()
+	for _, p := range m.snapshot() {
+		if p.dir != d {
+			continue
+		}
+		if err := p.log.retain(now); err != nil {
+			m.log.Error().Err(err).Str("partition", p.log.tp.String()).Msg("retention failed")
+		}
+	}
+	m.removeDoomed(now)
+}
