@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	_ "kraft/cli" // so that go test does not take a result for current when the binary would be another
 )
 
 var build = sync.OnceValues(func() (string, error) {
