@@ -168,10 +168,7 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	}
 	m.mu.Unlock()
 	before := p.leadership.Load()
-	if err := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync); err != nil {
-		m.log.Error().Err(err).Msg("partition is offline")
-		p.leadership.Store(nil)
-	}
+	p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
 	after := p.leadership.Load()
 	if after == nil {
 		p.wakeAll()

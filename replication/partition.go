@@ -52,20 +52,17 @@ func (p *Partition) Log() *storage.Log { return p.log }
 
 // become takes up what the metadata says about this node's role. A fenced broker leads nothing: what the
 // metadata still names it leader of gets a new epoch when it is let in.
-func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInSync int) error {
+func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInSync int) {
 	if reg.Leader != self || fenced {
 		p.leadership.Store(nil)
-		return nil
+		return
 	}
 	old := p.leadership.Load()
 	if old == nil || old.epoch != reg.LeaderEpoch {
-		if err := p.log.AssignEpoch(reg.LeaderEpoch); err != nil {
-			return fmt.Errorf("lead %s-%d: %w", p.topic, p.n, err)
-		}
+		p.log.AssignEpoch(reg.LeaderEpoch)
 	}
 	p.leadership.Store(&leadership{epoch: reg.LeaderEpoch, isr: len(reg.ISR), minInSync: minInSync})
 	p.advance(0)
-	return nil
 }
 
 // lead returns this node's leadership, or the error for a client that asks elsewhere or with another

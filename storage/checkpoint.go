@@ -42,13 +42,17 @@ func readCheckpoint(fsys FS, path string) ([]string, error) {
 }
 
 func writeCheckpoint(fsys FS, path string, lines []string) error {
+	return fsys.WriteFile(path, encodeCheckpoint(lines))
+}
+
+func encodeCheckpoint(lines []string) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "0\n%d\n", len(lines))
 	for _, l := range lines {
 		b.WriteString(l)
 		b.WriteByte('\n')
 	}
-	return fsys.WriteFile(path, []byte(b.String()))
+	return []byte(b.String())
 }
 
 // TopicPartition names a partition.

@@ -3,6 +3,7 @@ package storage
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sort"
 )
 
@@ -14,11 +15,14 @@ type epochEntry struct {
 	start int64
 }
 
-// epochCache is the history of leader epochs in a log (KIP-101). Guarded by the log's mutex.
+// epochCache is the history of leader epochs in a log (KIP-101). It reaches its file when the log is
+// flushed or closed; what a crash loses, the batches that are read again bring back. Guarded by the log's
+// mutex.
 type epochCache struct {
 	fs      FS
 	path    string
 	entries []epochEntry
+	dirty   bool // entries are not what the file says
 }
 
 func newEpochs(fsys FS, dir string) *epochCache {
@@ -41,24 +45,20 @@ func openEpochs(fsys FS, dir string) (*epochCache, error) {
 	return c, nil
 }
 
-// assign notes that epoch writes from start on. It reports whether the checkpoint changed on disk.
-func (c *epochCache) assign(epoch int32, start int64) error {
-	if n := len(c.entries); n > 0 && (c.entries[n-1].epoch >= epoch) {
-		return nil
+// assign notes that epoch writes from start on. An epoch that wrote nothing gives way to it.
+func (c *epochCache) assign(epoch int32, start int64) {
+	if epoch < 0 || epoch <= c.latest() {
+		return
 	}
-	if epoch < 0 {
-		return nil
+	if n := len(c.entries); n > 0 && c.entries[n-1].start == start {
+		c.entries = c.entries[:n-1]
 	}
 	c.entries = append(c.entries, epochEntry{epoch, start})
-	if err := c.save(); err != nil {
-		c.entries = c.entries[:len(c.entries)-1] // tried again with the next batch
-		return err
-	}
-	return nil
+	c.dirty = true
 }
 
 // cut forgets epochs that start at or after end, and lets none start before begin.
-func (c *epochCache) cut(begin, end int64) error {
+func (c *epochCache) cut(begin, end int64) {
 	var kept []epochEntry
 	for i, e := range c.entries {
 		if e.start >= end && end >= 0 && (e.start > end || i > 0) {
@@ -69,17 +69,9 @@ func (c *epochCache) cut(begin, end int64) error {
 		}
 		kept = append(kept, epochEntry{e.epoch, max(e.start, begin)})
 	}
-	if len(kept) == len(c.entries) {
-		same := true
-		for i := range kept {
-			same = same && kept[i] == c.entries[i]
-		}
-		if same {
-			return nil
-		}
+	if !slices.Equal(kept, c.entries) {
+		c.entries, c.dirty = kept, true
 	}
-	c.entries = kept
-	return c.save()
 }
 
 // latest is the newest epoch, -1 if there is none.
@@ -118,10 +110,25 @@ func (c *epochCache) at(offset int64) int32 {
 	return c.entries[i-1].epoch
 }
 
-func (c *epochCache) save() error {
-	lines := make([]string, len(c.entries))
-	for i, e := range c.entries {
-		lines[i] = fmt.Sprintf("%d %d", e.epoch, e.start)
+// save writes the epochs that have records below end, if the file says otherwise. sync waits for the disk.
+func (c *epochCache) save(end int64, sync bool) error {
+	if !c.dirty {
+		return nil
 	}
-	return writeCheckpoint(c.fs, c.path, lines)
+	var lines []string
+	for _, e := range c.entries {
+		if e.start < end {
+			lines = append(lines, fmt.Sprintf("%d %d", e.epoch, e.start))
+		}
+	}
+	var err error
+	if data := encodeCheckpoint(lines); sync {
+		err = c.fs.WriteFile(c.path, data)
+	} else {
+		err = writeWhole(c.fs, c.path, data)
+	}
+	if err == nil {
+		c.dirty = len(lines) < len(c.entries)
+	}
+	return err
 }

@@ -25,6 +25,8 @@ type FS interface {
 	Stat(path string) (fs.FileInfo, error)
 	Chtimes(path string, t time.Time) error
 	SyncDir(path string) error
+	// SyncFS puts everything on disk that was written to path's file system.
+	SyncFS(path string) error
 	// Usage is the size in bytes of the disk that holds path, and how much of it may still be written.
 	Usage(path string) (total, usable int64, err error)
 	// Lock takes a lock file for the life of the process or until the closer is closed. It returns

@@ -145,10 +145,10 @@ func (l *Log) active() *segment {
 }
 
 // AssignEpoch notes a new leader's epoch as starting at the current end.
-func (l *Log) AssignEpoch(epoch int32) error {
+func (l *Log) AssignEpoch(epoch int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.epochs.assign(epoch, l.EndOffset())
+	l.epochs.assign(epoch, l.EndOffset())
 }
 
 // failed says that the log takes no more writes.
@@ -176,11 +176,7 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 		seg = l.active()
 	}
 	for _, b := range batches {
-		if epoch := b.LeaderEpoch(); epoch > l.epochs.latest() {
-			if err := l.epochs.assign(epoch, b.BaseOffset()); err != nil {
-				return fmt.Errorf("%v: leader epoch: %v: %w", l.tp, err, kerr.KafkaStorageError)
-			}
-		}
+		l.epochs.assign(b.LeaderEpoch(), b.BaseOffset())
 	}
 	l.space.take(len(data))
 	pos := seg.size.Load()
@@ -261,9 +257,12 @@ func (l *Log) roll(base int64, now time.Time) error {
 // sync the kernel may have forgotten what it could not write: the log takes no more writes then.
 func (l *Log) Flush() error {
 	l.mu.Lock()
-	point, end, named := l.recoveryPoint, l.EndOffset(), l.named
+	point, end, named, broken := l.recoveryPoint, l.EndOffset(), l.named, l.broken
 	segments := *l.segments.Load()
 	l.mu.Unlock()
+	if broken != nil {
+		return broken
+	}
 	err := l.syncSegments(segments, point)
 	if err == nil && !named {
 		// A new file's name is in the directory, which is another file.
@@ -271,8 +270,14 @@ func (l *Log) Flush() error {
 			err = l.fs.SyncDir(filepath.Dir(l.dir))
 		}
 	}
+	if err == nil && !named {
+		err = syncFile(l.fs, filepath.Join(l.dir, partitionMetadata))
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err == nil {
+		err = l.epochs.save(end, true)
+	}
 	if err != nil {
 		l.broken = fmt.Errorf("%v: flush: %v: %w", l.tp, err, kerr.KafkaStorageError)
 		return l.broken
@@ -355,7 +360,10 @@ func (l *Log) unflushedSealed() bool {
 
 // Close flushes, writes indexes and producer state, and closes all files. Appending ends with an error
 // from then on. It is safe to call twice.
-func (l *Log) Close() error {
+func (l *Log) Close() error { return l.closeWith(true) }
+
+// closeWith is Close; without sync the caller puts everything on disk afterwards, for many logs at once.
+func (l *Log) closeWith(sync bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -366,37 +374,54 @@ func (l *Log) Close() error {
 		return errors.Join(l.broken, l.closeFiles())
 	}
 	end := l.EndOffset()
-	if err := l.seal(end); err != nil {
+	if err := l.seal(end, sync); err != nil {
 		return fmt.Errorf("close %v: %w", l.tp, err)
 	}
 	l.recoveryPoint = end
 	return l.closeFiles()
 }
 
-// seal makes everything up to end durable. mu is held.
-func (l *Log) seal(end int64) error {
-	dirty := l.recoveryPoint < end
-	for _, s := range *l.segments.Load() {
-		if err := s.writeIndexes(); err != nil {
-			return err
+// seal writes all that a clean start reads. mu is held.
+func (l *Log) seal(end int64, sync bool) error {
+	segments := *l.segments.Load()
+	small := len(segments) == 1 && segments[0].size.Load() < smallLog && len(l.producers.byID) == 0
+	if l.recoveryPoint == end {
+		if small {
+			return nil
 		}
-		if dirty && s.size.Load() > 0 && (s.unsyncedIndex.Load() || s.base >= l.recoveryPoint) {
+		return l.epochs.save(end, sync)
+	}
+	for i, s := range segments {
+		if !small {
+			if err := s.writeIndexes(); err != nil {
+				return err
+			}
+		}
+		grown := i+1 == len(segments) || segments[i+1].base > l.recoveryPoint
+		if sync && s.size.Load() > 0 && (s.unsyncedIndex.Load() || grown) {
 			if err := s.sync(); err != nil {
 				return err
 			}
 		}
 	}
-	if !dirty {
-		return nil
-	}
-	if !l.named {
-		if err := l.fs.SyncDir(l.dir); err != nil {
+	if sync && !l.named {
+		if err := errors.Join(syncFile(l.fs, filepath.Join(l.dir, partitionMetadata)), l.fs.SyncDir(l.dir)); err != nil {
 			return err
 		}
 		l.named = true
 	}
+	if small {
+		return nil
+	}
+	if err := l.epochs.save(end, sync); err != nil {
+		return err
+	}
 	return writeProducers(l.fs, l.dir, end, l.producers)
 }
+
+// smallLog is the size in bytes below which a log without producers is closed as it is: reading it again
+// costs less than the files that would spare it.
+const smallLog = 64 << 10
 
 func (l *Log) closeFiles() error {
 	var first error

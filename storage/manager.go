@@ -120,11 +120,13 @@ func (m *Manager) Open(tp TopicPartition, id [16]byte, config *LogConfig) (*Log,
 	d := m.place(tp)
 	st := m.states[d]
 	path := partitionDir(d.path, tp)
+	identified := false
 	if st.present[tp] {
 		have, ok, err := readTopicID(m.fs, path)
 		if err != nil {
 			return nil, err
 		}
+		identified = ok && have == id
 		if ok && have != id {
 			// The topic was deleted and created again while this node was away.
 			if err := m.fs.Rename(path, path+"."+hex.EncodeToString(have[:])+straySuffix); err != nil {
@@ -137,7 +139,7 @@ func (m *Manager) Open(tp TopicPartition, id [16]byte, config *LogConfig) (*Log,
 	if !known {
 		high = 0
 	}
-	l, err := openLog(m.fs, d.path, tp, id, config, logState{clean: d.clean, recoveryPoint: st.recovery[tp], space: &d.space, start: st.start[tp], high: high, compacted: m.cleaner.dirtyFrom(d, tp)}, time.Now())
+	l, err := openLog(m.fs, d.path, tp, id, config, logState{clean: d.clean, recoveryPoint: st.recovery[tp], space: &d.space, start: st.start[tp], high: high, compacted: m.cleaner.dirtyFrom(d, tp), identified: identified}, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
@@ -342,12 +344,7 @@ func (m *Manager) Close(brokerEpoch int64) error {
 	close(m.stop)
 	m.cleaner.close()
 	m.done.Wait()
-	var g errgroup.Group
-	g.SetLimit(max(4, m.config.RecoveryThreads*len(m.dirs)))
-	for _, p := range m.snapshot() {
-		g.Go(p.log.Close)
-	}
-	if err := g.Wait(); err != nil {
+	if err := m.closeLogs(); err != nil {
 		return err
 	}
 	if err := m.checkpoint(); err != nil {
@@ -356,6 +353,30 @@ func (m *Manager) Close(brokerEpoch int64) error {
 	for _, d := range m.dirs {
 		if err := d.markClean(brokerEpoch); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// manyLogs is from how many logs on one sync of the whole disk is cheaper than one for each file.
+const manyLogs = 64
+
+func (m *Manager) closeLogs() error {
+	logs := m.snapshot()
+	bulk := len(logs) >= manyLogs
+	var g errgroup.Group
+	g.SetLimit(max(4, m.config.RecoveryThreads*len(m.dirs)))
+	for _, p := range logs {
+		g.Go(func() error { return p.log.closeWith(!bulk) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if bulk {
+		for _, d := range m.dirs {
+			if err := m.fs.SyncFS(d.path); err != nil {
+				return fmt.Errorf("sync %s: %w", d.path, err)
+			}
 		}
 	}
 	return nil

@@ -23,6 +23,7 @@ type logState struct {
 	high          int64 // high watermark
 	compacted     int64 // below it compaction has been, and offsets may have gaps
 	space         *space
+	identified    bool // partition.metadata holds the topic id
 }
 
 // openLog opens or creates a partition's log and recovers it if the last stop was not clean: segments
@@ -41,14 +42,17 @@ func openLog(fsys FS, dir string, tp TopicPartition, id [16]byte, config *LogCon
 	if err != nil {
 		return nil, err
 	}
-	if err := finishSwaps(fsys, l.dir, entries); err != nil {
+	swapped, err := finishSwaps(fsys, l.dir, entries)
+	if err != nil {
 		return nil, fmt.Errorf("finish compaction of %v: %w", tp, err)
 	}
-	if entries, err = fsys.ReadDir(l.dir); err != nil {
-		return nil, err
+	if swapped {
+		if entries, err = fsys.ReadDir(l.dir); err != nil {
+			return nil, err
+		}
 	}
-	if _, ok, err := readTopicID(fsys, l.dir); err != nil || !ok {
-		if err := errors.Join(err, l.writeTopicID()); err != nil {
+	if !st.identified {
+		if err := l.writeTopicID(); err != nil {
 			return nil, err
 		}
 	}
@@ -82,13 +86,7 @@ func openLog(fsys FS, dir string, tp TopicPartition, id [16]byte, config *LogCon
 			return nil, err
 		}
 	}
-	if err := l.epochs.cut(l.start.Load(), end); err != nil {
-		return nil, err
-	}
-	entries, err = fsys.ReadDir(l.dir)
-	if err != nil {
-		return nil, err
-	}
+	l.epochs.cut(l.start.Load(), end)
 	return l, l.restoreProducers(entries, scanned, end)
 }
 
@@ -110,14 +108,11 @@ func (l *Log) restartAt(start int64, segments []*segment, now time.Time) ([]*seg
 // rebuildEpochs learns the history of leader epochs from the batches' headers.
 func (l *Log) rebuildEpochs(segments []*segment) error {
 	for _, s := range segments {
-		var failed error
 		if _, _, err := s.seek(0, s.size.Load(), func(r batchRef) bool {
-			if r.epoch > l.epochs.latest() {
-				failed = l.epochs.assign(r.epoch, r.base)
-			}
-			return failed != nil
-		}); err != nil || failed != nil {
-			return fmt.Errorf("leader epochs of %v: %w", l.tp, errors.Join(err, failed))
+			l.epochs.assign(r.epoch, r.base)
+			return false
+		}); err != nil {
+			return fmt.Errorf("leader epochs of %v: %w", l.tp, err)
 		}
 	}
 	return nil
@@ -145,8 +140,7 @@ func (l *Log) create(now time.Time) error {
 
 func (l *Log) writeTopicID() error {
 	text := "version: 0\ntopic_id: " + base64.RawURLEncoding.EncodeToString(l.id[:])
-	path := filepath.Join(l.dir, partitionMetadata)
-	return errors.Join(writeWhole(l.fs, path, []byte(text)), syncFile(l.fs, path))
+	return writeWhole(l.fs, filepath.Join(l.dir, partitionMetadata), []byte(text))
 }
 
 // readTopicID returns the topic id of a partition directory; ok is false if the file is missing.
@@ -160,7 +154,11 @@ func readTopicID(fsys FS, dir string) (id [16]byte, ok bool, err error) {
 	}
 	for _, line := range strings.Split(string(data), "\n") {
 		if text, found := strings.CutPrefix(line, "topic_id: "); found {
-			raw, err := base64.RawURLEncoding.DecodeString(strings.TrimSpace(text))
+			text = strings.TrimRight(text, "\x00\n\r ")
+			if len(text) < base64.RawURLEncoding.EncodedLen(16) {
+				return id, false, nil // torn, before anything was flushed
+			}
+			raw, err := base64.RawURLEncoding.DecodeString(text)
 			if err != nil || len(raw) != 16 {
 				return id, false, fmt.Errorf("%s in %s: bad topic id %q", partitionMetadata, dir, text)
 			}
@@ -275,9 +273,7 @@ func (l *Log) rescan(s *segment, interval int64) (next, good int64, err error) {
 	}
 	good, err = s.scan(0, interval, func(b record.Batch) error {
 		next = b.LastOffset() + 1
-		if e := b.LeaderEpoch(); e > l.epochs.latest() {
-			return l.epochs.assign(e, b.BaseOffset())
-		}
+		l.epochs.assign(b.LeaderEpoch(), b.BaseOffset())
 		return nil
 	})
 	return next, good, err

@@ -104,7 +104,8 @@ func (l *Log) dropOld(now time.Time, doomed func(s *segment, next int64) (bool, 
 	kept := append([]*segment(nil), segments[n:]...)
 	l.segments.Store(&kept)
 	l.start.Store(max(l.start.Load(), kept[0].base))
-	return errors.Join(failed, l.epochs.cut(l.start.Load(), -1))
+	l.epochs.cut(l.start.Load(), -1)
+	return failed
 }
 
 // markDeleted renames a segment's files; readers that hold the open file go on. keepSnapshot is for a

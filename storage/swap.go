@@ -90,8 +90,9 @@ func renameIfThere(fsys FS, from, to string) error {
 	return nil
 }
 
-// finishSwaps ends replacements that a crash interrupted, before segments are listed.
-func finishSwaps(fsys FS, dir string, entries []fs.DirEntry) error {
+// finishSwaps ends replacements that a crash interrupted, before segments are listed. It reports whether
+// there were any.
+func finishSwaps(fsys FS, dir string, entries []fs.DirEntry) (bool, error) {
 	cleaned, swapped := map[int64]bool{}, map[int64]bool{}
 	var leftovers []string // .swap files beside their .log
 	for _, e := range entries {
@@ -109,11 +110,11 @@ func finishSwaps(fsys FS, dir string, entries []fs.DirEntry) error {
 		switch {
 		case cleaned[base]: // step 2 was not finished
 			if err := fsys.Remove(path); err != nil {
-				return err
+				return true, err
 			}
 		case !swapped[base]: // step 4: the log is in its place
 			if err := fsys.Rename(path, strings.TrimSuffix(path, swapSuffix)); err != nil {
-				return err
+				return true, err
 			}
 		}
 	}
@@ -126,13 +127,13 @@ func finishSwaps(fsys FS, dir string, entries []fs.DirEntry) error {
 	sort.Slice(bases, func(i, j int) bool { return bases[i] < bases[j] })
 	for _, base := range bases {
 		if err := finishSwap(fsys, dir, base, entries); err != nil {
-			return err
+			return true, err
 		}
 	}
-	if len(leftovers) > 0 {
-		return fsys.SyncDir(dir)
+	if len(leftovers) == 0 {
+		return false, nil
 	}
-	return nil
+	return true, fsys.SyncDir(dir)
 }
 
 // finishSwap removes the segments that a swapped one covers and puts it in its place.

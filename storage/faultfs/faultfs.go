@@ -443,6 +443,21 @@ func (f *FS) SyncDir(path string) error {
 	return nil
 }
 
+// SyncFS implements storage.FS.
+func (f *FS) SyncFS(path string) error {
+	if err := f.SyncDir(path); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.files {
+		if n != nil {
+			n.synced, n.pending = append([]byte(nil), n.data...), nil
+		}
+	}
+	return nil
+}
+
 // Usage implements storage.FS: of Capacity, or of a large disk.
 func (f *FS) Usage(string) (total, usable int64, err error) {
 	f.mu.Lock()
