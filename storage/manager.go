@@ -33,11 +33,12 @@ type Manager struct {
 	stop    chan struct{}
 	done    sync.WaitGroup
 
-	mu     sync.RWMutex // guards the rest
-	logs   map[TopicPartition]*placed
-	states map[*Dir]*dirState
-	closed bool
-	doomed []doomedFile // partition directories renamed for deletion
+	mu       sync.RWMutex // guards the rest
+	logs     map[TopicPartition]*placed
+	placedIn map[*Dir]int // partitions, also those not opened yet
+	states   map[*Dir]*dirState
+	closed   bool
+	doomed   []doomedFile // partition directories renamed for deletion
 }
 
 type placed struct {
@@ -54,7 +55,7 @@ type dirState struct {
 // NewManager reads the checkpoints of locked directories. Logs are opened by Open.
 func NewManager(fsys FS, dirs []*Dir, config ManagerConfig, log zerolog.Logger) (*Manager, error) {
 	m := &Manager{fs: fsys, config: config, log: log, dirs: dirs, stop: make(chan struct{}),
-		logs: map[TopicPartition]*placed{}, states: map[*Dir]*dirState{}}
+		logs: map[TopicPartition]*placed{}, placedIn: map[*Dir]int{}, states: map[*Dir]*dirState{}}
 	for _, d := range dirs {
 		if err := d.takeCleanMarker(); err != nil {
 			return nil, err
@@ -64,6 +65,7 @@ func NewManager(fsys FS, dirs []*Dir, config ManagerConfig, log zerolog.Logger) 
 			return nil, err
 		}
 		m.states[d] = st
+		m.placedIn[d] = len(st.present)
 	}
 	m.watchSpace()
 	m.cleaner = newCleaner(m, config.Cleaner)
@@ -161,21 +163,18 @@ func (m *Manager) OpenAll(tps []TopicPartition, open func(TopicPartition) error)
 
 // place chooses the directory of a partition: where it is, else the one with the fewest.
 func (m *Manager) place(tp TopicPartition) *Dir {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	count := map[*Dir]int{}
-	for _, p := range m.logs {
-		count[p.dir]++
-	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	best := m.dirs[0]
 	for _, d := range m.dirs {
 		if m.states[d].present[tp] {
 			return d
 		}
-		if count[d] < count[best] {
+		if m.placedIn[d] < m.placedIn[best] {
 			best = d
 		}
 	}
+	m.placedIn[best]++
 	return best
 }
 
@@ -188,6 +187,7 @@ func (m *Manager) Delete(tp TopicPartition) error {
 		return nil
 	}
 	delete(m.logs, tp)
+	m.placedIn[p.dir]--
 	st := m.states[p.dir]
 	delete(st.present, tp)
 	delete(st.recovery, tp)
