@@ -17,7 +17,7 @@ import (
 func topicCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "topic",
-		Usage: "create, list, describe and delete topics",
+		Usage: "create, list, describe and delete topics, and tell why records are kept",
 		Subcommands: []*cli.Command{
 			{
 				Name: "create", Usage: "create topics", UsageText: "kraft topic create TOPIC... [--partitions N] [--config KEY=VALUE]...",
@@ -37,6 +37,10 @@ func topicCommand() *cli.Command {
 			{
 				Name: "describe", Usage: "show partitions, offsets and settings of topics", UsageText: "kraft topic describe TOPIC...",
 				OnUsageError: usageError, Action: withArguments(describeTopics), Flags: []cli.Flag{bootstrapFlag()},
+			},
+			{
+				Name: "why-kept", Usage: "say for each partition why its records are still there", UsageText: "kraft topic why-kept TOPIC...",
+				OnUsageError: usageError, Action: withArguments(whyKept), Flags: []cli.Flag{bootstrapFlag()},
 			},
 			{
 				Name: "delete", Usage: "delete topics with all their records", UsageText: "kraft topic delete TOPIC...",

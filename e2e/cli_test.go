@@ -223,6 +223,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("the group reads %q, want only the new record", out)
 	}
 	contains(k.CLI(t, "", "topic", "list"), "orders")
+	contains(k.CLI(t, "", "topic", "why-kept", "orders"), "old, retention.ms is 16m40s")
 	if _, err := k.TryCLI(t, "", "topic", "create", "bad name"); err == nil || !strings.Contains(err.Error(), "INVALID_TOPIC_EXCEPTION") {
 		t.Errorf("a bad name: %v", err)
 	}

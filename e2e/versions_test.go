@@ -320,6 +320,15 @@ var plainRequests = map[int16]func(req kmsg.Request, v int16, id [16]byte) func(
 		r.Resources = []kmsg.AlterConfigsRequestResource{t}
 		return func(resp kmsg.Response) int16 { return resp.(*kmsg.AlterConfigsResponse).Resources[0].ErrorCode }
 	},
+	35: func(kmsg.Request, int16, [16]byte) func(kmsg.Response) int16 {
+		return func(resp kmsg.Response) int16 {
+			d := resp.(*kmsg.DescribeLogDirsResponse)
+			if len(d.Dirs) != 1 || len(d.Dirs[0].Topics) < 2 {
+				return -1
+			}
+			return d.Dirs[0].ErrorCode
+		}
+	},
 	37: func(req kmsg.Request, v int16, _ [16]byte) func(kmsg.Response) int16 {
 		r := req.(*kmsg.CreatePartitionsRequest)
 		t := kmsg.NewCreatePartitionsRequestTopic()

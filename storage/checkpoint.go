@@ -63,6 +63,13 @@ type TopicPartition struct {
 
 func (tp TopicPartition) String() string { return tp.Topic + "-" + strconv.Itoa(int(tp.Partition)) }
 
+func (tp TopicPartition) before(other TopicPartition) bool {
+	if tp.Topic != other.Topic {
+		return tp.Topic < other.Topic
+	}
+	return tp.Partition < other.Partition
+}
+
 // parseTopicPartition reads a directory name such as my-topic-3.
 func parseTopicPartition(name string) (TopicPartition, bool) {
 	i := strings.LastIndexByte(name, '-')

@@ -280,7 +280,7 @@ func (m *Manager) snapshot() []*placed {
 	for _, p := range m.logs {
 		out = append(out, p)
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].log.tp.String() < out[j].log.tp.String() })
+	sort.Slice(out, func(i, j int) bool { return out[i].log.tp.before(out[j].log.tp) })
 	return out
 }
 

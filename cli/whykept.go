@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/urfave/cli/v2"
+
+	"kraft/raftmeta/configs"
+)
+
+// kept is what decides how long a partition's records stay.
+type kept struct {
+	policy         []string // cleanup.policy
+	retentionMs    int64
+	retentionBytes int64
+	segmentBytes   int64
+
+	records        int64 // offsets between start and end
+	size           int64 // bytes
+	oldest, newest time.Time
+}
+
+// why says in sentences why records are still there.
+func (k kept) why(now time.Time) []string {
+	if k.records == 0 {
+		return []string{"empty"}
+	}
+	if !slices.Contains(k.policy, "delete") {
+		if slices.Contains(k.policy, "compact") {
+			return []string{"cleanup.policy=compact: the newest record of each key stays"}
+		}
+		return []string{"cleanup.policy is empty: records stay for ever"}
+	}
+	if k.retentionMs < 0 && k.retentionBytes < 0 {
+		return []string{"retention.ms and retention.bytes are -1: records stay for ever"}
+	}
+	var out []string
+	if k.retentionBytes >= 0 {
+		switch over := k.size - k.retentionBytes; {
+		case over <= 0:
+			out = append(out, fmt.Sprintf("%d bytes are not more than retention.bytes=%d", k.size, k.retentionBytes))
+		case over < k.segmentBytes:
+			out = append(out, fmt.Sprintf("%d bytes are more than retention.bytes=%d by less than a segment, and segments go as a whole", k.size, k.retentionBytes))
+		default:
+			out = append(out, "more than retention.bytes: goes at the next check")
+		}
+	}
+	if k.retentionMs < 0 {
+		return out
+	}
+	retention := time.Duration(min(k.retentionMs, 1<<53)) * time.Millisecond
+	switch age := now.Sub(k.oldest); {
+	case age <= retention:
+		out = append(out, fmt.Sprintf("the oldest record is %s old, retention.ms is %s", short(age), short(retention)))
+	case k.newest.After(now):
+		out = append(out, fmt.Sprintf("a record is dated %s ahead: its segment stays until retention.ms after that", short(k.newest.Sub(now))))
+	case now.Sub(k.newest) <= retention && k.size <= k.segmentBytes:
+		out = append(out, fmt.Sprintf("the active segment holds old and new records, the newest is %s old: segments go as a whole, after segment.ms or segment.bytes seals them", short(now.Sub(k.newest))))
+	case now.Sub(k.newest) <= retention:
+		out = append(out, "old records share a segment with newer ones: segments go as a whole")
+	default:
+		out = append(out, "older than retention.ms: goes at the next check")
+	}
+	return out
+}
+
+// short prints a duration to the second.
+func short(d time.Duration) string { return d.Round(time.Second).String() }
+
+func whyKept(c *cli.Context, names []string) error {
+	return withAdmin(c, func(admin *kadm.Client) error {
+		for _, name := range names {
+			if err := whyKeptTopic(c, admin, name); err != nil {
+				return fmt.Errorf("topic %s: %w", name, explain(err, ""))
+			}
+		}
+		return nil
+	})
+}
+
+func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) error {
+	settings, err := admin.DescribeTopicConfigs(c.Context, name)
+	if err != nil {
+		return err
+	}
+	if len(settings) == 0 || settings[0].Err != nil {
+		return settings[0].Err
+	}
+	var base kept
+	for _, kv := range settings[0].Configs {
+		n, _ := strconv.ParseInt(kv.MaybeValue(), 10, 64)
+		switch kv.Key {
+		case "cleanup.policy":
+			base.policy = configs.SplitList(kv.MaybeValue())
+		case "retention.ms":
+			base.retentionMs = n
+		case "retention.bytes":
+			base.retentionBytes = n
+		case "segment.bytes":
+			base.segmentBytes = n
+		}
+	}
+	start, err := admin.ListStartOffsets(c.Context, name)
+	if err != nil {
+		return err
+	}
+	end, err := admin.ListEndOffsets(c.Context, name)
+	if err != nil {
+		return err
+	}
+	first, err := admin.ListOffsetsAfterMilli(c.Context, 0, name)
+	if err != nil {
+		return err
+	}
+	last, err := admin.ListMaxTimestampOffsets(c.Context, name)
+	if err != nil {
+		return err
+	}
+	dirs, err := admin.DescribeAllLogDirs(c.Context, nil)
+	if err != nil {
+		return err
+	}
+	sizes := map[int32]int64{}
+	dirs.Each(func(d kadm.DescribedLogDir) {
+		d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
+			if p.Topic == name {
+				sizes[p.Partition] = max(sizes[p.Partition], p.Size) // replicas
+			}
+		})
+	})
+	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "PARTITION\tRECORDS\tBYTES\tWHY THEY ARE STILL THERE")
+	now := time.Now()
+	for p := int32(0); ; p++ {
+		s, ok := start.Lookup(name, p)
+		if !ok {
+			break
+		}
+		e, _ := end.Lookup(name, p)
+		f, _ := first.Lookup(name, p)
+		l, _ := last.Lookup(name, p)
+		k := base
+		k.records, k.size = e.Offset-s.Offset, sizes[p]
+		k.oldest, k.newest = time.UnixMilli(f.Timestamp), time.UnixMilli(l.Timestamp)
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\n", p, k.records, k.size, strings.Join(k.why(now), "; "))
+	}
+	return w.Flush()
+}

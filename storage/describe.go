@@ -1,0 +1,39 @@
+package storage
+
+import "sort"
+
+// DirUsage is what a log directory holds.
+type DirUsage struct {
+	Path          string
+	Total, Usable int64 // bytes of its disk, -1 if not known
+	Err           error // why the disk could not be asked
+	Logs          []LogUsage
+}
+
+// LogUsage is one partition's share.
+type LogUsage struct {
+	Partition TopicPartition
+	Size      int64 // bytes
+}
+
+// Usage describes all directories with their logs, by path and by partition. Any goroutine may call it.
+func (m *Manager) Usage() []DirUsage {
+	var out []DirUsage
+	logs := m.snapshot()
+	for _, d := range m.dirs {
+		u := DirUsage{Path: d.path, Total: -1, Usable: -1}
+		if total, usable, err := m.fs.Usage(d.path); err != nil {
+			u.Err = err
+		} else {
+			u.Total, u.Usable = total, usable
+		}
+		for _, p := range logs {
+			if p.dir == d {
+				u.Logs = append(u.Logs, LogUsage{p.log.tp, p.log.Size()})
+			}
+		}
+		out = append(out, u)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })
+	return out
+}
