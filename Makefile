@@ -19,7 +19,9 @@ lint:
 	go tool staticcheck ./...
 
 bench: ## kraft beside Apache Kafka: half an hour; FLAGS=-quick for a look
-	go run ./e2e/bench -out docs/benchmarks-table.md $(FLAGS)
+	go test ./storage -run '^$$' -bench Append -benchtime 8000x -count 5
+	go test ./storage -run '^$$' -bench 'Read|Recover|Compact'
+	go run ./e2e/bench -out benchmarks.out $(FLAGS)
 
 fuzz: ## each target for a fixed number of inputs; FUZZ=10m for longer
 	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
