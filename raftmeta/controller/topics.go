@@ -76,16 +76,10 @@ func CreateTopic(m *image.Image, t NewTopic, d Defaults, seed uint64) ([]*image.
 	topic := &image.Topic{Name: t.Name, ID: NewID()}
 	records := []*image.Record{{Kind: &image.Record_Topic{Topic: &image.TopicRecord{Name: t.Name, Id: topic.ID[:]}}}}
 	for n, replicas := range assignment {
-		p := &image.Partition{Replicas: replicas, Leader: image.NoLeader}
-		for _, r := range replicas {
-			if b, ok := m.Broker(r); ok && !b.Fenced && !b.InControlledShutdown {
-				p.ISR = append(p.ISR, r)
-			}
+		p, err := newPartition(m, n, replicas)
+		if err != nil {
+			return nil, nil, err
 		}
-		if len(p.ISR) == 0 {
-			return nil, nil, fmt.Errorf("all brokers of partition %d are fenced or in controlled shutdown: %w", n, kerr.InvalidReplicaAssignment)
-		}
-		p.Leader = p.ISR[0]
 		topic.Partitions = append(topic.Partitions, p)
 		records = append(records, image.NewPartition(topic.ID, int32(n), p))
 	}
@@ -98,6 +92,21 @@ func CreateTopic(m *image.Image, t NewTopic, d Defaults, seed uint64) ([]*image.
 		records = append(records, image.SetConfig(image.TopicResource, t.Name, k, t.Configs[k]))
 	}
 	return records, topic, nil
+}
+
+// newPartition makes partition n of a topic: in sync are the replicas that are active, the first leads.
+func newPartition(m *image.Image, n int, replicas []int32) (*image.Partition, error) {
+	p := &image.Partition{Replicas: replicas}
+	for _, r := range replicas {
+		if b, ok := m.Broker(r); ok && !b.Fenced && !b.InControlledShutdown {
+			p.ISR = append(p.ISR, r)
+		}
+	}
+	if len(p.ISR) == 0 {
+		return nil, fmt.Errorf("all brokers of partition %d are fenced or in controlled shutdown: %w", n, kerr.InvalidReplicaAssignment)
+	}
+	p.Leader = p.ISR[0]
+	return p, nil
 }
 
 // checkCollision refuses names that differ only in '.' and '_': metrics would mix them up.
@@ -304,16 +313,10 @@ func AddPartitions(m *image.Image, name string, count int32, assignment [][]int3
 	}
 	var records []*image.Record
 	for i, replicas := range placed {
-		p := &image.Partition{Replicas: replicas, Leader: image.NoLeader}
-		for _, r := range replicas {
-			if b, ok := m.Broker(r); ok && !b.Fenced && !b.InControlledShutdown {
-				p.ISR = append(p.ISR, r)
-			}
+		p, err := newPartition(m, int(have)+i, replicas)
+		if err != nil {
+			return nil, err
 		}
-		if len(p.ISR) == 0 {
-			return nil, fmt.Errorf("all brokers of partition %d are fenced or in controlled shutdown: %w", int(have)+i, kerr.InvalidReplicaAssignment)
-		}
-		p.Leader = p.ISR[0]
 		records = append(records, image.NewPartition(t.ID, have+int32(i), p))
 	}
 	return records, nil
