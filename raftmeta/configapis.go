@@ -98,8 +98,8 @@ func (d described) encode(version int16, synonyms bool) kmsg.DescribeConfigsResp
 	}
 	if synonyms && version >= 1 {
 		for _, s := range d.values {
-			if s.Value == nil && s.Source == configs.DefaultSource {
-				continue
+			if s.Source == configs.DefaultSource && (configs.Broker[s.Name] == nil || configs.Broker[s.Name].Default == nil) {
+				continue // as Kafka: a default of the topic alone is no synonym
 			}
 			y := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
 			y.Name, y.Value, y.Source = s.Name, s.Value, kmsg.ConfigSource(s.Source)

@@ -127,7 +127,7 @@ func parseTable(table string) map[string]*Definition {
 		if d.Type == 0 {
 			panic("configs: bad line: " + line)
 		}
-		if def := strings.TrimSpace(f[2]); def != "null" {
+		if def := strings.TrimSpace(f[2]); def != "null" && def != "" { // nothing is no default
 			def = strings.Trim(def, `"`)
 			d.Default = &def
 		}

@@ -26,13 +26,13 @@ var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
 func CheckTopicName(name string) error {
 	switch {
 	case name == "":
-		return fmt.Errorf("the empty string is not allowed: %w", kerr.InvalidTopicException)
+		return fmt.Errorf("Topic name is invalid: the empty string is not allowed: %w", kerr.InvalidTopicException)
 	case name == "." || name == "..":
-		return fmt.Errorf("'%s' is not allowed: %w", name, kerr.InvalidTopicException)
+		return fmt.Errorf("Topic name is invalid: '%s' is not allowed: %w", name, kerr.InvalidTopicException)
 	case len(name) > maxTopicName:
-		return fmt.Errorf("the length of '%s' is longer than the max allowed length %d: %w", name, maxTopicName, kerr.InvalidTopicException)
+		return fmt.Errorf("Topic name is invalid: the length of '%s' is longer than the max allowed length %d: %w", name, maxTopicName, kerr.InvalidTopicException)
 	case !topicName.MatchString(name):
-		return fmt.Errorf("'%s' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-': %w", name, kerr.InvalidTopicException)
+		return fmt.Errorf("Topic name is invalid: '%s' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-': %w", name, kerr.InvalidTopicException)
 	}
 	return nil
 }
