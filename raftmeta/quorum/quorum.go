@@ -132,8 +132,13 @@ func (n *Node) Start() error {
 type Call func(propose func(data []byte) error)
 
 // Do runs call soon; calls run in the order in which they came. Any goroutine may call it; it blocks
-// while the backlog is full.
+// while the backlog is full. A call that was taken does not run if the node stops before: Done tells.
 func (n *Node) Do(ctx context.Context, call Call) error {
+	select {
+	case <-n.done:
+		return ErrNotLeader
+	default:
+	}
 	select {
 	case n.calls <- call:
 		return nil
