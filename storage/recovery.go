@@ -238,6 +238,14 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 		if !errors.Is(err, record.ErrTruncated) && !errors.Is(err, record.ErrCorrupt) {
 			return nil, 0, err
 		}
+		if good == 0 {
+			if err := s.foreignFormat(); err != nil {
+				return nil, 0, err
+			}
+		}
+		if st.clean {
+			return nil, 0, fmt.Errorf("%s%s is damaged at byte %d, offset %d, although the last stop was clean: %w", s.path, logSuffix, good, next, err)
+		}
 		if next < st.recoveryPoint {
 			return nil, 0, fmt.Errorf("%s%s is damaged at byte %d, offset %d: everything below offset %d was on disk: %w", s.path, logSuffix, good, next, st.recoveryPoint, err)
 		}
@@ -262,6 +270,31 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 	}
 	l.tail.Store(&tail{offset: end, segment: active, size: active.size.Load()})
 	return segments, scanned, nil
+}
+
+// foreignFormat refuses a segment that begins with records of a format that this version does not keep on
+// disk: the message formats before 2, or one still to come. Cutting it would lose what is whole.
+func (s *segment) foreignFormat() error {
+	f, err := s.open(false)
+	if err != nil {
+		return err
+	}
+	head := make([]byte, min(s.size.Load(), walkBuffer))
+	if len(head) < record.MinFrame+5 {
+		return nil
+	}
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return err
+	}
+	switch magic := record.Magic(head); {
+	case magic > 2:
+		return fmt.Errorf("%s%s holds records of format %d, this version knows 2 at most: a newer broker wrote it", s.path, logSuffix, magic)
+	case magic == 0 || magic == 1:
+		if _, _, err := record.NextLegacy(head); err == nil {
+			return fmt.Errorf("%s%s holds messages of format %d, from before Kafka 0.11: let that broker's topic expire or copy it by a client", s.path, logSuffix, magic)
+		}
+	}
+	return nil
 }
 
 // rescan reads a whole segment: its indexes are made anew and its leader epochs noted. next is the offset

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -355,5 +356,70 @@ func TestDirInUse(t *testing.T) {
 	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestForeignFormatsAreLeftAlone: records of another format are refused with path and reason, not cut off,
+// after a clean stop and after an unclean one.
+func TestForeignFormatsAreLeftAlone(t *testing.T) {
+	old, err := record.ToLegacy(nil, 1, record.None, false, []record.Record{{Timestamp: 1, Value: []byte("from 2016")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := append([]byte(nil), batch(t, 1, 1, -1, -1, -1)...)
+	newer[16] = 3
+	for name, data := range map[string][]byte{"format 1": old, "format 3": newer} {
+		for _, clean := range []bool{true, false} {
+			dir := t.TempDir()
+			m := testManager(t, dir)
+			appendTo(t, open(t, m, DefaultLogConfig()), batch(t, 1, time.Now().UnixMilli(), -1, -1, -1), time.Now())
+			stop(t, m)
+			file := filepath.Join(dir, "events-0", "00000000000000000000.log")
+			if err := os.WriteFile(file, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if !clean {
+				if err := os.Remove(filepath.Join(dir, cleanFile)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m = testManager(t, dir)
+			if _, err := m.Open(testTP, testID, DefaultLogConfig()); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), file) {
+				t.Errorf("%s, clean=%v: %v", name, clean, err)
+			}
+			if have, err := os.ReadFile(file); err != nil || string(have) != string(data) {
+				t.Errorf("%s, clean=%v: the file was changed (%v)", name, clean, err)
+			}
+			crash(t, m)
+		}
+	}
+}
+
+// TestForeignFilesAreLeftAlone: what does not belong into a log directory stays where it is.
+func TestForeignFilesAreLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	m := testManager(t, dir)
+	l := open(t, m, DefaultLogConfig())
+	appendTo(t, l, batch(t, 3, time.Now().UnixMilli(), -1, -1, -1), time.Now())
+	stop(t, m)
+	files := []string{"notes.txt", "lost+found/x", "events-0/notes.txt", "events-0/1.log", "no-partition/y"}
+	for _, f := range files {
+		path := filepath.Join(dir, f)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m = testManager(t, dir)
+	if l := open(t, m, DefaultLogConfig()); l.EndOffset() != 3 {
+		t.Errorf("log ends at %d", l.EndOffset())
+	}
+	stop(t, m)
+	for _, f := range files {
+		if data, err := os.ReadFile(filepath.Join(dir, f)); err != nil || string(data) != "mine" {
+			t.Errorf("%s: %q %v", f, data, err)
+		}
 	}
 }
