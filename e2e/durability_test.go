@@ -20,7 +20,13 @@ import (
 // TestKill9LosesNothing kills the broker in the middle of an acks=all load, several times, and then
 // reads every record that was acknowledged, in order and once.
 func TestKill9LosesNothing(t *testing.T) {
-	k := harness.NewKraft(t)
+	for _, policy := range []string{"none", "commit"} {
+		t.Run("log.flush.policy="+policy, func(t *testing.T) { killUnderLoad(t, policy) })
+	}
+}
+
+func killUnderLoad(t *testing.T, policy string) {
+	k := harness.NewKraft(t, "--override", "log.flush.policy="+policy)
 	k.CLI(t, "", "topic", "create", "load", "-p", "4", "-c", "segment.bytes=1048576")
 	cl := client(t, k, kgo.DefaultProduceTopic("load"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(time.Minute), kgo.RetryTimeout(time.Minute))
 	ctx, cancel := context.WithCancel(context.Background())

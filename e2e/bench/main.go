@@ -44,6 +44,8 @@ type benchmark struct {
 	name    string
 	run     func(o options, t *target) (result, error)
 	figures []figure
+	// settings are the brokers' for this benchmark, by Kafka's names.
+	settings map[string]string
 }
 
 // figure is one measured number and the ratio to Apache Kafka's that is wanted.
@@ -165,7 +167,7 @@ func round(o options, b benchmark, start starter) (r result, err error) {
 	if err := touchMemory(filepath.Join(dir, "touch"), o.megabytes(4000, 800)); err != nil {
 		return nil, err
 	}
-	t := &target{dir: dir, start: start, o: o}
+	t := &target{dir: dir, start: start, o: o, settings: b.settings}
 	if err := t.up(); err != nil {
 		return nil, err
 	}

@@ -14,9 +14,10 @@ import (
 
 // target is a broker under measurement.
 type target struct {
-	dir   string
-	start starter
-	o     options
+	dir      string
+	start    starter
+	o        options
+	settings map[string]string
 
 	process *harness.Process
 	addr    string
@@ -28,7 +29,11 @@ type target struct {
 type starter func(t *target) error
 
 func startKraft(t *target) error {
-	k, err := harness.StartKraft(filepath.Join(t.dir, "kraft"), t.o.kraft...)
+	args := append([]string{"--log-level", "debug"}, t.o.kraft...)
+	for key, value := range t.settings {
+		args = append(args, "--override", key+"="+value)
+	}
+	k, err := harness.StartKraft(filepath.Join(t.dir, "kraft"), args...)
 	if err != nil {
 		return err
 	}
@@ -47,7 +52,11 @@ func startKafka(t *target) error {
 	if err != nil {
 		return err
 	}
-	k, err := harness.StartKafka(jars, t.dir)
+	var lines []string
+	for key, value := range t.settings {
+		lines = append(lines, key+"="+value)
+	}
+	k, err := harness.StartKafka(jars, t.dir, lines...)
 	if err != nil {
 		return err
 	}
