@@ -7,7 +7,7 @@ RUN go mod download
 COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o /kraft . && mkdir /data
 
-FROM gcr.io/distroless/static-debian12
+FROM scratch
 COPY --from=build /kraft /kraft
 COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532

@@ -60,7 +60,9 @@ impl ClientContext for Assignments {}
 impl ConsumerContext for Assignments {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(_) = rebalance {
-            let _ = consumer.commit_consumer_state(CommitMode::Sync); // nothing to commit is no fault
+            // Not Sync: a commit that waits here may wait for ever when the client has just left its group.
+            // The request still goes ahead of the next JoinGroup. Nothing to commit is no fault.
+            let _ = consumer.commit_consumer_state(CommitMode::Async);
         }
     }
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -99,7 +101,6 @@ fn consume(addr: &str, topic: &str, group: &str) {
         }
     }
     let _ = consumer.commit_consumer_state(CommitMode::Sync);
-    consumer.unsubscribe();
     drop(consumer);
     println!("closed");
 }
