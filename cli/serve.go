@@ -24,6 +24,7 @@ func commonFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "override", Usage: "set one of Kafka's broker settings, `KEY=VALUE`; may be repeated"},
 		&cli.StringFlag{Name: "cluster-id", Usage: "refuse data of any cluster but `ID`; a new cluster gets it"},
+		&cli.BoolFlag{Name: "accept-lost-directories", Usage: "start although a log directory of the last start is gone; its partitions begin empty"},
 		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL` of the log on stderr: debug, info, warn, error"},
 		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log: text or json"},
 		&cli.StringFlag{Name: "pprof", Usage: "serve Go's profiles by HTTP on `ADDRESS`, e.g. localhost:6060"},
@@ -139,6 +140,7 @@ func serve(c *cli.Context, values map[string]string) error {
 	if err != nil {
 		return err
 	}
+	conf.AcceptLost = c.Bool("accept-lost-directories")
 	log, err := newLogger(c)
 	if err != nil {
 		return err

@@ -117,6 +117,57 @@ func TestStartErrors(t *testing.T) {
 	refused(t, nil, []string{"topic", "list", "-b", "localhost:1"}, "no broker answers at localhost:1")
 }
 
+// TestLostDirectory: where one of several log directories is missing, its partitions must not begin empty
+// without anybody saying so.
+func TestLostDirectory(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	k, err := harness.StartKraft(a + "," + b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.CLI(t, "", "topic", "create", "spread", "-p", "4")
+	k.CLI(t, "one\ntwo\nthree\n", "produce", "spread")
+	for _, d := range []string{a, b} {
+		if parts, err := filepath.Glob(filepath.Join(d, "spread-*")); err != nil || len(parts) != 2 {
+			t.Errorf("%s holds %v", d, parts)
+		}
+	}
+	if err := k.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(b, b+".unmounted"); err != nil {
+		t.Fatal(err)
+	}
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, nil, []string{"dev", "--port", fmt.Sprint(port), "--data", a + "," + b}, "directory.id=", "--accept-lost-directories")
+	if err := os.RemoveAll(b); err != nil { // what the refused start made
+		t.Fatal(err)
+	}
+	if err := os.Rename(b+".unmounted", b); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if out := k.CLI(t, "", "consume", "spread", "--from-beginning", "-n", "3"); len(strings.Fields(out)) != 3 {
+		t.Errorf("reads %q after the directory is back", out)
+	}
+	if err := k.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	lost, err := harness.StartKraft(a+","+filepath.Join(dir, "new"), "--accept-lost-directories")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lost.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestStopsWithinTwoSeconds(t *testing.T) {
 	k := harness.NewKraft(t)
 	k.CLI(t, "", "topic", "create", "busy", "-p", "50")

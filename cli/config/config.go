@@ -28,6 +28,8 @@ type Config struct {
 	Rack        *string
 	// Static are all settings given, by Kafka's names, for DescribeConfigs and for whoever reads settings.
 	Static map[string]string
+	// AcceptLost lets the node start although a log directory that it had is gone with its data.
+	AcceptLost bool
 	// Notes are sentences for the log at start: keys unknown or without effect here.
 	Notes []string
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -69,6 +71,9 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	if err := n.claimDirs(); err != nil {
+		return err
+	}
+	if err := n.checkLost(); err != nil {
 		return err
 	}
 	if err := n.meta.Register(ctx, n.directoryIDs()); err != nil {
@@ -174,6 +179,23 @@ func (n *Node) claimDirs() error {
 		}
 		if err := d.Claim(id, n.config.NodeID); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkLost refuses to start when a directory that this node had is not among those given: its partitions
+// would begin again, empty, in another.
+func (n *Node) checkLost() error {
+	last, ok := n.meta.Image().Broker(n.config.NodeID)
+	if !ok || n.config.AcceptLost {
+		return nil
+	}
+	now := n.directoryIDs()
+	for _, id := range last.LogDirs {
+		if !slices.Contains(now, id) {
+			return fmt.Errorf("the log directory with directory.id=%s is not among %s: mount or name it, or give its data up by --accept-lost-directories",
+				raftmeta.EncodeUUID(id), strings.Join(n.config.LogDirs, ", "))
 		}
 	}
 	return nil
