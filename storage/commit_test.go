@@ -18,6 +18,12 @@ import (
 // openOn opens one log on a file system of its own.
 func openOn(t *testing.T, fs *faultfs.FS, config *storage.LogConfig) (*storage.Log, *storage.Manager) {
 	t.Helper()
+	return openAs(t, fs, historyID, config)
+}
+
+// openAs is openOn for a topic id.
+func openAs(t *testing.T, fs *faultfs.FS, id [16]byte, config *storage.LogConfig) (*storage.Log, *storage.Manager) {
+	t.Helper()
 	d, err := storage.OpenDir(fs, "/data")
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +38,7 @@ func openOn(t *testing.T, fs *faultfs.FS, config *storage.LogConfig) (*storage.L
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := m.Open(historyTP, historyID, config)
+	l, err := m.Open(historyTP, id, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +95,38 @@ func TestCommitSharesSyncs(t *testing.T) {
 	defer m.Abandon()
 	if l.EndOffset() != n {
 		t.Errorf("%d of %d committed records are there after a loss of power", l.EndOffset(), n)
+	}
+}
+
+// TestAnotherTopicOfTheName: what the checkpoints say of a deleted topic is not said of one that has its
+// name; least of all that its records are on disk.
+func TestAnotherTopicOfTheName(t *testing.T) {
+	fs := faultfs.New(4)
+	l, m := openOn(t, fs, storage.DefaultLogConfig())
+	for range 50 {
+		if _, err := l.Append(oneRecord(t, "old"), 0, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	fs.Kill()
+	other := [16]byte{8}
+	l, m = openAs(t, fs, other, storage.DefaultLogConfig())
+	a, err := l.Append(oneRecord(t, "new"), 0, time.Now())
+	if err != nil || a.First != 0 {
+		t.Fatalf("appended at %d, %v", a.First, err)
+	}
+	if err := l.Commit(a.Last + 1); err != nil {
+		t.Fatal(err)
+	}
+	m.Abandon()
+	fs.Restart()
+	l, m = openAs(t, fs, other, storage.DefaultLogConfig())
+	defer m.Abandon()
+	if l.EndOffset() != 1 {
+		t.Errorf("a committed record is gone: the log ends at %d", l.EndOffset())
 	}
 }
 

@@ -122,26 +122,25 @@ func (m *Manager) Open(tp TopicPartition, id [16]byte, config *LogConfig) (*Log,
 	d := m.place(tp)
 	st := m.states[d]
 	path := partitionDir(d.path, tp)
-	identified := false
+	known := logState{clean: d.clean, space: &d.space, recoveryPoint: st.recovery[tp], start: st.start[tp], high: st.high[tp], compacted: m.cleaner.dirtyFrom(d, tp)}
 	if st.present[tp] {
 		have, ok, err := readTopicID(m.fs, path)
 		if err != nil {
 			return nil, err
 		}
-		identified = ok && have == id
+		known.identified = ok && have == id
 		if ok && have != id {
 			// The topic was deleted and created again while this node was away.
 			if err := m.fs.Rename(path, path+"."+hex.EncodeToString(have[:])+straySuffix); err != nil {
 				return nil, err
 			}
 			m.log.Warn().Str("partition", tp.String()).Msg("set aside data of a deleted topic of the same name")
+			// What the checkpoints say is of that topic, too.
+			m.cleaner.forget(d, tp)
+			known = logState{clean: d.clean, space: &d.space}
 		}
 	}
-	high, known := st.high[tp]
-	if !known {
-		high = 0
-	}
-	l, err := openLog(m.fs, d.path, tp, id, config, logState{clean: d.clean, recoveryPoint: st.recovery[tp], space: &d.space, start: st.start[tp], high: high, compacted: m.cleaner.dirtyFrom(d, tp), identified: identified}, time.Now())
+	l, err := openLog(m.fs, d.path, tp, id, config, known, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
