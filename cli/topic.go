@@ -233,11 +233,7 @@ func describeTopic(c *cli.Context, admin *kadm.Client, name string) error {
 			}
 		}
 	}
-	start, err := admin.ListStartOffsets(c.Context, name)
-	if err != nil {
-		return err
-	}
-	end, err := admin.ListEndOffsets(c.Context, name)
+	start, end, err := extent(c, admin, name)
 	if err != nil {
 		return err
 	}
@@ -249,6 +245,15 @@ func describeTopic(c *cli.Context, admin *kadm.Client, name string) error {
 		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%d\t%d\n", p.Partition, p.Leader, p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), s.Offset, e.Offset)
 	}
 	return w.Flush()
+}
+
+// extent is where a topic's partitions start and end.
+func extent(c *cli.Context, admin *kadm.Client, topic string) (start, end kadm.ListedOffsets, err error) {
+	if start, err = admin.ListStartOffsets(c.Context, topic); err != nil {
+		return nil, nil, err
+	}
+	end, err = admin.ListEndOffsets(c.Context, topic)
+	return start, end, err
 }
 
 func ids(list []int32) string {

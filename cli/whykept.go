@@ -106,11 +106,7 @@ func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) error {
 			base.segmentBytes = n
 		}
 	}
-	start, err := admin.ListStartOffsets(c.Context, name)
-	if err != nil {
-		return err
-	}
-	end, err := admin.ListEndOffsets(c.Context, name)
+	start, end, err := extent(c, admin, name)
 	if err != nil {
 		return err
 	}

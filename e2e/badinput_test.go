@@ -48,7 +48,7 @@ func memory(t testing.TB, k *harness.Kraft) int {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", k.Cmd.Process.Pid))
 	if err != nil {
-		t.Skip("no /proc here") // memory is measured on Linux only
+		harness.Skip(t, "memory is read from /proc: %v", err)
 	}
 	_, after, _ := strings.Cut(string(data), "VmRSS:")
 	kb, err := strconv.Atoi(strings.Fields(after)[0])

@@ -83,7 +83,7 @@ func (f *fetching) wait(ctx *wire.Request, wait time.Duration) error {
 func (f *fetching) readAll() {
 	budget := math.MaxInt32
 	if f.version >= 3 {
-		budget = int(min(f.req.MaxBytes, int32(f.manager.meta.IntSetting("fetch.max.bytes"))))
+		budget = min(int(f.req.MaxBytes), f.manager.maxFetch)
 	}
 	f.results = make([]wire.FetchPartition, len(f.list))
 	f.parts = f.parts[:0]

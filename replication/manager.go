@@ -31,6 +31,7 @@ type Manager struct {
 	log      zerolog.Logger
 	sessions *sessions
 	commits  bool // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
+	maxFetch int  // fetch.max.bytes
 
 	mu       sync.RWMutex // guards the maps; partitions guard themselves
 	byName   map[string]*topic
@@ -47,7 +48,7 @@ type topic struct {
 // NewManager makes a manager; Start makes it follow the metadata.
 func NewManager(meta *raftmeta.Meta, logs *storage.Manager, log zerolog.Logger) *Manager {
 	return &Manager{
-		meta: meta, logs: logs, log: log, commits: meta.Setting("log.flush.policy") == "commit",
+		meta: meta, logs: logs, log: log, commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
 		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}

@@ -26,7 +26,8 @@ type cleaner struct {
 	manager *Manager
 	config  CleanerConfig
 	limit   *rate.Limiter
-	stop    chan struct{}
+	ctx     context.Context // ends with the cleaner
+	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
 	mu    sync.Mutex // guards the rest
@@ -35,7 +36,8 @@ type cleaner struct {
 }
 
 func newCleaner(m *Manager, config CleanerConfig) *cleaner {
-	c := &cleaner{manager: m, config: config, stop: make(chan struct{}), busy: map[TopicPartition]bool{}, dirty: map[*Dir]map[TopicPartition]int64{}}
+	c := &cleaner{manager: m, config: config, busy: map[TopicPartition]bool{}, dirty: map[*Dir]map[TopicPartition]int64{}}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if config.ReadWrite > 0 && config.ReadWrite < math.MaxInt64 {
 		c.limit = rate.NewLimiter(rate.Limit(config.ReadWrite), int(min(config.ReadWrite, 1<<20))+1)
 	}
@@ -58,7 +60,7 @@ func (c *cleaner) start() {
 }
 
 func (c *cleaner) close() {
-	close(c.stop)
+	c.cancel()
 	c.done.Wait()
 }
 
@@ -69,7 +71,7 @@ func (c *cleaner) run() {
 	defer timer.Stop()
 	for {
 		select {
-		case <-c.stop:
+		case <-c.ctx.Done():
 			return
 		case <-timer.C:
 		}
@@ -84,10 +86,8 @@ func (c *cleaner) run() {
 
 // cleanOne compacts the dirtiest log, if any is dirty enough.
 func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
-	select {
-	case <-c.stop:
+	if c.ctx.Err() != nil {
 		return false
-	default:
 	}
 	p, work := c.choose(now)
 	if p == nil {
@@ -95,7 +95,7 @@ func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
 	}
 	log := p.log
 	begun := time.Now()
-	pass, end, err := log.compact(work, keys, now, c.throttle, c.stop)
+	pass, end, err := log.compact(work, keys, now, c.throttle, c.ctx.Done())
 	c.mu.Lock()
 	delete(c.busy, log.tp)
 	if err == nil {
@@ -153,21 +153,9 @@ func (c *cleaner) choose(now time.Time) (*placed, cleanable) {
 
 // throttle waits until n more bytes may be read or written.
 func (c *cleaner) throttle(n int) {
-	if c.limit == nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-c.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	for n > 0 && ctx.Err() == nil {
+	for c.limit != nil && n > 0 && c.ctx.Err() == nil {
 		m := min(n, c.limit.Burst())
-		_ = c.limit.WaitN(ctx, m) // ends early when the cleaner stops
+		_ = c.limit.WaitN(c.ctx, m) // ends early when the cleaner stops
 		n -= m
 	}
 }

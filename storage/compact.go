@@ -486,8 +486,7 @@ func (w *cleanedSegment) finish() error {
 		if f.suffix == txnIndexSuffix && len(txns) == 0 {
 			continue
 		}
-		path := w.seg.path + f.suffix + cleanedSuffix
-		if err := errors.Join(writeWhole(w.log.fs, path, f.data), syncFile(w.log.fs, path)); err != nil {
+		if err := writeSynced(w.log.fs, w.seg.path+f.suffix+cleanedSuffix, f.data); err != nil {
 			return err
 		}
 	}

@@ -323,9 +323,6 @@ func (h *history) check() {
 		h.fail("log ends at %d; %d was certain, %d were written", end, h.sure, len(h.model))
 		return
 	}
-	if start > max(h.start, 0) && start > end {
-		h.fail("log starts at %d, it was moved to %d", start, h.start)
-	}
 	if start > h.start {
 		h.fail("log starts at %d, nothing beyond %d was deleted", start, h.start)
 	}

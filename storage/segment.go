@@ -212,6 +212,11 @@ func (s *segment) sync() error {
 	return nil
 }
 
+// writeSynced is writeWhole for files whose loss the log alone cannot make good.
+func writeSynced(fsys FS, path string, data []byte) error {
+	return errors.Join(writeWhole(fsys, path, data), syncFile(fsys, path))
+}
+
 func syncFile(fsys FS, path string) error {
 	f, err := fsys.OpenFile(path, false)
 	if err != nil {

@@ -88,8 +88,7 @@ func (s *segment) noteAborted(t AbortedTxn) error {
 	for _, e := range grown {
 		data = e.appendTo(data)
 	}
-	path := s.path + txnIndexSuffix
-	if err := errors.Join(writeWhole(s.fs, path, data), syncFile(s.fs, path)); err != nil {
+	if err := writeSynced(s.fs, s.path+txnIndexSuffix, data); err != nil {
 		return err
 	}
 	s.txns = &grown

@@ -29,7 +29,10 @@ type target struct {
 type starter func(t *target) error
 
 func startKraft(t *target) error {
-	args := append([]string{"--log-level", "debug"}, t.o.kraft...)
+	args := append([]string{}, t.o.kraft...)
+	if t.settings != nil { // its own log is part of what is measured
+		args = append(args, "--log-level", "debug")
+	}
 	for key, value := range t.settings {
 		args = append(args, "--override", key+"="+value)
 	}

@@ -58,13 +58,12 @@ func (c *Coordinator) assign(g *group, req *kmsg.SyncGroupRequest) runtime.Effec
 		a := &req.GroupAssignment[i]
 		assignments[a.MemberID] = append([]byte{}, a.MemberAssignment...)
 	}
-	generation, leader := g.generation, g.leader
-	since := g.since
+	generation := g.generation
 	return runtime.Effects{
 		Records: []runtime.Record{groupRecord(g, assignments)},
 		Apply:   func() { g.known = true },
 		Done: func(now time.Time, err error) runtime.Effects {
-			if g.state != CompletingRebalance || g.generation != generation || g.since != since && g.leader != leader {
+			if g.state != CompletingRebalance || g.generation != generation {
 				return runtime.Effects{} // it was overtaken: whoever waits has been answered
 			}
 			if err != nil {
