@@ -29,6 +29,9 @@ def consume(addr, topic, group):
         def on_partitions_assigned(self, assigned):
             print("assigned " + ",".join(str(tp.partition) for tp in assigned), flush=True)
 
+    # It must know the topic before it joins: as leader of a group that forms at once it would otherwise assign
+    # nothing, and it does not join again when the metadata comes.
+    consumer.partitions_for_topic(topic)
     consumer.subscribe([topic], listener=Listener())
     while not select.select([sys.stdin], [], [], 0)[0]:
         for records in consumer.poll(100).values():
