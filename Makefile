@@ -21,6 +21,7 @@ lint:
 bench: ## kraft beside Apache Kafka: half an hour; FLAGS=-quick for a look
 	go test ./storage -run '^$$' -bench Append -benchtime 8000x -count 5
 	go test ./storage -run '^$$' -bench 'Read|Recover|Compact'
+	go test ./wire -run '^$$' -bench SendRegion -count 5
 	go run ./e2e/bench -out benchmarks.out $(FLAGS)
 
 fuzz: ## each target for a fixed number of inputs; FUZZ=10m for longer

@@ -120,6 +120,20 @@ func (m *Meta) Unfence(ctx context.Context) error {
 	})
 }
 
+// SetLogDirs tells the cluster that only these of this broker's log directories work.
+func (m *Meta) SetLogDirs(ctx context.Context, online []image.UUID) error {
+	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+		return controller.SetLogDirs(work, m.config.NodeID, m.epoch, online)
+	})
+}
+
+// AssignDirectories tells the cluster in which log directories replicas of this broker are.
+func (m *Meta) AssignDirectories(ctx context.Context, list []controller.Assignment) error {
+	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+		return controller.AssignDirectories(work, m.config.NodeID, m.epoch, list)
+	})
+}
+
 // decide runs a decision that can fail on its own account.
 func (m *Meta) decide(ctx context.Context, d func(*image.Image) ([]*image.Record, error)) error {
 	var failure error

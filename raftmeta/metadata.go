@@ -136,7 +136,7 @@ func leaderError(img *image.Image, p *image.Partition, listener string) (code in
 func offline(img *image.Image, p *image.Partition) []int32 {
 	var out []int32
 	for _, r := range p.Replicas {
-		if b, ok := img.Broker(r); !ok || b.Fenced {
+		if !img.ReplicaOnline(p, r) {
 			out = append(out, r)
 		}
 	}

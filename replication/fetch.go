@@ -117,7 +117,7 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	if _, err := p.lead(w.leaderEpoch); err != nil {
 		return nil, err
 	}
-	log := p.log
+	log := p.Log()
 	out.HighWatermark = log.HighWatermark()
 	out.LastStableOffset = log.LastStableOffset()
 	out.LogStartOffset = log.StartOffset()

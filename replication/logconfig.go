@@ -41,6 +41,16 @@ func logConfig(l configs.Layers) *storage.LogConfig {
 	return c
 }
 
+// BackgroundConfig reads the broker's settings for compaction and for moves between directories.
+func BackgroundConfig(l configs.Layers) (c storage.CleanerConfig, moveBytes int64) {
+	c = storage.CleanerConfig{
+		Threads: int(l.EffectiveInt("log.cleaner.threads")), Memory: l.EffectiveInt("log.cleaner.dedupe.buffer.size"),
+		Backoff: millis(l.EffectiveInt("log.cleaner.backoff.ms")),
+	}
+	c.ReadWrite, _ = strconv.ParseFloat(l.EffectiveBroker("log.cleaner.io.max.bytes.per.second"), 64)
+	return c, l.EffectiveInt("replica.alter.log.dirs.io.max.bytes.per.second")
+}
+
 func parseInt(s string) int64 {
 	n, _ := strconv.ParseInt(s, 10, 64)
 	return n

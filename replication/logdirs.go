@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,13 +31,53 @@ func (m *Manager) describeLogDirs(_ *wire.Request, req *kmsg.DescribeLogDirsRequ
 				dir.Topics = append(dir.Topics, t)
 			}
 			p := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
-			p.Partition, p.Size = l.Partition.Partition, l.Size
+			p.Partition, p.Size, p.OffsetLag, p.IsFuture = l.Partition.Partition, l.Size, l.Lag, l.Future
 			t := &dir.Topics[len(dir.Topics)-1]
 			t.Partitions = append(t.Partitions, p)
 		}
 		resp.Dirs = append(resp.Dirs, dir)
 	}
 	return resp, nil
+}
+
+// alterReplicaLogDirs answers AlterReplicaLogDirs (KIP-113): the moves are begun, DescribeLogDirs shows how
+// far they are.
+func (m *Manager) alterReplicaLogDirs(ctx *wire.Request, req *kmsg.AlterReplicaLogDirsRequest) (*kmsg.AlterReplicaLogDirsResponse, error) {
+	resp := kmsg.NewPtrAlterReplicaLogDirsResponse()
+	at := map[string]int{}
+	for i := range req.Dirs {
+		for _, t := range req.Dirs[i].Topics {
+			n, ok := at[t.Topic]
+			if !ok {
+				n = len(resp.Topics)
+				at[t.Topic] = n
+				out := kmsg.NewAlterReplicaLogDirsResponseTopic()
+				out.Topic = t.Topic
+				resp.Topics = append(resp.Topics, out)
+			}
+			for _, number := range t.Partitions {
+				p := kmsg.NewAlterReplicaLogDirsResponseTopicPartition()
+				p.Partition = number
+				if err := m.moveTo(req.Dirs[i].Dir, t.Topic, number); err != nil {
+					p.ErrorCode = wire.ErrorCode(err)
+					m.log.Info().Err(err).Str("dir", req.Dirs[i].Dir).Str("peer", ctx.Conn.RemoteAddr()).Msg("move to another log directory refused")
+				}
+				resp.Topics[n].Partitions = append(resp.Topics[n].Partitions, p)
+			}
+		}
+	}
+	return resp, nil
+}
+
+func (m *Manager) moveTo(dir, topic string, n int32) error {
+	p, err := m.Partition(topic, n)
+	if err == nil && p.offline.Load() {
+		err = storage.ErrDirOffline
+	}
+	if err != nil {
+		return fmt.Errorf("%s-%d: %w", topic, n, err)
+	}
+	return m.logs.Move(storage.TopicPartition{Topic: topic, Partition: n}, dir)
 }
 
 func asked(req *kmsg.DescribeLogDirsRequest, tp storage.TopicPartition) bool {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta"
+	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
@@ -30,6 +31,7 @@ type Manager struct {
 	logs     *storage.Manager
 	log      zerolog.Logger
 	sessions *sessions
+	reports  *reports
 	commits  bool // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
 	maxFetch int  // fetch.max.bytes
 
@@ -48,7 +50,7 @@ type topic struct {
 // NewManager makes a manager; Start makes it follow the metadata.
 func NewManager(meta *raftmeta.Meta, logs *storage.Manager, log zerolog.Logger) *Manager {
 	return &Manager{
-		meta: meta, logs: logs, log: log, commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
+		reports: newReports(meta, log), meta: meta, logs: logs, log: log, commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
 		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
@@ -58,7 +60,14 @@ func NewManager(meta *raftmeta.Meta, logs *storage.Manager, log zerolog.Logger) 
 func (m *Manager) Watch(topic string, w Watcher) { m.watchers[topic] = w }
 
 // Start opens the logs of all partitions that the metadata places here, and follows changes from then on.
-func (m *Manager) Start() { m.meta.Subscribe(m.follow) }
+func (m *Manager) Start() {
+	m.logs.Watch(m)
+	m.meta.Subscribe(m.follow)
+	go m.reports.run()
+}
+
+// Close ends what Start began; the metadata must not be closed before.
+func (m *Manager) Close() { m.reports.close() }
 
 // RegisterHandlers adds the data APIs to r.
 func (m *Manager) RegisterHandlers(r *wire.Registry) {
@@ -68,6 +77,7 @@ func (m *Manager) RegisterHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 4, m.offsetForLeaderEpoch)
 	wire.Handle(r, 0, 2, m.deleteRecords)
 	wire.Handle(r, 0, 5, m.describeLogDirs)
+	wire.Handle(r, 0, 2, m.alterReplicaLogDirs)
 }
 
 // Partition finds a partition by its topic's name.
@@ -102,6 +112,9 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 	ids := changed.Topics
 	if changed.Configs { // a broker default may be any topic's value
 		ids = image.All(img).Topics
+	}
+	if changed.Configs {
+		m.logs.Configure(BackgroundConfig(m.meta.Layers(img, "")))
 	}
 	self, ok := img.Broker(m.meta.NodeID())
 	fenced := !ok || self.Fenced
@@ -143,19 +156,27 @@ func (m *Manager) openAll(work []opening) {
 	}
 	_ = m.logs.OpenAll(tps, func(tp storage.TopicPartition) error {
 		o := byTP[tp]
-		l, err := m.logs.Open(tp, o.topic.ID, o.config)
+		directory := o.reg.Directory(m.meta.NodeID())
+		l, err := m.logs.Open(tp, o.topic.ID, directory, o.config)
 		if err != nil {
-			m.log.Error().Err(err).Str("partition", tp.String()).Msg("partition is offline")
+			if !errors.Is(err, storage.ErrDirOffline) { // that was told once for all of them
+				m.log.Error().Err(err).Str("partition", tp.String()).Msg("partition is offline")
+			}
+			m.place(o, nil)
 			return nil // the others must open all the same
 		}
 		if l.Config() != o.config {
 			l.SetConfig(o.config)
+		}
+		if at, ok := m.logs.DirectoryOf(tp); ok && at != directory {
+			m.reports.assigned(controller.Assignment{Topic: o.topic.ID, Partition: o.n, Directory: at})
 		}
 		m.place(o, l)
 		return nil
 	})
 }
 
+// place gives a partition its role; l is nil if its log could not be opened.
 func (m *Manager) place(o opening, l *storage.Log) {
 	m.mu.Lock()
 	t := m.byID[o.topic.ID]
@@ -165,10 +186,14 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	}
 	p := t.partitions[o.n]
 	if p == nil {
-		p = &Partition{topic: t.name, id: t.id, n: o.n, log: l, commits: m.commits}
+		p = &Partition{topic: t.name, id: t.id, n: o.n, commits: m.commits}
 		t.partitions[o.n] = p
 	}
 	m.mu.Unlock()
+	if l != nil {
+		p.log.Store(l)
+	}
+	p.offline.Store(l == nil)
 	before := p.leadership.Load()
 	p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
 	after := p.leadership.Load()
@@ -199,15 +224,38 @@ func (m *Manager) remove(id image.UUID, removed *image.Topic) {
 		return
 	}
 	for n, p := range t.partitions {
-		led := p.leadership.Swap(nil) != nil
-		p.wakeAll()
-		if w := m.watchers[t.name]; w != nil && led {
-			w.Resign(n)
-		}
+		m.lose(p)
 		if err := m.logs.Delete(storage.TopicPartition{Topic: t.name, Partition: n}); err != nil {
 			m.log.Error().Err(err).Str("partition", p.String()).Msg("delete failed")
 		}
 	}
+}
+
+// lose ends this node's leadership of a partition whose log is gone.
+func (m *Manager) lose(p *Partition) {
+	if led := p.fail(); led && m.watchers[p.topic] != nil {
+		m.watchers[p.topic].Resign(p.n)
+	}
+}
+
+// DirFailed implements storage.Watcher.
+func (m *Manager) DirFailed(_ *storage.Dir, lost []storage.TopicPartition) {
+	for _, tp := range lost {
+		if p, err := m.Partition(tp.Topic, tp.Partition); err == nil {
+			m.lose(p)
+		}
+	}
+	m.reports.online(m.logs.OnlineDirectories())
+}
+
+// Moved implements storage.Watcher.
+func (m *Manager) Moved(tp storage.TopicPartition, l *storage.Log, directory [16]byte) {
+	p, err := m.Partition(tp.Topic, tp.Partition)
+	if err != nil {
+		return // deleted meanwhile
+	}
+	p.moved(l)
+	m.reports.assigned(controller.Assignment{Topic: p.id, Partition: p.n, Directory: directory})
 }
 
 // find resolves a topic given by id from the version on, by name before; the name is for answers.

@@ -56,12 +56,12 @@ func (m *Manager) listOne(version int16, isolation int8, topic string, r *kmsg.L
 	if err != nil {
 		return err
 	}
-	high := p.log.HighWatermark()
+	high := p.Log().HighWatermark()
 	if isolation == readCommitted {
-		high = p.log.LastStableOffset()
+		high = p.Log().LastStableOffset()
 	}
 	if version == 0 {
-		out.OldStyleOffsets = oldOffsets(p.log, r, high)
+		out.OldStyleOffsets = oldOffsets(p.Log(), r, high)
 		return nil
 	}
 	out.Timestamp, out.Offset, out.LeaderEpoch = -1, -1, -1
@@ -72,18 +72,18 @@ func (m *Manager) listOne(version int16, isolation int8, topic string, r *kmsg.L
 		out.Offset, out.LeaderEpoch = high, l.epoch
 		return nil
 	case earliestTime, earliestLocalTime:
-		out.Offset = p.log.StartOffset()
-		out.LeaderEpoch = p.log.EpochAt(out.Offset)
+		out.Offset = p.Log().StartOffset()
+		out.LeaderEpoch = p.Log().EpochAt(out.Offset)
 		return nil
 	case lastTieredTime, pendingUploadTime: // nothing is tiered
 		return nil
 	case maxTimestampTime:
-		found, ok, err = p.log.MaxTimestamp(high)
+		found, ok, err = p.Log().MaxTimestamp(high)
 	default:
 		if r.Timestamp < 0 {
 			return kerr.UnsupportedVersion
 		}
-		found, ok, err = p.log.OffsetForTime(r.Timestamp, high)
+		found, ok, err = p.Log().OffsetForTime(r.Timestamp, high)
 	}
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (m *Manager) offsetForLeaderEpoch(ctx *wire.Request, req *kmsg.OffsetForLea
 			part, err := m.Partition(t.Topic, r.Partition)
 			if err == nil {
 				if _, err = part.lead(epoch); err == nil {
-					p.LeaderEpoch, p.EndOffset = part.log.EpochEndOffset(r.LeaderEpoch)
+					p.LeaderEpoch, p.EndOffset = part.Log().EpochEndOffset(r.LeaderEpoch)
 				}
 			}
 			p.ErrorCode = wire.ErrorCode(err)
@@ -173,8 +173,8 @@ func (m *Manager) deleteBefore(topic string, n int32, offset int64) (int64, erro
 	if _, err := p.lead(-1); err != nil {
 		return 0, err
 	}
-	if c := p.log.Config(); c.Compact && !c.Delete {
+	if c := p.Log().Config(); c.Compact && !c.Delete {
 		return 0, kerr.PolicyViolation
 	}
-	return p.log.DeleteBefore(offset, time.Now())
+	return p.Log().DeleteBefore(offset, time.Now())
 }

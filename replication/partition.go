@@ -23,10 +23,11 @@ type Partition struct {
 	topic string
 	id    image.UUID
 	n     int32
-	log   *storage.Log
+	log   atomic.Pointer[storage.Log] // nil until it could be opened
 	// commits says that the broker's own records are on disk before they count.
 	commits bool
 
+	offline    atomic.Bool                // there is no log, or its directory has failed
 	leadership atomic.Pointer[leadership] // nil while this node does not lead
 
 	mu       sync.Mutex // guards the rest, and moving the high watermark
@@ -47,22 +48,36 @@ func (p *Partition) Topic() string { return p.topic }
 // Number is the partition's number in its topic.
 func (p *Partition) Number() int32 { return p.n }
 
-// Log is the partition's log, for reading.
-func (p *Partition) Log() *storage.Log { return p.log }
+// Log is the partition's log, for reading by who was told of leadership.
+func (p *Partition) Log() *storage.Log { return p.log.Load() }
 
 // become takes up what the metadata says about this node's role. A fenced broker leads nothing: what the
 // metadata still names it leader of gets a new epoch when it is let in.
 func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInSync int) {
-	if reg.Leader != self || fenced {
+	if reg.Leader != self || fenced || p.offline.Load() {
 		p.leadership.Store(nil)
 		return
 	}
 	old := p.leadership.Load()
 	if old == nil || old.epoch != reg.LeaderEpoch {
-		p.log.AssignEpoch(reg.LeaderEpoch)
+		p.Log().AssignEpoch(reg.LeaderEpoch)
 	}
 	p.leadership.Store(&leadership{epoch: reg.LeaderEpoch, isr: len(reg.ISR), minInSync: minInSync})
 	p.advance(0)
+}
+
+// moved takes the partition's log in its new directory.
+func (p *Partition) moved(l *storage.Log) {
+	p.log.Store(l)
+	p.advance(0) // the high watermark may have moved on the old one since it was copied
+}
+
+// fail ends leadership because the log cannot be used. It reports whether this node led.
+func (p *Partition) fail() (led bool) {
+	p.offline.Store(true)
+	led = p.leadership.Swap(nil) != nil
+	p.wakeAll()
+	return led
 }
 
 // lead returns this node's leadership, or the error for a client that asks elsewhere or with another
@@ -70,6 +85,8 @@ func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInS
 func (p *Partition) lead(epoch int32) (*leadership, error) {
 	l := p.leadership.Load()
 	switch {
+	case l == nil && p.offline.Load():
+		return nil, fmt.Errorf("%v: %w", p, storage.ErrDirOffline)
 	case l == nil:
 		return nil, kerr.NotLeaderForPartition
 	case epoch >= 0 && epoch < l.epoch:
@@ -87,7 +104,10 @@ func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appe
 	if err != nil {
 		return storage.Appended{}, err
 	}
-	a, err := p.log.Append(data, l.epoch, now)
+	a, err := p.Log().Append(data, l.epoch, now)
+	if errors.Is(err, storage.ErrMoved) {
+		a, err = p.Log().Append(data, l.epoch, now)
+	}
 	if err == nil && !a.Duplicate {
 		p.advance(len(data))
 	}
@@ -103,9 +123,12 @@ func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (
 	if l.epoch != epoch {
 		return storage.Appended{}, kerr.NotLeaderForPartition
 	}
-	a, err := p.log.AppendInternal(b, []record.Batch{b}, epoch, now)
+	a, err := p.Log().AppendInternal(b, []record.Batch{b}, epoch, now)
+	if errors.Is(err, storage.ErrMoved) {
+		a, err = p.Log().AppendInternal(b, []record.Batch{b}, epoch, now)
+	}
 	if err == nil && p.commits {
-		err = p.log.Commit(a.Last + 1)
+		err = p.Log().Commit(a.Last + 1)
 	}
 	if err == nil {
 		p.advance(len(b))
@@ -133,7 +156,7 @@ func (p *Partition) advance(bytes int) {
 	if l == nil || l.isr < l.minInSync {
 		return
 	}
-	p.log.SetHighWatermark(p.log.EndOffset())
+	p.Log().SetHighWatermark(p.Log().EndOffset())
 	for _, ch := range p.watchers {
 		select {
 		case ch <- struct{}{}:
@@ -207,8 +230,8 @@ func (p *Partition) wakeAll() {
 // read returns the records from offset up to upTo, exclusive. An offset between that and the log's end is
 // no error: its records are yet to become visible.
 func (p *Partition) read(offset int64, maxBytes int, upTo int64, whole bool) (storage.Slice, error) {
-	s, err := p.log.Read(offset, maxBytes, upTo, whole)
-	if errors.Is(err, kerr.OffsetOutOfRange) && offset > upTo && offset <= p.log.EndOffset() {
+	s, err := p.Log().Read(offset, maxBytes, upTo, whole)
+	if errors.Is(err, kerr.OffsetOutOfRange) && offset > upTo && offset <= p.Log().EndOffset() {
 		return storage.Slice{}, nil
 	}
 	return s, err

@@ -85,8 +85,8 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 	if err != nil {
 		return nil, err
 	}
-	out.BaseOffset, out.LogAppendTime, out.LogStartOffset = a.First, a.LogAppendTime, p.log.StartOffset()
-	return p.log, nil
+	out.BaseOffset, out.LogAppendTime, out.LogStartOffset = a.First, a.LogAppendTime, p.Log().StartOffset()
+	return p.Log(), nil
 }
 
 // checkProduced checks what depends on the request's version (Kafka's ProduceRequest.validateRecords).

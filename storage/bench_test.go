@@ -24,14 +24,14 @@ func diskLog(b *testing.B, dir string, c *storage.LogConfig) (*storage.Log, *sto
 	if err := d.Claim("cluster", 1); err != nil {
 		b.Fatal(err)
 	}
-	m, err := storage.NewManager(storage.OS{}, []*storage.Dir{d}, storage.ManagerConfig{
+	m, err := storage.NewManager([]*storage.Dir{d}, storage.ManagerConfig{
 		RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 1,
 		Cleaner: storage.CleanerConfig{Threads: 1, Memory: 128 << 20, Backoff: time.Hour},
 	}, zerolog.Nop())
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, err := m.Open(historyTP, historyID, c)
+	l, err := m.Open(historyTP, historyID, [16]byte{}, c)
 	if err != nil {
 		b.Fatal(err)
 	}

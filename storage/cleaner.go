@@ -26,9 +26,12 @@ type cleaner struct {
 	manager *Manager
 	config  CleanerConfig
 	limit   *rate.Limiter
-	ctx     context.Context // ends with the cleaner
+	ctx     context.Context // ends with the threads
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
+
+	running sync.Mutex // held while threads start and stop, and guards closed; the above change only between
+	closed  bool
 
 	mu    sync.Mutex // guards the rest
 	busy  map[TopicPartition]bool
@@ -37,12 +40,8 @@ type cleaner struct {
 
 func newCleaner(m *Manager, config CleanerConfig) *cleaner {
 	c := &cleaner{manager: m, config: config, busy: map[TopicPartition]bool{}, dirty: map[*Dir]map[TopicPartition]int64{}}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	if config.ReadWrite > 0 && config.ReadWrite < math.MaxInt64 {
-		c.limit = rate.NewLimiter(rate.Limit(config.ReadWrite), int(min(config.ReadWrite, 1<<20))+1)
-	}
-	for _, d := range m.dirs {
-		offsets, err := readOffsets(m.fs, d.path, cleanerCheckpointFile)
+	for _, d := range m.online() {
+		offsets, err := readOffsets(d.fs, d.path, cleanerCheckpointFile)
 		if err != nil { // everything counts as dirty again
 			m.log.Warn().Err(err).Msg("ignored damaged checkpoint")
 			offsets = map[TopicPartition]int64{}
@@ -52,7 +51,13 @@ func newCleaner(m *Manager, config CleanerConfig) *cleaner {
 	return c
 }
 
+// start begins the threads. running is held, or nobody else knows of c yet.
 func (c *cleaner) start() {
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.limit = nil
+	if r := c.config.ReadWrite; r > 0 && r < math.MaxInt64 {
+		c.limit = rate.NewLimiter(rate.Limit(r), int(min(r, 1<<20))+1)
+	}
 	for range c.config.Threads {
 		c.done.Add(1)
 		go c.run()
@@ -60,8 +65,24 @@ func (c *cleaner) start() {
 }
 
 func (c *cleaner) close() {
+	c.running.Lock()
+	defer c.running.Unlock()
+	c.closed = true
 	c.cancel()
 	c.done.Wait()
+}
+
+// configure starts the threads anew with other settings. A pass that is under way begins again.
+func (c *cleaner) configure(config CleanerConfig) {
+	c.running.Lock()
+	defer c.running.Unlock()
+	if c.closed || config == c.config {
+		return
+	}
+	c.cancel()
+	c.done.Wait()
+	c.config = config
+	c.start()
 }
 
 func (c *cleaner) run() {
@@ -105,6 +126,8 @@ func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
 	switch {
 	case errors.Is(err, errStopped), errors.Is(err, errChanged):
 		return err == nil
+	case err != nil && p.dir.offline() != nil:
+		return false
 	case err != nil:
 		c.manager.log.Error().Err(err).Str("partition", log.tp.String()).Msg("compaction failed: the log stays as it is")
 		c.mu.Lock()
@@ -112,7 +135,7 @@ func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
 		c.mu.Unlock()
 		return true
 	}
-	if err := c.checkpoint(p.dir); err != nil {
+	if err := c.checkpoint(p.dir); err != nil && p.dir.offline() == nil {
 		c.manager.log.Error().Err(err).Msg("checkpoint failed")
 	}
 	c.manager.log.Debug().Str("partition", log.tp.String()).Int64("read", pass.read).Int64("written", pass.written).
@@ -174,6 +197,20 @@ func (c *cleaner) forget(d *Dir, tp TopicPartition) {
 	delete(c.dirty[d], tp)
 }
 
+// announce notes in the directory that a partition is about to move to how far it was compacted.
+func (c *cleaner) announce(from, to *Dir, tp TopicPartition) error {
+	c.mu.Lock()
+	o, ok := c.dirty[from][tp]
+	if ok {
+		c.dirty[to][tp] = o
+	}
+	c.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return c.checkpoint(to)
+}
+
 func (c *cleaner) checkpoint(d *Dir) error {
 	c.mu.Lock()
 	offsets := make(map[TopicPartition]int64, len(c.dirty[d]))
@@ -181,5 +218,5 @@ func (c *cleaner) checkpoint(d *Dir) error {
 		offsets[tp] = o
 	}
 	c.mu.Unlock()
-	return writeOffsets(c.manager.fs, filepath.Clean(d.path), cleanerCheckpointFile, offsets)
+	return writeOffsets(d.fs, filepath.Clean(d.path), cleanerCheckpointFile, offsets)
 }

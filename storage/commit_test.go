@@ -31,14 +31,14 @@ func openAs(t *testing.T, fs *faultfs.FS, id [16]byte, config *storage.LogConfig
 	if err := d.Claim("cluster", 1); err != nil {
 		t.Fatal(err)
 	}
-	m, err := storage.NewManager(fs, []*storage.Dir{d}, storage.ManagerConfig{
+	m, err := storage.NewManager([]*storage.Dir{d}, storage.ManagerConfig{
 		RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 1, ReserveBytes: 1 << 20,
 		Cleaner: storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour},
 	}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := m.Open(historyTP, id, config)
+	l, err := m.Open(historyTP, id, [16]byte{}, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func checkDamaged(t *testing.T, fs *faultfs.FS, c *storage.LogConfig, seed uint6
 	if err != nil {
 		return // said
 	}
-	m, err := storage.NewManager(fs, []*storage.Dir{d}, storage.ManagerConfig{
+	m, err := storage.NewManager([]*storage.Dir{d}, storage.ManagerConfig{
 		RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 1,
 		Cleaner: storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour},
 	}, zerolog.Nop())
@@ -236,7 +236,7 @@ func checkDamaged(t *testing.T, fs *faultfs.FS, c *storage.LogConfig, seed uint6
 		return
 	}
 	defer m.Abandon()
-	l, err := m.Open(historyTP, historyID, c)
+	l, err := m.Open(historyTP, historyID, [16]byte{}, c)
 	if err != nil {
 		return
 	}

@@ -433,7 +433,7 @@ const cleanedBuffer = 1 << 20
 func newCleanedSegment(l *Log, base int64) (*cleanedSegment, error) {
 	s := newSegment(l.fs, l.dir, base)
 	s.index = new(indexes)
-	f, err := l.fs.OpenFile(s.path+logSuffix+cleanedSuffix, true)
+	f, err := l.fs.openSegment(s.path+logSuffix+cleanedSuffix, true)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,7 @@ import "sort"
 type DirUsage struct {
 	Path          string
 	Total, Usable int64 // bytes of its disk, -1 if not known
-	Err           error // why the disk could not be asked
+	Err           error // why the directory is offline, or its disk could not be asked
 	Logs          []LogUsage
 }
 
@@ -14,6 +14,8 @@ type DirUsage struct {
 type LogUsage struct {
 	Partition TopicPartition
 	Size      int64 // bytes
+	Future    bool  // a copy that will take the log's place (KIP-113)
+	Lag       int64 // offsets that a future log has yet to copy
 }
 
 // Usage describes all directories with their logs, by path and by partition. Any goroutine may call it.
@@ -22,16 +24,22 @@ func (m *Manager) Usage() []DirUsage {
 	logs := m.snapshot()
 	for _, d := range m.dirs {
 		u := DirUsage{Path: d.path, Total: -1, Usable: -1}
-		if total, usable, err := m.fs.Usage(d.path); err != nil {
+		if u.Err = d.offline(); u.Err != nil {
+			out = append(out, u)
+			continue
+		}
+		if total, usable, err := d.fs.Usage(d.path); err != nil {
 			u.Err = err
 		} else {
 			u.Total, u.Usable = total, usable
 		}
 		for _, p := range logs {
 			if p.dir == d {
-				u.Logs = append(u.Logs, LogUsage{p.log.tp, p.log.Size()})
+				u.Logs = append(u.Logs, LogUsage{Partition: p.log.tp, Size: p.log.Size()})
 			}
 		}
+		u.Logs = append(u.Logs, m.mover.usage(d)...)
+		sort.SliceStable(u.Logs, func(i, j int) bool { return u.Logs[i].Partition.before(u.Logs[j].Partition) })
 		out = append(out, u)
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })

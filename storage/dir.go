@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"crypto/rand"
 )
@@ -20,6 +21,8 @@ const (
 	cleanFile    = ".kafka_cleanshutdown"
 	deleteSuffix = "-delete"
 	straySuffix  = "-stray"
+	futureSuffix = "-future" // of a move: the copy
+	movedSuffix  = "-moved"  // of a move: the log while its copy takes its place
 )
 
 // Meta is what meta.properties says a directory belongs to.
@@ -31,36 +34,56 @@ type Meta struct {
 
 // Dir is one locked log directory.
 type Dir struct {
-	fs    FS
+	fs    *dirFS
 	path  string
 	lock  io.Closer
 	meta  *Meta // nil until claimed
 	clean bool  // the last stop was clean
 	space space
+
+	pool    *filePool             // of the manager
+	failed  chan<- *Dir           // of the manager, told once
+	failure atomic.Pointer[error] // why the directory is offline
+}
+
+// ErrDirFailed is wrapped by OpenDir's errors when the directory itself cannot be used, as against a
+// directory that is another's.
+var ErrDirFailed = errors.New("the directory cannot be used")
+
+// FailedDir stands for a directory that OpenDir could not use, so that the broker can tell of it.
+func FailedDir(path string, err error) *Dir {
+	d := &Dir{path: path}
+	d.failure.Store(&err)
+	return d
 }
 
 // OpenDir creates and locks a log directory and reads its meta.properties. Its errors are sentences for
 // the person who started the program.
 func OpenDir(fsys FS, path string) (*Dir, error) {
 	if err := fsys.MkdirAll(path); err != nil {
-		return nil, fmt.Errorf("cannot use data directory %s: %w", path, err)
+		return nil, cannotUse(path, err)
 	}
 	if _, err := fsys.ReadDir(path); err != nil {
-		return nil, fmt.Errorf("cannot use data directory %s: %w", path, err)
+		return nil, cannotUse(path, err)
 	}
 	lock, err := fsys.Lock(filepath.Join(path, lockFile))
 	if errors.Is(err, ErrLocked) {
 		return nil, fmt.Errorf("data directory %s is in use by another process: stop it or choose another directory", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot use data directory %s: %w", path, err)
+		return nil, cannotUse(path, err)
 	}
-	d := &Dir{fs: fsys, path: path, lock: lock}
+	d := &Dir{path: path, lock: lock}
+	d.fs = &dirFS{fsys, d}
 	if d.meta, err = readMeta(fsys, filepath.Join(path, metaFile)); err != nil {
 		_ = lock.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+func cannotUse(path string, err error) error {
+	return fmt.Errorf("cannot use data directory %s: %w (%w)", path, err, ErrDirFailed)
 }
 
 // Path is the directory's path.
@@ -79,14 +102,19 @@ func (d *Dir) Claim(clusterID string, nodeID int32) error {
 	text := fmt.Sprintf("cluster.id=%s\ndirectory.id=%s\nnode.id=%d\nversion=1\n",
 		m.ClusterID, base64.RawURLEncoding.EncodeToString(m.DirectoryID[:]), m.NodeID)
 	if err := d.fs.WriteFile(filepath.Join(d.path, metaFile), []byte(text)); err != nil {
-		return fmt.Errorf("cannot write data directory %s: %w", d.path, err)
+		return cannotUse(d.path, err)
 	}
 	d.meta = m
 	return nil
 }
 
 // Close unlocks the directory.
-func (d *Dir) Close() error { return d.lock.Close() }
+func (d *Dir) Close() error {
+	if d.lock == nil {
+		return nil
+	}
+	return d.lock.Close()
+}
 
 func readMeta(fsys FS, path string) (*Meta, error) {
 	data, err := fsys.ReadFile(path)
@@ -94,7 +122,7 @@ func readMeta(fsys FS, path string) (*Meta, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+		return nil, cannotUse(filepath.Dir(path), err)
 	}
 	m := &Meta{NodeID: -1}
 	for _, line := range strings.Split(string(data), "\n") {
@@ -144,28 +172,43 @@ func (d *Dir) markClean(brokerEpoch int64) error {
 	return d.fs.WriteFile(filepath.Join(d.path, cleanFile), fmt.Appendf(nil, `{"version":0,"brokerEpoch":%d}`, brokerEpoch))
 }
 
-// partitionDirs lists the partitions that the directory holds, by name.
-func (d *Dir) partitionDirs() ([]TopicPartition, []string, error) {
+// found is what a log directory holds, by the names in it.
+type found struct {
+	partitions    []TopicPartition
+	doomed        []string                  // names of what is to be deleted
+	future, moved map[TopicPartition]string // paths of moves that were interrupted
+}
+
+// partitionDirs lists the partitions that the directory holds.
+func (d *Dir) partitionDirs() (f found, err error) {
+	f.future, f.moved = map[TopicPartition]string{}, map[TopicPartition]string{}
 	entries, err := d.fs.ReadDir(d.path)
 	if err != nil {
-		return nil, nil, err
+		return f, err
 	}
-	var tps []TopicPartition
-	var doomed []string
 	for _, e := range entries {
+		name := e.Name()
 		if !e.IsDir() {
 			continue
 		}
-		if strings.HasSuffix(e.Name(), deleteSuffix) {
-			doomed = append(doomed, e.Name())
+		if strings.HasSuffix(name, deleteSuffix) {
+			f.doomed = append(f.doomed, name)
 			continue
 		}
-		if tp, ok := parseTopicPartition(e.Name()); ok {
-			if _, err := d.fs.Stat(filepath.Join(d.path, e.Name(), partitionMetadata)); err == nil {
-				tps = append(tps, tp)
+		for suffix, into := range map[string]map[TopicPartition]string{futureSuffix: f.future, movedSuffix: f.moved} {
+			rest, ok := strings.CutSuffix(name, suffix)
+			if i := strings.LastIndexByte(rest, '.'); ok && i > 0 {
+				if tp, ok := parseTopicPartition(rest[:i]); ok {
+					into[tp] = filepath.Join(d.path, name)
+				}
+			}
+		}
+		if tp, ok := parseTopicPartition(name); ok {
+			if _, err := d.fs.Stat(filepath.Join(d.path, name, partitionMetadata)); err == nil {
+				f.partitions = append(f.partitions, tp)
 			}
 		}
 	}
-	sort.Slice(tps, func(i, j int) bool { return tps[i].String() < tps[j].String() })
-	return tps, doomed, nil
+	sort.Slice(f.partitions, func(i, j int) bool { return f.partitions[i].before(f.partitions[j]) })
+	return f, nil
 }

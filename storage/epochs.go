@@ -74,6 +74,9 @@ func (c *epochCache) cut(begin, end int64) {
 	}
 }
 
+// clear forgets all epochs.
+func (c *epochCache) clear() { c.entries, c.dirty = nil, true }
+
 // latest is the newest epoch, -1 if there is none.
 func (c *epochCache) latest() int32 {
 	if len(c.entries) == 0 {

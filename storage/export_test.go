@@ -34,6 +34,7 @@ func (m *Manager) Checkpoint() error { return m.checkpoint() }
 // Abandon ends a manager's goroutines as the death of its process would: nothing is written or closed.
 func (m *Manager) Abandon() {
 	close(m.stop)
+	m.mover.close()
 	m.cleaner.close()
 	m.done.Wait()
 }

@@ -24,6 +24,15 @@ func (OS) SyncDir(path string) error {
 	return err
 }
 
+// maxOpenFiles is how many files the process may have open. The runtime has raised it to the hard limit.
+func maxOpenFiles() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 1024
+	}
+	return int(min(l.Cur, 1<<30))
+}
+
 // Usage implements FS by statfs(2).
 func (OS) Usage(path string) (total, usable int64, err error) {
 	var st unix.Statfs_t

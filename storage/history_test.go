@@ -120,19 +120,19 @@ func (h *history) open() {
 		err = d.Claim("cluster", 1)
 	}
 	if err == nil {
-		h.m, err = storage.NewManager(h.fs, []*storage.Dir{d}, storage.ManagerConfig{
+		h.m, err = storage.NewManager([]*storage.Dir{d}, storage.ManagerConfig{
 			RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 1,
 			Cleaner: storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour},
 		}, zerolog.Nop())
 	}
 	if err == nil {
 		h.dir = d
-		h.log, err = h.m.Open(historyTP, historyID, h.config)
+		h.log, err = h.m.Open(historyTP, historyID, [16]byte{}, h.config)
 	}
 	switch {
 	case err == nil:
 		h.log.SetHighWatermark(h.log.EndOffset())
-	case h.fs.Crashed() || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ENOSPC):
+	case h.fs.Crashed() || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSPC):
 		h.say("open fails: %v", err)
 		h.fs.Fail, h.fs.Capacity = nil, 0
 		h.crash()
@@ -259,20 +259,21 @@ func (h *history) trouble() {
 	}
 	rate := 2 + h.rng.IntN(20)
 	rng := rand.New(rand.NewPCG(h.rng.Uint64(), 3))
+	fault := []error{syscall.EIO, syscall.EINVAL}[h.rng.IntN(2)] // the disk's, or of one operation only
 	h.fs.Fail = func(op faultfs.Op, _ string) error {
 		if op != faultfs.Read && rng.IntN(rate) == 0 {
-			return syscall.EIO
+			return fault
 		}
 		return nil
 	}
-	h.say("one operation in %d fails", rate)
+	h.say("one operation in %d fails: %v", rate, fault)
 }
 
 func (h *history) restart() {
 	err := h.m.Close(1)
 	h.m = nil
 	h.say("stop: %v", err)
-	if err != nil { // what a clean stop could not write, an unclean one leaves
+	if err != nil || h.dir.Err() != nil { // what a clean stop could not write, an unclean one leaves
 		h.kill()
 		return
 	}

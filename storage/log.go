@@ -20,7 +20,7 @@ import (
 // Log is one partition's log. Appending is for one goroutine at a time, which mu sees to; reading never
 // waits for it: readers follow the atomic pointers.
 type Log struct {
-	fs  FS
+	fs  *dirFS
 	dir string
 	tp  TopicPartition
 	id  [16]byte // topic id
@@ -46,6 +46,7 @@ type Log struct {
 	named         bool  // the active segment's name is on disk, too
 	jitter        time.Duration
 	closed        bool
+	moved         bool  // closed because it is in another directory now
 	broken        error // a write failed half way: the partition refuses more
 	doomed        []doomedFile
 }
@@ -160,8 +161,8 @@ func (l *Log) failed() bool {
 
 // write appends whole batches whose offsets are set, noting each. mu is held.
 func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
-	if l.closed {
-		return fmt.Errorf("%v: log is closed: %w", l.tp, kerr.NotLeaderForPartition)
+	if err := l.gone(); err != nil {
+		return err
 	}
 	if l.broken != nil {
 		return l.broken
@@ -171,7 +172,7 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 	seg := l.active()
 	if l.shouldRoll(seg, config, int64(len(data)), batches[0], last, now) {
 		if err := l.roll(batches[0].BaseOffset(), now); err != nil {
-			return fmt.Errorf("%v: roll: %v: %w", l.tp, err, kerr.KafkaStorageError)
+			return fmt.Errorf("%v: roll: %w", l.tp, storageError(err))
 		}
 		seg = l.active()
 	}
@@ -189,16 +190,16 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 		// What reached the file lies beyond the published size; cut it so that nobody mistakes it.
 		if file != nil {
 			if e := file.Truncate(pos); e != nil {
-				l.broken = fmt.Errorf("%v: cannot undo a failed write: %v: %w", l.tp, e, kerr.KafkaStorageError)
+				l.broken = fmt.Errorf("%v: cannot undo a failed write: %w", l.tp, storageError(e))
 			}
 		}
-		return fmt.Errorf("%v: append: %v: %w", l.tp, err, kerr.KafkaStorageError)
+		return fmt.Errorf("%v: append: %w", l.tp, storageError(err))
 	}
 	at := pos
 	for _, b := range batches {
 		l.producers.apply(b)
 		if err := l.noteTransaction(b, seg); err != nil {
-			return fmt.Errorf("%v: transaction index: %v: %w", l.tp, err, kerr.KafkaStorageError)
+			return fmt.Errorf("%v: transaction index: %w", l.tp, storageError(err))
 		}
 		seg.noteBatch(b, at, config.IndexInterval)
 		l.recent.add(seg.base, batchRef{base: b.BaseOffset(), last: b.LastOffset(), pos: at, size: int64(len(b))})
@@ -207,6 +208,19 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 	seg.size.Store(at)
 	l.tail.Store(&tail{offset: last + 1, segment: seg, size: at})
 	return nil
+}
+
+// gone says why a closed log takes nothing more. mu is held.
+func (l *Log) gone() error {
+	switch {
+	case !l.closed:
+		return nil
+	case l.moved:
+		return fmt.Errorf("%v: %w", l.tp, ErrMoved)
+	case l.fs.dir.offline() != nil:
+		return fmt.Errorf("%v: %w", l.tp, l.fs.dir.offline())
+	}
+	return fmt.Errorf("%v: log is closed: %w", l.tp, kerr.NotLeaderForPartition)
 }
 
 // shouldRoll is Kafka's LogSegment.shouldRoll: by size, age, index, or an offset too far from the base.
@@ -279,7 +293,7 @@ func (l *Log) Flush() error {
 		err = l.epochs.save(end, true)
 	}
 	if err != nil {
-		l.broken = fmt.Errorf("%v: flush: %v: %w", l.tp, err, kerr.KafkaStorageError)
+		l.broken = fmt.Errorf("%v: flush: %w", l.tp, storageError(err))
 		return l.broken
 	}
 	l.recoveryPoint = max(l.recoveryPoint, end)

@@ -20,16 +20,21 @@ type ManagerConfig struct {
 	CheckpointInterval time.Duration // replica.high.watermark.checkpoint.interval.ms and log.flush.offset.checkpoint.interval.ms
 	RecoveryThreads    int           // num.recovery.threads.per.data.dir
 	ReserveBytes       int64         // log.dir.reserve.bytes
+	OpenSegments       int           // files of segments open at a time; 0 is half of what the process may have
+	MoveThreads        int           // num.replica.alter.log.dirs.threads
+	MoveBytes          int64         // replica.alter.log.dirs.io.max.bytes.per.second
 	Cleaner            CleanerConfig
 }
 
 // Manager owns the logs of all directories of one broker.
 type Manager struct {
-	fs      FS
 	config  ManagerConfig
 	log     zerolog.Logger
 	dirs    []*Dir
 	cleaner *cleaner
+	mover   *mover
+	failed  chan *Dir     // directories that went offline
+	dead    chan struct{} // closed when none is left
 	stop    chan struct{}
 	done    sync.WaitGroup
 
@@ -37,8 +42,9 @@ type Manager struct {
 	logs     map[TopicPartition]*placed
 	placedIn map[*Dir]int // partitions, also those not opened yet
 	states   map[*Dir]*dirState
+	watcher  Watcher
 	closed   bool
-	doomed   []doomedFile // partition directories renamed for deletion
+	doomed   []doomedDir // partition directories renamed for deletion
 }
 
 type placed struct {
@@ -46,70 +52,73 @@ type placed struct {
 	dir *Dir
 }
 
-// dirState is what the checkpoints said when the directory was opened.
-type dirState struct {
-	recovery, high, start map[TopicPartition]int64
-	present               map[TopicPartition]bool
+type doomedDir struct {
+	doomedFile
+	dir *Dir
 }
 
-// NewManager reads the checkpoints of locked directories. Logs are opened by Open.
-func NewManager(fsys FS, dirs []*Dir, config ManagerConfig, log zerolog.Logger) (*Manager, error) {
-	m := &Manager{fs: fsys, config: config, log: log, dirs: dirs, stop: make(chan struct{}),
+// Watcher learns what becomes of logs that are open. It is called from the manager's goroutines.
+type Watcher interface {
+	// DirFailed says that a directory is offline, with the partitions that had their logs there.
+	DirFailed(d *Dir, lost []TopicPartition)
+	// Moved says that a partition's log is in another directory. Appends to the old one give ErrMoved, from
+	// when Moved has returned. It must not call the manager.
+	Moved(tp TopicPartition, l *Log, directory [16]byte)
+}
+
+// NewManager reads the checkpoints of locked directories, of which at least one must not have failed. Logs
+// are opened by Open.
+func NewManager(dirs []*Dir, config ManagerConfig, log zerolog.Logger) (*Manager, error) {
+	m := &Manager{config: config, log: log, dirs: dirs, failed: make(chan *Dir, len(dirs)), dead: make(chan struct{}), stop: make(chan struct{}),
 		logs: map[TopicPartition]*placed{}, placedIn: map[*Dir]int{}, states: map[*Dir]*dirState{}}
-	for _, d := range dirs {
-		if err := d.takeCleanMarker(); err != nil {
-			return nil, err
+	limit := config.OpenSegments
+	if limit <= 0 {
+		limit = min(maxOpenFiles()/2, 1<<16)
+	}
+	pool := &filePool{limit: limit}
+	for _, d := range m.online() {
+		d.pool, d.failed = pool, m.failed
+		if err := m.readState(d); err != nil {
+			d.fail(err)
+			m.states[d] = newDirState()
 		}
-		st, err := m.readState(d)
-		if err != nil {
-			return nil, err
-		}
-		m.states[d] = st
-		m.placedIn[d] = len(st.present)
+	}
+	m.finishMoves()
+	if len(m.online()) == 0 {
+		return nil, fmt.Errorf("no log directory can be used: %w", m.dirs[0].Err())
 	}
 	m.watchSpace()
 	m.cleaner = newCleaner(m, config.Cleaner)
 	m.cleaner.start()
+	m.mover = newMover(m)
 	m.done.Add(1)
 	go m.background()
 	return m, nil
 }
 
-func (m *Manager) readState(d *Dir) (*dirState, error) {
-	st := &dirState{present: map[TopicPartition]bool{}}
-	for _, f := range []struct {
-		file string
-		into *map[TopicPartition]int64
-	}{{recoveryPointFile, &st.recovery}, {highWatermarkFile, &st.high}, {logStartFile, &st.start}} {
-		offsets, err := readOffsets(m.fs, d.path, f.file)
-		if err != nil {
-			// Kafka goes on without a damaged checkpoint too: everything is scanned again.
-			m.log.Warn().Err(err).Msg("ignored damaged checkpoint")
-			offsets = map[TopicPartition]int64{}
-		}
-		*f.into = offsets
-	}
-	tps, doomed, err := d.partitionDirs()
-	if err != nil {
-		return nil, err
-	}
-	for _, tp := range tps {
-		st.present[tp] = true
-	}
-	for _, name := range doomed {
-		if err := m.fs.RemoveAll(filepath.Join(d.path, name)); err != nil {
-			return nil, err
-		}
-	}
-	return st, nil
+// Configure puts other settings for compaction and moves into force, while running.
+func (m *Manager) Configure(cleaner CleanerConfig, moveBytes int64) {
+	m.cleaner.configure(cleaner)
+	m.mover.throttle(moveBytes)
+}
+
+// AllFailed is closed when no log directory is left that works.
+func (m *Manager) AllFailed() <-chan struct{} { return m.dead }
+
+// Watch sets who learns of failures and moves; call it before Open.
+func (m *Manager) Watch(w Watcher) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watcher = w
 }
 
 // ErrForeignLog says that a partition's directory holds another topic's data under the same name.
 var ErrForeignLog = errors.New("directory holds another topic's data")
 
-// Open returns the log of a partition, creating it in the directory with the fewest logs if it exists in
-// none. It may be called from several goroutines for different partitions.
-func (m *Manager) Open(tp TopicPartition, id [16]byte, config *LogConfig) (*Log, error) {
+// Open returns the log of a partition: where it is, else in the directory of the given id, else, if the id
+// is zero, in the directory with the fewest, as a new log. While its directory is offline it gives
+// ErrDirOffline. It may be called from several goroutines for different partitions.
+func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
 	m.mu.RLock()
 	p := m.logs[tp]
 	m.mu.RUnlock()
@@ -119,19 +128,22 @@ func (m *Manager) Open(tp TopicPartition, id [16]byte, config *LogConfig) (*Log,
 		}
 		return p.log, nil
 	}
-	d := m.place(tp)
+	d, err := m.place(tp, directory)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", tp, err)
+	}
 	st := m.states[d]
 	path := partitionDir(d.path, tp)
 	known := logState{clean: d.clean, space: &d.space, recoveryPoint: st.recovery[tp], start: st.start[tp], high: st.high[tp], compacted: m.cleaner.dirtyFrom(d, tp)}
 	if st.present[tp] {
-		have, ok, err := readTopicID(m.fs, path)
+		have, ok, err := readTopicID(d.fs, path)
 		if err != nil {
 			return nil, err
 		}
 		known.identified = ok && have == id
 		if ok && have != id {
 			// The topic was deleted and created again while this node was away.
-			if err := m.fs.Rename(path, path+"."+hex.EncodeToString(have[:])+straySuffix); err != nil {
+			if err := d.fs.Rename(path, path+"."+hex.EncodeToString(have[:])+straySuffix); err != nil {
 				return nil, err
 			}
 			m.log.Warn().Str("partition", tp.String()).Msg("set aside data of a deleted topic of the same name")
@@ -140,13 +152,14 @@ func (m *Manager) Open(tp TopicPartition, id [16]byte, config *LogConfig) (*Log,
 			known = logState{clean: d.clean, space: &d.space}
 		}
 	}
-	l, err := openLog(m.fs, d.path, tp, id, config, known, time.Now())
+	l, err := openLog(d.fs, path, tp, id, config, known, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.logs[tp] = &placed{l, d}
+	m.mu.Unlock()
+	m.mover.resume(l)
 	return l, nil
 }
 
@@ -160,25 +173,9 @@ func (m *Manager) OpenAll(tps []TopicPartition, open func(TopicPartition) error)
 	return g.Wait()
 }
 
-// place chooses the directory of a partition: where it is, else the one with the fewest.
-func (m *Manager) place(tp TopicPartition) *Dir {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	best := m.dirs[0]
-	for _, d := range m.dirs {
-		if m.states[d].present[tp] {
-			return d
-		}
-		if m.placedIn[d] < m.placedIn[best] {
-			best = d
-		}
-	}
-	m.placedIn[best]++
-	return best
-}
-
 // Delete closes a partition's log and renames its directory; the files go after file.delete.delay.ms.
 func (m *Manager) Delete(tp TopicPartition) error {
+	m.mover.cancel(tp)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.logs[tp]
@@ -187,31 +184,33 @@ func (m *Manager) Delete(tp TopicPartition) error {
 	}
 	delete(m.logs, tp)
 	m.placedIn[p.dir]--
-	st := m.states[p.dir]
-	delete(st.present, tp)
-	delete(st.recovery, tp)
-	delete(st.high, tp)
-	delete(st.start, tp)
+	m.states[p.dir].forget(tp)
 	m.cleaner.forget(p.dir, tp)
 	p.log.mu.Lock()
 	p.log.closed = true
 	err := p.log.closeFiles()
-	delay := p.log.config.Load().DeleteDelay
 	p.log.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	name := tp.Topic
-	suffix := fmt.Sprintf("-%d.%s%s", tp.Partition, hex.EncodeToString(p.log.id[:]), deleteSuffix)
-	if len(name)+len(suffix) > 255 {
-		name = name[:255-len(suffix)]
-	}
-	to := filepath.Join(p.dir.path, name+suffix)
-	if err := m.fs.Rename(p.log.dir, to); err != nil {
+	return m.discard(p.log, p.dir, p.log.dir)
+}
+
+// discard renames a log's directory for deletion. mu is held.
+func (m *Manager) discard(l *Log, d *Dir, path string) error {
+	to := suffixed(d, l.tp, l.id, deleteSuffix)
+	if err := d.fs.Rename(path, to); err != nil {
 		return err
 	}
-	m.doomed = append(m.doomed, doomedFile{to, time.Now().Add(delay)})
+	m.doomed = append(m.doomed, doomedDir{doomedFile{to, time.Now().Add(l.config.Load().DeleteDelay)}, d})
 	return nil
+}
+
+// suffixed is the path of a partition's directory that is not, or no longer, its log: <topic>-<n>.<id><suffix>,
+// with the topic cut where the name would be too long.
+func suffixed(d *Dir, tp TopicPartition, id [16]byte, suffix string) string {
+	end := fmt.Sprintf("-%d.%s%s", tp.Partition, hex.EncodeToString(id[:]), suffix)
+	return filepath.Join(d.path, tp.Topic[:min(len(tp.Topic), 255-len(end))]+end)
 }
 
 // background applies retention and writes checkpoints until Close.
@@ -227,6 +226,8 @@ func (m *Manager) background() {
 		select {
 		case <-m.stop:
 			return
+		case d := <-m.failed:
+			m.dirFailed(d)
 		case now := <-watch.C:
 			m.watchSpace()
 			m.flushDue(now)
@@ -260,6 +261,9 @@ func (m *Manager) flushDue(now time.Time) {
 	m.mu.RLock()
 	var due []*Log
 	for _, p := range m.logs {
+		if p.dir.offline() != nil {
+			continue
+		}
 		if c := p.log.Config(); c.FlushAge < 1<<63-1 && p.log.flushDue(now) {
 			due = append(due, p.log)
 		}
@@ -272,12 +276,15 @@ func (m *Manager) flushDue(now time.Time) {
 	}
 }
 
+// snapshot lists the logs in directories that work, by partition.
 func (m *Manager) snapshot() []*placed {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	out := make([]*placed, 0, len(m.logs))
 	for _, p := range m.logs {
-		out = append(out, p)
+		if p.dir.failure.Load() == nil {
+			out = append(out, p)
+		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].log.tp.before(out[j].log.tp) })
 	return out
@@ -285,7 +292,7 @@ func (m *Manager) snapshot() []*placed {
 
 func (m *Manager) removeDoomed(now time.Time) {
 	m.mu.Lock()
-	var due, left []doomedFile
+	var due, left []doomedDir
 	for _, d := range m.doomed {
 		if now.Before(d.due) {
 			left = append(left, d)
@@ -296,7 +303,7 @@ func (m *Manager) removeDoomed(now time.Time) {
 	m.doomed = left
 	m.mu.Unlock()
 	for _, d := range due {
-		if err := m.fs.RemoveAll(d.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.dir.fs.RemoveAll(d.path); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrDirOffline) {
 			m.log.Error().Err(err).Msg("delete failed")
 		}
 	}
@@ -304,34 +311,43 @@ func (m *Manager) removeDoomed(now time.Time) {
 
 // checkpoint writes recovery points, high watermarks and moved log starts of every directory.
 func (m *Manager) checkpoint() error {
-	for _, d := range m.dirs {
-		recovery, high, start := map[TopicPartition]int64{}, map[TopicPartition]int64{}, map[TopicPartition]int64{}
-		for _, p := range m.snapshot() {
-			if p.dir != d {
-				continue
-			}
-			l := p.log
-			l.mu.Lock()
-			recovery[l.tp] = l.recoveryPoint
-			if begin := l.start.Load(); begin > (*l.segments.Load())[0].base {
-				start[l.tp] = begin
-			}
-			l.mu.Unlock()
-			high[l.tp] = l.high.Load()
+	var failed error
+	for _, d := range m.online() {
+		if err := m.checkpointDir(d); err != nil && d.offline() == nil {
+			failed = errors.Join(failed, err)
 		}
-		for _, f := range []struct {
-			file    string
-			offsets map[TopicPartition]int64
-		}{{recoveryPointFile, recovery}, {highWatermarkFile, high}, {logStartFile, start}} {
-			if err := writeOffsets(m.fs, d.path, f.file, f.offsets); err != nil {
-				return err
-			}
+	}
+	return failed
+}
+
+func (m *Manager) checkpointDir(d *Dir) error {
+	recovery, high, start := map[TopicPartition]int64{}, map[TopicPartition]int64{}, map[TopicPartition]int64{}
+	for _, p := range m.snapshot() {
+		if p.dir != d {
+			continue
+		}
+		l := p.log
+		l.mu.Lock()
+		recovery[l.tp] = l.recoveryPoint
+		if begin := l.start.Load(); begin > (*l.segments.Load())[0].base {
+			start[l.tp] = begin
+		}
+		l.mu.Unlock()
+		high[l.tp] = l.high.Load()
+	}
+	for _, f := range []struct {
+		file    string
+		offsets map[TopicPartition]int64
+	}{{recoveryPointFile, recovery}, {highWatermarkFile, high}, {logStartFile, start}} {
+		if err := writeOffsets(d.fs, d.path, f.file, f.offsets); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// Close closes every log and marks the directories clean. brokerEpoch goes into the marker (KIP-966).
+// Close closes every log and marks the directories clean, those that work. brokerEpoch goes into the marker
+// (KIP-966). A directory that fails only now is an error.
 func (m *Manager) Close(brokerEpoch int64) error {
 	m.mu.Lock()
 	if m.closed {
@@ -340,7 +356,9 @@ func (m *Manager) Close(brokerEpoch int64) error {
 	}
 	m.closed = true
 	m.mu.Unlock()
+	online := m.online()
 	close(m.stop)
+	m.mover.close()
 	m.cleaner.close()
 	m.done.Wait()
 	if err := m.closeLogs(); err != nil {
@@ -349,7 +367,10 @@ func (m *Manager) Close(brokerEpoch int64) error {
 	if err := m.checkpoint(); err != nil {
 		return err
 	}
-	for _, d := range m.dirs {
+	for _, d := range online {
+		if err := d.offline(); err != nil {
+			return err
+		}
 		if err := d.markClean(brokerEpoch); err != nil {
 			return err
 		}
@@ -361,19 +382,30 @@ func (m *Manager) Close(brokerEpoch int64) error {
 const manyLogs = 64
 
 func (m *Manager) closeLogs() error {
-	logs := m.snapshot()
-	bulk := len(logs) >= manyLogs
+	m.mu.RLock()
+	all := make([]*placed, 0, len(m.logs))
+	for _, p := range m.logs {
+		all = append(all, p)
+	}
+	m.mu.RUnlock()
+	bulk := len(all) >= manyLogs
 	var g errgroup.Group
 	g.SetLimit(max(4, m.config.RecoveryThreads*len(m.dirs)))
-	for _, p := range logs {
-		g.Go(func() error { return p.log.closeWith(!bulk) })
+	for _, p := range all {
+		g.Go(func() error {
+			err := p.log.closeWith(!bulk)
+			if p.dir.offline() != nil {
+				return nil // the next start has to look at all of it
+			}
+			return err
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	if bulk {
-		for _, d := range m.dirs {
-			if err := m.fs.SyncFS(d.path); err != nil {
+		for _, d := range m.online() {
+			if err := d.fs.SyncFS(d.path); err != nil && d.offline() == nil {
 				return fmt.Errorf("sync %s: %w", d.path, err)
 			}
 		}

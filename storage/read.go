@@ -43,7 +43,7 @@ func (l *Log) Read(offset int64, maxBytes int, upTo int64, whole bool) (Slice, e
 		}
 		first, ok, err := l.find(s, offset, limit)
 		if err != nil {
-			return Slice{}, fmt.Errorf("%v: %v: %w", l.tp, err, kerr.KafkaStorageError)
+			return Slice{}, fmt.Errorf("%v: %w", l.tp, storageError(err))
 		}
 		if ok && first.base > offset && !l.gaps.Load() {
 			// Length and offset of a batch are not under its checksum; here one of them must be damaged.
@@ -55,7 +55,7 @@ func (l *Log) Read(offset int64, maxBytes int, upTo int64, whole bool) (Slice, e
 		if upTo < t.offset && (i+1 == len(segments) || segments[i+1].base > upTo) {
 			end, ok, err := l.find(s, upTo, limit)
 			if err != nil {
-				return Slice{}, fmt.Errorf("%v: %v: %w", l.tp, err, kerr.KafkaStorageError)
+				return Slice{}, fmt.Errorf("%v: %w", l.tp, storageError(err))
 			}
 			if ok {
 				limit = end.pos
@@ -63,7 +63,7 @@ func (l *Log) Read(offset int64, maxBytes int, upTo int64, whole bool) (Slice, e
 		}
 		file, err := s.open(false)
 		if err != nil {
-			return Slice{}, fmt.Errorf("%v: %v: %w", l.tp, err, kerr.KafkaStorageError)
+			return Slice{}, fmt.Errorf("%v: %w", l.tp, storageError(err))
 		}
 		n := min(limit-first.pos, int64(max(maxBytes, 0)))
 		if whole {

@@ -28,8 +28,8 @@ type logState struct {
 
 // openLog opens or creates a partition's log and recovers it if the last stop was not clean: segments
 // from the recovery point on are read, checked and cut at the first batch that is torn or damaged.
-func openLog(fsys FS, dir string, tp TopicPartition, id [16]byte, config *LogConfig, st logState, now time.Time) (*Log, error) {
-	l := &Log{fs: fsys, dir: partitionDir(dir, tp), tp: tp, id: id, space: st.space, recoveryPoint: st.recoveryPoint, jitter: jitter(config)}
+func openLog(fsys *dirFS, path string, tp TopicPartition, id [16]byte, config *LogConfig, st logState, now time.Time) (*Log, error) {
+	l := &Log{fs: fsys, dir: path, tp: tp, id: id, space: st.space, recoveryPoint: st.recoveryPoint, jitter: jitter(config)}
 	l.config.Store(config)
 	l.unstable.Store(-1)
 	l.gaps.Store(config.Compact || st.compacted > 0)

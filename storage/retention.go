@@ -25,7 +25,7 @@ func (l *Log) DeleteBefore(offset int64, now time.Time) (int64, error) {
 		l.start.Store(offset)
 	}
 	if err := l.dropOld(now, func(_ *segment, next int64) (bool, error) { return next <= l.start.Load(), nil }); err != nil {
-		return 0, fmt.Errorf("%v: %v: %w", l.tp, err, kerr.KafkaStorageError)
+		return 0, fmt.Errorf("%v: %w", l.tp, storageError(err))
 	}
 	return l.start.Load(), nil
 }
@@ -112,7 +112,11 @@ func (l *Log) dropOld(now time.Time, doomed func(s *segment, next int64) (bool, 
 // segment that another of the same base replaces. mu is held.
 func (l *Log) markDeleted(s *segment, now time.Time, keepSnapshot bool) error {
 	// A reader that found the segment before it was replaced must still be able to read it.
-	if _, err := s.open(false); err != nil {
+	f, err := s.open(false)
+	if err != nil {
+		return err
+	}
+	if err := f.pin(); err != nil {
 		return err
 	}
 	if _, err := s.indexed(); err != nil {

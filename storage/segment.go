@@ -29,13 +29,13 @@ const (
 // segment is one .log file with its indexes. The log's appender owns the writing side of the active
 // segment; everything that readers touch is atomic or behind mu.
 type segment struct {
-	fs   FS
+	fs   *dirFS
 	base int64
 	path string // without suffix
 	size atomic.Int64
 
 	mu    sync.Mutex // guards opening file and indexes, and closing
-	file  File
+	file  *segmentFile
 	index *indexes
 	txns  *[]AbortedTxn // nil until read
 
@@ -64,18 +64,18 @@ func parseSegmentName(name, suffix string) (int64, bool) {
 	return v, err == nil
 }
 
-func newSegment(fsys FS, dir string, base int64) *segment {
+func newSegment(fsys *dirFS, dir string, base int64) *segment {
 	s := &segment{fs: fsys, base: base, path: segmentPath(dir, base), firstTime: record.NoTimestamp}
 	s.maxTime.Store(record.NoTimestamp)
 	return s
 }
 
 // open returns the data file, opening it if need be.
-func (s *segment) open(create bool) (File, error) {
+func (s *segment) open(create bool) (*segmentFile, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file == nil {
-		f, err := s.fs.OpenFile(s.path+logSuffix, create)
+		f, err := s.fs.openSegment(s.path+logSuffix, create)
 		if err != nil {
 			return nil, err
 		}

@@ -78,8 +78,8 @@ var ErrDiskFull = fmt.Errorf("the disk is full up to log.dir.reserve.bytes: %w",
 
 // watchSpace looks at every directory's disk.
 func (m *Manager) watchSpace() {
-	for _, d := range m.dirs {
-		total, usable, err := m.fs.Usage(d.path)
+	for _, d := range m.online() {
+		total, usable, err := d.fs.Usage(d.path)
 		if err != nil {
 			m.log.Error().Err(err).Str("dir", d.path).Msg("cannot tell how full the disk is")
 			continue

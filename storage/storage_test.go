@@ -27,7 +27,7 @@ func testManager(t *testing.T, dir string) *Manager {
 	if err := d.Claim("cluster", 1); err != nil {
 		t.Fatal(err)
 	}
-	m, err := NewManager(OS{}, []*Dir{d}, ManagerConfig{RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 2, Cleaner: CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour}}, zerolog.Nop())
+	m, err := NewManager([]*Dir{d}, ManagerConfig{RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 2, Cleaner: CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour}}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func batch(t *testing.T, n int, ts int64, pid int64, epoch int16, seq int32) rec
 
 func open(t *testing.T, m *Manager, c *LogConfig) *Log {
 	t.Helper()
-	l, err := m.Open(testTP, testID, c)
+	l, err := m.Open(testTP, testID, [16]byte{}, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,7 @@ func TestForeignFormatsAreLeftAlone(t *testing.T) {
 				}
 			}
 			m = testManager(t, dir)
-			if _, err := m.Open(testTP, testID, DefaultLogConfig()); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), file) {
+			if _, err := m.Open(testTP, testID, [16]byte{}, DefaultLogConfig()); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), file) {
 				t.Errorf("%s, clean=%v: %v", name, clean, err)
 			}
 			if have, err := os.ReadFile(file); err != nil || string(have) != string(data) {

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-
 	"kraft/wire/record"
 )
 
@@ -50,8 +48,10 @@ func (l *Log) replace(old []*segment, w *cleanedSegment) error {
 	if err := l.fs.Chtimes(w.seg.path+logSuffix+cleanedSuffix, modified); err != nil {
 		return errors.Join(err, w.discard())
 	}
-	if err := l.swapFiles(old, w); err != nil {
-		l.broken = fmt.Errorf("%v: replacing compacted segments: %v: %w", l.tp, err, kerr.KafkaStorageError)
+	err := l.swapFiles(old, w)
+	w.seg.file.renamed(w.seg.path + logSuffix)
+	if err != nil {
+		l.broken = fmt.Errorf("%v: replacing compacted segments: %w", l.tp, storageError(err))
 		return l.broken
 	}
 	next := slices.Concat(segments[:at], []*segment{w.seg}, segments[at+len(old):])
@@ -92,7 +92,7 @@ func renameIfThere(fsys FS, from, to string) error {
 
 // finishSwaps ends replacements that a crash interrupted, before segments are listed. It reports whether
 // there were any.
-func finishSwaps(fsys FS, dir string, entries []fs.DirEntry) (bool, error) {
+func finishSwaps(fsys *dirFS, dir string, entries []fs.DirEntry) (bool, error) {
 	cleaned, swapped := map[int64]bool{}, map[int64]bool{}
 	var leftovers []string // .swap files beside their .log
 	for _, e := range entries {
@@ -137,7 +137,7 @@ func finishSwaps(fsys FS, dir string, entries []fs.DirEntry) (bool, error) {
 }
 
 // finishSwap removes the segments that a swapped one covers and puts it in its place.
-func finishSwap(fsys FS, dir string, base int64, entries []fs.DirEntry) error {
+func finishSwap(fsys *dirFS, dir string, base int64, entries []fs.DirEntry) error {
 	end, err := swapEnd(fsys, dir, base)
 	if err != nil {
 		return err
@@ -162,9 +162,9 @@ func finishSwap(fsys FS, dir string, base int64, entries []fs.DirEntry) error {
 
 // swapEnd is the offset behind the last batch of a swapped segment: a compaction keeps the last of each
 // segment that it read.
-func swapEnd(fsys FS, dir string, base int64) (int64, error) {
+func swapEnd(fsys *dirFS, dir string, base int64) (int64, error) {
 	s := newSegment(fsys, dir, base)
-	f, err := fsys.OpenFile(s.path+logSuffix+swapSuffix, false)
+	f, err := fsys.openSegment(s.path+logSuffix+swapSuffix, false)
 	if err != nil {
 		return 0, err
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -45,7 +46,8 @@ func writeMore(conn net.Conn, b []byte) error {
 }
 
 // sendRegion sends a file region by sendfile(2). The file cannot be closed meanwhile: the raw
-// connection of an *os.File holds a reference to its descriptor.
+// connection of an *os.File holds a reference to its descriptor. What sendfile cannot read goes through a
+// buffer: for file systems that have no sendfile, and so that a failing disk is noticed where files are read.
 func sendRegion(conn net.Conn, r Region) error {
 	out, ok := conn.(syscall.Conn)
 	file, ok2 := r.File.(syscall.Conn)
@@ -53,6 +55,9 @@ func sendRegion(conn net.Conn, r Region) error {
 		return copyRegion(conn, r)
 	}
 	rawFile, err := file.SyscallConn()
+	if errors.Is(err, errors.ErrUnsupported) {
+		return copyRegion(conn, r)
+	}
 	if err != nil {
 		return err
 	}
@@ -95,6 +100,9 @@ func sendRegion(conn net.Conn, r Region) error {
 		}); err != nil {
 			return err
 		}
+	}
+	if errno := unix.Errno(0); errors.As(sendErr, &errno) { // of the socket, and then it comes again, or of the file
+		return copyRegion(conn, Region{File: r.File, Offset: off, Length: left})
 	}
 	return sendErr
 }

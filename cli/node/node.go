@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,6 +34,7 @@ const quorumTick = 50 * time.Millisecond
 
 // Node is a running broker with its voter.
 type Node struct {
+	fs        storage.FS
 	config    *config.Config
 	log       zerolog.Logger
 	listeners []net.Listener
@@ -42,6 +44,8 @@ type Node struct {
 	parts     *replication.Manager
 	groups    *groups.Manager
 	server    *wire.Server
+	failed    chan struct{}
+	dead      atomic.Bool // no log directory is left
 	stopping  sync.Once
 	stopErr   error
 }
@@ -49,7 +53,12 @@ type Node struct {
 // Start starts a node and returns when it serves clients. Its errors are sentences for the person who
 // started the program; whatever it had opened is closed again.
 func Start(ctx context.Context, c *config.Config, log zerolog.Logger) (*Node, error) {
-	n := &Node{config: c, log: log}
+	return StartOn(ctx, storage.OS{}, c, log)
+}
+
+// StartOn is Start with the log directories on the given file system.
+func StartOn(ctx context.Context, fs storage.FS, c *config.Config, log zerolog.Logger) (*Node, error) {
+	n := &Node{fs: fs, config: c, log: log, failed: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		_ = n.Stop()
 		return nil, err
@@ -79,15 +88,20 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.meta.Register(ctx, n.directoryIDs()); err != nil {
 		return fmt.Errorf("register broker: %w", err)
 	}
-	logs, err := storage.NewManager(storage.OS{}, n.dirs, storage.ManagerConfig{
+	layers := n.meta.Layers(n.meta.Image(), "")
+	cleaner, moveBytes := replication.BackgroundConfig(layers)
+	moves := int(layers.EffectiveInt("num.replica.alter.log.dirs.threads"))
+	if moves <= 0 {
+		moves = len(n.dirs)
+	}
+	logs, err := storage.NewManager(n.dirs, storage.ManagerConfig{
 		RetentionInterval:  n.config.Millis("log.retention.check.interval.ms"),
 		CheckpointInterval: n.config.Millis("replica.high.watermark.checkpoint.interval.ms"),
 		RecoveryThreads:    int(n.config.Int("num.recovery.threads.per.data.dir")),
 		ReserveBytes:       n.config.Int("log.dir.reserve.bytes"),
-		Cleaner: storage.CleanerConfig{
-			Threads: int(n.config.Int("log.cleaner.threads")), Memory: n.config.Int("log.cleaner.dedupe.buffer.size"),
-			Backoff: n.config.Millis("log.cleaner.backoff.ms"), ReadWrite: n.config.Float("log.cleaner.io.max.bytes.per.second"),
-		},
+		MoveThreads:        moves,
+		MoveBytes:          moveBytes,
+		Cleaner:            cleaner,
 	}, n.log)
 	if err != nil {
 		return err
@@ -101,6 +115,7 @@ func (n *Node) start(ctx context.Context) error {
 		return fmt.Errorf("start serving: %w", err)
 	}
 	n.serve()
+	go n.watch()
 	return nil
 }
 
@@ -121,7 +136,12 @@ func (n *Node) listen() error {
 
 func (n *Node) openDirs() error {
 	for _, path := range n.config.LogDirs {
-		d, err := storage.OpenDir(storage.OS{}, path)
+		d, err := storage.OpenDir(n.fs, path)
+		if errors.Is(err, storage.ErrDirFailed) && len(n.config.LogDirs) > 1 && path != n.config.MetadataDir {
+			n.log.Error().Err(err).Msg("log directory is offline until the next start")
+			n.dirs = append(n.dirs, storage.FailedDir(path, err))
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -174,37 +194,63 @@ func (n *Node) openMeta(ctx context.Context) error {
 func (n *Node) claimDirs() error {
 	id := n.meta.Image().ClusterID
 	for _, d := range n.dirs {
+		if d.Err() != nil {
+			continue
+		}
 		if m := d.Meta(); m != nil && m.ClusterID != id {
 			return fmt.Errorf("data directory %s belongs to cluster %s, but the metadata in %s is of cluster %s: they do not go together", d.Path(), m.ClusterID, n.config.MetadataDir, id)
 		}
-		if err := d.Claim(id, n.config.NodeID); err != nil {
+		if err := d.Claim(id, n.config.NodeID); err != nil && (d.Err() == nil || d.Path() == n.config.MetadataDir) {
 			return err
 		}
 	}
 	return nil
 }
 
-// checkLost refuses to start when a directory that this node had is not among those given: its partitions
-// would begin again, empty, in another.
+// checkLost refuses to start when a directory that holds this node's partitions is not among those given:
+// they would begin again, empty, in another. Directories that are given and cannot be used may be the ones.
 func (n *Node) checkLost() error {
-	last, ok := n.meta.Image().Broker(n.config.NodeID)
+	img := n.meta.Image()
+	last, ok := img.Broker(n.config.NodeID)
 	if !ok || n.config.AcceptLost {
 		return nil
 	}
 	now := n.directoryIDs()
-	for _, id := range last.LogDirs {
-		if !slices.Contains(now, id) {
-			return fmt.Errorf("the log directory with directory.id=%s is not among %s: mount or name it, or give its data up by --accept-lost-directories",
-				raftmeta.EncodeUUID(id), strings.Join(n.config.LogDirs, ", "))
+	var lost []image.UUID
+	miss := func(id image.UUID) {
+		if !slices.Contains(now, id) && !slices.Contains(lost, id) {
+			lost = append(lost, id)
 		}
 	}
-	return nil
+	img.Topics("", func(t *image.Topic) bool {
+		for _, p := range t.Partitions {
+			if !slices.Contains(p.Replicas, n.config.NodeID) {
+				continue
+			}
+			if d := p.Directory(n.config.NodeID); d != image.Unassigned {
+				miss(d)
+				continue
+			}
+			for _, id := range last.LogDirs { // it may be in any of them
+				miss(id)
+			}
+		}
+		return true
+	})
+	if len(lost) <= len(n.dirs)-len(now) {
+		return nil
+	}
+	return fmt.Errorf("the log directory with directory.id=%s is not among %s: mount or name it, or give its data up by --accept-lost-directories",
+		raftmeta.EncodeUUID(lost[0]), strings.Join(n.config.LogDirs, ", "))
 }
 
+// directoryIDs are those of the directories that work.
 func (n *Node) directoryIDs() []image.UUID {
-	ids := make([]image.UUID, len(n.dirs))
-	for i, d := range n.dirs {
-		ids[i] = d.Meta().DirectoryID
+	var ids []image.UUID
+	for _, d := range n.dirs {
+		if d.Err() == nil {
+			ids = append(ids, d.Meta().DirectoryID)
+		}
 	}
 	return ids
 }
@@ -240,8 +286,18 @@ func (n *Node) Addresses() []string {
 // ClusterID is the cluster's id.
 func (n *Node) ClusterID() string { return n.meta.Image().ClusterID }
 
-// Failed is closed when the node can not go on by itself; Stop then says why.
-func (n *Node) Failed() <-chan struct{} { return n.meta.Done() }
+// Failed is closed when the node cannot go on by itself; Stop then says why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// watch closes failed when the quorum stops by itself, or when no log directory is left.
+func (n *Node) watch() {
+	select {
+	case <-n.meta.Done():
+	case <-n.logs.AllFailed():
+		n.dead.Store(true)
+	}
+	close(n.failed)
+}
 
 // Stop stops the node: requests at hand are answered, logs closed cleanly. It is safe to call twice.
 func (n *Node) Stop() error {
@@ -264,6 +320,12 @@ func (n *Node) stop() error {
 	}
 	if n.groups != nil {
 		n.groups.Close()
+	}
+	if n.parts != nil {
+		n.parts.Close()
+	}
+	if n.dead.Load() {
+		note(errors.New("all log directories have failed"))
 	}
 	if n.meta != nil {
 		note(n.meta.Err())

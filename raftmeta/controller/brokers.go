@@ -54,8 +54,12 @@ func Unfence(m *image.Image, id int32, epoch int64) ([]*image.Record, error) {
 	records := []*image.Record{{Kind: &image.Record_BrokerChange{BrokerChange: &image.BrokerChangeRecord{Id: id, Epoch: epoch, Fenced: &no}}}}
 	m.Topics("", func(t *image.Topic) bool {
 		for n, p := range t.Partitions {
-			if p.Leader == id || p.Leader == image.NoLeader && slices.Contains(p.ISR, id) {
+			online := b.HasOnlineDir(p.Directory(id))
+			switch {
+			case online && (p.Leader == id || p.Leader == image.NoLeader && slices.Contains(p.ISR, id)):
 				records = append(records, changeLeader(t, n, id))
+			case !online:
+				records = append(records, loseReplica(m, t, n, id)...)
 			}
 		}
 		return true
@@ -64,9 +68,9 @@ func Unfence(m *image.Image, id int32, epoch int64) ([]*image.Record, error) {
 }
 
 func changeLeader(t *image.Topic, n int, leader int32) *image.Record {
-	return &image.Record{Kind: &image.Record_PartitionChange{PartitionChange: &image.PartitionChangeRecord{
-		TopicId: t.ID[:], Partition: int32(n), Leader: &leader,
-	}}}
+	change := partitionChange(t, n)
+	change.Leader = &leader
+	return changed(change)
 }
 
 // producerIDBlock is how many producer ids a broker gets at once.

@@ -74,9 +74,10 @@ func CreateTopic(m *image.Image, t NewTopic, d Defaults, seed uint64) ([]*image.
 		return nil, nil, err
 	}
 	topic := &image.Topic{Name: t.Name, ID: NewID()}
+	dirs := newDirectories(m)
 	records := []*image.Record{{Kind: &image.Record_Topic{Topic: &image.TopicRecord{Name: t.Name, Id: topic.ID[:]}}}}
 	for n, replicas := range assignment {
-		p, err := newPartition(m, n, replicas)
+		p, err := newPartition(m, n, replicas, dirs)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -95,8 +96,8 @@ func CreateTopic(m *image.Image, t NewTopic, d Defaults, seed uint64) ([]*image.
 }
 
 // newPartition makes partition n of a topic: in sync are the replicas that are active, the first leads.
-func newPartition(m *image.Image, n int, replicas []int32) (*image.Partition, error) {
-	p := &image.Partition{Replicas: replicas}
+func newPartition(m *image.Image, n int, replicas []int32, dirs *directories) (*image.Partition, error) {
+	p := &image.Partition{Replicas: replicas, Directories: dirs.place(replicas)}
 	for _, r := range replicas {
 		if b, ok := m.Broker(r); ok && !b.Fenced && !b.InControlledShutdown {
 			p.ISR = append(p.ISR, r)
@@ -312,8 +313,9 @@ func AddPartitions(m *image.Image, name string, count int32, assignment [][]int3
 		return nil, err
 	}
 	var records []*image.Record
+	dirs := newDirectories(m)
 	for i, replicas := range placed {
-		p, err := newPartition(m, int(have)+i, replicas)
+		p, err := newPartition(m, int(have)+i, replicas, dirs)
 		if err != nil {
 			return nil, err
 		}

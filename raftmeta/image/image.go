@@ -41,7 +41,13 @@ type Broker struct {
 	Rack                 *string
 	Fenced               bool
 	InControlledShutdown bool
-	LogDirs              []UUID
+	LogDirs              []UUID // those that work
+}
+
+// HasOnlineDir says that a directory is one of those that work. A replica without a directory has all its
+// life before it, and a broker that named none has but one.
+func (b *Broker) HasOnlineDir(id UUID) bool {
+	return id == Unassigned || len(b.LogDirs) == 0 || slices.Contains(b.LogDirs, id)
 }
 
 // Endpoint returns the broker's address on the named listener.
@@ -68,6 +74,25 @@ type Partition struct {
 	Leader         int32
 	LeaderEpoch    int32
 	PartitionEpoch int32
+	Directories    []UUID // beside Replicas, the log directories they are in; empty where none is known (KIP-858)
+}
+
+// Unassigned is the directory of a replica that is in none yet (Kafka's DirectoryId.UNASSIGNED).
+var Unassigned UUID
+
+// Directory is the log directory of a broker's replica, Unassigned while there is none.
+func (p *Partition) Directory(broker int32) UUID {
+	if i := slices.Index(p.Replicas, broker); i >= 0 && i < len(p.Directories) {
+		return p.Directories[i]
+	}
+	return Unassigned
+}
+
+// ReplicaOnline says that a broker's replica can serve: the broker is not fenced, and the replica's log
+// directory works.
+func (m *Image) ReplicaOnline(p *Partition, broker int32) bool {
+	b, ok := m.Broker(broker)
+	return ok && !b.Fenced && b.HasOnlineDir(p.Directory(broker))
 }
 
 // Resource types of configurations, as in the protocol.
@@ -186,9 +211,7 @@ func (m *Image) registerBroker(r *RegisterBrokerRecord) {
 	if r.HasRack {
 		b.Rack = &r.Rack
 	}
-	for _, d := range r.LogDirs {
-		b.LogDirs = append(b.LogDirs, UUID(d))
-	}
+	b.LogDirs = toUUIDs(r.LogDirs)
 	m.brokers.Set(b.ID, b)
 	m.LastEpoch = max(m.LastEpoch, r.Epoch)
 }
@@ -205,6 +228,9 @@ func (m *Image) changeBroker(r *BrokerChangeRecord) {
 	if r.InControlledShutdown != nil {
 		b.InControlledShutdown = *r.InControlledShutdown
 	}
+	if r.LogDirs != nil {
+		b.LogDirs = toUUIDs(r.LogDirs.Ids)
+	}
 	m.brokers.Set(b.ID, &b)
 }
 
@@ -218,7 +244,7 @@ func (m *Image) setPartition(r *PartitionRecord) {
 	if !ok {
 		return
 	}
-	p := &Partition{Replicas: r.Replicas, ISR: r.Isr, Leader: r.Leader, LeaderEpoch: r.LeaderEpoch, PartitionEpoch: r.PartitionEpoch}
+	p := &Partition{Replicas: r.Replicas, ISR: r.Isr, Leader: r.Leader, LeaderEpoch: r.LeaderEpoch, PartitionEpoch: r.PartitionEpoch, Directories: toUUIDs(r.Directories)}
 	t := *old
 	t.Partitions = slices.Clone(old.Partitions)
 	for len(t.Partitions) <= int(r.Partition) {
@@ -241,6 +267,9 @@ func (m *Image) changePartition(r *PartitionChangeRecord) {
 	if r.Leader != nil {
 		p.Leader = *r.Leader
 		p.LeaderEpoch++
+	}
+	if len(r.Directories) > 0 {
+		p.Directories = toUUIDs(r.Directories)
 	}
 	t := *old
 	t.Partitions = slices.Clone(old.Partitions)
@@ -322,17 +351,35 @@ func Register(b *Broker) *Record {
 	if b.Rack != nil {
 		r.Rack, r.HasRack = *b.Rack, true
 	}
-	for _, d := range b.LogDirs {
-		r.LogDirs = append(r.LogDirs, d[:])
-	}
+	r.LogDirs = FromUUIDs(b.LogDirs)
 	return &Record{Kind: &Record_RegisterBroker{r}}
+}
+
+func toUUIDs(raw [][]byte) []UUID {
+	if len(raw) == 0 {
+		return nil
+	}
+	ids := make([]UUID, len(raw))
+	for i, r := range raw {
+		copy(ids[i][:], r)
+	}
+	return ids
+}
+
+// FromUUIDs is the form that ids have in records.
+func FromUUIDs(ids []UUID) [][]byte {
+	var raw [][]byte
+	for i := range ids {
+		raw = append(raw, ids[i][:])
+	}
+	return raw
 }
 
 // NewPartition makes the record of a whole partition.
 func NewPartition(topic UUID, n int32, p *Partition) *Record {
 	return &Record{Kind: &Record_Partition{&PartitionRecord{
 		TopicId: topic[:], Partition: n, Replicas: p.Replicas, Isr: p.ISR,
-		Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch,
+		Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch, Directories: FromUUIDs(p.Directories),
 	}}}
 }
 

@@ -576,6 +576,7 @@ type BrokerChangeRecord struct {
 	Epoch                int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Fenced               *bool                  `protobuf:"varint,3,opt,name=fenced,proto3,oneof" json:"fenced,omitempty"`
 	InControlledShutdown *bool                  `protobuf:"varint,4,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3,oneof" json:"in_controlled_shutdown,omitempty"`
+	LogDirs              *Directories           `protobuf:"bytes,5,opt,name=log_dirs,json=logDirs,proto3" json:"log_dirs,omitempty"` // those that still work
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -638,6 +639,57 @@ func (x *BrokerChangeRecord) GetInControlledShutdown() bool {
 	return false
 }
 
+func (x *BrokerChangeRecord) GetLogDirs() *Directories {
+	if x != nil {
+		return x.LogDirs
+	}
+	return nil
+}
+
+type Directories struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           [][]byte               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"` // 16 bytes each
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Directories) Reset() {
+	*x = Directories{}
+	mi := &file_records_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Directories) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Directories) ProtoMessage() {}
+
+func (x *Directories) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Directories.ProtoReflect.Descriptor instead.
+func (*Directories) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Directories) GetIds() [][]byte {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
 type UnregisterBrokerRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -648,7 +700,7 @@ type UnregisterBrokerRecord struct {
 
 func (x *UnregisterBrokerRecord) Reset() {
 	*x = UnregisterBrokerRecord{}
-	mi := &file_records_proto_msgTypes[7]
+	mi := &file_records_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +712,7 @@ func (x *UnregisterBrokerRecord) String() string {
 func (*UnregisterBrokerRecord) ProtoMessage() {}
 
 func (x *UnregisterBrokerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[7]
+	mi := &file_records_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +725,7 @@ func (x *UnregisterBrokerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterBrokerRecord.ProtoReflect.Descriptor instead.
 func (*UnregisterBrokerRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{7}
+	return file_records_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UnregisterBrokerRecord) GetId() int32 {
@@ -700,7 +752,7 @@ type TopicRecord struct {
 
 func (x *TopicRecord) Reset() {
 	*x = TopicRecord{}
-	mi := &file_records_proto_msgTypes[8]
+	mi := &file_records_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +764,7 @@ func (x *TopicRecord) String() string {
 func (*TopicRecord) ProtoMessage() {}
 
 func (x *TopicRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[8]
+	mi := &file_records_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +777,7 @@ func (x *TopicRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRecord.ProtoReflect.Descriptor instead.
 func (*TopicRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{8}
+	return file_records_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TopicRecord) GetName() string {
@@ -751,7 +803,7 @@ type RemoveTopicRecord struct {
 
 func (x *RemoveTopicRecord) Reset() {
 	*x = RemoveTopicRecord{}
-	mi := &file_records_proto_msgTypes[9]
+	mi := &file_records_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +815,7 @@ func (x *RemoveTopicRecord) String() string {
 func (*RemoveTopicRecord) ProtoMessage() {}
 
 func (x *RemoveTopicRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[9]
+	mi := &file_records_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +828,7 @@ func (x *RemoveTopicRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTopicRecord.ProtoReflect.Descriptor instead.
 func (*RemoveTopicRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{9}
+	return file_records_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RemoveTopicRecord) GetId() []byte {
@@ -795,13 +847,14 @@ type PartitionRecord struct {
 	Leader         int32                  `protobuf:"varint,5,opt,name=leader,proto3" json:"leader,omitempty"` // -1 for none
 	LeaderEpoch    int32                  `protobuf:"varint,6,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
 	PartitionEpoch int32                  `protobuf:"varint,7,opt,name=partition_epoch,json=partitionEpoch,proto3" json:"partition_epoch,omitempty"`
+	Directories    [][]byte               `protobuf:"bytes,8,rep,name=directories,proto3" json:"directories,omitempty"` // log directory ids, beside replicas; none where no replica has one yet
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PartitionRecord) Reset() {
 	*x = PartitionRecord{}
-	mi := &file_records_proto_msgTypes[10]
+	mi := &file_records_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +866,7 @@ func (x *PartitionRecord) String() string {
 func (*PartitionRecord) ProtoMessage() {}
 
 func (x *PartitionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[10]
+	mi := &file_records_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +879,7 @@ func (x *PartitionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionRecord.ProtoReflect.Descriptor instead.
 func (*PartitionRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{10}
+	return file_records_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PartitionRecord) GetTopicId() []byte {
@@ -878,6 +931,13 @@ func (x *PartitionRecord) GetPartitionEpoch() int32 {
 	return 0
 }
 
+func (x *PartitionRecord) GetDirectories() [][]byte {
+	if x != nil {
+		return x.Directories
+	}
+	return nil
+}
+
 // PartitionChangeRecord says what is new in a partition; what is not set stays. The partition epoch
 // goes up by one, and the leader epoch with it when leader is set.
 type PartitionChangeRecord struct {
@@ -886,13 +946,14 @@ type PartitionChangeRecord struct {
 	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
 	Isr           *Replicas              `protobuf:"bytes,3,opt,name=isr,proto3" json:"isr,omitempty"`
 	Leader        *int32                 `protobuf:"varint,4,opt,name=leader,proto3,oneof" json:"leader,omitempty"`
+	Directories   [][]byte               `protobuf:"bytes,5,rep,name=directories,proto3" json:"directories,omitempty"` // all of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartitionChangeRecord) Reset() {
 	*x = PartitionChangeRecord{}
-	mi := &file_records_proto_msgTypes[11]
+	mi := &file_records_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +965,7 @@ func (x *PartitionChangeRecord) String() string {
 func (*PartitionChangeRecord) ProtoMessage() {}
 
 func (x *PartitionChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[11]
+	mi := &file_records_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +978,7 @@ func (x *PartitionChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionChangeRecord.ProtoReflect.Descriptor instead.
 func (*PartitionChangeRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{11}
+	return file_records_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PartitionChangeRecord) GetTopicId() []byte {
@@ -948,6 +1009,13 @@ func (x *PartitionChangeRecord) GetLeader() int32 {
 	return 0
 }
 
+func (x *PartitionChangeRecord) GetDirectories() [][]byte {
+	if x != nil {
+		return x.Directories
+	}
+	return nil
+}
+
 type Replicas struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ids           []int32                `protobuf:"varint,1,rep,packed,name=ids,proto3" json:"ids,omitempty"`
@@ -957,7 +1025,7 @@ type Replicas struct {
 
 func (x *Replicas) Reset() {
 	*x = Replicas{}
-	mi := &file_records_proto_msgTypes[12]
+	mi := &file_records_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1037,7 @@ func (x *Replicas) String() string {
 func (*Replicas) ProtoMessage() {}
 
 func (x *Replicas) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[12]
+	mi := &file_records_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1050,7 @@ func (x *Replicas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replicas.ProtoReflect.Descriptor instead.
 func (*Replicas) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{12}
+	return file_records_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Replicas) GetIds() []int32 {
@@ -1004,7 +1072,7 @@ type ConfigRecord struct {
 
 func (x *ConfigRecord) Reset() {
 	*x = ConfigRecord{}
-	mi := &file_records_proto_msgTypes[13]
+	mi := &file_records_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1084,7 @@ func (x *ConfigRecord) String() string {
 func (*ConfigRecord) ProtoMessage() {}
 
 func (x *ConfigRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[13]
+	mi := &file_records_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1097,7 @@ func (x *ConfigRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRecord.ProtoReflect.Descriptor instead.
 func (*ConfigRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{13}
+	return file_records_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConfigRecord) GetResourceType() int32 {
@@ -1071,7 +1139,7 @@ type ProducerIdsRecord struct {
 
 func (x *ProducerIdsRecord) Reset() {
 	*x = ProducerIdsRecord{}
-	mi := &file_records_proto_msgTypes[14]
+	mi := &file_records_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1151,7 @@ func (x *ProducerIdsRecord) String() string {
 func (*ProducerIdsRecord) ProtoMessage() {}
 
 func (x *ProducerIdsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[14]
+	mi := &file_records_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1164,7 @@ func (x *ProducerIdsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProducerIdsRecord.ProtoReflect.Descriptor instead.
 func (*ProducerIdsRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{14}
+	return file_records_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProducerIdsRecord) GetBrokerId() int32 {
@@ -1161,14 +1229,17 @@ const file_records_proto_rawDesc = "" +
 	"\x04rack\x18\x05 \x01(\tR\x04rack\x12\x19\n" +
 	"\bhas_rack\x18\x06 \x01(\bR\ahasRack\x12\x16\n" +
 	"\x06fenced\x18\a \x01(\bR\x06fenced\x12\x19\n" +
-	"\blog_dirs\x18\b \x03(\fR\alogDirs\"\xb8\x01\n" +
+	"\blog_dirs\x18\b \x03(\fR\alogDirs\"\xf0\x01\n" +
 	"\x12BrokerChangeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1b\n" +
 	"\x06fenced\x18\x03 \x01(\bH\x00R\x06fenced\x88\x01\x01\x129\n" +
-	"\x16in_controlled_shutdown\x18\x04 \x01(\bH\x01R\x14inControlledShutdown\x88\x01\x01B\t\n" +
+	"\x16in_controlled_shutdown\x18\x04 \x01(\bH\x01R\x14inControlledShutdown\x88\x01\x01\x126\n" +
+	"\blog_dirs\x18\x05 \x01(\v2\x1b.kraft.metadata.DirectoriesR\alogDirsB\t\n" +
 	"\a_fencedB\x19\n" +
-	"\x17_in_controlled_shutdown\">\n" +
+	"\x17_in_controlled_shutdown\"\x1f\n" +
+	"\vDirectories\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\fR\x03ids\">\n" +
 	"\x16UnregisterBrokerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"1\n" +
@@ -1176,7 +1247,7 @@ const file_records_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\"#\n" +
 	"\x11RemoveTopicRecord\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\fR\x02id\"\xdc\x01\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\"\xfe\x01\n" +
 	"\x0fPartitionRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1a\n" +
@@ -1184,12 +1255,14 @@ const file_records_proto_rawDesc = "" +
 	"\x03isr\x18\x04 \x03(\x05R\x03isr\x12\x16\n" +
 	"\x06leader\x18\x05 \x01(\x05R\x06leader\x12!\n" +
 	"\fleader_epoch\x18\x06 \x01(\x05R\vleaderEpoch\x12'\n" +
-	"\x0fpartition_epoch\x18\a \x01(\x05R\x0epartitionEpoch\"\xa4\x01\n" +
+	"\x0fpartition_epoch\x18\a \x01(\x05R\x0epartitionEpoch\x12 \n" +
+	"\vdirectories\x18\b \x03(\fR\vdirectories\"\xc6\x01\n" +
 	"\x15PartitionChangeRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12*\n" +
 	"\x03isr\x18\x03 \x01(\v2\x18.kraft.metadata.ReplicasR\x03isr\x12\x1b\n" +
-	"\x06leader\x18\x04 \x01(\x05H\x00R\x06leader\x88\x01\x01B\t\n" +
+	"\x06leader\x18\x04 \x01(\x05H\x00R\x06leader\x88\x01\x01\x12 \n" +
+	"\vdirectories\x18\x05 \x03(\fR\vdirectoriesB\t\n" +
 	"\a_leader\"\x1c\n" +
 	"\bReplicas\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x05R\x03ids\"\x8f\x01\n" +
@@ -1216,7 +1289,7 @@ func file_records_proto_rawDescGZIP() []byte {
 	return file_records_proto_rawDescData
 }
 
-var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_records_proto_goTypes = []any{
 	(*Batch)(nil),                  // 0: kraft.metadata.Batch
 	(*Record)(nil),                 // 1: kraft.metadata.Record
@@ -1225,14 +1298,15 @@ var file_records_proto_goTypes = []any{
 	(*Endpoint)(nil),               // 4: kraft.metadata.Endpoint
 	(*RegisterBrokerRecord)(nil),   // 5: kraft.metadata.RegisterBrokerRecord
 	(*BrokerChangeRecord)(nil),     // 6: kraft.metadata.BrokerChangeRecord
-	(*UnregisterBrokerRecord)(nil), // 7: kraft.metadata.UnregisterBrokerRecord
-	(*TopicRecord)(nil),            // 8: kraft.metadata.TopicRecord
-	(*RemoveTopicRecord)(nil),      // 9: kraft.metadata.RemoveTopicRecord
-	(*PartitionRecord)(nil),        // 10: kraft.metadata.PartitionRecord
-	(*PartitionChangeRecord)(nil),  // 11: kraft.metadata.PartitionChangeRecord
-	(*Replicas)(nil),               // 12: kraft.metadata.Replicas
-	(*ConfigRecord)(nil),           // 13: kraft.metadata.ConfigRecord
-	(*ProducerIdsRecord)(nil),      // 14: kraft.metadata.ProducerIdsRecord
+	(*Directories)(nil),            // 7: kraft.metadata.Directories
+	(*UnregisterBrokerRecord)(nil), // 8: kraft.metadata.UnregisterBrokerRecord
+	(*TopicRecord)(nil),            // 9: kraft.metadata.TopicRecord
+	(*RemoveTopicRecord)(nil),      // 10: kraft.metadata.RemoveTopicRecord
+	(*PartitionRecord)(nil),        // 11: kraft.metadata.PartitionRecord
+	(*PartitionChangeRecord)(nil),  // 12: kraft.metadata.PartitionChangeRecord
+	(*Replicas)(nil),               // 13: kraft.metadata.Replicas
+	(*ConfigRecord)(nil),           // 14: kraft.metadata.ConfigRecord
+	(*ProducerIdsRecord)(nil),      // 15: kraft.metadata.ProducerIdsRecord
 }
 var file_records_proto_depIdxs = []int32{
 	1,  // 0: kraft.metadata.Batch.records:type_name -> kraft.metadata.Record
@@ -1240,20 +1314,21 @@ var file_records_proto_depIdxs = []int32{
 	3,  // 2: kraft.metadata.Record.feature:type_name -> kraft.metadata.FeatureRecord
 	5,  // 3: kraft.metadata.Record.register_broker:type_name -> kraft.metadata.RegisterBrokerRecord
 	6,  // 4: kraft.metadata.Record.broker_change:type_name -> kraft.metadata.BrokerChangeRecord
-	7,  // 5: kraft.metadata.Record.unregister_broker:type_name -> kraft.metadata.UnregisterBrokerRecord
-	8,  // 6: kraft.metadata.Record.topic:type_name -> kraft.metadata.TopicRecord
-	9,  // 7: kraft.metadata.Record.remove_topic:type_name -> kraft.metadata.RemoveTopicRecord
-	10, // 8: kraft.metadata.Record.partition:type_name -> kraft.metadata.PartitionRecord
-	11, // 9: kraft.metadata.Record.partition_change:type_name -> kraft.metadata.PartitionChangeRecord
-	13, // 10: kraft.metadata.Record.config:type_name -> kraft.metadata.ConfigRecord
-	14, // 11: kraft.metadata.Record.producer_ids:type_name -> kraft.metadata.ProducerIdsRecord
+	8,  // 5: kraft.metadata.Record.unregister_broker:type_name -> kraft.metadata.UnregisterBrokerRecord
+	9,  // 6: kraft.metadata.Record.topic:type_name -> kraft.metadata.TopicRecord
+	10, // 7: kraft.metadata.Record.remove_topic:type_name -> kraft.metadata.RemoveTopicRecord
+	11, // 8: kraft.metadata.Record.partition:type_name -> kraft.metadata.PartitionRecord
+	12, // 9: kraft.metadata.Record.partition_change:type_name -> kraft.metadata.PartitionChangeRecord
+	14, // 10: kraft.metadata.Record.config:type_name -> kraft.metadata.ConfigRecord
+	15, // 11: kraft.metadata.Record.producer_ids:type_name -> kraft.metadata.ProducerIdsRecord
 	4,  // 12: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
-	12, // 13: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	7,  // 13: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
+	13, // 14: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_records_proto_init() }
@@ -1275,15 +1350,15 @@ func file_records_proto_init() {
 		(*Record_ProducerIds)(nil),
 	}
 	file_records_proto_msgTypes[6].OneofWrappers = []any{}
-	file_records_proto_msgTypes[11].OneofWrappers = []any{}
-	file_records_proto_msgTypes[13].OneofWrappers = []any{}
+	file_records_proto_msgTypes[12].OneofWrappers = []any{}
+	file_records_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_records_proto_rawDesc), len(file_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -41,7 +42,7 @@ type FS struct {
 	rng     *rand.Rand
 	files   map[string]*inode // as processes see it; directories have a nil inode
 	durable map[string]*inode // as it is after a crash, but for journal
-	journal []change          // of names, not yet on disk, in order
+	journal [][]change        // of names, not yet on disk, in order; what stands together happens together
 	locks   map[string]bool
 	crashed bool
 	left    int // operations until the crash, -1 for none planned
@@ -99,12 +100,8 @@ func (f *FS) Restart() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	keep := f.rng.IntN(len(f.journal) + 1) // a journal keeps its order
-	for _, c := range f.journal[:keep] {
-		if c.gone {
-			delete(f.durable, c.path)
-		} else {
-			f.durable[c.path] = c.inode
-		}
+	for _, together := range f.journal[:keep] {
+		f.endure(together)
 	}
 	f.files = map[string]*inode{}
 	for path, n := range f.durable {
@@ -114,6 +111,17 @@ func (f *FS) Restart() {
 		}
 	}
 	f.journal, f.locks, f.crashed, f.left = nil, map[string]bool{}, false, -1
+}
+
+// endure puts changes of names on disk. mu is held.
+func (f *FS) endure(changes []change) {
+	for _, c := range changes {
+		if c.gone {
+			delete(f.durable, c.path)
+		} else {
+			f.durable[c.path] = c.inode
+		}
+	}
 }
 
 // Kill ends the processes and keeps what they wrote, as kill -9 does: the page cache survives.
@@ -224,7 +232,7 @@ func (f *FS) name(path string, n *inode, gone bool) {
 	} else {
 		f.files[path] = n
 	}
-	f.journal = append(f.journal, change{path, n, gone})
+	f.journal = append(f.journal, []change{{path, n, gone}})
 }
 
 // OpenFile implements storage.FS.
@@ -346,11 +354,13 @@ func (f *FS) Rename(from, to string) error {
 	if err := f.step(Rename, from); err != nil {
 		return pathError("rename", from, err)
 	}
+	begun := len(f.journal)
 	for _, p := range f.below(from) {
 		n := f.files[p]
 		f.name(to+strings.TrimPrefix(p, from), n, false)
 		f.name(p, nil, true)
 	}
+	f.journal = append(f.journal[:begun:begun], slices.Concat(f.journal[begun:]...))
 	return nil
 }
 
@@ -432,12 +442,8 @@ func (f *FS) SyncDir(path string) error {
 	if err := f.step(Sync, path); err != nil {
 		return pathError("sync", path, err)
 	}
-	for _, c := range f.journal {
-		if c.gone {
-			delete(f.durable, c.path)
-		} else {
-			f.durable[c.path] = c.inode
-		}
+	for _, together := range f.journal {
+		f.endure(together)
 	}
 	f.journal = nil
 	return nil
@@ -507,15 +513,24 @@ func (f *FS) used() int64 {
 }
 
 type file struct {
-	fs    *FS
-	path  string
-	inode *inode
+	fs     *FS
+	path   string
+	inode  *inode
+	closed bool // guarded by fs.mu
+}
+
+// step is FS.step for an open file.
+func (f *file) step(op Op) error {
+	if f.closed {
+		return fs.ErrClosed
+	}
+	return f.fs.step(op, f.path)
 }
 
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	if err := f.fs.step(Read, f.path); err != nil {
+	if err := f.step(Read); err != nil {
 		return 0, pathError("read", f.path, err)
 	}
 	if off >= int64(len(f.inode.data)) {
@@ -531,7 +546,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	err := f.fs.step(Write, f.path)
+	err := f.step(Write)
 	n := len(p)
 	if err == nil && f.fs.Capacity > 0 {
 		grows := off + int64(n) - int64(len(f.inode.data))
@@ -539,6 +554,8 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 			err = syscall.ENOSPC
 			n = int(max(0, int64(n)-(grows-max(room, 0))))
 		}
+	} else if errors.Is(err, fs.ErrClosed) {
+		n = 0
 	} else if err != nil && !errors.Is(err, ErrCrashed) {
 		n = f.fs.rng.IntN(n + 1) // a short write
 	}
@@ -560,7 +577,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 func (f *file) Truncate(size int64) error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	if err := f.fs.step(Write, f.path); err != nil {
+	if err := f.step(Write); err != nil {
 		return pathError("truncate", f.path, err)
 	}
 	w := write{at: size}
@@ -572,7 +589,7 @@ func (f *file) Truncate(size int64) error {
 func (f *file) Sync() error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	if err := f.fs.step(Sync, f.path); err != nil {
+	if err := f.step(Sync); err != nil {
 		return pathError("sync", f.path, err)
 	}
 	f.inode.synced, f.inode.pending = append([]byte(nil), f.inode.data...), nil
@@ -588,7 +605,15 @@ func (f *file) Stat() (fs.FileInfo, error) {
 	return infoOf(f.path, f.inode), nil
 }
 
-func (f *file) Close() error { return nil }
+func (f *file) Close() error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.closed {
+		return fs.ErrClosed
+	}
+	f.closed = true
+	return nil
+}
 
 type info struct {
 	name    string

@@ -1,0 +1,149 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/raftmeta/image"
+)
+
+// directories chooses the log directories of new replicas: of a broker's, the one with the fewest. The
+// controller does it, where Kafka leaves it to a broker with several directories (KIP-858), so that no
+// replica takes records before the cluster knows which failure would lose them.
+type directories struct {
+	image *image.Image
+	load  map[image.UUID]int // replicas by directory; nil until a broker with several is met
+}
+
+func newDirectories(m *image.Image) *directories { return &directories{image: m} }
+
+// place returns a directory for each replica.
+func (d *directories) place(replicas []int32) []image.UUID {
+	out := make([]image.UUID, len(replicas))
+	for i, r := range replicas {
+		b, ok := d.image.Broker(r)
+		if !ok || len(b.LogDirs) == 0 {
+			continue
+		}
+		out[i] = b.LogDirs[0]
+		if len(b.LogDirs) == 1 {
+			continue
+		}
+		if d.load == nil {
+			d.count()
+		}
+		for _, id := range b.LogDirs[1:] {
+			if d.load[id] < d.load[out[i]] {
+				out[i] = id
+			}
+		}
+		d.load[out[i]]++
+	}
+	return out
+}
+
+func (d *directories) count() {
+	d.load = map[image.UUID]int{}
+	d.image.Topics("", func(t *image.Topic) bool {
+		for _, p := range t.Partitions {
+			for _, id := range p.Directories {
+				d.load[id]++
+			}
+		}
+		return true
+	})
+}
+
+// Assignment says in which log directory a broker has its replica of a partition.
+type Assignment struct {
+	Topic     image.UUID
+	Partition int32
+	Directory image.UUID
+}
+
+// AssignDirectories decides on what a broker says of its replicas' directories (AssignReplicasToDirs,
+// KIP-858). Replicas that it no longer has are passed over.
+func AssignDirectories(m *image.Image, broker int32, epoch int64, list []Assignment) ([]*image.Record, error) {
+	b, ok := m.Broker(broker)
+	if !ok || b.Epoch != epoch {
+		return nil, fmt.Errorf("broker %d has no epoch %d: %w", broker, epoch, kerr.StaleBrokerEpoch)
+	}
+	var records []*image.Record
+	for _, a := range list {
+		t, ok := m.TopicByID(a.Topic)
+		if !ok || int(a.Partition) >= len(t.Partitions) {
+			continue
+		}
+		p := t.Partitions[a.Partition]
+		i := slices.Index(p.Replicas, broker)
+		if i < 0 || p.Directory(broker) == a.Directory {
+			continue
+		}
+		dirs := make([]image.UUID, len(p.Replicas))
+		copy(dirs, p.Directories)
+		dirs[i] = a.Directory
+		change := partitionChange(t, int(a.Partition))
+		change.Directories = image.FromUUIDs(dirs)
+		if p.Leader == image.NoLeader && slices.Contains(p.ISR, broker) && !b.Fenced && b.HasOnlineDir(a.Directory) {
+			change.Leader = &broker // it was away with its directory
+		}
+		records = append(records, changed(change))
+	}
+	return records, nil
+}
+
+// SetLogDirs decides on a broker's word that only the given log directories work (BrokerHeartbeat's
+// OfflineLogDirs): replicas in others leave the ISR and lead no more.
+func SetLogDirs(m *image.Image, broker int32, epoch int64, online []image.UUID) ([]*image.Record, error) {
+	b, ok := m.Broker(broker)
+	if !ok || b.Epoch != epoch {
+		return nil, fmt.Errorf("broker %d has no epoch %d: %w", broker, epoch, kerr.StaleBrokerEpoch)
+	}
+	records := []*image.Record{{Kind: &image.Record_BrokerChange{BrokerChange: &image.BrokerChangeRecord{
+		Id: broker, Epoch: epoch, LogDirs: &image.Directories{Ids: image.FromUUIDs(online)},
+	}}}}
+	m.Topics("", func(t *image.Topic) bool {
+		for n, p := range t.Partitions {
+			if d := p.Directory(broker); d != image.Unassigned && !slices.Contains(online, d) {
+				records = append(records, loseReplica(m, t, n, broker)...)
+			}
+		}
+		return true
+	})
+	return records, nil
+}
+
+// loseReplica takes a replica that cannot serve out of the ISR, unless it is the last, and lets another
+// lead.
+func loseReplica(m *image.Image, t *image.Topic, n int, broker int32) []*image.Record {
+	p := t.Partitions[n]
+	change := partitionChange(t, n)
+	if len(p.ISR) > 1 && slices.Contains(p.ISR, broker) {
+		isr := slices.DeleteFunc(slices.Clone(p.ISR), func(r int32) bool { return r == broker })
+		change.Isr = &image.Replicas{Ids: isr}
+	}
+	if p.Leader == broker {
+		leader := int32(image.NoLeader)
+		for _, r := range p.Replicas {
+			if r != broker && slices.Contains(p.ISR, r) && m.ReplicaOnline(p, r) {
+				leader = r
+				break
+			}
+		}
+		change.Leader = &leader
+	}
+	if change.Isr == nil && change.Leader == nil {
+		return nil
+	}
+	return []*image.Record{changed(change)}
+}
+
+func partitionChange(t *image.Topic, n int) *image.PartitionChangeRecord {
+	return &image.PartitionChangeRecord{TopicId: t.ID[:], Partition: int32(n)}
+}
+
+func changed(c *image.PartitionChangeRecord) *image.Record {
+	return &image.Record{Kind: &image.Record_PartitionChange{PartitionChange: c}}
+}

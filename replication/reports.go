@@ -1,0 +1,116 @@
+package replication
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"kraft/raftmeta"
+	"kraft/raftmeta/controller"
+	"kraft/raftmeta/image"
+)
+
+// reports tells the controller which log directories work and which replicas are in them, again until it
+// has taken it.
+type reports struct {
+	meta   *raftmeta.Meta
+	log    zerolog.Logger
+	wake   chan struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu      sync.Mutex // guards the rest, which is yet to be told
+	dirs    []image.UUID
+	replica map[replicaKey]image.UUID // last word counts
+}
+
+type replicaKey struct {
+	topic image.UUID
+	n     int32
+}
+
+func newReports(meta *raftmeta.Meta, log zerolog.Logger) *reports {
+	r := &reports{meta: meta, log: log, wake: make(chan struct{}, 1), done: make(chan struct{}), replica: map[replicaKey]image.UUID{}}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
+}
+
+// online reports that only these directories work. Any goroutine may call it.
+func (r *reports) online(dirs []image.UUID) {
+	r.mu.Lock()
+	r.dirs = dirs
+	r.mu.Unlock()
+	r.poke()
+}
+
+// assigned reports where a replica is. Any goroutine may call it.
+func (r *reports) assigned(a controller.Assignment) {
+	r.mu.Lock()
+	r.replica[replicaKey{a.Topic, a.Partition}] = a.Directory
+	r.mu.Unlock()
+	r.poke()
+}
+
+func (r *reports) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// retryAfter is how long a report waits for a controller that takes it.
+const retryAfter = 100 * time.Millisecond
+
+func (r *reports) run() {
+	defer close(r.done)
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-r.wake:
+		}
+		if err := r.tell(); err != nil && r.ctx.Err() == nil {
+			r.log.Debug().Err(err).Msg("directories not reported yet")
+			time.AfterFunc(retryAfter, r.poke)
+		}
+	}
+}
+
+func (r *reports) tell() error {
+	r.mu.Lock()
+	dirs := r.dirs
+	list := make([]controller.Assignment, 0, len(r.replica))
+	for k, d := range r.replica {
+		list = append(list, controller.Assignment{Topic: k.topic, Partition: k.n, Directory: d})
+	}
+	r.mu.Unlock()
+	if dirs != nil {
+		if err := r.meta.SetLogDirs(r.ctx, dirs); err != nil {
+			return err
+		}
+	}
+	if len(list) > 0 {
+		if err := r.meta.AssignDirectories(r.ctx, list); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.dirs) == len(dirs) {
+		r.dirs = nil // directories only ever fail: as many are the same
+	}
+	for _, a := range list {
+		if k := (replicaKey{a.Topic, a.Partition}); r.replica[k] == a.Directory {
+			delete(r.replica, k)
+		}
+	}
+	return nil
+}
+
+func (r *reports) close() {
+	r.cancel()
+	<-r.done
+}

@@ -1,0 +1,404 @@
+package storage_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/storage"
+	"kraft/storage/faultfs"
+	"kraft/wire/record"
+)
+
+// disks is a manager over several directories of one faulty file system.
+type disks struct {
+	t    *testing.T
+	fs   *faultfs.FS
+	dirs []*storage.Dir
+	m    *storage.Manager
+
+	mu     sync.Mutex
+	failed []string
+	lost   []storage.TopicPartition
+	log    *storage.Log // that moved last
+	told   chan struct{}
+}
+
+func (d *disks) DirFailed(dir *storage.Dir, lost []storage.TopicPartition) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failed = append(d.failed, dir.Path())
+	d.lost = append(d.lost, lost...)
+	d.told <- struct{}{}
+}
+
+func (d *disks) Moved(_ storage.TopicPartition, l *storage.Log, _ [16]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.log = l
+	select {
+	case d.told <- struct{}{}:
+	default:
+	}
+}
+
+// start opens the directories, as a new process does.
+func (d *disks) start(paths ...string) error {
+	d.dirs, d.told = nil, make(chan struct{}, 8)
+	for _, p := range paths {
+		dir, err := storage.OpenDir(d.fs, p)
+		if err != nil {
+			dir = storage.FailedDir(p, err)
+		} else if err := dir.Claim("cluster", 1); err != nil {
+			return err
+		}
+		d.dirs = append(d.dirs, dir)
+	}
+	m, err := storage.NewManager(d.dirs, storage.ManagerConfig{
+		RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 1, MoveThreads: 1,
+		Cleaner: storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour},
+	}, zerolog.Nop())
+	if err == nil {
+		d.m = m
+		m.Watch(d)
+	}
+	return err
+}
+
+func (d *disks) open(tp storage.TopicPartition, dir int, c *storage.LogConfig) *storage.Log {
+	d.t.Helper()
+	l, err := d.m.Open(tp, historyID, d.dirs[dir].Meta().DirectoryID, c)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return l
+}
+
+func put(t *testing.T, l *storage.Log, value string) error {
+	t.Helper()
+	_, err := l.Append(oneRecord(t, value), 0, time.Now())
+	l.SetHighWatermark(l.EndOffset())
+	return err
+}
+
+// values reads a whole log.
+func values(l *storage.Log) ([]string, error) {
+	var out []string
+	for offset := l.StartOffset(); offset < l.EndOffset(); {
+		s, err := l.Read(offset, 1<<20, l.EndOffset(), true)
+		if err != nil {
+			return out, err
+		}
+		data := make([]byte, s.Length)
+		if _, err := s.File.ReadAt(data, s.Offset); err != nil {
+			return out, err
+		}
+		for len(data) > 0 {
+			b, rest, err := record.Next(data)
+			if err != nil {
+				return out, err
+			}
+			records, err := b.Records(1 << 20)
+			if err != nil {
+				return out, err
+			}
+			for i := range records {
+				out = append(out, string(records[i].Value))
+			}
+			offset, data = b.LastOffset()+1, rest
+		}
+	}
+	return out, nil
+}
+
+// TestDirectoryFails: the logs of a directory whose disk fails are offline with Kafka's error, the others
+// serve on and stop cleanly, and with the disk back everything is there.
+func TestDirectoryFails(t *testing.T) {
+	d := &disks{t: t, fs: faultfs.New(1)}
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	good, bad := storage.TopicPartition{Topic: "good"}, storage.TopicPartition{Topic: "bad"}
+	gl, bl := d.open(good, 0, storage.DefaultLogConfig()), d.open(bad, 1, storage.DefaultLogConfig())
+	for _, l := range []*storage.Log{gl, bl} {
+		if err := put(t, l, "first"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.fs.Fail = func(_ faultfs.Op, path string) error {
+		if strings.HasPrefix(path, "/b/") {
+			return syscall.EIO
+		}
+		return nil
+	}
+	if err := put(t, bl, "lost"); !errors.Is(err, kerr.KafkaStorageError) || !errors.Is(err, storage.ErrDirOffline) {
+		t.Fatalf("append to a failed disk: %v", err)
+	}
+	<-d.told
+	if !slices.Equal(d.failed, []string{"/b"}) || !slices.Equal(d.lost, []storage.TopicPartition{bad}) {
+		t.Fatalf("told of %v with %v", d.failed, d.lost)
+	}
+	d.fs.Fail = nil // a disk that answers again is not trusted before the next start
+	if err := put(t, bl, "lost"); !errors.Is(err, storage.ErrDirOffline) {
+		t.Fatalf("append after the failure: %v", err)
+	}
+	if _, err := bl.Read(0, 100, 1, true); !errors.Is(err, kerr.KafkaStorageError) {
+		t.Fatalf("read after the failure: %v", err)
+	}
+	if _, err := d.m.Open(bad, historyID, d.dirs[1].Meta().DirectoryID, storage.DefaultLogConfig()); !errors.Is(err, storage.ErrDirOffline) {
+		t.Fatalf("open in a failed directory: %v", err)
+	}
+	if err := d.m.Move(good, "/b"); !errors.Is(err, kerr.KafkaStorageError) {
+		t.Fatalf("move to a failed directory: %v", err)
+	}
+	usage := d.m.Usage()
+	if usage[0].Err != nil || !errors.Is(usage[1].Err, kerr.KafkaStorageError) || len(usage[1].Logs) != 0 {
+		t.Fatalf("usage: %+v", usage)
+	}
+	if err := put(t, gl, "second"); err != nil {
+		t.Fatalf("the other directory: %v", err)
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Fatalf("stop: %v", err)
+	}
+	d.fs.Kill()
+
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	// Of an append that failed half way the records may be there: nobody was told that they are not.
+	for tp, want := range map[storage.TopicPartition][]string{good: {"first", "second"}, bad: {"first", "lost"}} {
+		l, err := d.m.Open(tp, historyID, [16]byte{}, storage.DefaultLogConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := values(l); err != nil || !slices.Equal(got, want) && !slices.Equal(got, want[:1]) || tp == good && len(got) != 2 {
+			t.Errorf("%v holds %v, want %v (%v)", tp, got, want, err)
+		}
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDirectoryMissingAtStart: what was in a directory that cannot be opened is offline and not made anew
+// elsewhere; without any directory there is no manager.
+func TestDirectoryMissingAtStart(t *testing.T) {
+	d := &disks{t: t, fs: faultfs.New(1)}
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	tp := storage.TopicPartition{Topic: "t"}
+	id := d.dirs[1].Meta().DirectoryID
+	if err := put(t, d.open(tp, 1, storage.DefaultLogConfig()), "v"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	d.fs.Kill()
+	broken := func(dirs ...string) func(faultfs.Op, string) error {
+		return func(_ faultfs.Op, path string) error {
+			if slices.ContainsFunc(dirs, func(d string) bool { return path == d || strings.HasPrefix(path, d+"/") }) {
+				return syscall.EIO
+			}
+			return nil
+		}
+	}
+	d.fs.Fail = broken("/b")
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.m.Open(tp, historyID, id, storage.DefaultLogConfig()); !errors.Is(err, storage.ErrDirOffline) {
+		t.Fatalf("a partition of a missing directory: %v", err)
+	}
+	d.m.Abandon()
+	d.fs.Fail = nil
+	d.fs.Kill()
+	d.fs.Fail = broken("/a", "/b")
+	if err := d.start("/a", "/b"); !errors.Is(err, storage.ErrDirFailed) {
+		t.Fatalf("no directory at all: %v", err)
+	}
+}
+
+// TestMove: a log that is written to moves to another directory with everything in it, readers of the old
+// one go on, and it is there after a restart.
+func TestMove(t *testing.T) {
+	d := &disks{t: t, fs: faultfs.New(1)}
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	tp := storage.TopicPartition{Topic: "t"}
+	c := storage.DefaultLogConfig()
+	c.SegmentBytes = 4 << 10
+	l := d.open(tp, 0, c)
+	var want []string
+	write := func(n int) {
+		for range n {
+			v := fmt.Sprint("value ", len(want))
+			err := put(t, l, v)
+			if errors.Is(err, storage.ErrMoved) {
+				d.mu.Lock()
+				l = d.log
+				d.mu.Unlock()
+				err = put(t, l, v)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, v)
+		}
+	}
+	write(500)
+	first := l
+	if _, err := l.DeleteBefore(100, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.m.Move(tp, "/c"); !errors.Is(err, kerr.LogDirNotFound) {
+		t.Fatalf("move to no directory of ours: %v", err)
+	}
+	if err := d.m.Move(storage.TopicPartition{Topic: "u"}, "/b"); !errors.Is(err, kerr.ReplicaNotAvailable) {
+		t.Fatalf("move of nothing: %v", err)
+	}
+	if err := d.m.Move(storage.TopicPartition{Topic: "t"}, "/b/"); err != nil {
+		t.Fatal(err)
+	}
+	for moved := false; !moved; {
+		write(10)
+		select {
+		case <-d.told:
+			moved = true
+		default:
+		}
+	}
+	write(10)
+	if l == first {
+		t.Fatal("the log took records after it had moved")
+	}
+	check := func(l *storage.Log) {
+		t.Helper()
+		if got, err := values(l); err != nil || !slices.Equal(got, want[100:]) {
+			t.Fatalf("the log holds %d values from %v on, want %d (%v)", len(got), got[:min(1, len(got))], len(want)-100, err)
+		}
+	}
+	check(l)
+	if got, err := values(first); err != nil || len(got) < 400 {
+		t.Errorf("a reader of the old log sees %d values: %v", len(got), err)
+	}
+	if id, _ := d.m.DirectoryOf(tp); id != d.dirs[1].Meta().DirectoryID {
+		t.Error("the log is not where it moved to")
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	d.fs.Kill()
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	l = d.open(tp, 0, c)
+	if l.StartOffset() != 100 {
+		t.Errorf("log starts at %d", l.StartOffset())
+	}
+	check(l)
+	for _, p := range d.fs.Paths() {
+		if strings.HasPrefix(p, "/a/t-0") {
+			t.Errorf("left behind: %s", p)
+		}
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMoveCrashes crashes after every n-th write of a move: what was on disk is there at the next start, in
+// one directory, and the move goes on.
+func TestMoveCrashes(t *testing.T) {
+	for _, power := range []bool{false, true} {
+		done := false
+		for n := 0; !done; n++ {
+			if done = moveAndCrash(t, n, power); t.Failed() {
+				t.Fatalf("after %d operations, power lost: %v", n, power)
+			}
+		}
+	}
+}
+
+func moveAndCrash(t *testing.T, n int, power bool) (done bool) {
+	d := &disks{t: t, fs: faultfs.New(uint64(n + 1))}
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	tp := storage.TopicPartition{Topic: "t"}
+	c := storage.DefaultLogConfig()
+	c.SegmentBytes = 200
+	l := d.open(tp, 0, c)
+	var want []string
+	for i := range 6 {
+		want = append(want, fmt.Sprint(i))
+		if err := put(t, l, want[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.m.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	d.fs.CrashAfter(n)
+	if err := d.m.Move(tp, "/b"); err != nil {
+		t.Fatal(err)
+	}
+	for told := false; !d.fs.Crashed() && !told; {
+		select {
+		case <-d.told:
+			told = true
+		case <-time.After(time.Millisecond):
+		}
+	}
+	d.m.Abandon()
+	done = !d.fs.Crashed()
+	if power {
+		d.fs.Restart()
+	} else {
+		d.fs.Kill()
+	}
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	l, err := d.m.Open(tp, historyID, d.dirs[0].Meta().DirectoryID, c)
+	if err != nil {
+		t.Error(err)
+		return done
+	}
+	if got, err := values(l); err != nil || !slices.Equal(got, want) {
+		t.Errorf("the log holds %v, want %v (%v)", got, want, err)
+	}
+	if err := d.m.Move(tp, "/b"); err != nil {
+		t.Error(err)
+	}
+	if id, _ := d.m.DirectoryOf(tp); id != d.dirs[1].Meta().DirectoryID {
+		select {
+		case <-d.told:
+		case <-time.After(10 * time.Second):
+			t.Error("the move does not go on")
+		}
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Error(err)
+	}
+	for _, p := range d.fs.Paths() {
+		if strings.Contains(p, "-future/") || strings.Contains(p, "-moved/") || strings.Contains(p, "-stray/") {
+			t.Errorf("left behind: %s", p)
+		}
+	}
+	return done
+}

@@ -1,0 +1,488 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"golang.org/x/time/rate"
+)
+
+// A log moves to another directory while it is in use (KIP-113). Its records are copied into a future log,
+// in a directory named <topic>-<n>.<id>-future; when that has all of them it takes the log's place, while
+// appends wait:
+//
+//  1. the future log is synced. A crash: it is copied on at the next start.
+//  2. the log's directory is renamed to -moved. A crash: the future log is whole, the rest is done at the start.
+//  3. the future log's directory gets the partition's name. A crash: what is -moved goes.
+//  4. the -moved directory is renamed for deletion, and appends go on.
+
+// ErrMoved refuses an append to a log that has just moved to another directory: the same append to the log
+// that Watcher.Moved told of will do.
+var ErrMoved = fmt.Errorf("the log has moved to another directory: %w", kerr.NotLeaderForPartition)
+
+// copyBytes is how much is copied at a time, and how little is left when appends begin to wait.
+const copyBytes = 1 << 20
+
+// mover runs the moves of a manager.
+type mover struct {
+	manager *Manager
+	limit   *rate.Limiter
+	done    sync.WaitGroup
+
+	mu      sync.Mutex // guards the rest
+	moves   map[TopicPartition]*move
+	waiting []*move
+	running int
+	closed  bool
+}
+
+// move is one partition on its way.
+type move struct {
+	log    *Log // as it was when the move began
+	from   *Dir
+	to     *Dir
+	path   string // of the future log
+	ctx    context.Context
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu     sync.Mutex
+	future *Log // once opened
+}
+
+func newMover(m *Manager) *mover {
+	v := &mover{manager: m, moves: map[TopicPartition]*move{}, limit: rate.NewLimiter(rate.Inf, copyBytes)}
+	v.throttle(m.config.MoveBytes)
+	return v
+}
+
+// throttle bounds what all moves together copy, in bytes per second; 0 is no bound.
+func (v *mover) throttle(bytes int64) {
+	if bytes <= 0 || bytes > 1<<50 {
+		v.limit.SetLimit(rate.Inf)
+		return
+	}
+	v.limit.SetLimit(rate.Limit(bytes))
+}
+
+// Move begins to move a partition's log to the directory with the given path, or ends its move if it is
+// there already (AlterReplicaLogDirs). Errors wrap kerr.LogDirNotFound, kerr.KafkaStorageError,
+// kerr.ReplicaNotAvailable or kerr.InvalidTopicException.
+func (m *Manager) Move(tp TopicPartition, path string) error {
+	var to *Dir
+	for _, d := range m.dirs {
+		if filepath.Clean(d.path) == filepath.Clean(path) {
+			to = d
+		}
+	}
+	if to == nil {
+		return fmt.Errorf("%s is none of this broker's log directories: %w", path, kerr.LogDirNotFound)
+	}
+	if err := to.offline(); err != nil {
+		return err
+	}
+	m.mu.RLock()
+	p := m.logs[tp]
+	m.mu.RUnlock()
+	switch {
+	case p == nil:
+		return fmt.Errorf("%v has no log on this broker: %w", tp, kerr.ReplicaNotAvailable)
+	case p.dir == to:
+		m.mover.cancel(tp)
+		return nil
+	}
+	future := suffixed(to, tp, p.log.id, futureSuffix)
+	if got, ok := parseTopicPartition(trimSuffixes(filepath.Base(future))); !ok || got != tp {
+		return fmt.Errorf("The topic name is too long.: %w", kerr.InvalidTopicException)
+	}
+	return m.mover.begin(p, to, future)
+}
+
+// trimSuffixes leaves <topic>-<n> of <topic>-<n>.<id>-future.
+func trimSuffixes(name string) string {
+	return name[:len(name)-len(filepath.Ext(name))]
+}
+
+// resume goes on with a move that was under way when the process ended.
+func (v *mover) resume(l *Log) {
+	m := v.manager
+	m.mu.Lock()
+	p := m.logs[l.tp]
+	var to *Dir
+	var path string
+	for _, d := range m.online() {
+		if f, ok := m.states[d].future[l.tp]; ok {
+			to, path = d, f
+			delete(m.states[d].future, l.tp)
+		}
+	}
+	m.mu.Unlock()
+	if to == nil || p == nil {
+		return
+	}
+	id, ok, err := readTopicID(to.fs, path)
+	if err != nil || !ok || id != l.id || p.dir == to {
+		_ = to.fs.RemoveAll(path) // of another topic, or begun and no more
+		return
+	}
+	if err := v.begin(p, to, path); err != nil {
+		m.log.Error().Err(err).Str("partition", l.tp.String()).Msg("cannot go on with the move to another directory")
+	}
+}
+
+func (v *mover) begin(p *placed, to *Dir, path string) error {
+	v.mu.Lock()
+	if old := v.moves[p.log.tp]; old != nil {
+		if old.to == to || v.closed {
+			v.mu.Unlock()
+			return nil
+		}
+		v.mu.Unlock()
+		v.cancel(p.log.tp)
+		v.mu.Lock()
+	}
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil
+	}
+	mv := &move{log: p.log, from: p.dir, to: to, path: path, ended: make(chan struct{})}
+	mv.ctx, mv.cancel = context.WithCancel(context.Background())
+	v.moves[p.log.tp] = mv
+	v.waiting = append(v.waiting, mv)
+	if v.running < max(1, v.manager.config.MoveThreads) {
+		v.running++
+		v.done.Add(1)
+		go v.run()
+	}
+	return nil
+}
+
+// run works until no move waits.
+func (v *mover) run() {
+	defer v.done.Done()
+	for {
+		v.mu.Lock()
+		if len(v.waiting) == 0 || v.closed {
+			v.running--
+			v.mu.Unlock()
+			return
+		}
+		mv := v.waiting[0]
+		v.waiting = v.waiting[1:]
+		v.mu.Unlock()
+		err := v.carry(mv)
+		v.mu.Lock()
+		if v.moves[mv.log.tp] == mv {
+			delete(v.moves, mv.log.tp)
+		}
+		stays := v.closed
+		v.mu.Unlock()
+		if err != nil {
+			mv.abandon(stays)
+		}
+		close(mv.ended)
+		if err != nil {
+			if !errors.Is(err, context.Canceled) {
+				v.manager.log.Error().Err(err).Str("partition", mv.log.tp.String()).Str("to", mv.to.path).Msg("move to another directory failed: the log stays where it is")
+			}
+		}
+	}
+}
+
+// cancel ends the move of a partition, if there is one, and removes the copy. The manager's lock must not be held.
+func (v *mover) cancel(tp TopicPartition) {
+	v.mu.Lock()
+	mv := v.moves[tp]
+	delete(v.moves, tp)
+	at := slices.Index(v.waiting, mv)
+	if at >= 0 {
+		v.waiting = slices.Delete(v.waiting, at, at+1)
+	}
+	v.mu.Unlock()
+	switch {
+	case mv == nil:
+	case at >= 0:
+		mv.abandon(false)
+	default:
+		mv.cancel()
+		<-mv.ended
+	}
+}
+
+// cancelIn ends the moves from and to a directory that went offline.
+func (v *mover) cancelIn(d *Dir) {
+	v.mu.Lock()
+	var tps []TopicPartition
+	for tp, mv := range v.moves {
+		if mv.from == d || mv.to == d {
+			tps = append(tps, tp)
+		}
+	}
+	v.mu.Unlock()
+	for _, tp := range tps {
+		v.cancel(tp)
+	}
+}
+
+// close stops all moves where they are; they are resumed at the next start.
+func (v *mover) close() {
+	v.mu.Lock()
+	v.closed = true
+	for _, mv := range v.moves {
+		mv.cancel()
+	}
+	v.mu.Unlock()
+	v.done.Wait()
+}
+
+// usage lists the future logs in a directory.
+func (v *mover) usage(d *Dir) []LogUsage {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var out []LogUsage
+	for tp, mv := range v.moves {
+		if mv.to != d {
+			continue
+		}
+		u := LogUsage{Partition: tp, Future: true, Lag: mv.log.EndOffset()}
+		mv.mu.Lock()
+		if f := mv.future; f != nil {
+			u.Size, u.Lag = f.Size(), max(0, mv.log.EndOffset()-f.EndOffset())
+		}
+		mv.mu.Unlock()
+		out = append(out, u)
+	}
+	return out
+}
+
+// abandon closes the copy, and removes it unless it is to be gone on with.
+func (mv *move) abandon(keep bool) {
+	mv.mu.Lock()
+	f := mv.future
+	mv.future = nil
+	mv.mu.Unlock()
+	if f != nil {
+		_ = f.Close() // of no use any more, or read again at the next start
+	}
+	if !keep {
+		_ = mv.to.fs.RemoveAll(mv.path)
+	}
+}
+
+// carry copies a log and puts the copy in its place.
+func (v *mover) carry(mv *move) error {
+	if err := mv.ctx.Err(); err != nil {
+		return err
+	}
+	future, err := openLog(mv.to.fs, mv.path, mv.log.tp, mv.log.id, mv.log.Config(), logState{space: &mv.to.space, compacted: 1<<63 - 1}, time.Now())
+	if err != nil {
+		return fmt.Errorf("open %s: %w", mv.path, err)
+	}
+	mv.mu.Lock()
+	mv.future = future
+	mv.mu.Unlock()
+	var buf []byte
+	for mv.log.EndOffset()-future.EndOffset() > 0 {
+		n, err := copyRecords(mv.log, future, &buf)
+		if err != nil {
+			return err
+		}
+		if err := v.limit.WaitN(mv.ctx, min(n, v.limit.Burst())); err != nil {
+			return mv.ctx.Err()
+		}
+		if mv.ctx.Err() != nil {
+			return mv.ctx.Err()
+		}
+		if n < copyBytes/2 {
+			break // nearly there
+		}
+	}
+	if err := future.Flush(); err != nil {
+		return err
+	}
+	return v.manager.promote(mv, future)
+}
+
+// copyRecords copies the next records of from, and returns how many bytes. Where from has dropped what is
+// to be copied next, to begins anew.
+func copyRecords(from, to *Log, buf *[]byte) (int, error) {
+	next := to.EndOffset()
+	if start := from.StartOffset(); next < start {
+		if err := to.Restart(start); err != nil {
+			return 0, err
+		}
+		next = start
+	}
+	s, err := from.Read(next, copyBytes, from.EndOffset(), true)
+	if errors.Is(err, kerr.OffsetOutOfRange) && from.StartOffset() > next {
+		return 0, nil // dropped in this moment
+	}
+	if err != nil || s.Length == 0 {
+		return 0, err
+	}
+	if cap(*buf) < s.Length {
+		*buf = make([]byte, s.Length)
+	}
+	data := (*buf)[:s.Length]
+	if _, err := s.File.ReadAt(data, s.Offset); err != nil {
+		return 0, fmt.Errorf("%v: %w", from.tp, err)
+	}
+	return to.AppendReplicated(data, time.Now())
+}
+
+// promote puts a finished copy in the log's place.
+func (m *Manager) promote(mv *move, future *Log) error {
+	l := mv.log
+	m.mu.Lock()
+	p := m.logs[l.tp]
+	if p == nil || p.log != l {
+		m.mu.Unlock()
+		return context.Canceled
+	}
+	err := m.swapLogs(mv, l, future)
+	m.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("put the copy of %v in its place: %w", l.tp, err)
+	}
+	m.log.Info().Str("partition", l.tp.String()).Str("from", mv.from.path).Str("to", mv.to.path).Msg("moved to another log directory")
+	return nil
+}
+
+// swapLogs copies the rest while appends wait, and does the steps described at the top. m.mu is held.
+func (m *Manager) swapLogs(mv *move, l, future *Log) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.broken != nil {
+		return context.Canceled
+	}
+	var buf []byte
+	for future.EndOffset() < l.EndOffset() {
+		if _, err := copyRecords(l, future, &buf); err != nil {
+			return err
+		}
+	}
+	future.start.Store(l.start.Load())
+	future.SetHighWatermark(l.high.Load())
+	future.gaps.Store(l.gaps.Load())
+	if err := m.cleaner.announce(mv.from, mv.to, l.tp); err != nil {
+		return err
+	}
+	if err := future.Flush(); err != nil {
+		return err
+	}
+	for _, s := range *l.segments.Load() { // who reads them goes on
+		if f, err := s.open(false); err != nil {
+			return err
+		} else if err := f.pin(); err != nil {
+			return err
+		}
+	}
+	moved := suffixed(mv.from, l.tp, l.id, movedSuffix)
+	if err := mv.from.fs.Rename(l.dir, moved); err != nil {
+		return err
+	}
+	if err := mv.from.fs.SyncDir(mv.from.path); err != nil {
+		return errors.Join(err, mv.from.fs.Rename(moved, l.dir))
+	}
+	path := partitionDir(mv.to.path, l.tp)
+	if err := mv.to.fs.Rename(mv.path, path); err != nil {
+		return errors.Join(err, mv.from.fs.Rename(moved, l.dir))
+	}
+	l.closed, l.moved, l.recoveryPoint = true, true, l.EndOffset()
+	future.relocate(path)
+	future.config.Store(l.config.Load())
+	future.takeProducers(l.producers)
+	if err := mv.to.fs.SyncDir(mv.to.path); err != nil {
+		future.mu.Lock()
+		future.broken = fmt.Errorf("%v: %w", l.tp, err)
+		future.mu.Unlock()
+	}
+	m.logs[l.tp] = &placed{future, mv.to}
+	m.placedIn[mv.from]--
+	m.placedIn[mv.to]++
+	m.states[mv.from].forget(l.tp)
+	m.states[mv.to].present[l.tp] = true
+	m.cleaner.forget(mv.from, l.tp)
+	if m.watcher != nil {
+		m.watcher.Moved(l.tp, future, mv.to.meta.DirectoryID)
+	}
+	if err := m.discard(l, mv.from, moved); err != nil {
+		m.log.Error().Err(err).Str("dir", moved).Msg("cannot remove what was moved away")
+	}
+	return nil
+}
+
+// takeProducers takes the state of producers from the log that this one takes the place of: it may go back
+// further than the records do.
+func (l *Log) takeProducers(p *producerStates) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.producers = p
+	l.updateUnstable()
+}
+
+// relocate tells a log that its directory has another name. Nobody reads the log yet.
+func (l *Log) relocate(dir string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dir = dir
+	l.epochs.path = filepath.Join(dir, epochCheckpoint)
+	for _, s := range *l.segments.Load() {
+		s.mu.Lock()
+		s.path = segmentPath(dir, s.base)
+		if s.file != nil {
+			s.file.renamed(s.path + logSuffix)
+		}
+		s.mu.Unlock()
+	}
+	for i := range l.doomed {
+		l.doomed[i].path = filepath.Join(dir, filepath.Base(l.doomed[i].path))
+	}
+}
+
+// finishMoves ends the swaps of moves that a crash interrupted, before logs are opened.
+func (m *Manager) finishMoves() {
+	for _, from := range m.online() {
+		for tp, path := range m.states[from].moved {
+			if err := m.finishMove(tp, from, path); err != nil {
+				m.log.Error().Err(err).Str("partition", tp.String()).Msg("cannot finish the move to another directory")
+			}
+		}
+	}
+}
+
+func (m *Manager) finishMove(tp TopicPartition, from *Dir, moved string) error {
+	for _, to := range m.online() {
+		st := m.states[to]
+		if to == from {
+			continue
+		}
+		if future, ok := st.future[tp]; ok && !st.present[tp] {
+			if err := to.fs.Rename(future, partitionDir(to.path, tp)); err != nil {
+				return err
+			}
+			delete(st.future, tp)
+			st.present[tp] = true
+			m.placedIn[to]++
+		}
+		if st.present[tp] {
+			if err := to.fs.SyncDir(to.path); err != nil {
+				return err
+			}
+			return from.fs.RemoveAll(moved)
+		}
+	}
+	// The other directory is offline. Nothing was written there yet, so this one has everything too.
+	if err := from.fs.Rename(moved, partitionDir(from.path, tp)); err != nil {
+		return err
+	}
+	m.states[from].present[tp] = true
+	m.placedIn[from]++
+	return from.fs.SyncDir(from.path)
+}

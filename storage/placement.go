@@ -1,0 +1,178 @@
+package storage
+
+import (
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+)
+
+// dirState is what a directory held when it was opened.
+type dirState struct {
+	recovery, high, start map[TopicPartition]int64 // by the checkpoints
+	present               map[TopicPartition]bool
+	future, moved         map[TopicPartition]string // paths of a move's two ends
+}
+
+func newDirState() *dirState {
+	return &dirState{recovery: map[TopicPartition]int64{}, high: map[TopicPartition]int64{}, start: map[TopicPartition]int64{},
+		present: map[TopicPartition]bool{}, future: map[TopicPartition]string{}, moved: map[TopicPartition]string{}}
+}
+
+func (st *dirState) forget(tp TopicPartition) {
+	delete(st.present, tp)
+	delete(st.recovery, tp)
+	delete(st.high, tp)
+	delete(st.start, tp)
+}
+
+// readState reads the checkpoints and the names of partitions, and clears what deletions left.
+func (m *Manager) readState(d *Dir) error {
+	if err := d.takeCleanMarker(); err != nil {
+		return err
+	}
+	st := newDirState()
+	for _, f := range []struct {
+		file string
+		into *map[TopicPartition]int64
+	}{{recoveryPointFile, &st.recovery}, {highWatermarkFile, &st.high}, {logStartFile, &st.start}} {
+		offsets, err := readOffsets(d.fs, d.path, f.file)
+		if err != nil {
+			// Kafka goes on without a damaged checkpoint too: everything is scanned again.
+			m.log.Warn().Err(err).Msg("ignored damaged checkpoint")
+			offsets = map[TopicPartition]int64{}
+		}
+		*f.into = offsets
+	}
+	found, err := d.partitionDirs()
+	if err != nil {
+		return err
+	}
+	for _, tp := range found.partitions {
+		st.present[tp] = true
+	}
+	for _, name := range found.doomed {
+		if err := d.fs.RemoveAll(filepath.Join(d.path, name)); err != nil {
+			return err
+		}
+	}
+	st.future, st.moved = found.future, found.moved
+	m.states[d] = st
+	m.placedIn[d] = len(st.present)
+	return nil
+}
+
+// online lists the directories that work.
+func (m *Manager) online() []*Dir {
+	var out []*Dir
+	for _, d := range m.dirs {
+		if d.failure.Load() == nil {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// place chooses the directory of a partition; see Open.
+func (m *Manager) place(tp TopicPartition, directory [16]byte) (*Dir, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	online := m.online()
+	var here, assigned, best *Dir
+	for _, d := range online {
+		if d.meta != nil && d.meta.DirectoryID == directory {
+			assigned = d
+		}
+		if m.states[d].present[tp] && (here == nil || d == assigned) {
+			here = d
+		}
+		if best == nil || m.placedIn[d] < m.placedIn[best] {
+			best = d
+		}
+	}
+	if here != nil {
+		return here, m.setAside(tp, here)
+	}
+	switch {
+	case assigned != nil:
+		best = assigned
+	case len(online) < len(m.dirs):
+		return nil, ErrDirOffline // its data is there, and comes back with the disk
+	}
+	m.placedIn[best]++
+	return best, nil
+}
+
+// setAside renames what other directories hold of a partition that is here: a move that was interrupted
+// while one of the directories was offline. mu is held.
+func (m *Manager) setAside(tp TopicPartition, here *Dir) error {
+	for _, d := range m.online() {
+		if d == here || !m.states[d].present[tp] {
+			continue
+		}
+		path := partitionDir(d.path, tp)
+		id, _, err := readTopicID(d.fs, path)
+		if err != nil {
+			return err
+		}
+		to := path + "." + hex.EncodeToString(id[:]) + straySuffix
+		if err := d.fs.Rename(path, to); err != nil {
+			return fmt.Errorf("set aside %s: %w", path, err)
+		}
+		m.states[d].forget(tp)
+		m.placedIn[d]--
+		m.log.Warn().Str("partition", tp.String()).Str("kept", here.path).Str("set aside", to).Msg("two log directories held the partition")
+	}
+	return nil
+}
+
+// DirectoryOf is the id of the directory that a partition's open log is in.
+func (m *Manager) DirectoryOf(tp TopicPartition) (id [16]byte, ok bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	p := m.logs[tp]
+	if p == nil || p.dir.meta == nil {
+		return id, false
+	}
+	return p.dir.meta.DirectoryID, true
+}
+
+// OnlineDirectories are the ids of the directories that work.
+func (m *Manager) OnlineDirectories() [][16]byte {
+	var out [][16]byte
+	for _, d := range m.online() {
+		if d.meta != nil {
+			out = append(out, d.meta.DirectoryID)
+		}
+	}
+	return out
+}
+
+// dirFailed drops the logs of a directory that went offline.
+func (m *Manager) dirFailed(d *Dir) {
+	m.mover.cancelIn(d)
+	m.mu.Lock()
+	var lost []TopicPartition
+	var logs []*Log
+	for tp, p := range m.logs {
+		if p.dir == d {
+			lost = append(lost, tp)
+			logs = append(logs, p.log)
+			delete(m.logs, tp)
+		}
+	}
+	w := m.watcher
+	m.mu.Unlock()
+	m.log.Error().Err(*d.failure.Load()).Str("dir", d.path).Int("partitions", len(lost)).Msg("log directory is offline until the next start")
+	for _, l := range logs {
+		l.mu.Lock()
+		l.closed = true
+		_ = l.closeFiles() // of a disk that is gone
+		l.mu.Unlock()
+	}
+	if w != nil {
+		w.DirFailed(d, lost)
+	}
+	if len(m.online()) == 0 {
+		close(m.dead)
+	}
+}
