@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kraft/e2e/harness"
+	"kraft/wire/record"
 )
 
 // written is what is in a broker's topics: for each the records that the two kinds of consumers see.
@@ -301,4 +302,78 @@ func TestKafkaOpensWhatWeWrote(t *testing.T) {
 		t.Fatal(err)
 	}
 	want.compare(t, readAll(t, kafka.Addr, bothWays))
+}
+
+// TestOldFormats: a partition with messages of format 0 and 1, from before Kafka 0.11, shows consumers the same
+// records as with Apache Kafka, and goes on.
+func TestOldFormats(t *testing.T) {
+	const topic = "old"
+	var set []byte
+	offset := int64(0)
+	for _, magic := range []int8{0, 1} {
+		for _, codec := range []record.Codec{record.None, record.Gzip, record.Snappy, record.LZ4} {
+			if magic == 0 && codec == record.LZ4 {
+				continue // Apache Kafka hands these on as they are, and clients of today cannot read them
+			}
+			var records []record.Record
+			for i := range 20 {
+				records = append(records, record.Record{Offset: offset, Timestamp: 1_450_000_000_000 + offset, Key: fmt.Append(nil, "k", i), Value: fmt.Append(nil, "value ", offset)})
+				offset++
+			}
+			var err error
+			if set, err = record.ToLegacy(set, magic, codec, false, records); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	create := func(addr string) {
+		t.Helper()
+		never := "-1"
+		admin := kadm.NewClient(kgoClient(t, addr))
+		if _, err := admin.CreateTopic(timeout(t, 30*time.Second), 1, 1, map[string]*string{"retention.ms": &never}, topic); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plant := func(data string) {
+		t.Helper()
+		for _, f := range []string{".kafka_cleanshutdown", "recovery-point-offset-checkpoint"} {
+			if err := os.Remove(filepath.Join(data, f)); err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(data, topic+"-0", "00000000000000000000.log"), set, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kafka := harness.NewKafka(t)
+	create(kafka.Addr)
+	if err := kafka.Stop(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	plant(kafka.Data)
+	if err := kafka.Start(); err != nil {
+		t.Fatal(err)
+	}
+	k := harness.NewKraft(t)
+	create(k.Addr)
+	if err := k.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	plant(k.Data)
+	if err := k.Start(); err != nil {
+		t.Fatal(err)
+	}
+	want := readTopic(t, kafka.Addr, topic, kgo.ReadUncommitted())
+	if len(want) != int(offset) {
+		t.Fatalf("Apache Kafka shows %d records of %d", len(want), offset)
+	}
+	for i := range want { // franz-go's way to say that format 0 has no timestamps; Kafka's own is -1
+		want[i] = strings.Replace(want[i], fmt.Sprint(time.Time{}.UnixMilli()), "-1", 1)
+	}
+	got := readTopic(t, k.Addr, topic, kgo.ReadUncommitted())
+	written{topic: {want, nil}}.compare(t, written{topic: {got, nil}})
+	k.Restart(t)
+	if again := readTopic(t, k.Addr, topic, kgo.ReadUncommitted()); len(again) != len(want) {
+		t.Errorf("%d records after a restart", len(again))
+	}
 }

@@ -65,6 +65,9 @@ func openLog(fsys *dirFS, path string, tp TopicPartition, id [16]byte, config *L
 	if err != nil {
 		return nil, err
 	}
+	if err := l.upgrade(segments, st, entries); err != nil {
+		return nil, err
+	}
 	l.start.Store(max(st.start, segments[0].base))
 	segments, scanned, err := l.recover(segments, st)
 	if err != nil {
@@ -272,8 +275,8 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 	return segments, scanned, nil
 }
 
-// foreignFormat refuses a segment that begins with records of a format that this version does not keep on
-// disk: the message formats before 2, or one still to come. Cutting it would lose what is whole.
+// foreignFormat refuses a segment that begins with records of a format still to come. Cutting it would lose
+// what is whole.
 func (s *segment) foreignFormat() error {
 	f, err := s.open(false)
 	if err != nil {
@@ -286,13 +289,8 @@ func (s *segment) foreignFormat() error {
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return err
 	}
-	switch magic := record.Magic(head); {
-	case magic > 2:
+	if magic := record.Magic(head); magic > 2 {
 		return fmt.Errorf("%s%s holds records of format %d, this version knows 2 at most: a newer broker wrote it", s.path, logSuffix, magic)
-	case magic == 0 || magic == 1:
-		if _, _, err := record.NextLegacy(head); err == nil {
-			return fmt.Errorf("%s%s holds messages of format %d, from before Kafka 0.11: let that broker's topic expire or copy it by a client", s.path, logSuffix, magic)
-		}
 	}
 	return nil
 }

@@ -273,8 +273,13 @@ func (s *segment) scan(pos, interval int64, each func(record.Batch) error) (int6
 const walkBuffer = 1 << 20
 
 // walk calls each with the batches from pos to the segment's size. Batches point into a buffer that is
-// used again.
+// used again. It returns the position behind the last for which each gave no error.
 func (s *segment) walk(pos int64, each func(b record.Batch, at int64) error) (int64, error) {
+	return walkAs(s, pos, record.Next, each)
+}
+
+// walkAs is walk over entries that next splits off; all formats have their length in the same place.
+func walkAs[E ~[]byte](s *segment, pos int64, next func([]byte) (E, []byte, error), each func(e E, at int64) error) (int64, error) {
 	f, err := s.open(false)
 	if err != nil {
 		return pos, err
@@ -290,7 +295,7 @@ func (s *segment) walk(pos int64, each func(b record.Batch, at int64) error) (in
 		data := buf[:n]
 		start := pos
 		for {
-			b, rest, err := record.Next(data)
+			b, rest, err := next(data)
 			if err == record.ErrTruncated {
 				break
 			}

@@ -362,13 +362,9 @@ func TestDirInUse(t *testing.T) {
 // TestForeignFormatsAreLeftAlone: records of another format are refused with path and reason, not cut off,
 // after a clean stop and after an unclean one.
 func TestForeignFormatsAreLeftAlone(t *testing.T) {
-	old, err := record.ToLegacy(nil, 1, record.None, false, []record.Record{{Timestamp: 1, Value: []byte("from 2016")}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	newer := append([]byte(nil), batch(t, 1, 1, -1, -1, -1)...)
 	newer[16] = 3
-	for name, data := range map[string][]byte{"format 1": old, "format 3": newer} {
+	for name, data := range map[string][]byte{"format 3": newer} {
 		for _, clean := range []bool{true, false} {
 			dir := t.TempDir()
 			m := testManager(t, dir)

@@ -63,44 +63,75 @@ func FromLegacy(set []byte, limit int) (records []Record, codec Codec, err error
 		if err != nil {
 			return nil, None, err
 		}
-		c := Codec(msg[legacyAttrsAt] & codecMask)
+		m, err := ExpandLegacy(msg, limit)
+		if err != nil {
+			return nil, None, err
+		}
 		if first {
-			codec, first = c, false
-		} else if codec != c {
+			codec, first = m.Codec, false
+		} else if codec != m.Codec {
 			codec = None
 		}
-		r, err := legacyRecord(msg)
-		if err != nil {
-			return nil, None, err
-		}
-		if c == None {
-			records = append(records, r)
-			continue
-		}
-		inner, err := decompressLegacy(msg, c, r.Value, limit)
-		if err != nil {
-			return nil, None, err
-		}
-		limit -= len(inner)
-		for len(inner) > 0 {
-			var m []byte
-			if m, inner, err = NextLegacy(inner); err != nil {
-				return nil, None, corrupt("inside a compressed message: %v", err)
-			}
-			ir, err := legacyRecord(m)
-			if err != nil {
-				return nil, None, err
-			}
-			if Codec(m[legacyAttrsAt]&codecMask) != None {
-				return nil, None, corrupt("compressed message inside a compressed message")
-			}
-			records = append(records, ir)
-		}
+		limit -= m.expanded
+		records = append(records, m.Records...)
 	}
 	for i := range records {
 		records[i].Offset = int64(i)
 	}
 	return records, codec, nil
+}
+
+// LegacyMessage is one message of a message set, with the messages inside if it is a wrapper.
+type LegacyMessage struct {
+	Records       []Record // with the offsets and timestamps that a consumer sees
+	Codec         Codec
+	LogAppendTime bool // the broker set the timestamps
+
+	expanded int // bytes that a wrapper held
+}
+
+// ExpandLegacy decodes a message that NextLegacy found, decompressing a wrapper to at most limit bytes.
+// Inside a wrapper of magic 1 offsets count from its first message, and the wrapper has its last one's.
+func ExpandLegacy(msg []byte, limit int) (LegacyMessage, error) {
+	m := LegacyMessage{Codec: Codec(msg[legacyAttrsAt] & codecMask)}
+	m.LogAppendTime = Magic(msg) == 1 && msg[legacyAttrsAt]&LogAppendTimeFlag != 0
+	outer, err := legacyRecord(msg)
+	if err != nil {
+		return m, err
+	}
+	if m.Codec == None {
+		m.Records = []Record{outer}
+		return m, nil
+	}
+	inner, err := decompressLegacy(msg, m.Codec, outer.Value, limit)
+	if err != nil {
+		return m, err
+	}
+	m.expanded = len(inner)
+	for len(inner) > 0 {
+		var in []byte
+		if in, inner, err = NextLegacy(inner); err != nil {
+			return m, corrupt("inside a compressed message: %v", err)
+		}
+		if Codec(in[legacyAttrsAt]&codecMask) != None {
+			return m, corrupt("compressed message inside a compressed message")
+		}
+		r, err := legacyRecord(in)
+		if err != nil {
+			return m, err
+		}
+		if m.LogAppendTime {
+			r.Timestamp = outer.Timestamp
+		}
+		m.Records = append(m.Records, r)
+	}
+	if n := len(m.Records); n > 0 && Magic(msg) == 1 {
+		base := outer.Offset - m.Records[n-1].Offset
+		for i := range m.Records {
+			m.Records[i].Offset += base
+		}
+	}
+	return m, nil
 }
 
 func decompressLegacy(msg []byte, c Codec, value []byte, limit int) ([]byte, error) {
@@ -114,7 +145,7 @@ func decompressLegacy(msg []byte, c Codec, value []byte, limit int) ([]byte, err
 }
 
 func legacyRecord(msg []byte) (Record, error) {
-	r := Record{Timestamp: NoTimestamp}
+	r := Record{Offset: int64(binary.BigEndian.Uint64(msg)), Timestamp: NoTimestamp}
 	body := msg[legacyAttrsAt+1:]
 	if Magic(msg) == 1 {
 		r.Timestamp = int64(binary.BigEndian.Uint64(body))
