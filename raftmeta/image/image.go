@@ -30,6 +30,9 @@ type Image struct {
 	topics  *btree.Map[string, *Topic]    // by name
 	byID    *btree.Map[string, *Topic]    // by id
 	configs *btree.Map[string, ConfigMap] // by ConfigResource.key
+
+	// Topics that no other image shares, since the last Copy: many changes to one topic copy it once.
+	own map[UUID]*Topic
 }
 
 // Broker is a registered broker.
@@ -118,6 +121,7 @@ func Empty() *Image {
 // Copy returns an image that may be changed without the original noticing; both share all that stays
 // the same. Only one goroutine at a time may copy a given image.
 func (m *Image) Copy() *Image {
+	m.own = nil
 	c := *m
 	c.brokers, c.topics, c.byID, c.configs = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy()
 	return &c
@@ -193,6 +197,7 @@ func (m *Image) Apply(r *Record) {
 		if t, ok := m.TopicByID(UUID(k.RemoveTopic.Id)); ok {
 			m.topics.Delete(t.Name)
 			m.byID.Delete(string(t.ID[:]))
+			delete(m.own, t.ID)
 			m.configs.Delete(configKey(TopicResource, t.Name))
 		}
 	case *Record_Partition:
@@ -239,27 +244,43 @@ func (m *Image) setTopic(t *Topic) {
 	m.byID.Set(string(t.ID[:]), t)
 }
 
+// ownTopic returns a topic that may be changed in place.
+func (m *Image) ownTopic(id UUID) (*Topic, bool) {
+	if t, ok := m.own[id]; ok {
+		return t, true
+	}
+	old, ok := m.TopicByID(id)
+	if !ok {
+		return nil, false
+	}
+	t := *old
+	t.Partitions = slices.Clone(old.Partitions)
+	m.setTopic(&t)
+	if m.own == nil {
+		m.own = map[UUID]*Topic{}
+	}
+	m.own[id] = &t
+	return &t, true
+}
+
 func (m *Image) setPartition(r *PartitionRecord) {
-	old, ok := m.TopicByID(UUID(r.TopicId))
+	t, ok := m.ownTopic(UUID(r.TopicId))
 	if !ok {
 		return
 	}
 	p := &Partition{Replicas: r.Replicas, ISR: r.Isr, Leader: r.Leader, LeaderEpoch: r.LeaderEpoch, PartitionEpoch: r.PartitionEpoch, Directories: toUUIDs(r.Directories)}
-	t := *old
-	t.Partitions = slices.Clone(old.Partitions)
 	for len(t.Partitions) <= int(r.Partition) {
 		t.Partitions = append(t.Partitions, nil)
 	}
 	t.Partitions[r.Partition] = p
-	m.setTopic(&t)
 }
 
 func (m *Image) changePartition(r *PartitionChangeRecord) {
-	old, ok := m.TopicByID(UUID(r.TopicId))
-	if !ok || int(r.Partition) >= len(old.Partitions) {
+	t, ok := m.ownTopic(UUID(r.TopicId))
+	if !ok || int(r.Partition) >= len(t.Partitions) {
 		return
 	}
-	p := *old.Partitions[r.Partition]
+	p := *t.Partitions[r.Partition]
 	p.PartitionEpoch++
 	if r.Isr != nil {
 		p.ISR = r.Isr.Ids
@@ -271,10 +292,7 @@ func (m *Image) changePartition(r *PartitionChangeRecord) {
 	if len(r.Directories) > 0 {
 		p.Directories = toUUIDs(r.Directories)
 	}
-	t := *old
-	t.Partitions = slices.Clone(old.Partitions)
 	t.Partitions[r.Partition] = &p
-	m.setTopic(&t)
 }
 
 func (m *Image) setConfig(r *ConfigRecord) {
