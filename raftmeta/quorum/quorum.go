@@ -35,8 +35,9 @@ type Machine interface {
 // Config describes one node of a quorum.
 type Config struct {
 	ID            uint64
-	Path          string // of the bbolt file
-	Voters        []uint64
+	Path          string        // of the bbolt file
+	Voters        []uint64      // of a new quorum; none for a node that joins one
+	Network       *Network      // nil for a node that is alone
 	Tick          time.Duration // heartbeats go out every tick, elections start after ten
 	SnapshotBytes int64         // entries since the last snapshot, in bytes, that make a new one
 	Log           zerolog.Logger
@@ -62,11 +63,15 @@ type Node struct {
 	store   *store
 	raw     *raft.RawNode
 
-	calls   chan Call
-	stop    chan struct{}
-	done    chan struct{}
-	failure atomic.Pointer[error]
-	closing sync.Once
+	calls    chan func()
+	incoming chan *pb.Message
+	net      *transport // nil for a node that is alone
+	members  atomic.Pointer[pb.ConfState]
+	stop     chan struct{}
+	done     chan struct{}
+	failure  atomic.Pointer[error]
+	closing  sync.Once
+	started  atomic.Bool
 
 	// Of the goroutine.
 	leader, term uint64
@@ -75,6 +80,7 @@ type Node struct {
 	applied      uint64
 	confState    *pb.ConfState
 	logged       int64 // bytes of entries since the last snapshot
+	campaignIn   int   // ticks until an election, while the leader is known to be gone; 0 for never
 }
 
 // Open opens the bbolt file, restores machine from the last snapshot and makes ready to start. A new
@@ -84,8 +90,11 @@ func Open(config Config, machine Machine) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{config: config, machine: machine, store: st, calls: make(chan Call, callBacklog),
+	n := &Node{config: config, machine: machine, store: st, calls: make(chan func(), callBacklog), incoming: make(chan *pb.Message, callBacklog),
 		stop: make(chan struct{}), done: make(chan struct{})}
+	if config.Network != nil {
+		n.net = newTransport(n, *config.Network)
+	}
 	if err := n.restore(); err != nil {
 		_ = st.close()
 		return nil, err
@@ -108,6 +117,10 @@ func (n *Node) restore() error {
 	if err != nil {
 		return err
 	}
+	n.members.Store(n.confState)
+	if len(n.confState.GetVoters()) == 0 {
+		return nil // Join learns of them
+	}
 	n.raw, err = raft.NewRawNode(&raft.Config{
 		ID: n.config.ID, ElectionTick: electionTicks, HeartbeatTick: 1, Storage: n.store, Applied: n.applied,
 		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 16 << 20, MaxUncommittedEntriesSize: 256 << 20, MaxInflightMsgs: 256,
@@ -116,8 +129,12 @@ func (n *Node) restore() error {
 	return err
 }
 
-// Start runs the node. A lone voter needs no election timeout: it leads at once.
+// Start runs the node, which must be a member: see Join. A lone voter needs no election timeout: it leads at once.
 func (n *Node) Start() error {
+	if n.raw == nil {
+		return errors.New("this node knows no quorum: it has to join one first")
+	}
+	n.started.Store(true)
 	if v := n.confState.GetVoters(); len(v) == 1 && v[0] == n.config.ID {
 		if err := n.raw.Campaign(); err != nil {
 			return fmt.Errorf("campaign: %w", err)
@@ -140,7 +157,7 @@ func (n *Node) Do(ctx context.Context, call Call) error {
 	default:
 	}
 	select {
-	case n.calls <- call:
+	case n.calls <- func() { call(n.propose) }:
 		return nil
 	case <-n.done:
 		return ErrNotLeader
@@ -148,6 +165,9 @@ func (n *Node) Do(ctx context.Context, call Call) error {
 		return ctx.Err()
 	}
 }
+
+// Member identifies the metadata file: a node that lost its disk is another member.
+func (n *Node) Member() string { return n.store.member }
 
 // ID is this node's raft id.
 func (n *Node) ID() uint64 { return n.config.ID }
@@ -163,10 +183,21 @@ func (n *Node) Err() error {
 	return nil
 }
 
-// Close stops the node and closes its file.
+// Close stops the node and closes its file. A leader hands over first, so that the others need no election
+// timeout.
 func (n *Node) Close() error {
-	n.closing.Do(func() { close(n.stop) })
+	n.closing.Do(func() {
+		if !n.started.Load() {
+			close(n.done)
+			return
+		}
+		n.handOver()
+		close(n.stop)
+	})
 	<-n.done
+	if n.net != nil {
+		n.net.close()
+	}
 	return n.store.close()
 }
 
@@ -186,16 +217,19 @@ func (n *Node) run() {
 			return
 		case <-tick.C:
 			n.raw.Tick()
+			n.maybeCampaign()
 		case call := <-n.calls:
 			n.serve(call)
+		case m := <-n.incoming:
+			n.step(m)
 		}
 	}
 }
 
 // serve runs call and what else waits, so that one sync serves all that they propose.
-func (n *Node) serve(call Call) {
+func (n *Node) serve(call func()) {
 	for i := 0; ; i++ {
-		call(n.propose)
+		call()
 		if i == callsAtOnce {
 			return
 		}
@@ -227,8 +261,19 @@ func (n *Node) ready() error {
 		if rd.HardState != nil {
 			n.term = rd.HardState.GetTerm()
 		}
+		if n.net != nil {
+			n.net.send(rd.Messages) // after what they promise is on disk
+		}
+		if !raft.IsEmptySnap(rd.Snapshot) {
+			if err := n.install(rd.Snapshot); err != nil {
+				return err
+			}
+		}
 		if rd.SoftState != nil {
 			n.leader = rd.SoftState.Lead
+			if n.leader != raft.None {
+				n.campaignIn = 0
+			}
 			n.leads = rd.SoftState.RaftState == raft.StateLeader
 			if !n.leads {
 				n.led = false
@@ -265,12 +310,14 @@ func (n *Node) apply(e *pb.Entry) error {
 			return fmt.Errorf("membership change at %d: %w", e.GetIndex(), err)
 		}
 		n.confState = n.raw.ApplyConfChange(cc)
+		n.members.Store(n.confState)
 	case pb.EntryConfChangeV2:
 		cc := new(pb.ConfChangeV2)
 		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
 			return fmt.Errorf("membership change at %d: %w", e.GetIndex(), err)
 		}
 		n.confState = n.raw.ApplyConfChange(cc)
+		n.members.Store(n.confState)
 	}
 	if n.leads && !n.led && e.GetTerm() == n.term {
 		n.led = true

@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,14 +20,18 @@ var (
 	hardStateKey = []byte("hard-state")
 	confStateKey = []byte("conf-state")
 	snapshotKey  = []byte("snapshot")
+	memberKey    = []byte("member")
+	firstKey     = []byte("first-voters")
 )
 
 // store keeps raft's log, votes and snapshot in bbolt, with the entries since the last compaction in
 // memory too, from where raft reads them.
 type store struct {
 	*raft.MemoryStorage
-	db   *bbolt.DB
-	conf *pb.ConfState
+	db     *bbolt.DB
+	conf   *pb.ConfState
+	member string        // random, made with the file
+	first  *pb.ConfState // who the voters were before the first entry
 }
 
 // ErrInUse says that another process has the metadata file open.
@@ -57,11 +62,15 @@ func (s *store) load(voters []uint64) error {
 			return nil
 		}
 		return s.read(state, tx.Bucket(logBucket))
-	}); err != nil || !fresh {
+	}); err != nil {
 		return err
 	}
+	if !fresh {
+		return s.identify()
+	}
 	s.conf = &pb.ConfState{Voters: voters}
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	s.first = s.conf
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
 		if _, err := tx.CreateBucket(logBucket); err != nil {
 			return err
 		}
@@ -69,14 +78,52 @@ func (s *store) load(voters []uint64) error {
 		if err != nil {
 			return err
 		}
+		if err := put(state, firstKey, s.first); err != nil {
+			return err
+		}
+		return put(state, confStateKey, s.conf)
+	}); err != nil {
+		return err
+	}
+	return s.identify()
+}
+
+// begin gives a file that knows no voters those that the quorum had before its first entry.
+func (s *store) begin(voters []uint64) error {
+	s.conf = &pb.ConfState{Voters: voters}
+	s.first = s.conf
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		state := tx.Bucket(stateBucket)
+		if err := put(state, firstKey, s.first); err != nil {
+			return err
+		}
 		return put(state, confStateKey, s.conf)
 	})
+}
+
+// identify reads the file's member id, or makes one up.
+func (s *store) identify() error {
+	if err := s.db.View(func(tx *bbolt.Tx) error {
+		s.member = string(tx.Bucket(stateBucket).Get(memberKey))
+		return nil
+	}); err != nil || s.member != "" {
+		return err
+	}
+	s.member = rand.Text()
+	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(stateBucket).Put(memberKey, []byte(s.member)) })
 }
 
 func (s *store) read(state, log *bbolt.Bucket) error {
 	s.conf = new(pb.ConfState)
 	if err := proto.Unmarshal(state.Get(confStateKey), s.conf); err != nil {
 		return err
+	}
+	s.first = proto.Clone(s.conf).(*pb.ConfState)
+	if v := state.Get(firstKey); v != nil {
+		s.first = new(pb.ConfState)
+		if err := proto.Unmarshal(v, s.first); err != nil {
+			return err
+		}
 	}
 	if v := state.Get(snapshotKey); v != nil {
 		snap := new(pb.Snapshot)
@@ -152,6 +199,9 @@ func (s *store) save(rd raft.Ready) error {
 		log.FillPercent = 0.9 // keys only grow
 		if !raft.IsEmptySnap(snap) {
 			if err := put(state, snapshotKey, snap); err != nil {
+				return err
+			}
+			if err := put(state, confStateKey, snap.GetMetadata().GetConfState()); err != nil {
 				return err
 			}
 			if err := deleteFrom(log, 0); err != nil {

@@ -1,0 +1,80 @@
+package quorum
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// Preface begins every stream between members of a quorum. It shares a listener with Kafka's protocol, whose
+// frames begin with a length that is never that large.
+const Preface = "KRAFTQ1\n"
+
+// Kinds of streams.
+const (
+	messagesStream = "messages" // raft's messages, one after the other
+	snapshotStream = "snapshot" // one message with a snapshot, in pieces
+	joinStream     = "join"     // asks to be made a learner
+)
+
+// Hello is the first thing on a stream, and what answers it. Fields are only ever added.
+type Hello struct {
+	Kind    string `json:"kind,omitempty"`
+	Cluster string `json:"cluster,omitempty"` // "" while there is none yet
+	From    uint64 `json:"from"`
+	To      uint64 `json:"to,omitempty"` // 0 for whoever answers, when asking to join
+	Member  string `json:"member"`       // of From's metadata file: a node with an empty disk is another member
+	Address string `json:"address,omitempty"`
+	Voters  string `json:"voters,omitempty"` // of a node that has no cluster yet: what it was started with
+
+	First   []uint64 `json:"first,omitempty"`   // to who joins: the voters before the first entry
+	Refused string   `json:"refused,omitempty"` // why the stream ends here
+	Leader  string   `json:"leader,omitempty"`  // address to ask instead, when joining
+}
+
+const maxHello = 64 << 10
+
+func writeHello(w io.Writer, h Hello) error {
+	data, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
+	return err
+}
+
+func readHello(r io.Reader) (h Hello, err error) {
+	data, err := readFrame(r, nil, maxHello)
+	if err != nil {
+		return h, err
+	}
+	return h, json.Unmarshal(data, &h)
+}
+
+// readFrame reads what a 4-byte length stands before, into buf if it is large enough.
+func readFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	n := int(binary.BigEndian.Uint32(head[:]))
+	if n > limit {
+		return nil, fmt.Errorf("frame of %d bytes, at most %d", n, limit)
+	}
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	_, err := io.ReadFull(r, buf[:n])
+	return buf[:n], err
+}
+
+// RefusedError is a peer's word that this node does not belong to its quorum.
+type RefusedError struct {
+	Address string
+	Reason  string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("%s refuses this node: %s", e.Address, e.Reason)
+}

@@ -1,0 +1,293 @@
+package quorum
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// Accept serves a stream from another member, on a connection from which Preface was read already. It
+// returns when the stream ends and closes the connection.
+func (n *Node) Accept(c net.Conn, r *bufio.Reader) {
+	if n.net == nil {
+		_ = c.Close()
+		return
+	}
+	n.net.accept(c, r)
+}
+
+// Member is a member of the quorum as this node sees it.
+type Member struct {
+	ID      uint64
+	Learner bool
+	// On the leader only.
+	Match  uint64 // the newest index that is known to be on its disk
+	Active bool   // it was heard from in the last election timeout
+}
+
+// Status is the state of the quorum.
+type Status struct {
+	Leader, Term, Commit, Applied uint64
+	Members                       []Member
+}
+
+// Status asks the quorum's goroutine. It fails once the node has stopped.
+func (n *Node) Status(ctx context.Context) (Status, error) {
+	result := make(chan Status, 1)
+	if err := n.call(ctx, func() {
+		st := n.raw.Status()
+		s := Status{Leader: st.Lead, Term: st.HardState.GetTerm(), Commit: st.HardState.GetCommit(), Applied: n.applied}
+		add := func(ids []uint64, learner bool) {
+			for _, id := range ids {
+				m := Member{ID: id, Learner: learner}
+				if p, ok := st.Progress[id]; ok {
+					m.Match, m.Active = p.Match, p.RecentActive || id == n.config.ID
+				}
+				s.Members = append(s.Members, m)
+			}
+		}
+		add(n.confState.GetVoters(), false)
+		add(n.confState.GetLearners(), true)
+		result <- s
+	}); err != nil {
+		return Status{}, err
+	}
+	select {
+	case s := <-result:
+		return s, nil
+	case <-n.done:
+		return Status{}, ErrNotLeader
+	case <-ctx.Done():
+		return Status{}, ctx.Err()
+	}
+}
+
+// call runs f soon on the quorum's goroutine.
+func (n *Node) call(ctx context.Context, f func()) error {
+	return n.Do(ctx, func(func([]byte) error) { f() })
+}
+
+// Voters are the members that elect, as far as this node knows.
+func (n *Node) Voters() []uint64 { return n.members.Load().GetVoters() }
+
+// Refused is the last word of a peer that refuses this node, nil if none does.
+func (n *Node) Refused() error {
+	if n.net == nil {
+		return nil
+	}
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	return n.net.refusal
+}
+
+// ChangeMember proposes that a member becomes a voter or a learner, or goes, and returns when that is
+// applied here. It gives ErrNotLeader on a node that does not lead.
+func (n *Node) ChangeMember(ctx context.Context, id uint64, kind pb.ConfChangeType) error {
+	proposed := make(chan error, 1)
+	if err := n.call(ctx, func() {
+		if !n.led {
+			proposed <- ErrNotLeader
+			return
+		}
+		proposed <- n.raw.ProposeConfChange(&pb.ConfChange{Type: kind.Enum(), NodeId: &id})
+	}); err != nil {
+		return err
+	}
+	select {
+	case err := <-proposed:
+		if err != nil {
+			return err
+		}
+	case <-n.done:
+		return ErrNotLeader
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for !n.has(id, kind) {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-n.done:
+			return ErrNotLeader
+		case <-ctx.Done():
+			return fmt.Errorf("membership of %d: %w", id, ctx.Err())
+		}
+	}
+	return nil
+}
+
+func (n *Node) has(id uint64, kind pb.ConfChangeType) bool {
+	m := n.members.Load()
+	in := func(ids []uint64) bool {
+		for _, i := range ids {
+			if i == id {
+				return true
+			}
+		}
+		return false
+	}
+	switch kind {
+	case pb.ConfChangeAddNode:
+		return in(m.GetVoters())
+	case pb.ConfChangeAddLearnerNode:
+		return in(m.GetVoters()) || in(m.GetLearners())
+	}
+	return !in(m.GetVoters()) && !in(m.GetLearners())
+}
+
+// admit makes a node a learner, or tells where the leader is.
+func (n *Node) admit(ctx context.Context, id uint64) (leader string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, writePatience/2)
+	defer cancel()
+	err = n.ChangeMember(ctx, id, pb.ConfChangeAddLearnerNode)
+	if !errors.Is(err, ErrNotLeader) {
+		return "", err
+	}
+	s, err := n.Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	if s.Leader == raft.None {
+		return "", errors.New("the quorum has no leader at the moment")
+	}
+	return n.net.address(s.Leader), nil
+}
+
+// Join asks the members at the given addresses, one after the other, to make this node a learner, unless it
+// knows its quorum already. Call it before Start. Members may connect meanwhile.
+func (n *Node) Join(ctx context.Context, addresses []string) error {
+	var last error
+	for n.raw == nil {
+		for _, address := range addresses {
+			first, err := n.ask(address)
+			if len(first) > 0 {
+				if err := n.store.begin(first); err != nil {
+					return err
+				}
+				return n.restore()
+			}
+			last = err
+		}
+		var refused *RefusedError
+		if errors.As(last, &refused) {
+			return last
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), last)
+		case <-time.After(lastRetry):
+		}
+	}
+	return nil
+}
+
+// ask asks one member, and the leader that it names, to take this node in.
+func (n *Node) ask(address string) (first []uint64, err error) {
+	for hops := 0; address != "" && hops < 3; hops++ {
+		c, answer, err := n.net.connect(address, joinStream, 0)
+		if err != nil {
+			return nil, err
+		}
+		_ = c.Close()
+		if answer.Leader == "" {
+			return answer.First, nil
+		}
+		address = answer.Leader
+	}
+	return nil, errors.New("no member says who leads")
+}
+
+// report runs f on the quorum's goroutine if that is not too busy: what it tells comes again otherwise.
+func (n *Node) report(f func(*raft.RawNode)) {
+	select {
+	case n.calls <- func() { f(n.raw) }:
+	default:
+	}
+}
+
+// step takes messages that are at hand.
+func (n *Node) step(m *pb.Message) {
+	for i := 0; ; i++ {
+		_ = n.raw.Step(m) // what does not fit the state is raft's to ignore
+		if i == callsAtOnce {
+			return
+		}
+		select {
+		case m = <-n.incoming:
+		default:
+			return
+		}
+	}
+}
+
+// install replaces the machine's state by a snapshot that the leader sent.
+func (n *Node) install(s *pb.Snapshot) error {
+	if err := n.machine.Restore(s.GetData()); err != nil {
+		return err
+	}
+	n.applied = s.GetMetadata().GetIndex()
+	n.confState = s.GetMetadata().GetConfState()
+	n.members.Store(n.confState)
+	n.logged = 0
+	return nil
+}
+
+// gone says that a member's process has ended. If it led, this node forgets it, which lets others be
+// elected at once, and runs for election itself in a moment.
+func (n *Node) gone(id uint64) {
+	n.report(func(r *raft.RawNode) {
+		r.ReportUnreachable(id)
+		if n.leader != id {
+			return
+		}
+		_ = r.ForgetLeader()
+		n.campaignIn = 1 + rand.IntN(2)
+	})
+}
+
+// maybeCampaign runs for election when the leader is known to be gone, again until there is one.
+func (n *Node) maybeCampaign() {
+	if n.campaignIn == 0 {
+		return
+	}
+	if n.campaignIn--; n.campaignIn == 0 {
+		_ = n.raw.Campaign()
+		n.campaignIn = 2 + rand.IntN(3)
+	}
+}
+
+// handOver gives leadership to the voter that has most of the log, and waits a moment until it leads.
+func (n *Node) handOver() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*n.config.Tick)
+	defer cancel()
+	for asked := false; ; {
+		s, err := n.Status(ctx)
+		if err != nil || s.Leader != n.config.ID {
+			return
+		}
+		best := Member{}
+		for _, m := range s.Members {
+			if m.ID != n.config.ID && !m.Learner && m.Active && (best.ID == 0 || m.Match > best.Match) {
+				best = m
+			}
+		}
+		if best.ID == 0 {
+			return
+		}
+		if !asked {
+			asked = true
+			n.report(func(r *raft.RawNode) { r.TransferLeader(best.ID) })
+		}
+		select {
+		case <-time.After(n.config.Tick / 4):
+		case <-ctx.Done():
+			return
+		}
+	}
+}

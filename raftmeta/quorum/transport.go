@@ -1,0 +1,472 @@
+package quorum
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Network is how a member reaches others, and who it says that it is.
+type Network struct {
+	// Dial connects to another member's controller listener.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Address is where a member listens, "" if not known.
+	Address func(id uint64) string
+	// Hello introduces this node; kind, from and to are filled in.
+	Hello func() Hello
+	// Check holds another's introduction against what this node knows; its error is told to the other.
+	Check func(Hello) error
+}
+
+const (
+	peerQueue     = 4096             // messages; past it they are dropped, and raft sends again
+	maxMessage    = 80 << 20         // bytes: a proposal at its largest, and what raft sends with it
+	maxSnapshot   = 1 << 30          // bytes
+	dialPatience  = time.Second      // for a connection and its introduction
+	writePatience = 10 * time.Second // for a peer that does not read
+	firstRetry    = 20 * time.Millisecond
+	lastRetry     = 500 * time.Millisecond
+)
+
+// transport carries messages between members: to each peer one stream that is written by one goroutine,
+// from each one that is read by one. Snapshots have streams of their own.
+type transport struct {
+	node    *Node
+	network Network
+	log     zerolog.Logger
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu      sync.Mutex // guards the rest
+	peers   map[uint64]*peer
+	learnt  map[uint64]string // addresses that members said they have
+	conns   map[net.Conn]struct{}
+	refusal error // the last word of a peer that refuses this node
+	closed  bool
+}
+
+type peer struct {
+	id    uint64
+	queue chan *pb.Message
+}
+
+func newTransport(n *Node, network Network) *transport {
+	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, conns: map[net.Conn]struct{}{}}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	return t
+}
+
+// send hands messages to their peers' goroutines. It never waits: what does not fit is dropped.
+func (t *transport) send(messages []*pb.Message) {
+	for _, m := range messages {
+		if m.GetTo() == t.node.config.ID {
+			continue
+		}
+		if m.GetType() == pb.MsgSnap {
+			t.start(func() { t.sendSnapshot(m) })
+			continue
+		}
+		p := t.peer(m.GetTo())
+		if p == nil {
+			return
+		}
+		select {
+		case p.queue <- m:
+		default:
+			t.node.report(func(r *raft.RawNode) { r.ReportUnreachable(p.id) })
+		}
+	}
+}
+
+func (t *transport) peer(id uint64) *peer {
+	t.mu.Lock()
+	p := t.peers[id]
+	if p != nil || t.closed {
+		t.mu.Unlock()
+		return p
+	}
+	p = &peer{id: id, queue: make(chan *pb.Message, peerQueue)}
+	t.peers[id] = p
+	t.mu.Unlock()
+	t.start(func() { t.write(p) })
+	return p
+}
+
+// start runs f on a goroutine that close waits for.
+func (t *transport) start(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.running.Add(1)
+	go func() {
+		defer t.running.Done()
+		f()
+	}()
+	return true
+}
+
+func (t *transport) close() {
+	t.mu.Lock()
+	t.closed = true
+	t.cancel()
+	for c := range t.conns {
+		_ = c.Close()
+	}
+	t.mu.Unlock()
+	t.running.Wait()
+}
+
+// hold notes an open connection, which close closes.
+func (t *transport) hold(c net.Conn) (release func(), ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		_ = c.Close()
+		return nil, false
+	}
+	t.conns[c] = struct{}{}
+	return func() {
+		_ = c.Close()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.conns, c)
+	}, true
+}
+
+func (t *transport) address(id uint64) string {
+	t.mu.Lock()
+	a := t.learnt[id]
+	t.mu.Unlock()
+	if a == "" {
+		a = t.network.Address(id)
+	}
+	return a
+}
+
+// connect opens a stream and introduces this node.
+func (t *transport) connect(address, kind string, to uint64) (c net.Conn, answer Hello, err error) {
+	ctx, cancel := context.WithTimeout(t.ctx, dialPatience)
+	defer cancel()
+	if address == "" {
+		return nil, answer, fmt.Errorf("the address of node %d is not known", to)
+	}
+	if c, err = t.network.Dial(ctx, address); err != nil {
+		return nil, answer, err
+	}
+	h := t.network.Hello()
+	h.Kind, h.From, h.To = kind, t.node.config.ID, to
+	_ = c.SetDeadline(time.Now().Add(dialPatience))
+	if _, err = io.WriteString(c, Preface); err == nil {
+		err = writeHello(c, h)
+	}
+	if err == nil {
+		answer, err = readHello(c)
+	}
+	if err == nil && answer.Refused != "" {
+		err = &RefusedError{address, answer.Refused}
+	}
+	if err == nil && to != 0 {
+		if err = t.network.Check(answer); err != nil {
+			err = fmt.Errorf("%s at %s: %w", nodeName(to), address, err)
+		}
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, answer, err
+	}
+	return c, answer, c.SetDeadline(time.Time{})
+}
+
+func nodeName(id uint64) string { return fmt.Sprintf("raft member %d", id) }
+
+// write connects to a peer whenever there is something for it, and writes until that fails.
+func (t *transport) write(p *peer) {
+	wait := firstRetry
+	for t.ctx.Err() == nil {
+		var first *pb.Message
+		select {
+		case <-t.ctx.Done():
+			return
+		case first = <-p.queue:
+		}
+		c, _, err := t.connect(t.address(p.id), messagesStream, p.id)
+		if err == nil {
+			t.refused(nil)
+			wait = firstRetry
+			err = t.writeTo(c, p, first)
+		}
+		if t.ctx.Err() != nil {
+			return
+		}
+		t.refused(err)
+		t.node.report(func(r *raft.RawNode) { r.ReportUnreachable(p.id) })
+		t.log.Debug().Err(err).Uint64("peer", p.id).Msg("quorum stream ended")
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, lastRetry)
+		for len(p.queue) > 0 { // old news
+			<-p.queue
+		}
+	}
+}
+
+func (t *transport) writeTo(c net.Conn, p *peer, m *pb.Message) error {
+	release, ok := t.hold(c)
+	if !ok {
+		return net.ErrClosed
+	}
+	defer release()
+	w := bufio.NewWriterSize(c, 64<<10)
+	var buf []byte
+	for {
+		var err error
+		if buf, err = (proto.MarshalOptions{}).MarshalAppend(append(buf[:0], 0, 0, 0, 0), m); err != nil {
+			return err
+		}
+		binary.BigEndian.PutUint32(buf, uint32(len(buf)-4))
+		_ = c.SetWriteDeadline(time.Now().Add(writePatience))
+		if _, err = w.Write(buf); err != nil {
+			return err
+		}
+		if cap(buf) > 1<<20 {
+			buf = nil
+		}
+		if len(p.queue) == 0 {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-t.ctx.Done():
+			return t.ctx.Err()
+		case m = <-p.queue:
+		}
+	}
+}
+
+// refused keeps a peer's refusal for who waits for the quorum, and logs one that is new.
+func (t *transport) refused(err error) {
+	var r *RefusedError
+	if err != nil && !errors.As(err, &r) {
+		return
+	}
+	t.mu.Lock()
+	before := t.refusal
+	t.refusal = err
+	t.mu.Unlock()
+	if err != nil && (before == nil || before.Error() != err.Error()) {
+		t.log.Error().Msg(err.Error())
+	}
+}
+
+// accept serves a stream that another member opened, behind its preface. It returns when the stream ends.
+func (t *transport) accept(c net.Conn, r io.Reader) {
+	release, ok := t.hold(c)
+	if !ok {
+		return
+	}
+	defer release()
+	_ = c.SetDeadline(time.Now().Add(dialPatience))
+	h, err := readHello(r)
+	if err != nil {
+		return
+	}
+	mine := t.network.Hello()
+	mine.From, mine.To = t.node.config.ID, h.From
+	if err := t.check(h); err != nil {
+		t.log.Warn().Str("peer", c.RemoteAddr().String()).Msg("refused a node: " + err.Error())
+		mine.Refused = err.Error()
+		_ = writeHello(c, mine)
+		return
+	}
+	if h.Address != "" {
+		t.mu.Lock()
+		t.learnt[h.From] = h.Address
+		t.mu.Unlock()
+	}
+	if h.Kind == joinStream {
+		_ = c.SetDeadline(time.Now().Add(writePatience))
+		mine.Leader, err = t.node.admit(t.ctx, h.From)
+		if err != nil {
+			mine.Refused = err.Error()
+		}
+		mine.First = t.node.store.first.GetVoters()
+		_ = writeHello(c, mine)
+		return
+	}
+	if writeHello(c, mine) != nil {
+		return
+	}
+	_ = c.SetDeadline(time.Time{})
+	if h.Kind == snapshotStream {
+		if err := t.readSnapshot(c, r); err != nil && t.ctx.Err() == nil {
+			t.log.Warn().Err(err).Uint64("peer", h.From).Msg("snapshot not received")
+		}
+		return
+	}
+	err = t.read(r)
+	if t.ctx.Err() == nil {
+		t.log.Debug().Err(err).Uint64("peer", h.From).Msg("quorum stream from peer ended")
+		t.probe(h.From)
+	}
+}
+
+func (t *transport) check(h Hello) error {
+	if h.To != 0 && h.To != t.node.config.ID {
+		return fmt.Errorf("this is %s, not %s", nodeName(t.node.config.ID), nodeName(h.To))
+	}
+	if h.From == t.node.config.ID {
+		return errors.New("another node with this one's node id is running here: give each its own")
+	}
+	return t.network.Check(h)
+}
+
+func (t *transport) read(r io.Reader) error {
+	buffered := bufio.NewReaderSize(r, 64<<10)
+	var buf []byte
+	for {
+		data, err := readFrame(buffered, buf, maxMessage)
+		if err != nil {
+			return err
+		}
+		if buf = data; cap(buf) > 1<<20 {
+			buf = nil
+		}
+		m := new(pb.Message)
+		if err := proto.Unmarshal(data, m); err != nil {
+			return err
+		}
+		if err := t.deliver(m); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *transport) deliver(m *pb.Message) error {
+	if raft.IsLocalMsg(m.GetType()) {
+		return fmt.Errorf("message of kind %v from outside", m.GetType())
+	}
+	select {
+	case t.node.incoming <- m:
+		return nil
+	case <-t.node.done:
+		return net.ErrClosed
+	case <-t.ctx.Done():
+		return net.ErrClosed
+	}
+}
+
+// probe asks whether a member whose stream broke is still there. Nobody listening where it was means that
+// its process has ended: no need to wait for an election timeout.
+func (t *transport) probe(id uint64) {
+	ctx, cancel := context.WithTimeout(t.ctx, dialPatience)
+	defer cancel()
+	c, err := t.network.Dial(ctx, t.address(id))
+	if err == nil {
+		_ = c.Close()
+		return
+	}
+	if isRefused(err) {
+		t.node.gone(id)
+	}
+}
+
+// sendSnapshot streams a message with a snapshot on a connection of its own, so that heartbeats pass by.
+func (t *transport) sendSnapshot(m *pb.Message) {
+	status := raft.SnapshotFailure
+	if err := t.streamSnapshot(m); err == nil {
+		status = raft.SnapshotFinish
+	} else if t.ctx.Err() == nil {
+		t.log.Warn().Err(err).Uint64("peer", m.GetTo()).Msg("snapshot not sent")
+	}
+	to := m.GetTo()
+	t.node.report(func(r *raft.RawNode) { r.ReportSnapshot(to, status) })
+}
+
+func (t *transport) streamSnapshot(m *pb.Message) error {
+	c, _, err := t.connect(t.address(m.GetTo()), snapshotStream, m.GetTo())
+	if err != nil {
+		return err
+	}
+	release, ok := t.hold(c)
+	if !ok {
+		return net.ErrClosed
+	}
+	defer release()
+	data := m.GetSnapshot().GetData()
+	head := proto.Clone(m).(*pb.Message)
+	head.Snapshot.Data = nil
+	encoded, err := proto.Marshal(head)
+	if err != nil {
+		return err
+	}
+	first := binary.BigEndian.AppendUint32(nil, uint32(len(encoded)))
+	first = binary.BigEndian.AppendUint64(append(first, encoded...), uint64(len(data)))
+	_ = c.SetWriteDeadline(time.Now().Add(writePatience))
+	if _, err := c.Write(first); err != nil {
+		return err
+	}
+	for len(data) > 0 {
+		n := min(len(data), 1<<20)
+		_ = c.SetWriteDeadline(time.Now().Add(writePatience))
+		if _, err := c.Write(data[:n]); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	_ = c.SetReadDeadline(time.Now().Add(writePatience))
+	_, err = io.ReadFull(c, make([]byte, 1)) // taken
+	return err
+}
+
+func (t *transport) readSnapshot(c net.Conn, r io.Reader) error {
+	_ = c.SetReadDeadline(time.Now().Add(writePatience))
+	head, err := readFrame(r, nil, maxMessage)
+	if err != nil {
+		return err
+	}
+	m := new(pb.Message)
+	if err := proto.Unmarshal(head, m); err != nil {
+		return err
+	}
+	var size [8]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint64(size[:])
+	if n > maxSnapshot || m.GetType() != pb.MsgSnap || m.Snapshot == nil {
+		return fmt.Errorf("snapshot of %d bytes in a message of kind %v", n, m.GetType())
+	}
+	data := make([]byte, 0, min(n, 1<<20))
+	for uint64(len(data)) < n {
+		at := len(data)
+		data = append(data, make([]byte, min(n-uint64(at), 1<<20))...)
+		_ = c.SetReadDeadline(time.Now().Add(writePatience))
+		if _, err := io.ReadFull(r, data[at:]); err != nil {
+			return err
+		}
+	}
+	m.Snapshot.Data = data
+	if err := t.deliver(m); err != nil {
+		return err
+	}
+	_, err = c.Write([]byte{1})
+	return err
+}
