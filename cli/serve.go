@@ -35,6 +35,8 @@ func nodeFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.IntFlag{Name: "node-id", Usage: "run the node with this `ID`, a number from 0 on"},
 		&cli.StringFlag{Name: "data", Usage: "`DIR` for the node's data, created if missing"},
+		&cli.StringFlag{Name: "peers", Usage: "the voters of the cluster's metadata quorum, this node among them, `ID@host:port` with commas: the same for all of them"},
+		&cli.StringFlag{Name: "join", Usage: "join the cluster of the node whose controller listener is at `host:port`, several with commas"},
 		&cli.StringFlag{Name: "listeners", Usage: "where to listen, `NAME://host:port`, several with commas (default: PLAINTEXT://:9092)"},
 		&cli.StringFlag{Name: "advertised-listeners", Usage: "what clients are told to connect to, `NAME://host:port` (default: the listeners)"},
 	}, commonFlags()...)
@@ -111,6 +113,21 @@ func runNode(c *cli.Context) error {
 	for _, key := range []string{"listeners", "advertised-listeners"} {
 		if c.IsSet(key) {
 			values[strings.ReplaceAll(key, "-", ".")] = c.String(key)
+		}
+	}
+	if c.IsSet("peers") && c.IsSet("join") {
+		return errors.New("--peers is for the voters that begin a cluster, --join for a node that comes later: give one of them")
+	}
+	if c.IsSet("peers") {
+		values["controller.quorum.voters"] = c.String("peers")
+		if !c.IsSet("node-id") {
+			return errors.New("--peers needs --node-id: which of them is this node?")
+		}
+	}
+	if c.IsSet("join") {
+		values["controller.quorum.bootstrap.servers"] = c.String("join")
+		if !c.IsSet("node-id") {
+			return errors.New("--join needs a --node-id that no other node has")
 		}
 	}
 	return serve(c, values)

@@ -5,7 +5,6 @@ package raftmeta
 import (
 	"context"
 	"fmt"
-	mrand "math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -29,8 +28,13 @@ func IsInternal(topic string) bool { return slices.Contains(InternalTopics, topi
 // Config describes this node to its metadata.
 type Config struct {
 	NodeID        int32
-	ClusterID     string // of a new cluster, or the one that the data directories name; "" makes one up
-	Path          string // of the metadata file
+	ClusterID     string           // of a new cluster, or the one that the data directories name; "" makes one up
+	Path          string           // of the metadata file
+	Voters        map[int32]string // of a new quorum: controller listeners by node id, this one's too; none for a node that is alone or joins
+	Join          []string         // controller listeners of members to ask, for a node that is no voter
+	Address       string           // of this node's controller listener, as others reach it; "" for a node that is alone
+	Dial          wire.Dialer
+	InterBroker   string // inter.broker.listener.name, or the first listener's
 	Endpoints     []*image.Endpoint
 	Rack          *string
 	Static        map[string]string // server.properties and flags, by Kafka's names
@@ -44,39 +48,70 @@ type Meta struct {
 	config     Config
 	controller *controller.Controller
 	node       *quorum.Node
-	epoch      int64 // this broker's, set by Register before anything serves
+	calls      *controllerCalls
+	liveness   *liveness
+	life       lifecycle
 
 	idsMu  sync.Mutex // guards the block of producer ids at hand
 	nextID int64
 	lastID int64 // exclusive
 }
 
-// Open starts the quorum with this node as its only voter and waits until it leads and the cluster has
-// an id.
-func Open(ctx context.Context, config Config) (*Meta, error) {
+// Open opens this node's part of the quorum. Members may connect from then on (Accept); Join makes it one.
+func Open(config Config) (*Meta, error) {
 	m := &Meta{config: config, controller: controller.New(config.Log)}
-	id := uint64(config.NodeID) + controller.FirstRaftID
-	node, err := quorum.Open(quorum.Config{
-		ID: id, Path: config.Path, Voters: []uint64{id}, Tick: config.QuorumTick,
-		SnapshotBytes: config.SnapshotBytes, Log: config.Log,
-	}, m.controller)
+	m.calls = newControllerCalls(m)
+	m.liveness = newLiveness(m)
+	id := raftID(config.NodeID)
+	c := quorum.Config{ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes, Log: config.Log}
+	for v := range config.Voters {
+		c.Voters = append(c.Voters, raftID(v))
+	}
+	slices.Sort(c.Voters)
+	if len(c.Voters) == 0 && len(config.Join) == 0 {
+		c.Voters = []uint64{id}
+	}
+	if config.Address != "" {
+		c.Network = m.network()
+	}
+	node, err := quorum.Open(c, m.controller)
 	if err != nil {
 		return nil, err
 	}
 	m.node = node
-	if err := m.controller.Start(node); err != nil {
-		return nil, err
-	}
-	if err := m.bootstrap(ctx); err != nil {
-		_ = m.Close()
-		return nil, err
-	}
 	return m, nil
 }
 
-// bootstrap writes a new cluster's first records.
+// Join starts this node's part of the quorum, and returns when there is a leader and the cluster has an id. A
+// node that knows no quorum asks to be taken in first.
+func (m *Meta) Join(ctx context.Context) error {
+	if err := m.node.Join(ctx, m.config.Join); err != nil {
+		return fmt.Errorf("join the cluster: %w", err)
+	}
+	if err := m.controller.Start(m.node); err != nil {
+		return err
+	}
+	if err := m.bootstrap(ctx); err != nil {
+		return err
+	}
+	m.liveness.start()
+	return nil
+}
+
+// bootstrap writes a new cluster's first records, or waits for those of another node.
 func (m *Meta) bootstrap(ctx context.Context) error {
+	told := time.Now()
 	for {
+		if m.Image().ClusterID != "" {
+			return nil
+		}
+		if now := time.Now(); now.Sub(told) > waitingFor {
+			told = now
+			m.config.Log.Info().Int("voters", len(m.node.Voters())).Msg("waiting for a majority of the metadata quorum")
+		}
+		if err := m.node.Refused(); err != nil {
+			return err
+		}
 		err := m.controller.Decide(ctx, func(work *image.Image, _ time.Time) []*image.Record {
 			if work.ClusterID != "" {
 				return nil
@@ -97,42 +132,19 @@ func (m *Meta) bootstrap(ctx context.Context) error {
 		select { // the election is a matter of milliseconds
 		case <-time.After(time.Millisecond):
 		case <-m.node.Done():
-			return m.node.Err()
+			return fmt.Errorf("metadata quorum: %w", m.node.Err())
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// Register announces this broker, fenced, under a new incarnation, with the ids of its log directories.
-func (m *Meta) Register(ctx context.Context, directories []image.UUID) error {
-	b := image.Broker{ID: m.config.NodeID, Incarnation: controller.NewID(), Endpoints: m.config.Endpoints, Rack: m.config.Rack, LogDirs: directories}
-	return m.decide(ctx, func(work *image.Image) (records []*image.Record, err error) {
-		records, m.epoch, err = controller.RegisterBroker(work, work.ClusterID, b)
-		return records, err
-	})
-}
+// waitingFor is how often a start says what it waits for.
+const waitingFor = 5 * time.Second
 
-// Unfence lets this broker take leadership and serve clients; its logs must be open.
-func (m *Meta) Unfence(ctx context.Context) error {
-	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
-		return controller.Unfence(work, m.config.NodeID, m.epoch)
-	})
-}
+func raftID(node int32) uint64 { return uint64(node) + controller.FirstRaftID }
 
-// SetLogDirs tells the cluster that only these of this broker's log directories work.
-func (m *Meta) SetLogDirs(ctx context.Context, online []image.UUID) error {
-	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
-		return controller.SetLogDirs(work, m.config.NodeID, m.epoch, online)
-	})
-}
-
-// AssignDirectories tells the cluster in which log directories replicas of this broker are.
-func (m *Meta) AssignDirectories(ctx context.Context, list []controller.Assignment) error {
-	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
-		return controller.AssignDirectories(work, m.config.NodeID, m.epoch, list)
-	})
-}
+func nodeID(raft uint64) int32 { return int32(raft - controller.FirstRaftID) }
 
 // decide runs a decision that can fail on its own account.
 func (m *Meta) decide(ctx context.Context, d func(*image.Image) ([]*image.Record, error)) error {
@@ -151,8 +163,10 @@ func (m *Meta) decide(ctx context.Context, d func(*image.Image) ([]*image.Record
 	return failure
 }
 
-// Close stops the quorum.
+// Close stops the quorum; a controller hands over first.
 func (m *Meta) Close() error {
+	m.calls.close()
+	m.liveness.close()
 	err := m.node.Close()
 	m.controller.Stop()
 	return err
@@ -171,7 +185,7 @@ func (m *Meta) Image() *image.Image { return m.controller.Image() }
 func (m *Meta) NodeID() int32 { return m.config.NodeID }
 
 // BrokerEpoch is this broker's epoch since Register.
-func (m *Meta) BrokerEpoch() int64 { return m.epoch }
+func (m *Meta) BrokerEpoch() int64 { return m.life.epoch.Load() }
 
 // Subscribe adds a subscriber to all changes; see controller.Controller.Subscribe.
 func (m *Meta) Subscribe(s controller.Subscriber) { m.controller.Subscribe(s) }
@@ -211,19 +225,6 @@ func (m *Meta) Identity() wire.Identity {
 	}
 }
 
-// CreateTopic creates a topic that the broker itself needs, or that a client's Metadata request implies,
-// and returns when this node has it. partitions and factor of -1 are the defaults. A topic that exists
-// is no error.
-func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d controller.Defaults) error {
-	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
-		if _, ok := work.Topic(t.Name); ok {
-			return nil, nil
-		}
-		records, _, err := controller.CreateTopic(work, t, d, mrand.Uint64())
-		return records, err
-	})
-}
-
 // Defaults are the partitions and the factor of topics that do not say. A factor that the user never
 // set shrinks to what the brokers allow.
 func (m *Meta) Defaults() controller.Defaults {
@@ -237,23 +238,4 @@ func (m *Meta) Defaults() controller.Defaults {
 func (m *Meta) InternalDefaults(partitions, factor string) controller.Defaults {
 	_, set := m.config.Static[factor]
 	return controller.Defaults{Partitions: int32(m.IntSetting(partitions)), Factor: int16(m.IntSetting(factor)), Clamp: !set}
-}
-
-// NextProducerID returns a producer id that no other broker gives out (KIP-730).
-func (m *Meta) NextProducerID(ctx context.Context) (int64, error) {
-	m.idsMu.Lock()
-	defer m.idsMu.Unlock()
-	if m.nextID == m.lastID {
-		var start int64
-		var n int32
-		if err := m.decide(ctx, func(work *image.Image) (records []*image.Record, err error) {
-			records, start, n, err = controller.AllocateProducerIDs(work, m.config.NodeID, m.epoch)
-			return records, err
-		}); err != nil {
-			return 0, err
-		}
-		m.nextID, m.lastID = start, start+int64(n)
-	}
-	m.nextID++
-	return m.nextID - 1, nil
 }

@@ -14,13 +14,21 @@ func EncodeUUID(id image.UUID) string { return base64.RawURLEncoding.EncodeToStr
 func (m *Meta) RegisterHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 13, m.metadata)
 	wire.Handle(r, 0, 0, m.describeTopicPartitions)
+	m.registerAdminHandlers(r)
+}
+
+// registerAdminHandlers adds what both brokers and controllers answer; changes go to the active controller.
+func (m *Meta) registerAdminHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 2, m.describeCluster)
-	wire.Handle(r, 0, 7, m.createTopics)
-	wire.Handle(r, 0, 6, m.deleteTopics)
-	wire.Handle(r, 0, 3, m.createPartitions)
+	wire.Handle(r, 0, 7, forwarded(m, m.createTopics))
+	wire.Handle(r, 0, 6, forwarded(m, m.deleteTopics))
+	wire.Handle(r, 0, 3, forwarded(m, m.createPartitions))
 	wire.Handle(r, 0, 4, m.describeConfigs)
-	wire.Handle(r, 0, 1, m.incrementalAlterConfigs)
-	wire.Handle(r, 0, 2, m.alterConfigs)
+	wire.Handle(r, 0, 1, forwarded(m, m.incrementalAlterConfigs))
+	wire.Handle(r, 0, 2, forwarded(m, m.alterConfigs))
+	wire.Handle(r, 0, 2, forwarded(m, m.electLeaders))
+	wire.Handle(r, 0, 0, forwarded(m, m.unregisterBroker))
+	wire.Handle(r, 0, 2, forwarded(m, m.describeQuorum))
 }
 
 // Operations allowed while there is no authorizer, as bits of Kafka's AclOperation.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -28,7 +29,10 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer,
 		defer ss.mu.Unlock()
 		list = ss.list
 	}
-	f := &fetching{manager: m, req: req, version: ctx.Version, list: list}
+	f := &fetching{manager: m, req: req, version: ctx.Version, list: list, replica: -1}
+	if id := max(req.ReplicaID, req.ReplicaState.ID); id >= 0 {
+		f.replica = id
+	}
 	f.readAll()
 	wait := time.Duration(req.MaxWaitMillis) * time.Millisecond
 	if wait > 0 && len(list) > 0 && !f.urgent && f.bytes < int(req.MinBytes) {
@@ -48,6 +52,7 @@ type fetching struct {
 	req     *kmsg.FetchRequest
 	version int16
 	list    []*wanted
+	replica int32 // the broker that follows, -1 for a consumer
 
 	results []wire.FetchPartition // beside list
 	parts   []*Partition          // found, beside list; nil where an error stands
@@ -59,7 +64,7 @@ type fetching struct {
 // wait parks the request on its partitions until enough bytes have come or the time is over, and reads
 // again.
 func (f *fetching) wait(ctx *wire.Request, wait time.Duration) error {
-	w := newWaiter(int(f.req.MinBytes) - f.bytes)
+	w := newWaiter(int(f.req.MinBytes)-f.bytes, f.replica >= 0)
 	for _, p := range f.parts {
 		p.wait(w)
 		defer p.leave(w)
@@ -114,8 +119,12 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.lead(w.leaderEpoch); err != nil {
+	l, err := p.lead(w.leaderEpoch)
+	if err != nil {
 		return nil, err
+	}
+	if f.replica >= 0 && !slices.Contains(l.replicas, f.replica) {
+		return nil, fmt.Errorf("broker %d is no replica of %v: %w", f.replica, p, kerr.NotLeaderForPartition)
 	}
 	log := p.Log()
 	out.HighWatermark = log.HighWatermark()
@@ -139,6 +148,12 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	upTo := out.HighWatermark
 	if committed {
 		upTo = out.LastStableOffset
+	}
+	if f.replica >= 0 {
+		upTo = log.EndOffset()
+		// Where it reads from is what it has.
+		f.manager.isr.ask(p.fetchedBy(f.replica, f.req.ReplicaState.Epoch, w.offset, time.Now(), f.manager.eligible))
+		out.HighWatermark = log.HighWatermark()
 	}
 	s, err := p.read(w.offset, limit, upTo, whole)
 	if err != nil {
@@ -164,6 +179,12 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 		return p, f.downConvert(w, out, limit)
 	}
 	return p, nil
+}
+
+// eligible says that a broker may join an ISR.
+func (m *Manager) eligible(broker int32, epoch int64) bool {
+	b, ok := m.meta.Image().Broker(broker)
+	return ok && !b.Fenced && !b.InControlledShutdown && (epoch < 0 || epoch == b.Epoch)
 }
 
 // aborted lists the transactions whose records a read_committed consumer passes over.

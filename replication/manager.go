@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -27,13 +28,18 @@ type Watcher interface {
 
 // Manager holds the partitions of this node and follows the metadata.
 type Manager struct {
-	meta     *raftmeta.Meta
-	logs     *storage.Manager
-	log      zerolog.Logger
-	sessions *sessions
-	reports  *reports
-	commits  bool // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
-	maxFetch int  // fetch.max.bytes
+	meta         *raftmeta.Meta
+	logs         *storage.Manager
+	log          zerolog.Logger
+	sessions     *sessions
+	reports      *reports
+	isr          *isrKeeper
+	fetchers     *fetchers
+	replicaFetch fetchSettings
+	// interBroker is the listener of the other brokers that this one fetches from.
+	interBroker string
+	commits     bool // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
+	maxFetch    int  // fetch.max.bytes
 
 	mu       sync.RWMutex // guards the maps; partitions guard themselves
 	byName   map[string]*topic
@@ -47,13 +53,27 @@ type topic struct {
 	partitions map[int32]*Partition
 }
 
-// NewManager makes a manager; Start makes it follow the metadata.
-func NewManager(meta *raftmeta.Meta, logs *storage.Manager, log zerolog.Logger) *Manager {
-	return &Manager{
+// fetchSettings are the broker's settings for fetching as a follower: replica.fetch.*.
+type fetchSettings struct {
+	wait, minBytes, partitionMax, responseMax int32 // milliseconds and bytes
+}
+
+// NewManager makes a manager; Start makes it follow the metadata. dial connects to other brokers, by their
+// listener of the given name.
+func NewManager(meta *raftmeta.Meta, logs *storage.Manager, dial wire.Dialer, interBroker string, log zerolog.Logger) *Manager {
+	number := func(key string) int32 { return int32(meta.IntSetting(key)) }
+	m := &Manager{
+		isr: newISRKeeper(meta, log), interBroker: interBroker,
+		replicaFetch: fetchSettings{
+			wait: number("replica.fetch.wait.max.ms"), minBytes: number("replica.fetch.min.bytes"),
+			partitionMax: number("replica.fetch.max.bytes"), responseMax: number("replica.fetch.response.max.bytes"),
+		},
 		reports: newReports(meta, log), meta: meta, logs: logs, log: log, commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
 		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
+	m.fetchers = newFetchers(m, dial)
+	return m
 }
 
 // Watch tells w about the partitions of a topic. Call it before Start.
@@ -63,11 +83,30 @@ func (m *Manager) Watch(topic string, w Watcher) { m.watchers[topic] = w }
 func (m *Manager) Start() {
 	m.logs.Watch(m)
 	m.meta.Subscribe(m.follow)
+	m.isr.start(m.led)
 	go m.reports.run()
 }
 
 // Close ends what Start began; the metadata must not be closed before.
-func (m *Manager) Close() { m.reports.close() }
+func (m *Manager) Close() {
+	m.fetchers.close()
+	m.isr.close()
+	m.reports.close()
+}
+
+// led lists the partitions that this node leads and others replicate.
+func (m *Manager) led() (out []*Partition) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, t := range m.byID {
+		for _, p := range t.partitions {
+			if l := p.leadership.Load(); l != nil && len(l.replicas) > 1 {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
 
 // RegisterHandlers adds the data APIs to r.
 func (m *Manager) RegisterHandlers(r *wire.Registry) {
@@ -186,7 +225,7 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	}
 	p := t.partitions[o.n]
 	if p == nil {
-		p = &Partition{topic: t.name, id: t.id, n: o.n, commits: m.commits}
+		p = &Partition{topic: t.name, id: t.id, n: o.n, syncs: m.commits}
 		t.partitions[o.n] = p
 	}
 	m.mu.Unlock()
@@ -195,10 +234,11 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	}
 	p.offline.Store(l == nil)
 	before := p.leadership.Load()
-	p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
+	role := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
 	after := p.leadership.Load()
-	if after == nil {
-		p.wakeAll()
+	m.fetchers.follow(p, role)
+	if after != nil && o.reg.Recovering && (before == nil || before.epoch != after.epoch) {
+		m.isr.ask(p.recovered(time.Now()))
 	}
 	w := m.watchers[t.name]
 	if w == nil {
@@ -225,6 +265,7 @@ func (m *Manager) remove(id image.UUID, removed *image.Topic) {
 	}
 	for n, p := range t.partitions {
 		m.lose(p)
+		m.fetchers.follow(p, nil)
 		if err := m.logs.Delete(storage.TopicPartition{Topic: t.name, Partition: n}); err != nil {
 			m.log.Error().Err(err).Str("partition", p.String()).Msg("delete failed")
 		}

@@ -3,6 +3,7 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,22 +25,34 @@ type Partition struct {
 	id    image.UUID
 	n     int32
 	log   atomic.Pointer[storage.Log] // nil until it could be opened
-	// commits says that the broker's own records are on disk before they count.
-	commits bool
+	// syncs says that the broker's own records are on disk before they count.
+	syncs bool
 
 	offline    atomic.Bool                // there is no log, or its directory has failed
 	leadership atomic.Pointer[leadership] // nil while this node does not lead
 
-	mu       sync.Mutex // guards the rest, and moving the high watermark
-	waiters  []*waiter
-	watchers []chan<- struct{} // told when the high watermark moves
+	role      sync.RWMutex // held while the role changes and while a fetcher writes to the log; read-held while the leader appends
+	following *following   // guarded by role; nil while this node does not follow a leader
+
+	mu        sync.Mutex          // guards the rest, and moving the high watermark
+	followers map[int32]*follower // while leading, the other replicas
+	proposed  []int32             // ISR that the controller was asked for, nil if none is on its way
+	asked     time.Time           // when
+	unseen    int                 // bytes appended since the high watermark last moved
+	waiters   []*waiter
+	commits   []*commitWaiter
+	watchers  []chan<- struct{} // told when the high watermark moves
 }
 
 // leadership is what this node knows while it leads; immutable.
 type leadership struct {
-	epoch     int32
-	isr       int // members of the ISR, this node included
-	minInSync int // min.insync.replicas
+	self           int32
+	epoch          int32
+	partitionEpoch int32
+	begun          int64 // the log end offset when the epoch began
+	isr            []int32
+	replicas       []int32
+	minInSync      int // min.insync.replicas
 }
 
 // Topic is the partition's topic.
@@ -52,18 +65,33 @@ func (p *Partition) Number() int32 { return p.n }
 func (p *Partition) Log() *storage.Log { return p.log.Load() }
 
 // become takes up what the metadata says about this node's role. A fenced broker leads nothing: what the
-// metadata still names it leader of gets a new epoch when it is let in.
-func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInSync int) {
+// metadata still names it leader of gets a new epoch when it is let in. It returns what this node is to
+// follow, nil if nothing.
+func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInSync int) *following {
+	p.role.Lock()
+	defer p.role.Unlock()
 	if reg.Leader != self || fenced || p.offline.Load() {
 		p.leadership.Store(nil)
-		return
+		p.abandon()
+		if reg.Leader == image.NoLeader || reg.Leader == self || p.offline.Load() {
+			p.following = nil
+		} else if f := p.following; f == nil || f.leader != reg.Leader || f.epoch != reg.LeaderEpoch {
+			p.following = &following{partition: p, leader: reg.Leader, epoch: reg.LeaderEpoch}
+		}
+		return p.following
 	}
+	p.following = nil
 	old := p.leadership.Load()
+	l := &leadership{self: self, epoch: reg.LeaderEpoch, partitionEpoch: reg.PartitionEpoch, isr: reg.ISR, replicas: reg.Replicas, minInSync: min(minInSync, len(reg.Replicas))}
 	if old == nil || old.epoch != reg.LeaderEpoch {
+		l.begun = p.Log().EndOffset()
 		p.Log().AssignEpoch(reg.LeaderEpoch)
+	} else {
+		l.begun = old.begun
 	}
-	p.leadership.Store(&leadership{epoch: reg.LeaderEpoch, isr: len(reg.ISR), minInSync: minInSync})
+	p.lead0(l, old == nil || old.epoch != l.epoch, time.Now())
 	p.advance(0)
+	return nil
 }
 
 // moved takes the partition's log in its new directory.
@@ -74,9 +102,12 @@ func (p *Partition) moved(l *storage.Log) {
 
 // fail ends leadership because the log cannot be used. It reports whether this node led.
 func (p *Partition) fail() (led bool) {
+	p.role.Lock()
+	defer p.role.Unlock()
 	p.offline.Store(true)
+	p.following = nil
 	led = p.leadership.Swap(nil) != nil
-	p.wakeAll()
+	p.abandon()
 	return led
 }
 
@@ -98,24 +129,40 @@ func (p *Partition) lead(epoch int32) (*leadership, error) {
 }
 
 // Append appends what a producer sent. acks is the request's: with -1 the ISR must be large enough
-// before anything is written.
-func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appended, error) {
+// before anything is written. It returns the leader epoch that it appended in.
+func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appended, int32, error) {
+	p.role.RLock()
 	l, err := p.writable(acks)
 	if err != nil {
-		return storage.Appended{}, err
+		p.role.RUnlock()
+		return storage.Appended{}, 0, err
 	}
 	a, err := p.Log().Append(data, l.epoch, now)
 	if errors.Is(err, storage.ErrMoved) {
 		a, err = p.Log().Append(data, l.epoch, now)
 	}
+	p.role.RUnlock()
 	if err == nil && !a.Duplicate {
 		p.advance(len(data))
 	}
-	return a, err
+	return a, l.epoch, err
 }
 
 // AppendInternal appends a batch that a coordinator of the given leader epoch made, as acks=all would.
 func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
+	a, err := p.appendInternal(b, epoch, now)
+	if err == nil && p.syncs {
+		err = p.Log().Commit(a.Last + 1)
+	}
+	if err == nil {
+		p.advance(len(b))
+	}
+	return a, err
+}
+
+func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
+	p.role.RLock()
+	defer p.role.RUnlock()
 	l, err := p.writable(-1)
 	if err != nil {
 		return storage.Appended{}, err
@@ -127,12 +174,6 @@ func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (
 	if errors.Is(err, storage.ErrMoved) {
 		a, err = p.Log().AppendInternal(b, []record.Batch{b}, epoch, now)
 	}
-	if err == nil && p.commits {
-		err = p.Log().Commit(a.Last + 1)
-	}
-	if err == nil {
-		p.advance(len(b))
-	}
 	return a, err
 }
 
@@ -141,7 +182,7 @@ func (p *Partition) writable(acks int16) (*leadership, error) {
 	if err != nil {
 		return nil, err
 	}
-	if acks == -1 && l.isr < l.minInSync {
+	if acks == -1 && len(l.isr) < l.minInSync {
 		return nil, fmt.Errorf("The size of the current ISR is insufficient to satisfy the min.isr requirement of %d for partition %s-%d: %w", l.minInSync, p.topic, p.n, kerr.NotEnoughReplicas)
 	}
 	return l, nil
@@ -153,10 +194,23 @@ func (p *Partition) advance(bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.leadership.Load()
-	if l == nil || l.isr < l.minInSync {
+	if l == nil {
 		return
 	}
-	p.Log().SetHighWatermark(p.Log().EndOffset())
+	p.unseen += bytes
+	if high := p.replicated(l); high > p.Log().HighWatermark() {
+		p.moveHigh(high)
+	}
+	for _, w := range p.waiters {
+		if w.replica {
+			w.add(bytes)
+		}
+	}
+}
+
+// moveHigh moves the high watermark and tells who waits for it. mu is held.
+func (p *Partition) moveHigh(high int64) {
+	p.Log().SetHighWatermark(high)
 	for _, ch := range p.watchers {
 		select {
 		case ch <- struct{}{}:
@@ -164,8 +218,21 @@ func (p *Partition) advance(bytes int) {
 		}
 	}
 	for _, w := range p.waiters {
-		w.add(bytes)
+		if !w.replica {
+			w.add(p.unseen)
+		}
 	}
+	p.unseen = 0
+	left := p.commits[:0]
+	for _, c := range p.commits {
+		if c.offset <= high {
+			c.wake()
+		} else {
+			left = append(left, c)
+		}
+	}
+	clear(p.commits[len(left):])
+	p.commits = left
 }
 
 // WatchHighWatermark sends to ch, without waiting, whenever the high watermark moves, until stop.
@@ -182,13 +249,14 @@ func (p *Partition) WatchHighWatermark(ch chan<- struct{}) (stop func()) {
 
 // waiter is a Fetch request that waits until enough bytes have come to any of its partitions.
 type waiter struct {
-	left atomic.Int64
-	done chan struct{}
-	once sync.Once
+	replica bool // a follower's: it sees records before they are committed
+	left    atomic.Int64
+	done    chan struct{}
+	once    sync.Once
 }
 
-func newWaiter(bytes int) *waiter {
-	w := &waiter{done: make(chan struct{})}
+func newWaiter(bytes int, replica bool) *waiter {
+	w := &waiter{replica: replica, done: make(chan struct{})}
 	w.left.Store(int64(bytes))
 	return w
 }
@@ -218,12 +286,65 @@ func (p *Partition) leave(w *waiter) {
 	}
 }
 
-// wakeAll lets waiting requests look again, when the partition is lost or deleted.
-func (p *Partition) wakeAll() {
+// abandon lets waiting requests look again, when leadership is lost or the partition deleted.
+func (p *Partition) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, w := range p.waiters {
 		w.wake()
+	}
+	for _, c := range p.commits {
+		c.wake()
+	}
+	p.commits, p.followers, p.proposed, p.unseen = nil, nil, nil, 0
+}
+
+// commitWaiter waits until the high watermark has reached an offset, or this node leads no more.
+type commitWaiter struct {
+	offset int64
+	done   chan struct{}
+}
+
+func (c *commitWaiter) wake() { close(c.done) }
+
+// Committed waits until all records below offset, appended in the given leader epoch, are committed
+// (acks=all). It gives kerr.RequestTimedOut at the deadline, kerr.NotLeaderForPartition when leadership
+// was lost, and kerr.NotEnoughReplicasAfterAppend when the ISR became too small.
+func (p *Partition) Committed(ctx context.Context, epoch int32, offset int64, deadline <-chan time.Time) error {
+	p.mu.Lock()
+	l := p.leadership.Load()
+	var c *commitWaiter
+	if l != nil && l.epoch == epoch && p.Log().HighWatermark() < offset {
+		c = &commitWaiter{offset, make(chan struct{})}
+		p.commits = append(p.commits, c)
+	}
+	p.mu.Unlock()
+	if c != nil {
+		select {
+		case <-c.done:
+		case <-deadline:
+			p.forget(c)
+			return kerr.RequestTimedOut
+		case <-ctx.Done():
+			p.forget(c)
+			return kerr.RequestTimedOut
+		}
+	}
+	l = p.leadership.Load()
+	switch {
+	case l == nil || l.epoch != epoch:
+		return kerr.NotLeaderForPartition
+	case len(l.isr) < l.minInSync:
+		return kerr.NotEnoughReplicasAfterAppend
+	}
+	return nil
+}
+
+func (p *Partition) forget(c *commitWaiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.commits, c); i >= 0 {
+		p.commits = slices.Delete(p.commits, i, i+1)
 	}
 }
 

@@ -31,12 +31,13 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 			p := &out.Partitions[j]
 			p.Default()
 			p.Partition = t.Partitions[j].Partition
-			log, err := m.produceOne(ctx, req, t, &t.Partitions[j], p, now)
+			c, err := m.produceOne(ctx, req, t, &t.Partitions[j], p, now)
 			if err != nil {
 				failure = err
 				m.refuse(ctx, p, err)
-			} else if m.commits {
-				durable = append(durable, committed{log, log.EndOffset(), p})
+			} else if m.commits || req.Acks == -1 && c.partition.Log().HighWatermark() < c.end {
+				c.answer = p
+				durable = append(durable, c)
 			}
 		}
 		resp.Topics = append(resp.Topics, out)
@@ -50,43 +51,58 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 	if len(durable) == 0 {
 		return wire.Answer{Now: resp}, nil
 	}
-	return wire.Answer{Await: func(context.Context) wire.Response {
+	acks, wait := req.Acks, time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond
+	return wire.Answer{Await: func(awaiting context.Context) wire.Response {
+		timer := time.NewTimer(wait - time.Since(now))
+		defer timer.Stop()
 		for _, c := range durable {
-			if err := c.log.Commit(c.end); err != nil {
+			var err error
+			if m.commits {
+				err = c.log.Commit(c.end)
+			}
+			if err == nil && acks == -1 {
+				err = c.partition.Committed(awaiting, c.epoch, c.end, timer.C)
+			}
+			if err != nil {
 				m.refuse(ctx, c.answer, err)
+			}
+			if errors.Is(err, kerr.RequestTimedOut) {
+				timer.Reset(0) // for the others, too
 			}
 		}
 		return resp
 	}}, nil
 }
 
-// committed is what has to be on disk before a partition's answer may leave.
+// committed is what has to be replicated, or on disk, before a partition's answer may leave.
 type committed struct {
-	log    *storage.Log
-	end    int64
-	answer *kmsg.ProduceResponseTopicPartition
+	partition *Partition
+	log       *storage.Log
+	epoch     int32
+	end       int64 // behind the last record
+	answer    *kmsg.ProduceResponseTopicPartition
 }
 
-func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, out *kmsg.ProduceResponseTopicPartition, now time.Time) (*storage.Log, error) {
+func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, out *kmsg.ProduceResponseTopicPartition, now time.Time) (c committed, err error) {
 	if req.Acks < -1 || req.Acks > 1 {
-		return nil, kerr.InvalidRequiredAcks
+		return c, kerr.InvalidRequiredAcks
 	}
 	p, err := m.find(ctx.Version >= 13, t.Topic, t.TopicID, in.Partition)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	if raftmeta.IsInternal(p.topic) {
-		return nil, fmt.Errorf("%s is written by its coordinator: %w", p.topic, kerr.InvalidTopicException)
+		return c, fmt.Errorf("%s is written by its coordinator: %w", p.topic, kerr.InvalidTopicException)
 	}
 	if err := checkProduced(ctx.Version, req, in.Records); err != nil {
-		return nil, err
+		return c, err
 	}
-	a, err := p.Append(in.Records, req.Acks, now)
+	a, epoch, err := p.Append(in.Records, req.Acks, now)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	out.BaseOffset, out.LogAppendTime, out.LogStartOffset = a.First, a.LogAppendTime, p.Log().StartOffset()
-	return p.Log(), nil
+	return committed{partition: p, log: p.Log(), epoch: epoch, end: a.Last + 1}, nil
 }
 
 // checkProduced checks what depends on the request's version (Kafka's ProduceRequest.validateRecords).

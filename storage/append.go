@@ -59,6 +59,13 @@ func (l *Log) AppendInternal(data []byte, batches []record.Batch, leaderEpoch in
 func (l *Log) append(data []byte, batches []record.Batch, leaderEpoch int32, config *LogConfig, now time.Time) (Appended, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// Before duplicates are looked for: a log that broke while it was cut knows of records that are gone.
+	if err := l.gone(); err != nil {
+		return Appended{}, err
+	}
+	if l.broken != nil {
+		return Appended{}, l.broken
+	}
 	out := Appended{LogAppendTime: record.NoTimestamp}
 	if config.LogAppendTime {
 		out.LogAppendTime = now.UnixMilli()

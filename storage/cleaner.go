@@ -197,6 +197,20 @@ func (c *cleaner) forget(d *Dir, tp TopicPartition) {
 	delete(c.dirty[d], tp)
 }
 
+// truncated takes back how far a partition was compacted when its log is cut before that.
+func (c *cleaner) truncated(d *Dir, tp TopicPartition, end int64) error {
+	c.mu.Lock()
+	o, ok := c.dirty[d][tp]
+	if ok && o > end {
+		c.dirty[d][tp] = end
+	}
+	c.mu.Unlock()
+	if !ok || o <= end {
+		return nil
+	}
+	return c.checkpoint(d)
+}
+
 // announce notes in the directory that a partition is about to move to how far it was compacted.
 func (c *cleaner) announce(from, to *Dir, tp TopicPartition) error {
 	c.mu.Lock()

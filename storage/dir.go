@@ -2,6 +2,7 @@ package storage
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,7 @@ type Dir struct {
 	lock  io.Closer
 	meta  *Meta // nil until claimed
 	clean bool  // the last stop was clean
+	epoch int64 // of the broker that stopped cleanly, -1 if none did
 	space space
 
 	pool    *filePool             // of the manager
@@ -73,13 +75,41 @@ func OpenDir(fsys FS, path string) (*Dir, error) {
 	if err != nil {
 		return nil, cannotUse(path, err)
 	}
-	d := &Dir{path: path, lock: lock}
+	d := &Dir{path: path, lock: lock, epoch: -1}
 	d.fs = &dirFS{fsys, d}
 	if d.meta, err = readMeta(fsys, filepath.Join(path, metaFile)); err != nil {
 		_ = lock.Close()
 		return nil, err
 	}
+	d.readCleanEpoch()
 	return d, nil
+}
+
+// readCleanEpoch reads which broker epoch stopped cleanly here (KIP-966).
+func (d *Dir) readCleanEpoch() {
+	data, err := d.fs.ReadFile(filepath.Join(d.path, cleanFile))
+	if err != nil {
+		return
+	}
+	var marker struct {
+		BrokerEpoch *int64 `json:"brokerEpoch"`
+	}
+	if json.Unmarshal(data, &marker) == nil && marker.BrokerEpoch != nil {
+		d.epoch = *marker.BrokerEpoch
+	}
+}
+
+// CleanEpoch is the epoch of the broker that stopped cleanly, by all of the directories; -1 if it is not known
+// or one of them was left otherwise.
+func CleanEpoch(dirs []*Dir) int64 {
+	epoch := int64(-1)
+	for i, d := range dirs {
+		if d.Err() != nil || i > 0 && d.epoch != epoch {
+			return -1
+		}
+		epoch = d.epoch
+	}
+	return epoch
 }
 
 func cannotUse(path string, err error) error {

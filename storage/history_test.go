@@ -59,6 +59,7 @@ type history struct {
 	synced  int64           // everything below was on disk at some time
 	sure    int64           // the log end at the last kill or clean stop: the page cache had it
 	cleaned int64           // compacted up to here
+	tried   int64           // what a compaction may have read
 	seq     int32
 	story   []string
 }
@@ -175,12 +176,15 @@ func (h *history) step() {
 		h.say("retain: %v", h.log.Retain(h.now))
 		h.start = max(h.start, h.log.StartOffset())
 	case r < 82 && h.config.Compact:
+		h.tried = h.log.EndOffset()
 		next, err := h.log.Compact(h.cleaned, 1<<20, h.now)
 		h.say("compact from %d to %d: %v", h.cleaned, next, err)
 		if err == nil {
 			h.cleaned = next
 		}
-	case r < 86:
+	case r < 84:
+		h.truncate()
+	case r < 87:
 		h.say("roll: %v", h.log.Roll(h.now))
 	case r < 90:
 		h.fs.CrashAfter(h.rng.IntN(30))
@@ -196,6 +200,41 @@ func (h *history) step() {
 		h.check()
 	}
 	h.dead()
+}
+
+// truncate drops what a new leader does not have.
+func (h *history) truncate() {
+	if len(h.model) == 0 {
+		return
+	}
+	to := h.start + h.rng.Int64N(int64(len(h.model))-h.start+1)
+	if h.config.Compact {
+		to = max(to, h.tried+3) // nothing compacted is ever cut: it was replicated
+	}
+	if to > int64(len(h.model)) {
+		return
+	}
+	end, err := h.log.Truncate(to)
+	h.say("truncate to %d: %d, %v", to, end, err)
+	if err != nil {
+		end = max(h.start, to-3)                     // a batch goes as a whole
+		for o := end; o < int64(len(h.model)); o++ { // it may have got any far
+			h.ghosts[o] = append(h.ghosts[o], h.model[o])
+		}
+	}
+	if end < int64(len(h.model)) {
+		h.model = h.model[:end]
+	}
+	h.synced, h.sure, h.start, h.cleaned = min(h.synced, end), min(h.sure, end), min(h.start, end), min(h.cleaned, end)
+	h.seq = 0
+	for _, r := range h.model {
+		if r.seq >= 0 {
+			h.seq = r.seq + 1
+		}
+	}
+	if err != nil { // its follower gives the partition up until the next start
+		h.kill()
+	}
 }
 
 func (h *history) append() {

@@ -26,6 +26,8 @@ type Log struct {
 	id  [16]byte // topic id
 
 	space *space // of the directory's disk
+	// truncated, if set, writes the checkpoints again; see announceCut.
+	truncated func(end int64) error
 
 	config   atomic.Pointer[LogConfig]
 	segments atomic.Pointer[[]*segment] // ascending; the last is active. Replaced under mu
@@ -43,6 +45,7 @@ type Log struct {
 	producers     *producerStates
 	epochs        *epochCache
 	recoveryPoint int64 // everything below is on disk
+	restarting    int64 // where the log is about to begin anew, -1 if it is not
 	named         bool  // the active segment's name is on disk, too
 	jitter        time.Duration
 	closed        bool
@@ -330,6 +333,8 @@ func (l *Log) Commit(offset int64) error {
 			return nil
 		case broken != nil:
 			return broken
+		case offset > l.EndOffset():
+			return fmt.Errorf("%v: records up to %d were cut off: %w", l.tp, offset, kerr.NotLeaderForPartition)
 		case l.commit.running:
 			l.commit.done.Wait()
 		default:
@@ -469,6 +474,13 @@ func (r *recentBatches) add(base int64, ref batchRef) {
 	}
 	r.ring[r.n%recentSize] = ref
 	r.n++
+}
+
+// clear forgets all batches.
+func (r *recentBatches) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n = 0
 }
 
 // find returns the batch in segment base that is the first to end at or after offset.

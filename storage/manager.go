@@ -156,11 +156,32 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
+	l.truncated = func(end int64) error { return m.truncated(tp, end) }
 	m.mu.Lock()
 	m.logs[tp] = &placed{l, d}
 	m.mu.Unlock()
+	if end := l.EndOffset(); end < known.recoveryPoint {
+		// It was cut, and the checkpoint still says that more is on disk.
+		if err := l.truncated(end); err != nil {
+			return nil, err
+		}
+	}
 	m.mover.resume(l)
 	return l, nil
+}
+
+// truncated writes the checkpoints of a partition's directory again after its log was cut.
+func (m *Manager) truncated(tp TopicPartition, end int64) error {
+	m.mu.RLock()
+	p := m.logs[tp]
+	m.mu.RUnlock()
+	if p == nil {
+		return nil
+	}
+	if err := m.cleaner.truncated(p.dir, tp, end); err != nil {
+		return err
+	}
+	return m.checkpointDir(p.dir)
 }
 
 // OpenAll opens many logs with the configured number of threads a directory, calling each as they open.
@@ -329,12 +350,27 @@ func (m *Manager) checkpointDir(d *Dir) error {
 		l := p.log
 		l.mu.Lock()
 		recovery[l.tp] = l.recoveryPoint
-		if begin := l.start.Load(); begin > (*l.segments.Load())[0].base {
+		if begin := l.start.Load(); l.restarting >= 0 {
+			start[l.tp] = l.restarting
+		} else if begin > (*l.segments.Load())[0].base {
 			start[l.tp] = begin
 		}
 		l.mu.Unlock()
 		high[l.tp] = l.high.Load()
 	}
+	m.mu.RLock() // what is not open yet stays as it was
+	st := m.states[d]
+	for tp := range st.present {
+		if m.logs[tp] != nil {
+			continue
+		}
+		for _, f := range []struct{ from, to map[TopicPartition]int64 }{{st.recovery, recovery}, {st.high, high}, {st.start, start}} {
+			if o, ok := f.from[tp]; ok {
+				f.to[tp] = o
+			}
+		}
+	}
+	m.mu.RUnlock()
 	for _, f := range []struct {
 		file    string
 		offsets map[TopicPartition]int64

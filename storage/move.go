@@ -398,6 +398,7 @@ func (m *Manager) swapLogs(mv *move, l, future *Log) error {
 	future.relocate(path)
 	future.config.Store(l.config.Load())
 	future.takeProducers(l.producers)
+	future.truncated = l.truncated
 	if err := mv.to.fs.SyncDir(mv.to.path); err != nil {
 		future.mu.Lock()
 		future.broken = fmt.Errorf("%v: %w", l.tp, err)

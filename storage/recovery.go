@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ type logState struct {
 // openLog opens or creates a partition's log and recovers it if the last stop was not clean: segments
 // from the recovery point on are read, checked and cut at the first batch that is torn or damaged.
 func openLog(fsys *dirFS, path string, tp TopicPartition, id [16]byte, config *LogConfig, st logState, now time.Time) (*Log, error) {
-	l := &Log{fs: fsys, dir: path, tp: tp, id: id, space: st.space, recoveryPoint: st.recoveryPoint, jitter: jitter(config)}
+	l := &Log{fs: fsys, dir: path, tp: tp, id: id, space: st.space, recoveryPoint: st.recoveryPoint, restarting: -1, jitter: jitter(config)}
 	l.config.Store(config)
 	l.unstable.Store(-1)
 	l.gaps.Store(config.Compact || st.compacted > 0)
@@ -102,6 +103,9 @@ func (l *Log) restartAt(start int64, segments []*segment, now time.Time) ([]*seg
 	s.index = new(indexes)
 	s.created = now
 	if _, err := s.open(true); err != nil {
+		return nil, err
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil { // without its name the log would begin at 0
 		return nil, err
 	}
 	l.tail.Store(&tail{offset: start, segment: s})
@@ -363,7 +367,7 @@ func (l *Log) cutAt(s *segment, size int64) error {
 
 // dropAfter deletes segments behind a damaged one: offsets must not have holes.
 func (l *Log) dropAfter(segments []*segment) error {
-	for _, s := range segments {
+	for _, s := range slices.Backward(segments) { // a crash must leave no gap
 		if err := s.close(); err != nil {
 			return err
 		}

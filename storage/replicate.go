@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -61,8 +62,42 @@ func (l *Log) AppendReplicated(data []byte, now time.Time) (int, error) {
 // Restart drops all records and goes on at offset, where another log begins that this one is a copy of.
 func (l *Log) Restart(offset int64) error {
 	l.mu.Lock()
+	l.restarting = offset
+	l.recoveryPoint = 0
+	l.mu.Unlock()
+	var err error
+	if l.truncated != nil { // a crash from now on leaves a log that begins there
+		err = l.truncated(min(offset, l.start.Load()))
+	}
+	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.restarting = -1
+	if err != nil {
+		return fmt.Errorf("%v: checkpoint before truncation: %w", l.tp, storageError(err))
+	}
+	if err := l.gone(); err != nil {
+		return err
+	}
+	if l.broken != nil {
+		return l.broken
+	}
 	return l.restart(offset, time.Now())
+}
+
+// announceCut has the checkpoints say, before anything is cut, that nothing from end on is on disk: what is
+// written there anew may be lost, and a crash may come in the middle.
+func (l *Log) announceCut(end int64) error {
+	l.mu.Lock()
+	told := l.recoveryPoint <= end
+	l.recoveryPoint = min(l.recoveryPoint, end)
+	l.mu.Unlock()
+	if told || l.truncated == nil {
+		return nil
+	}
+	if err := l.truncated(end); err != nil {
+		return fmt.Errorf("%v: checkpoint before truncation: %w", l.tp, storageError(err))
+	}
+	return nil
 }
 
 func (l *Log) restart(offset int64, now time.Time) error {
@@ -79,4 +114,99 @@ func (l *Log) restart(offset int64, now time.Time) error {
 	l.unstable.Store(-1)
 	l.epochs.clear()
 	return nil
+}
+
+// Truncate drops all records from offset on, as a follower does with what its leader never had. A batch that
+// holds offset goes as a whole. It returns the new log end offset. An offset at or beyond the end changes
+// nothing.
+func (l *Log) Truncate(offset int64) (int64, error) {
+	if offset >= l.EndOffset() {
+		return l.EndOffset(), nil
+	}
+	if offset <= l.start.Load() {
+		return offset, l.Restart(offset)
+	}
+	s, first, ok, err := l.cutPoint(offset)
+	if err != nil {
+		return 0, fmt.Errorf("%v: truncate to %d: %w", l.tp, offset, storageError(err))
+	}
+	end, size := offset, s.size.Load()
+	if ok {
+		end, size = min(offset, first.base), first.pos
+	}
+	if start := l.start.Load(); end <= start { // nothing is left
+		return start, l.Restart(start)
+	}
+	if err := l.announceCut(end); err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.gone(); err != nil {
+		return 0, err
+	}
+	if l.broken != nil {
+		return 0, l.broken
+	}
+	if err := l.truncate(s, end, size); err != nil {
+		l.broken = fmt.Errorf("%v: truncate to %d: %w", l.tp, offset, storageError(err))
+		return 0, l.broken
+	}
+	return end, nil
+}
+
+// cutPoint finds the segment that an offset falls into, and the first batch of it that is to go, if any.
+func (l *Log) cutPoint(offset int64) (*segment, batchRef, bool, error) {
+	segments := *l.segments.Load()
+	i := len(segments) - 1
+	for i > 0 && segments[i].base > offset {
+		i--
+	}
+	first, ok, err := segments[i].locate(offset, segments[i].size.Load())
+	return segments[i], first, ok, err
+}
+
+// truncate cuts the log at the end, which is at size bytes of s. mu is held.
+func (l *Log) truncate(s *segment, end, size int64) error {
+	segments := *l.segments.Load()
+	i := slices.Index(segments, s)
+	if i < 0 {
+		return errChanged
+	}
+	kept := append([]*segment(nil), segments[:i+1]...)
+	l.segments.Store(&kept)
+	l.tail.Store(&tail{offset: end, segment: s, size: size})
+	l.recent.clear()
+	l.high.Store(min(l.high.Load(), end))
+	l.recoveryPoint = min(l.recoveryPoint, end)
+	if err := l.dropAfter(segments[i+1:]); err != nil {
+		return err
+	}
+	if err := l.cutAt(s, size); err != nil {
+		return err
+	}
+	if err := s.dropAborted(); err != nil { // found again with the producers' state
+		return err
+	}
+	if _, err := s.scan(0, l.config.Load().IndexInterval, nil); err != nil {
+		return err
+	}
+	l.epochs.cut(l.start.Load(), end)
+	entries, err := l.fs.ReadDir(l.dir)
+	if err != nil {
+		return err
+	}
+	return l.restoreProducers(entries, s.base, end)
+}
+
+// SetStart moves the log start to where another log's is that this one is a copy of. Segments that lie wholly
+// before it go.
+func (l *Log) SetStart(offset int64, now time.Time) error {
+	if offset <= l.start.Load() {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start.Store(min(offset, l.EndOffset()))
+	return l.dropOld(now, func(_ *segment, next int64) (bool, error) { return next <= l.start.Load(), nil })
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -58,6 +59,9 @@ type answerHeader struct {
 	tagged      bool // flexible responses carry a tag section in the header, ApiVersions never
 }
 
+// Done is closed when the connection has ended.
+func (c *Conn) Done() <-chan struct{} { return c.ctx.Done() }
+
 // RemoteAddr is the peer's address as host:port.
 func (c *Conn) RemoteAddr() string { return c.tcp.RemoteAddr().String() }
 
@@ -68,6 +72,39 @@ func (c *Conn) RemoteHost() string {
 	}
 	return c.RemoteAddr()
 }
+
+// divert serves a connection that begins with stream's preface, and reports whether it does. Otherwise what it
+// read comes first for the Kafka protocol.
+func (c *Conn) divert(stream *Stream) bool {
+	if t := c.server.config.IdleTimeout; t > 0 {
+		_ = c.tcp.SetReadDeadline(time.Now().Add(t))
+	}
+	r := bufio.NewReaderSize(c.tcp, 16<<10)
+	head, err := r.Peek(4)
+	if err == nil && string(head) == stream.Preface[:4] {
+		head, err = r.Peek(len(stream.Preface))
+		if err != nil || string(head) != stream.Preface {
+			_ = c.tcp.Close()
+			return true
+		}
+		_, _ = r.Discard(len(stream.Preface))
+		_ = c.tcp.SetReadDeadline(time.Time{})
+		stream.Serve(c.tcp, r)
+		return true
+	}
+	c.server.mu.Lock() // Close looks at it
+	c.tcp = &peekedConn{c.tcp, r}
+	c.server.mu.Unlock()
+	return false
+}
+
+// peekedConn is a connection of which the beginning was read.
+type peekedConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (p *peekedConn) Read(b []byte) (int, error) { return p.r.Read(b) }
 
 // serve reads and answers requests until the peer leaves, misbehaves or the server closes.
 func (c *Conn) serve() {

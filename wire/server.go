@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -58,8 +59,18 @@ func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Ser
 	}
 }
 
+// Stream is another protocol on a listener: connections that begin with Preface, which no frame of Kafka's can,
+// are given to Serve, which reads on behind it and closes the connection.
+type Stream struct {
+	Preface string
+	Serve   func(c net.Conn, r *bufio.Reader)
+}
+
 // Serve accepts connections on l in a goroutine of its own until Close. name is the Kafka listener's.
-func (s *Server) Serve(name string, l net.Listener) {
+func (s *Server) Serve(name string, l net.Listener) { s.ServeWith(name, l, nil) }
+
+// ServeWith is Serve for a listener that another protocol shares.
+func (s *Server) ServeWith(name string, l net.Listener, stream *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -68,10 +79,10 @@ func (s *Server) Serve(name string, l net.Listener) {
 	}
 	s.listeners = append(s.listeners, l)
 	s.running.Add(1)
-	go s.accept(name, l)
+	go s.accept(name, l, stream)
 }
 
-func (s *Server) accept(name string, l net.Listener) {
+func (s *Server) accept(name string, l net.Listener, stream *Stream) {
 	defer s.running.Done()
 	for {
 		tcp, err := l.Accept()
@@ -88,11 +99,11 @@ func (s *Server) accept(name string, l net.Listener) {
 			}
 			continue
 		}
-		s.start(name, tcp)
+		s.start(name, tcp, stream)
 	}
 }
 
-func (s *Server) start(name string, tcp net.Conn) {
+func (s *Server) start(name string, tcp net.Conn, stream *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -114,7 +125,9 @@ func (s *Server) start(name string, tcp net.Conn) {
 	s.running.Add(1)
 	go func() {
 		defer s.running.Done()
-		c.serve()
+		if stream == nil || !c.divert(stream) {
+			c.serve()
+		}
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()

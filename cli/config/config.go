@@ -24,7 +24,12 @@ type Config struct {
 	LogDirs   []string
 	// MetadataDir holds the quorum's file: metadata.log.dir, or the first log directory.
 	MetadataDir string
-	Listeners   []Listener
+	Listeners   []Listener       // for clients and brokers; none for a node that is a controller only
+	Controller  *Listener        // for members of the quorum; nil for a node that is alone
+	Voters      map[int32]string // of the quorum, host:port of their controller listeners; none for one that joins, or is alone
+	Join        []string         // members to ask
+	IsBroker    bool             // process.roles
+	InterBroker string           // inter.broker.listener.name, or the first of Listeners
 	Rack        *string
 	// Static are all settings given, by Kafka's names, for DescribeConfigs and for whoever reads settings.
 	Static map[string]string
@@ -82,15 +87,12 @@ func New(values map[string]string) (*Config, error) {
 	if r, ok := values["broker.rack"]; ok && r != "" {
 		c.Rack = &r
 	}
-	if err := c.checkQuorum(); err != nil {
-		return nil, err
-	}
-	listeners, err := parseListeners(values)
+	listeners, controllers, err := parseListeners(values)
 	if err != nil {
 		return nil, err
 	}
 	c.Listeners = listeners
-	return c, nil
+	return c, c.findQuorum(controllers)
 }
 
 // checkValues holds every known key against Kafka's table; unknown ones become one note.
@@ -153,20 +155,6 @@ func directories(values map[string]string) []string {
 		}
 	}
 	return list
-}
-
-// checkQuorum refuses quorums of other nodes: starting alone would be a second cluster, not a member.
-func (c *Config) checkQuorum() error {
-	for _, v := range configs.SplitList(c.Static["controller.quorum.voters"]) {
-		id, _, ok := strings.Cut(v, "@")
-		if !ok {
-			return fmt.Errorf("controller.quorum.voters: %q is not of the form id@host:port", v)
-		}
-		if id != strconv.Itoa(int(c.NodeID)) {
-			return fmt.Errorf("controller.quorum.voters names node %s, but this version of kraft runs single nodes only", id)
-		}
-	}
-	return nil
 }
 
 // Setting is the static value of a broker setting, or Kafka's default; null is "".

@@ -29,7 +29,16 @@ func TestNew(t *testing.T) {
 		"controller only":   {map[string]string{"listeners": "CONTROLLER://:2", "controller.listener.names": "CONTROLLER"}, "none for clients"},
 		"advertised any":    {map[string]string{"advertised.listeners": "PLAINTEXT://0.0.0.0:9092"}, "cannot connect"},
 		"advertised other":  {map[string]string{"advertised.listeners": "OTHER://h:9092"}, "which listeners does not"},
-		"other voters":      {map[string]string{"controller.quorum.voters": "1@a:1,2@b:1"}, "single nodes only"},
+		"other voters":      {map[string]string{"controller.quorum.voters": "1@a:1,2@b:1"}, ""},
+		"voters":            {map[string]string{"controller.quorum.voters": "1:a"}, "id@host:port"},
+		"voter's id":        {map[string]string{"controller.quorum.voters": "one@a:1"}, "node id"},
+		"voters' ids":       {map[string]string{"controller.quorum.voters": "1@a:1,1@b:1"}, "node 1 twice"},
+		"voters' addresses": {map[string]string{"controller.quorum.voters": "1@a:1,2@a:1"}, "two nodes the address a:1"},
+		"role":              {map[string]string{"process.roles": "broker,boss"}, "must be one of"},
+		"voting broker":     {map[string]string{"process.roles": "broker", "controller.quorum.voters": "1@a:1,2@b:1"}, "leave out controller"},
+		"nobody first":      {map[string]string{"process.roles": "broker,controller", "listeners": "PLAINTEXT://:1,CONTROLLER://:2", "controller.quorum.bootstrap.servers": "localhost:2,b:2"}, "who votes first"},
+		"bootstrap":         {map[string]string{"controller.quorum.bootstrap.servers": "b"}, "host:port"},
+		"inter broker":      {map[string]string{"inter.broker.listener.name": "INSIDE"}, "which listeners does not have"},
 		"itself as a voter": {map[string]string{"controller.quorum.voters": "1@a:1"}, ""},
 		"directory twice":   {map[string]string{"log.dirs": "/a,/b,/a"}, "/a twice"},
 	} {
@@ -85,5 +94,41 @@ func TestReadFile(t *testing.T) {
 	}
 	if _, _, err := ParseOverride("nothing"); err == nil {
 		t.Error("took an override without value")
+	}
+}
+
+// TestQuorum: what process.roles, voters and bootstrap servers make of a node.
+func TestQuorum(t *testing.T) {
+	for name, tc := range map[string]struct {
+		values     map[string]string
+		voters     int
+		join       string
+		controller string // where it listens for the quorum, and what others are told
+		broker     bool
+	}{
+		"alone":                   {map[string]string{}, 0, "", "", true},
+		"a voter of three":        {map[string]string{"node.id": "2", "controller.quorum.voters": "1@a:1,2@b:2,3@c:3"}, 3, "", ":2 b:2", true},
+		"on loopback":             {map[string]string{"controller.quorum.voters": "1@localhost:1,2@localhost:2"}, 2, "", "localhost:1 localhost:1", true},
+		"with a listener":         {map[string]string{"controller.quorum.voters": "1@a:1,2@b:2", "listeners": "PLAINTEXT://:9092,CONTROLLER://10.0.0.1:7"}, 2, "", "10.0.0.1:7 a:1", true},
+		"a broker of others":      {map[string]string{"node.id": "4", "process.roles": "broker", "controller.quorum.voters": "1@a:1,2@b:2"}, 0, "a:1,b:2", ":9093", true},
+		"by bootstrap servers":    {map[string]string{"node.id": "4", "controller.quorum.bootstrap.servers": "a:1,b:2"}, 0, "a:1,b:2", ":9093", true},
+		"Kafka's example file":    {map[string]string{"process.roles": "broker,controller", "controller.quorum.bootstrap.servers": "localhost:9093", "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093", "controller.listener.names": "CONTROLLER"}, 0, "", ":9093", true},
+		"a controller by its own": {map[string]string{"process.roles": "controller", "controller.quorum.voters": "1@a:1", "listeners": "CONTROLLER://:1"}, 1, "", ":1 a:1", false},
+	} {
+		c, err := New(tc.values)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got := ""
+		if l := c.Controller; l != nil {
+			got = l.Address()
+			if len(c.Voters) > 0 {
+				got += " " + Listener{Host: l.AdvertisedHost, Port: l.AdvertisedPort}.Address()
+			}
+		}
+		if len(c.Voters) != tc.voters || strings.Join(c.Join, ",") != tc.join || got != tc.controller || c.IsBroker != tc.broker || c.IsBroker != (len(c.Listeners) > 0) {
+			t.Errorf("%s: voters %v, join %v, controller %q, broker %v", name, c.Voters, c.Join, got, c.IsBroker)
+		}
 	}
 }

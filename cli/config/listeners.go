@@ -24,57 +24,65 @@ type Listener struct {
 // Address is what to listen on.
 func (l Listener) Address() string { return net.JoinHostPort(l.Host, strconv.Itoa(l.Port)) }
 
-// parseListeners reads listeners, advertised.listeners and what goes with them. It takes trailing
-// commas, empty hosts and any order. Controller listeners are left out: a lone node has no use for one.
-func parseListeners(values map[string]string) ([]Listener, error) {
+// controllerNames are the listeners of the quorum: controller.listener.names, or CONTROLLER.
+func controllerNames(values map[string]string) []string {
+	if names := configs.SplitList(values["controller.listener.names"]); len(names) > 0 {
+		return names
+	}
+	return []string{"CONTROLLER"}
+}
+
+// parseListeners reads listeners, advertised.listeners and what goes with them, those of controllers apart. It
+// takes trailing commas, empty hosts and any order.
+func parseListeners(values map[string]string) (out, forControllers []Listener, err error) {
 	text := values["listeners"]
 	if text == "" {
 		text = "PLAINTEXT://:9092"
 	}
 	bound, err := parseEndpoints("listeners", text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	advertised, err := parseEndpoints("advertised.listeners", values["advertised.listeners"])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	protocols, err := parseProtocolMap(values["listener.security.protocol.map"])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	controllers := configs.SplitList(values["controller.listener.names"])
-	var out []Listener
+	controllers := controllerNames(values)
 	ports := map[string]string{}
 	for _, l := range bound {
-		if slices.Contains(controllers, l.Name) {
-			continue
-		}
 		if err := checkProtocol(l.Name, protocols); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if other, taken := ports[l.Address()]; taken && l.Port != 0 {
-			return nil, fmt.Errorf("listeners %s and %s have the same address %s", other, l.Name, l.Address())
+			return nil, nil, fmt.Errorf("listeners %s and %s have the same address %s", other, l.Name, l.Address())
 		}
 		ports[l.Address()] = l.Name
+		if slices.Contains(controllers, l.Name) {
+			forControllers = append(forControllers, l)
+			continue
+		}
 		if slices.ContainsFunc(out, func(o Listener) bool { return o.Name == l.Name }) {
-			return nil, fmt.Errorf("listeners names %s twice", l.Name)
+			return nil, nil, fmt.Errorf("listeners names %s twice", l.Name)
 		}
 		out = append(out, l)
 	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("listeners has none for clients: %s", text)
-	}
 	for _, a := range advertised {
 		if slices.Contains(controllers, a.Name) {
+			if i := slices.IndexFunc(forControllers, func(l Listener) bool { return l.Name == a.Name }); i >= 0 {
+				forControllers[i].AdvertisedHost, forControllers[i].AdvertisedPort = a.Host, a.Port
+			}
 			continue
 		}
 		i := slices.IndexFunc(out, func(l Listener) bool { return l.Name == a.Name })
 		if i < 0 {
-			return nil, fmt.Errorf("advertised.listeners names %s, which listeners does not", a.Name)
+			return nil, nil, fmt.Errorf("advertised.listeners names %s, which listeners does not", a.Name)
 		}
 		if ip := net.ParseIP(a.Host); a.Host == "" || ip != nil && ip.IsUnspecified() {
-			return nil, fmt.Errorf("advertised.listeners: clients cannot connect to %q, name this host's address", a.Host)
+			return nil, nil, fmt.Errorf("advertised.listeners: clients cannot connect to %q, name this host's address", a.Host)
 		}
 		out[i].AdvertisedHost, out[i].AdvertisedPort = a.Host, a.Port
 	}
@@ -83,7 +91,12 @@ func parseListeners(values map[string]string) ([]Listener, error) {
 			out[i].AdvertisedHost, out[i].AdvertisedPort = defaultHost(out[i].Host), out[i].Port
 		}
 	}
-	return out, nil
+	for i := range forControllers {
+		if l := &forControllers[i]; l.AdvertisedHost == "" {
+			l.AdvertisedHost, l.AdvertisedPort = defaultHost(l.Host), l.Port
+		}
+	}
+	return out, forControllers, nil
 }
 
 // defaultHost is what clients are told where nothing is advertised: the host to listen on, or this
@@ -121,7 +134,7 @@ func parseEndpoints(key, text string) ([]Listener, error) {
 }
 
 func parseProtocolMap(text string) (map[string]string, error) {
-	protocols := map[string]string{"PLAINTEXT": "PLAINTEXT", "SSL": "SSL", "SASL_PLAINTEXT": "SASL_PLAINTEXT", "SASL_SSL": "SASL_SSL"}
+	protocols := map[string]string{"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", "SSL": "SSL", "SASL_PLAINTEXT": "SASL_PLAINTEXT", "SASL_SSL": "SASL_SSL"}
 	for _, m := range configs.SplitList(text) {
 		name, protocol, ok := strings.Cut(m, ":")
 		if !ok {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"kraft/groups"
 	"kraft/raftmeta"
 	"kraft/raftmeta/image"
+	"kraft/raftmeta/quorum"
 	"kraft/replication"
 	"kraft/storage"
 	"kraft/wire"
@@ -29,25 +31,31 @@ import (
 // metadataFile is the quorum's file in the metadata directory.
 const metadataFile = "kraft-metadata.db"
 
-// quorumTick is the quorum's unit of time: heartbeats every tick, elections after ten.
+// quorumTick is the quorum's unit of time: heartbeats every tick, elections after ten. That is for peers that
+// fall silent; of a process that ended the others learn at once.
 const quorumTick = 50 * time.Millisecond
+
+// leavePatience is how long a stop waits for others to lead what this broker led.
+const leavePatience = 5 * time.Second
 
 // Node is a running broker with its voter.
 type Node struct {
-	fs        storage.FS
-	config    *config.Config
-	log       zerolog.Logger
-	listeners []net.Listener
-	dirs      []*storage.Dir
-	meta      *raftmeta.Meta
-	logs      *storage.Manager
-	parts     *replication.Manager
-	groups    *groups.Manager
-	server    *wire.Server
-	failed    chan struct{}
-	dead      atomic.Bool // no log directory is left
-	stopping  sync.Once
-	stopErr   error
+	fs          storage.FS
+	config      *config.Config
+	log         zerolog.Logger
+	listeners   []net.Listener
+	dirs        []*storage.Dir
+	meta        *raftmeta.Meta
+	logs        *storage.Manager
+	parts       *replication.Manager
+	groups      *groups.Manager
+	server      *wire.Server
+	controllers net.Listener // for members of the quorum, nil for a node that is alone
+	quorum      *wire.Server
+	failed      chan struct{}
+	dead        atomic.Bool // no log directory is left
+	stopping    sync.Once
+	stopErr     error
 }
 
 // Start starts a node and returns when it serves clients. Its errors are sentences for the person who
@@ -76,16 +84,30 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openDirs(); err != nil {
 		return err
 	}
-	if err := n.openMeta(ctx); err != nil {
+	if err := n.openMeta(); err != nil {
+		return err
+	}
+	if err := n.meta.Join(ctx); err != nil {
 		return err
 	}
 	if err := n.claimDirs(); err != nil {
 		return err
 	}
+	if n.config.IsBroker {
+		if err := n.startBroker(ctx); err != nil {
+			return err
+		}
+	}
+	go n.watch()
+	return nil
+}
+
+// startBroker opens the logs and serves clients.
+func (n *Node) startBroker(ctx context.Context) error {
 	if err := n.checkLost(); err != nil {
 		return err
 	}
-	if err := n.meta.Register(ctx, n.directoryIDs()); err != nil {
+	if err := n.meta.Register(ctx, n.directoryIDs(), storage.CleanEpoch(n.dirs)); err != nil {
 		return fmt.Errorf("register broker: %w", err)
 	}
 	layers := n.meta.Layers(n.meta.Image(), "")
@@ -107,31 +129,63 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.logs = logs
-	n.parts = replication.NewManager(n.meta, logs, n.log)
+	n.parts = replication.NewManager(n.meta, logs, dial, n.config.InterBroker, n.log)
 	n.groups = groups.NewManager(n.meta, n.parts, n.log)
 	n.parts.Start()
 	n.groups.Start()
+	if n.controllers != nil {
+		n.serve() // the others fetch from what this broker leads as soon as they hear of it
+	}
 	if err := n.meta.Unfence(ctx); err != nil {
 		return fmt.Errorf("start serving: %w", err)
 	}
-	n.serve()
-	go n.watch()
+	if n.controllers == nil {
+		n.serve() // clients that connected since the address was bound waited, and find leaders
+	}
 	return nil
+}
+
+// dial connects to another node.
+func dial(ctx context.Context, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
 
 // listen binds all addresses before any data is touched: a port in use is the commonest fault.
 func (n *Node) listen() error {
-	for _, l := range n.config.Listeners {
-		bound, err := net.Listen("tcp", l.Address())
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("address %s (listener %s) is in use by another process: stop it or choose another port", l.Address(), l.Name)
-		}
+	for i := range n.config.Listeners {
+		bound, err := bind(&n.config.Listeners[i])
 		if err != nil {
-			return fmt.Errorf("cannot listen on %s (listener %s): %w", l.Address(), l.Name, err)
+			return err
 		}
 		n.listeners = append(n.listeners, bound)
 	}
+	if n.config.Controller != nil {
+		bound, err := bind(n.config.Controller)
+		if err != nil {
+			return err
+		}
+		n.controllers = bound
+	}
 	return nil
+}
+
+func bind(l *config.Listener) (net.Listener, error) {
+	bound, err := net.Listen("tcp", l.Address())
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("address %s (listener %s) is in use by another process: stop it or choose another port", l.Address(), l.Name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s (listener %s): %w", l.Address(), l.Name, err)
+	}
+	return bound, nil
+}
+
+// told is what others are told of a listener: host and port.
+func told(l *config.Listener, bound net.Listener) (string, int) {
+	if l.AdvertisedPort != 0 {
+		return l.AdvertisedHost, l.AdvertisedPort
+	}
+	return l.AdvertisedHost, bound.Addr().(*net.TCPAddr).Port
 }
 
 func (n *Node) openDirs() error {
@@ -160,7 +214,7 @@ func (n *Node) openDirs() error {
 	return nil
 }
 
-func (n *Node) openMeta(ctx context.Context) error {
+func (n *Node) openMeta() error {
 	if err := os.MkdirAll(n.config.MetadataDir, 0o755); err != nil {
 		return fmt.Errorf("cannot use metadata directory %s: %w", n.config.MetadataDir, err)
 	}
@@ -171,22 +225,32 @@ func (n *Node) openMeta(ctx context.Context) error {
 		}
 	}
 	var endpoints []*image.Endpoint
-	for i, l := range n.config.Listeners {
-		port := l.AdvertisedPort
-		if port == 0 {
-			port = n.listeners[i].Addr().(*net.TCPAddr).Port
-		}
-		endpoints = append(endpoints, &image.Endpoint{Listener: l.Name, Host: l.AdvertisedHost, Port: int32(port)})
+	for i := range n.config.Listeners {
+		l := &n.config.Listeners[i]
+		host, port := told(l, n.listeners[i])
+		endpoints = append(endpoints, &image.Endpoint{Listener: l.Name, Host: host, Port: int32(port)})
 	}
-	meta, err := raftmeta.Open(ctx, raftmeta.Config{
+	c := raftmeta.Config{
 		NodeID: n.config.NodeID, ClusterID: id, Path: filepath.Join(n.config.MetadataDir, metadataFile),
 		Endpoints: endpoints, Rack: n.config.Rack, Static: n.config.Static,
+		Voters: n.config.Voters, Join: n.config.Join, Dial: dial, InterBroker: n.config.InterBroker,
 		QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Log: n.log,
-	})
+	}
+	if n.controllers != nil {
+		host, port := told(n.config.Controller, n.controllers)
+		c.Address = net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	meta, err := raftmeta.Open(c)
 	if err != nil {
 		return err
 	}
 	n.meta = meta
+	if n.controllers != nil {
+		r := new(wire.Registry)
+		meta.RegisterControllerHandlers(r)
+		n.quorum = wire.NewServer(n.limits(), r, meta.Identity(), n.log)
+		n.quorum.ServeWith(n.config.Controller.Name, n.controllers, &wire.Stream{Preface: quorum.Preface, Serve: meta.Accept})
+	}
 	return nil
 }
 
@@ -260,16 +324,21 @@ func (n *Node) serve() {
 	n.meta.RegisterHandlers(r)
 	n.parts.RegisterHandlers(r)
 	n.groups.RegisterHandlers(r)
+	n.server = wire.NewServer(n.limits(), r, n.meta.Identity(), n.log)
+	for i, l := range n.config.Listeners {
+		n.server.Serve(l.Name, n.listeners[i])
+	}
+}
+
+// limits are those of a server.
+func (n *Node) limits() wire.Config {
 	queued := n.config.Int("queued.max.request.bytes")
 	if queued <= 0 {
 		queued = 512 << 20
 	}
-	n.server = wire.NewServer(wire.Config{
+	return wire.Config{
 		MaxRequestBytes: int(n.config.Int("socket.request.max.bytes")), MaxQueuedBytes: queued,
 		IdleTimeout: n.config.Millis("connections.max.idle.ms"), MaxConnections: int(n.config.Int("max.connections")),
-	}, r, n.meta.Identity(), n.log)
-	for i, l := range n.config.Listeners {
-		n.server.Serve(l.Name, n.listeners[i])
 	}
 }
 
@@ -293,10 +362,18 @@ func (n *Node) Failed() <-chan struct{} { return n.failed }
 func (n *Node) watch() {
 	select {
 	case <-n.meta.Done():
-	case <-n.logs.AllFailed():
+	case <-n.allFailed():
 		n.dead.Store(true)
 	}
 	close(n.failed)
+}
+
+// allFailed is closed when no log directory is left; never on a node without a broker.
+func (n *Node) allFailed() <-chan struct{} {
+	if n.logs == nil {
+		return nil
+	}
+	return n.logs.AllFailed()
 }
 
 // Stop stops the node: requests at hand are answered, logs closed cleanly. It is safe to call twice.
@@ -311,6 +388,13 @@ func (n *Node) stop() error {
 		if err != nil {
 			failures = append(failures, err)
 		}
+	}
+	if n.server != nil && !n.dead.Load() && n.config.Setting("controlled.shutdown.enable") == "true" {
+		ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
+		if err := n.meta.Leave(ctx); err != nil {
+			n.log.Warn().Err(err).Msg("stopping although others do not lead yet what this broker leads")
+		}
+		cancel()
 	}
 	for _, l := range n.listeners {
 		_ = l.Close()
@@ -330,6 +414,12 @@ func (n *Node) stop() error {
 	if n.meta != nil {
 		note(n.meta.Err())
 		note(n.meta.Close())
+	}
+	if n.controllers != nil {
+		_ = n.controllers.Close()
+	}
+	if n.quorum != nil {
+		n.quorum.Close()
 	}
 	if n.logs != nil {
 		note(n.logs.Close(n.meta.BrokerEpoch()))

@@ -50,6 +50,15 @@ type Kraft struct {
 	Addr string // host:port
 	Data string
 	args []string
+	past []byte // what earlier processes of it said
+}
+
+// Output is what the broker has said, over all its starts, or the end of it.
+func (k *Kraft) Output() string {
+	if k.Process == nil {
+		return string(k.past)
+	}
+	return string(k.past) + k.Process.Output()
 }
 
 var readyLine = regexp.MustCompile(`is ready at ([^ ,]+)`)
@@ -71,6 +80,7 @@ func (k *Kraft) Start() error {
 	if err != nil {
 		return err
 	}
+	k.past = []byte(k.Output())
 	p, err := Start(exec.Command(bin, k.args...))
 	if err != nil {
 		return err

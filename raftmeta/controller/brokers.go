@@ -24,25 +24,44 @@ func FirstRecords(clusterID string) []*image.Record {
 	return records
 }
 
-// RegisterBroker decides on a registration (BrokerRegistration, KIP-631). The broker comes in fenced,
-// with a new epoch unless the same process registers again.
-func RegisterBroker(m *image.Image, clusterID string, b image.Broker) ([]*image.Record, int64, error) {
+// RegisterBroker decides on a registration (BrokerRegistration, KIP-631). The broker comes in fenced, with a
+// new epoch unless the same process registers again. cleanEpoch is the epoch that its clean-shutdown file
+// names, -1 without: a broker that stopped in another way may have lost what its disk had not (KIP-966).
+func RegisterBroker(m *image.Image, policy Policy, clusterID string, b image.Broker, cleanEpoch int64) ([]*image.Record, int64, error) {
 	if clusterID != m.ClusterID {
 		return nil, 0, fmt.Errorf("Expected cluster ID %s, but got cluster ID %s: %w", m.ClusterID, clusterID, kerr.InconsistentClusterID)
 	}
 	b.Fenced = true
 	b.Epoch = m.LastEpoch + 1
-	if old, ok := m.Broker(b.ID); ok {
-		if old.Incarnation == b.Incarnation {
-			b.Epoch, b.Fenced = old.Epoch, old.Fenced
-		}
+	old, ok := m.Broker(b.ID)
+	if !ok {
+		return []*image.Record{image.Register(&b)}, b.Epoch, nil
 	}
-	return []*image.Record{image.Register(&b)}, b.Epoch, nil
+	if old.Incarnation == b.Incarnation {
+		b.Epoch, b.Fenced, b.InControlledShutdown = old.Epoch, old.Fenced, old.InControlledShutdown
+		return []*image.Record{image.Register(&b)}, b.Epoch, nil
+	}
+	if !old.Fenced && !sameDisk(old, &b) {
+		return nil, 0, fmt.Errorf("Another broker is registered with that broker id: %w", kerr.DuplicateBrokerRegistration)
+	}
+	uncleanly := cleanEpoch != old.Epoch
+	records := eachPartition(m, b.ID, func(t *image.Topic, n int, p *image.Partition) []*image.Record {
+		if len(p.Replicas) == 1 && p.Leader == b.ID {
+			return nil // nobody else can lead: it gets a new epoch when the broker is let in
+		}
+		return newBuilder(m, policy, t, n).without(b.ID, uncleanly).build()
+	})
+	return append(records, image.Register(&b)), b.Epoch, nil
+}
+
+// sameDisk says that two registrations are of one disk, whose lock only one process at a time can have.
+func sameDisk(old, b *image.Broker) bool {
+	return len(old.LogDirs) == 0 || slices.ContainsFunc(b.LogDirs, func(d image.UUID) bool { return slices.Contains(old.LogDirs, d) })
 }
 
 // Unfence decides on letting a broker serve, and gives leaders to partitions that waited for it. What it
 // led before gets a new leader epoch too: a process that died may have come back with less (KIP-320).
-func Unfence(m *image.Image, id int32, epoch int64) ([]*image.Record, error) {
+func Unfence(m *image.Image, policy Policy, id int32, epoch int64) ([]*image.Record, error) {
 	b, ok := m.Broker(id)
 	if !ok || b.Epoch != epoch {
 		return nil, fmt.Errorf("broker %d has no epoch %d: %w", id, epoch, kerr.StaleBrokerEpoch)
@@ -51,26 +70,68 @@ func Unfence(m *image.Image, id int32, epoch int64) ([]*image.Record, error) {
 		return nil, nil
 	}
 	no := false
-	records := []*image.Record{{Kind: &image.Record_BrokerChange{BrokerChange: &image.BrokerChangeRecord{Id: id, Epoch: epoch, Fenced: &no}}}}
-	m.Topics("", func(t *image.Topic) bool {
-		for n, p := range t.Partitions {
-			online := b.HasOnlineDir(p.Directory(id))
-			switch {
-			case online && (p.Leader == id || p.Leader == image.NoLeader && slices.Contains(p.ISR, id)):
-				records = append(records, changeLeader(t, n, id))
-			case !online:
-				records = append(records, loseReplica(m, t, n, id)...)
-			}
+	records := []*image.Record{brokerChange(b, &image.BrokerChangeRecord{Fenced: &no, InControlledShutdown: &no})}
+	after := m.Copy()
+	after.Apply(records[0])
+	return append(records, eachPartition(after, id, func(t *image.Topic, n int, p *image.Partition) []*image.Record {
+		if p.Leader != id && p.Leader != nobody {
+			return nil
 		}
-		return true
-	})
-	return records, nil
+		builder := newBuilder(after, policy, t, n)
+		builder.bump = true
+		return builder.build()
+	})...), nil
 }
 
-func changeLeader(t *image.Topic, n int, leader int32) *image.Record {
-	change := partitionChange(t, n)
-	change.Leader = &leader
-	return changed(change)
+// Fence decides on shutting a broker out that is gone: it leaves every ISR, and others lead.
+func Fence(m *image.Image, policy Policy, id int32, epoch int64) ([]*image.Record, error) {
+	b, ok := m.Broker(id)
+	if !ok || b.Epoch != epoch {
+		return nil, fmt.Errorf("broker %d has no epoch %d: %w", id, epoch, kerr.StaleBrokerEpoch)
+	}
+	if b.Fenced {
+		return nil, nil
+	}
+	yes := true
+	return append([]*image.Record{brokerChange(b, &image.BrokerChangeRecord{Fenced: &yes})}, leaveAll(m, policy, id)...), nil
+}
+
+// BeginShutdown decides on a broker's wish to stop: others lead, and it may go when it leads nothing that
+// another could (KIP-631's controlled shutdown).
+func BeginShutdown(m *image.Image, policy Policy, id int32, epoch int64) ([]*image.Record, error) {
+	b, ok := m.Broker(id)
+	if !ok || b.Epoch != epoch {
+		return nil, fmt.Errorf("broker %d has no epoch %d: %w", id, epoch, kerr.StaleBrokerEpoch)
+	}
+	if b.Fenced || b.InControlledShutdown {
+		return nil, nil
+	}
+	yes := true
+	return append([]*image.Record{brokerChange(b, &image.BrokerChangeRecord{InControlledShutdown: &yes})}, leaveAll(m, policy, id)...), nil
+}
+
+// Unregister decides on forgetting a broker (UnregisterBroker).
+func Unregister(m *image.Image, policy Policy, id int32) ([]*image.Record, error) {
+	b, ok := m.Broker(id)
+	if !ok {
+		return nil, fmt.Errorf("broker %d is not registered: %w", id, kerr.BrokerIDNotRegistered)
+	}
+	return append(leaveAll(m, policy, id), &image.Record{Kind: &image.Record_UnregisterBroker{UnregisterBroker: &image.UnregisterBrokerRecord{Id: id, Epoch: b.Epoch}}}), nil
+}
+
+// leaveAll takes a broker out of every ISR.
+func leaveAll(m *image.Image, policy Policy, id int32) []*image.Record {
+	return eachPartition(m, id, func(t *image.Topic, n int, p *image.Partition) []*image.Record {
+		if p.Leader != id && !slices.Contains(p.ISR, id) {
+			return nil
+		}
+		return newBuilder(m, policy, t, n).without(id, false).build()
+	})
+}
+
+func brokerChange(b *image.Broker, c *image.BrokerChangeRecord) *image.Record {
+	c.Id, c.Epoch = b.ID, b.Epoch
+	return &image.Record{Kind: &image.Record_BrokerChange{BrokerChange: c}}
 }
 
 // producerIDBlock is how many producer ids a broker gets at once.
@@ -86,4 +147,13 @@ func AllocateProducerIDs(m *image.Image, id int32, epoch int64) ([]*image.Record
 		BrokerId: id, BrokerEpoch: epoch, NextProducerId: start + producerIDBlock,
 	}}}
 	return []*image.Record{r}, start, producerIDBlock, nil
+}
+
+// RememberMember notes who a member of the quorum is, unless that is known. A member that is known with
+// another disk stays as it is.
+func RememberMember(m *image.Image, c *image.Controller) []*image.Record {
+	if old, ok := m.Controller(c.ID); ok && (old.Member != c.Member || old.Address == c.Address) {
+		return nil
+	}
+	return []*image.Record{image.RegisterController(c)}
 }

@@ -44,6 +44,7 @@ type Controller struct {
 	mu      sync.Mutex
 	changes []change
 	wake    chan struct{}
+	led     chan struct{} // has room for one: this node became the active controller
 	stop    chan struct{}
 	done    chan struct{}
 
@@ -64,7 +65,7 @@ type change struct {
 // New makes a controller; Start attaches it to its quorum.
 func New(log zerolog.Logger) *Controller {
 	c := &Controller{log: log, applied: image.Empty(), delta: image.NewDelta(),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+		wake: make(chan struct{}, 1), led: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	c.published.Store(image.Empty())
 	return c
 }
@@ -94,6 +95,9 @@ func (c *Controller) Stop() {
 
 // Image is the newest published metadata.
 func (c *Controller) Image() *image.Image { return c.published.Load() }
+
+// Led is sent to, without waiting, whenever this node has become the active controller.
+func (c *Controller) Led() <-chan struct{} { return c.led }
 
 // FirstRaftID is the raft id of node 0: raft keeps 0 for nobody, Kafka's node ids begin with it.
 const FirstRaftID = 1
@@ -259,6 +263,10 @@ func (c *Controller) Lead(term uint64) {
 	c.pending = nil
 	c.leader.Store(int64(c.node.ID()))
 	c.log.Debug().Uint64("term", term).Msg("active controller")
+	select {
+	case c.led <- struct{}{}:
+	default: // whoever listens has yet to look at an earlier one
+	}
 }
 
 // Follow implements quorum.Machine.

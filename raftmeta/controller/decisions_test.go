@@ -13,6 +13,9 @@ import (
 	"kraft/raftmeta/image"
 )
 
+// testPolicy is Kafka's defaults.
+var testPolicy = Policy{MinISR: func(*image.Image, string) int { return 1 }, Unclean: func(*image.Image, string) bool { return false }}
+
 // cluster is an image with n unfenced brokers, in as many racks as given (0 for none).
 func cluster(t interface{ Fatal(...any) }, n, racks int) *image.Image {
 	m := image.Empty()
@@ -23,12 +26,12 @@ func cluster(t interface{ Fatal(...any) }, n, racks int) *image.Image {
 			r := fmt.Sprint("rack-", i%racks)
 			b.Rack = &r
 		}
-		records, epoch, err := RegisterBroker(m, "c", b)
+		records, epoch, err := RegisterBroker(m, testPolicy, "c", b, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		apply(m, records)
-		if records, err = Unfence(m, b.ID, epoch); err != nil {
+		if records, err = Unfence(m, testPolicy, b.ID, epoch); err != nil {
 			t.Fatal(err)
 		}
 		apply(m, records)
@@ -125,13 +128,13 @@ func TestPlacement(t *testing.T) {
 func TestRegistration(t *testing.T) {
 	m := cluster(t, 1, 0)
 	old, _ := m.Broker(1)
-	if _, _, err := RegisterBroker(m, "other", image.Broker{ID: 2}); !errors.Is(err, kerr.InconsistentClusterID) {
+	if _, _, err := RegisterBroker(m, testPolicy, "other", image.Broker{ID: 2}, -1); !errors.Is(err, kerr.InconsistentClusterID) {
 		t.Errorf("another cluster's broker: %v", err)
 	}
-	if _, epoch, err := RegisterBroker(m, "c", image.Broker{ID: 1, Incarnation: old.Incarnation}); err != nil || epoch != old.Epoch {
+	if _, epoch, err := RegisterBroker(m, testPolicy, "c", image.Broker{ID: 1, Incarnation: old.Incarnation}, -1); err != nil || epoch != old.Epoch {
 		t.Errorf("the same process again: epoch %d, had %d (%v)", epoch, old.Epoch, err)
 	}
-	records, epoch, err := RegisterBroker(m, "c", image.Broker{ID: 1, Incarnation: NewID()})
+	records, epoch, err := RegisterBroker(m, testPolicy, "c", image.Broker{ID: 1, Incarnation: NewID()}, -1)
 	if err != nil || epoch <= old.Epoch {
 		t.Fatalf("a new process: epoch %d, had %d (%v)", epoch, old.Epoch, err)
 	}
@@ -141,10 +144,10 @@ func TestRegistration(t *testing.T) {
 	}
 	apply(m, created)
 	apply(m, records)
-	if _, err := Unfence(m, 1, old.Epoch); !errors.Is(err, kerr.StaleBrokerEpoch) {
+	if _, err := Unfence(m, testPolicy, 1, old.Epoch); !errors.Is(err, kerr.StaleBrokerEpoch) {
 		t.Errorf("unfenced by an old epoch: %v", err)
 	}
-	unfence, err := Unfence(m, 1, epoch)
+	unfence, err := Unfence(m, testPolicy, 1, epoch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +158,7 @@ func TestRegistration(t *testing.T) {
 			t.Errorf("partition %d after the restart of its leader: %+v, want a new leader epoch", n, p)
 		}
 	}
-	if again, err := Unfence(m, 1, epoch); err != nil || again != nil {
+	if again, err := Unfence(m, testPolicy, 1, epoch); err != nil || again != nil {
 		t.Errorf("unfenced twice: %v %v", again, err)
 	}
 }

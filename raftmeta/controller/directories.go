@@ -86,8 +86,9 @@ func AssignDirectories(m *image.Image, broker int32, epoch int64, list []Assignm
 		dirs[i] = a.Directory
 		change := partitionChange(t, int(a.Partition))
 		change.Directories = image.FromUUIDs(dirs)
-		if p.Leader == image.NoLeader && slices.Contains(p.ISR, broker) && !b.Fenced && b.HasOnlineDir(a.Directory) {
+		if p.Leader == image.NoLeader && (slices.Contains(p.ISR, broker) || slices.Contains(p.ELR, broker)) && !b.Fenced && b.HasOnlineDir(a.Directory) {
 			change.Leader = &broker // it was away with its directory
+			change.Isr, change.Elr = &image.Replicas{Ids: []int32{broker}}, &image.Replicas{Ids: minus(p.ELR, broker)}
 		}
 		records = append(records, changed(change))
 	}
@@ -96,7 +97,7 @@ func AssignDirectories(m *image.Image, broker int32, epoch int64, list []Assignm
 
 // SetLogDirs decides on a broker's word that only the given log directories work (BrokerHeartbeat's
 // OfflineLogDirs): replicas in others leave the ISR and lead no more.
-func SetLogDirs(m *image.Image, broker int32, epoch int64, online []image.UUID) ([]*image.Record, error) {
+func SetLogDirs(m *image.Image, policy Policy, broker int32, epoch int64, online []image.UUID) ([]*image.Record, error) {
 	b, ok := m.Broker(broker)
 	if !ok || b.Epoch != epoch {
 		return nil, fmt.Errorf("broker %d has no epoch %d: %w", broker, epoch, kerr.StaleBrokerEpoch)
@@ -104,46 +105,10 @@ func SetLogDirs(m *image.Image, broker int32, epoch int64, online []image.UUID) 
 	records := []*image.Record{{Kind: &image.Record_BrokerChange{BrokerChange: &image.BrokerChangeRecord{
 		Id: broker, Epoch: epoch, LogDirs: &image.Directories{Ids: image.FromUUIDs(online)},
 	}}}}
-	m.Topics("", func(t *image.Topic) bool {
-		for n, p := range t.Partitions {
-			if d := p.Directory(broker); d != image.Unassigned && !slices.Contains(online, d) {
-				records = append(records, loseReplica(m, t, n, broker)...)
-			}
+	return append(records, eachPartition(m, broker, func(t *image.Topic, n int, p *image.Partition) []*image.Record {
+		if d := p.Directory(broker); d == image.Unassigned || slices.Contains(online, d) {
+			return nil
 		}
-		return true
-	})
-	return records, nil
-}
-
-// loseReplica takes a replica that cannot serve out of the ISR, unless it is the last, and lets another
-// lead.
-func loseReplica(m *image.Image, t *image.Topic, n int, broker int32) []*image.Record {
-	p := t.Partitions[n]
-	change := partitionChange(t, n)
-	if len(p.ISR) > 1 && slices.Contains(p.ISR, broker) {
-		isr := slices.DeleteFunc(slices.Clone(p.ISR), func(r int32) bool { return r == broker })
-		change.Isr = &image.Replicas{Ids: isr}
-	}
-	if p.Leader == broker {
-		leader := int32(image.NoLeader)
-		for _, r := range p.Replicas {
-			if r != broker && slices.Contains(p.ISR, r) && m.ReplicaOnline(p, r) {
-				leader = r
-				break
-			}
-		}
-		change.Leader = &leader
-	}
-	if change.Isr == nil && change.Leader == nil {
-		return nil
-	}
-	return []*image.Record{changed(change)}
-}
-
-func partitionChange(t *image.Topic, n int) *image.PartitionChangeRecord {
-	return &image.PartitionChangeRecord{TopicId: t.ID[:], Partition: int32(n)}
-}
-
-func changed(c *image.PartitionChangeRecord) *image.Record {
-	return &image.Record{Kind: &image.Record_PartitionChange{PartitionChange: c}}
+		return newBuilder(m, policy, t, n).without(broker, false).build()
+	})...), nil
 }

@@ -21,12 +21,12 @@ func withDirs(t *testing.T, n, dirs int) *image.Image {
 		for d := range dirs {
 			b.LogDirs = append(b.LogDirs, dirID(i+1, d))
 		}
-		records, epoch, err := RegisterBroker(m, "c", b)
+		records, epoch, err := RegisterBroker(m, testPolicy, "c", b, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		apply(m, records)
-		if records, err = Unfence(m, b.ID, epoch); err != nil {
+		if records, err = Unfence(m, testPolicy, b.ID, epoch); err != nil {
 			t.Fatal(err)
 		}
 		apply(m, records)
@@ -109,7 +109,7 @@ func TestDirectoryFails(t *testing.T) {
 		elsewhere  bool // the partition is in broker 1's other directory
 		leaderBack int32
 	}{
-		"the only replica":          {factor: 1, leader: image.NoLeader, isr: []int32{1}, leaderBack: 1},
+		"the only replica":          {factor: 1, leader: image.NoLeader, isr: nil, leaderBack: 1},
 		"another can lead":          {factor: 2, leader: 2, isr: []int32{2}, leaderBack: 2},
 		"in a directory that works": {factor: 1, leader: 1, isr: []int32{1}, elsewhere: true, leaderBack: 1},
 	} {
@@ -127,10 +127,10 @@ func TestDirectoryFails(t *testing.T) {
 				failed = dirID(1, 1)
 			}
 			online := slices.DeleteFunc([]image.UUID{dirID(1, 0), dirID(1, 1)}, func(d image.UUID) bool { return d == failed })
-			if _, err := SetLogDirs(m, 1, epochOf(m, 1)+7, online); !errors.Is(err, kerr.StaleBrokerEpoch) {
+			if _, err := SetLogDirs(m, testPolicy, 1, epochOf(m, 1)+7, online); !errors.Is(err, kerr.StaleBrokerEpoch) {
 				t.Errorf("of another epoch: %v", err)
 			}
-			if records, err = SetLogDirs(m, 1, epochOf(m, 1), online); err != nil {
+			if records, err = SetLogDirs(m, testPolicy, 1, epochOf(m, 1), online); err != nil {
 				t.Fatal(err)
 			}
 			apply(m, records)
@@ -142,17 +142,17 @@ func TestDirectoryFails(t *testing.T) {
 			if m.ReplicaOnline(p, 1) != tc.elsewhere {
 				t.Errorf("replica online: %v", !tc.elsewhere)
 			}
-			if again, err := SetLogDirs(m, 1, epochOf(m, 1), online); err != nil || len(again) != 1 {
+			if again, err := SetLogDirs(m, testPolicy, 1, epochOf(m, 1), online); err != nil || len(again) != 1 {
 				t.Errorf("said twice: %d records, %v", len(again), err)
 			}
 			// The broker starts again with both directories.
 			b := image.Broker{ID: 1, Incarnation: NewID(), LogDirs: []image.UUID{dirID(1, 0), dirID(1, 1)}}
-			records, epoch, err := RegisterBroker(m, "c", b)
+			records, epoch, err := RegisterBroker(m, testPolicy, "c", b, -1)
 			if err != nil {
 				t.Fatal(err)
 			}
 			apply(m, records)
-			if records, err = Unfence(m, 1, epoch); err != nil {
+			if records, err = Unfence(m, testPolicy, 1, epoch); err != nil {
 				t.Fatal(err)
 			}
 			apply(m, records)
@@ -189,7 +189,7 @@ func TestAssignDirectories(t *testing.T) {
 	if p := say(other); p.PartitionEpoch != 1 {
 		t.Errorf("said twice: %+v", p)
 	}
-	records, err := SetLogDirs(m, 1, epochOf(m, 1), []image.UUID{old})
+	records, err := SetLogDirs(m, testPolicy, 1, epochOf(m, 1), []image.UUID{old})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ type Delta struct {
 	Removed map[UUID]*Topic   // as they were
 	Brokers map[int32]struct{}
 	Configs bool // any configuration changed
+	Cluster bool // the cluster's id or the members of its quorum changed
 }
 
 // NewDelta is the empty change.
@@ -34,6 +35,8 @@ func (d *Delta) Note(before *Image, r *Record) {
 		d.Topics[UUID(k.Partition.TopicId)] = struct{}{}
 	case *Record_PartitionChange:
 		d.Topics[UUID(k.PartitionChange.TopicId)] = struct{}{}
+	case *Record_Cluster, *Record_Controller:
+		d.Cluster = true
 	case *Record_Config:
 		d.Configs = true
 		if k.Config.ResourceType == TopicResource {
@@ -46,7 +49,7 @@ func (d *Delta) Note(before *Image, r *Record) {
 
 // Empty says that nothing changed.
 func (d *Delta) Empty() bool {
-	return len(d.Topics) == 0 && len(d.Removed) == 0 && len(d.Brokers) == 0 && !d.Configs
+	return len(d.Topics) == 0 && len(d.Removed) == 0 && len(d.Brokers) == 0 && !d.Configs && !d.Cluster
 }
 
 // All is the change from nothing to m.
@@ -54,6 +57,6 @@ func All(m *Image) *Delta {
 	d := NewDelta()
 	m.Topics("", func(t *Topic) bool { d.Topics[t.ID] = struct{}{}; return true })
 	m.Brokers(func(b *Broker) { d.Brokers[b.ID] = struct{}{} })
-	d.Configs = true
+	d.Configs, d.Cluster = true, true
 	return d
 }

@@ -30,6 +30,7 @@ type Image struct {
 	topics  *btree.Map[string, *Topic]    // by name
 	byID    *btree.Map[string, *Topic]    // by id
 	configs *btree.Map[string, ConfigMap] // by ConfigResource.key
+	voters  *btree.Map[int32, *Controller]
 
 	// Topics that no other image shares, since the last Copy: many changes to one topic copy it once.
 	own map[UUID]*Topic
@@ -77,6 +78,11 @@ type Partition struct {
 	Leader         int32
 	LeaderEpoch    int32
 	PartitionEpoch int32
+	Recovering     bool    // elected uncleanly, and not said to have recovered
+	ELR            []int32 // eligible leader replicas: they have everything, though not in the ISR (KIP-966)
+	LastKnownELR   []int32
+	Adding         []int32 // replicas of a reassignment
+	Removing       []int32
 	Directories    []UUID // beside Replicas, the log directories they are in; empty where none is known (KIP-858)
 }
 
@@ -115,6 +121,7 @@ func Empty() *Image {
 		topics:   btree.NewMap[string, *Topic](0),
 		byID:     btree.NewMap[string, *Topic](0),
 		configs:  btree.NewMap[string, ConfigMap](0),
+		voters:   btree.NewMap[int32, *Controller](0),
 	}
 }
 
@@ -123,7 +130,7 @@ func Empty() *Image {
 func (m *Image) Copy() *Image {
 	m.own = nil
 	c := *m
-	c.brokers, c.topics, c.byID, c.configs = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy()
+	c.brokers, c.topics, c.byID, c.configs, c.voters = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy(), m.voters.Copy()
 	return &c
 }
 
@@ -148,6 +155,21 @@ func (m *Image) Broker(id int32) (*Broker, bool) { return m.brokers.Get(id) }
 // Brokers calls each with every registered broker by id.
 func (m *Image) Brokers(each func(*Broker)) {
 	m.brokers.Scan(func(_ int32, b *Broker) bool { each(b); return true })
+}
+
+// Controller is a member of the metadata quorum that has said who it is.
+type Controller struct {
+	ID      int32
+	Member  string // of its metadata file
+	Address string // host:port
+}
+
+// Controller finds a member of the quorum.
+func (m *Image) Controller(id int32) (*Controller, bool) { return m.voters.Get(id) }
+
+// Controllers calls each with every known member of the quorum by id.
+func (m *Image) Controllers(each func(*Controller)) {
+	m.voters.Scan(func(_ int32, c *Controller) bool { each(c); return true })
 }
 
 // ActiveBrokers lists the ids of brokers that are not fenced.
@@ -175,7 +197,7 @@ func configKey(resourceType int8, name string) string { return string(rune(resou
 func (m *Image) Apply(r *Record) {
 	switch k := r.Kind.(type) {
 	case *Record_Cluster:
-		m.ClusterID = k.Cluster.ClusterId
+		m.ClusterID, m.LastEpoch = k.Cluster.ClusterId, max(m.LastEpoch, k.Cluster.LastEpoch)
 	case *Record_Feature:
 		features := make(map[string]int16, len(m.Features)+1)
 		for n, l := range m.Features {
@@ -208,11 +230,17 @@ func (m *Image) Apply(r *Record) {
 		m.setConfig(k.Config)
 	case *Record_ProducerIds:
 		m.NextProducerID = k.ProducerIds.NextProducerId
+	case *Record_Controller:
+		if k.Controller.Gone {
+			m.voters.Delete(k.Controller.Id)
+		} else {
+			m.voters.Set(k.Controller.Id, &Controller{ID: k.Controller.Id, Member: k.Controller.Member, Address: k.Controller.Address})
+		}
 	}
 }
 
 func (m *Image) registerBroker(r *RegisterBrokerRecord) {
-	b := &Broker{ID: r.Id, Incarnation: UUID(r.Incarnation), Epoch: r.Epoch, Endpoints: r.Endpoints, Fenced: r.Fenced}
+	b := &Broker{ID: r.Id, Incarnation: UUID(r.Incarnation), Epoch: r.Epoch, Endpoints: r.Endpoints, Fenced: r.Fenced, InControlledShutdown: r.InControlledShutdown}
 	if r.HasRack {
 		b.Rack = &r.Rack
 	}
@@ -268,7 +296,8 @@ func (m *Image) setPartition(r *PartitionRecord) {
 	if !ok {
 		return
 	}
-	p := &Partition{Replicas: r.Replicas, ISR: r.Isr, Leader: r.Leader, LeaderEpoch: r.LeaderEpoch, PartitionEpoch: r.PartitionEpoch, Directories: toUUIDs(r.Directories)}
+	p := &Partition{Replicas: r.Replicas, ISR: r.Isr, Leader: r.Leader, LeaderEpoch: r.LeaderEpoch, PartitionEpoch: r.PartitionEpoch, Directories: toUUIDs(r.Directories),
+		Recovering: r.Recovering, ELR: r.Elr, LastKnownELR: r.LastKnownElr, Adding: r.Adding, Removing: r.Removing}
 	for len(t.Partitions) <= int(r.Partition) {
 		t.Partitions = append(t.Partitions, nil)
 	}
@@ -291,6 +320,17 @@ func (m *Image) changePartition(r *PartitionChangeRecord) {
 	}
 	if len(r.Directories) > 0 {
 		p.Directories = toUUIDs(r.Directories)
+	}
+	if r.Recovering != nil {
+		p.Recovering = *r.Recovering
+	}
+	for _, f := range []struct {
+		to   *[]int32
+		from *Replicas
+	}{{&p.Replicas, r.Replicas}, {&p.ELR, r.Elr}, {&p.LastKnownELR, r.LastKnownElr}, {&p.Adding, r.Adding}, {&p.Removing, r.Removing}} {
+		if f.from != nil {
+			*f.to = f.from.Ids
+		}
 	}
 	t.Partitions[r.Partition] = &p
 }
@@ -333,17 +373,15 @@ func FromSnapshot(data []byte) (*Image, error) {
 func (m *Image) records() []*Record {
 	var out []*Record
 	if m.ClusterID != "" {
-		out = append(out, &Record{Kind: &Record_Cluster{&ClusterRecord{ClusterId: m.ClusterID}}})
+		out = append(out, &Record{Kind: &Record_Cluster{&ClusterRecord{ClusterId: m.ClusterID, LastEpoch: m.LastEpoch}}})
 	}
 	for name, level := range m.Features {
 		out = append(out, &Record{Kind: &Record_Feature{&FeatureRecord{Name: name, Level: int32(level)}}})
 	}
 	m.Brokers(func(b *Broker) {
 		out = append(out, Register(b))
-		if b.InControlledShutdown {
-			out = append(out, &Record{Kind: &Record_BrokerChange{&BrokerChangeRecord{Id: b.ID, Epoch: b.Epoch, InControlledShutdown: &b.InControlledShutdown}}})
-		}
 	})
+	m.Controllers(func(c *Controller) { out = append(out, RegisterController(c)) })
 	m.Topics("", func(t *Topic) bool {
 		out = append(out, &Record{Kind: &Record_Topic{&TopicRecord{Name: t.Name, Id: t.ID[:]}}})
 		for i, p := range t.Partitions {
@@ -365,7 +403,7 @@ func (m *Image) records() []*Record {
 
 // Register makes the record that registers b.
 func Register(b *Broker) *Record {
-	r := &RegisterBrokerRecord{Id: b.ID, Incarnation: b.Incarnation[:], Epoch: b.Epoch, Endpoints: b.Endpoints, Fenced: b.Fenced}
+	r := &RegisterBrokerRecord{Id: b.ID, Incarnation: b.Incarnation[:], Epoch: b.Epoch, Endpoints: b.Endpoints, Fenced: b.Fenced, InControlledShutdown: b.InControlledShutdown}
 	if b.Rack != nil {
 		r.Rack, r.HasRack = *b.Rack, true
 	}
@@ -393,11 +431,17 @@ func FromUUIDs(ids []UUID) [][]byte {
 	return raw
 }
 
+// RegisterController makes the record of a member of the quorum.
+func RegisterController(c *Controller) *Record {
+	return &Record{Kind: &Record_Controller{&ControllerRecord{Id: c.ID, Member: c.Member, Address: c.Address}}}
+}
+
 // NewPartition makes the record of a whole partition.
 func NewPartition(topic UUID, n int32, p *Partition) *Record {
 	return &Record{Kind: &Record_Partition{&PartitionRecord{
 		TopicId: topic[:], Partition: n, Replicas: p.Replicas, Isr: p.ISR,
 		Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch, Directories: FromUUIDs(p.Directories),
+		Recovering: p.Recovering, Elr: p.ELR, LastKnownElr: p.LastKnownELR, Adding: p.Adding, Removing: p.Removing,
 	}}}
 }
 

@@ -94,6 +94,7 @@ type Record struct {
 	//	*Record_PartitionChange
 	//	*Record_Config
 	//	*Record_ProducerIds
+	//	*Record_Controller
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -235,6 +236,15 @@ func (x *Record) GetProducerIds() *ProducerIdsRecord {
 	return nil
 }
 
+func (x *Record) GetController() *ControllerRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_Controller); ok {
+			return x.Controller
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -283,6 +293,10 @@ type Record_ProducerIds struct {
 	ProducerIds *ProducerIdsRecord `protobuf:"bytes,11,opt,name=producer_ids,json=producerIds,proto3,oneof"`
 }
 
+type Record_Controller struct {
+	Controller *ControllerRecord `protobuf:"bytes,12,opt,name=controller,proto3,oneof"`
+}
+
 func (*Record_Cluster) isRecord_Kind() {}
 
 func (*Record_Feature) isRecord_Kind() {}
@@ -305,10 +319,13 @@ func (*Record_Config) isRecord_Kind() {}
 
 func (*Record_ProducerIds) isRecord_Kind() {}
 
+func (*Record_Controller) isRecord_Kind() {}
+
 // ClusterRecord is the first record of a cluster's life.
 type ClusterRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	LastEpoch     int64                  `protobuf:"varint,2,opt,name=last_epoch,json=lastEpoch,proto3" json:"last_epoch,omitempty"` // in snapshots: the newest broker epoch given out
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -348,6 +365,13 @@ func (x *ClusterRecord) GetClusterId() string {
 		return x.ClusterId
 	}
 	return ""
+}
+
+func (x *ClusterRecord) GetLastEpoch() int64 {
+	if x != nil {
+		return x.LastEpoch
+	}
+	return 0
 }
 
 type FeatureRecord struct {
@@ -471,17 +495,18 @@ func (x *Endpoint) GetSecurityProtocol() int32 {
 }
 
 type RegisterBrokerRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Incarnation   []byte                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // 16 bytes, new at each start of the process
-	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Endpoints     []*Endpoint            `protobuf:"bytes,4,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	Rack          string                 `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
-	HasRack       bool                   `protobuf:"varint,6,opt,name=has_rack,json=hasRack,proto3" json:"has_rack,omitempty"`
-	Fenced        bool                   `protobuf:"varint,7,opt,name=fenced,proto3" json:"fenced,omitempty"`
-	LogDirs       [][]byte               `protobuf:"bytes,8,rep,name=log_dirs,json=logDirs,proto3" json:"log_dirs,omitempty"` // directory ids, 16 bytes each
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Id                   int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Incarnation          []byte                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // 16 bytes, new at each start of the process
+	Epoch                int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Endpoints            []*Endpoint            `protobuf:"bytes,4,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Rack                 string                 `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
+	HasRack              bool                   `protobuf:"varint,6,opt,name=has_rack,json=hasRack,proto3" json:"has_rack,omitempty"`
+	Fenced               bool                   `protobuf:"varint,7,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	LogDirs              [][]byte               `protobuf:"bytes,8,rep,name=log_dirs,json=logDirs,proto3" json:"log_dirs,omitempty"` // directory ids, 16 bytes each
+	InControlledShutdown bool                   `protobuf:"varint,9,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3" json:"in_controlled_shutdown,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *RegisterBrokerRecord) Reset() {
@@ -568,6 +593,13 @@ func (x *RegisterBrokerRecord) GetLogDirs() [][]byte {
 		return x.LogDirs
 	}
 	return nil
+}
+
+func (x *RegisterBrokerRecord) GetInControlledShutdown() bool {
+	if x != nil {
+		return x.InControlledShutdown
+	}
+	return false
 }
 
 type BrokerChangeRecord struct {
@@ -848,6 +880,11 @@ type PartitionRecord struct {
 	LeaderEpoch    int32                  `protobuf:"varint,6,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
 	PartitionEpoch int32                  `protobuf:"varint,7,opt,name=partition_epoch,json=partitionEpoch,proto3" json:"partition_epoch,omitempty"`
 	Directories    [][]byte               `protobuf:"bytes,8,rep,name=directories,proto3" json:"directories,omitempty"` // log directory ids, beside replicas; none where no replica has one yet
+	Elr            []int32                `protobuf:"varint,9,rep,packed,name=elr,proto3" json:"elr,omitempty"`         // eligible leader replicas (KIP-966)
+	LastKnownElr   []int32                `protobuf:"varint,10,rep,packed,name=last_known_elr,json=lastKnownElr,proto3" json:"last_known_elr,omitempty"`
+	Recovering     bool                   `protobuf:"varint,11,opt,name=recovering,proto3" json:"recovering,omitempty"` // elected uncleanly, and not said to have recovered
+	Adding         []int32                `protobuf:"varint,12,rep,packed,name=adding,proto3" json:"adding,omitempty"`  // replicas of a reassignment
+	Removing       []int32                `protobuf:"varint,13,rep,packed,name=removing,proto3" json:"removing,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -938,6 +975,41 @@ func (x *PartitionRecord) GetDirectories() [][]byte {
 	return nil
 }
 
+func (x *PartitionRecord) GetElr() []int32 {
+	if x != nil {
+		return x.Elr
+	}
+	return nil
+}
+
+func (x *PartitionRecord) GetLastKnownElr() []int32 {
+	if x != nil {
+		return x.LastKnownElr
+	}
+	return nil
+}
+
+func (x *PartitionRecord) GetRecovering() bool {
+	if x != nil {
+		return x.Recovering
+	}
+	return false
+}
+
+func (x *PartitionRecord) GetAdding() []int32 {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+func (x *PartitionRecord) GetRemoving() []int32 {
+	if x != nil {
+		return x.Removing
+	}
+	return nil
+}
+
 // PartitionChangeRecord says what is new in a partition; what is not set stays. The partition epoch
 // goes up by one, and the leader epoch with it when leader is set.
 type PartitionChangeRecord struct {
@@ -947,6 +1019,12 @@ type PartitionChangeRecord struct {
 	Isr           *Replicas              `protobuf:"bytes,3,opt,name=isr,proto3" json:"isr,omitempty"`
 	Leader        *int32                 `protobuf:"varint,4,opt,name=leader,proto3,oneof" json:"leader,omitempty"`
 	Directories   [][]byte               `protobuf:"bytes,5,rep,name=directories,proto3" json:"directories,omitempty"` // all of them
+	Elr           *Replicas              `protobuf:"bytes,6,opt,name=elr,proto3" json:"elr,omitempty"`
+	LastKnownElr  *Replicas              `protobuf:"bytes,7,opt,name=last_known_elr,json=lastKnownElr,proto3" json:"last_known_elr,omitempty"`
+	Recovering    *bool                  `protobuf:"varint,8,opt,name=recovering,proto3,oneof" json:"recovering,omitempty"`
+	Replicas      *Replicas              `protobuf:"bytes,9,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Adding        *Replicas              `protobuf:"bytes,10,opt,name=adding,proto3" json:"adding,omitempty"`
+	Removing      *Replicas              `protobuf:"bytes,11,opt,name=removing,proto3" json:"removing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1012,6 +1090,48 @@ func (x *PartitionChangeRecord) GetLeader() int32 {
 func (x *PartitionChangeRecord) GetDirectories() [][]byte {
 	if x != nil {
 		return x.Directories
+	}
+	return nil
+}
+
+func (x *PartitionChangeRecord) GetElr() *Replicas {
+	if x != nil {
+		return x.Elr
+	}
+	return nil
+}
+
+func (x *PartitionChangeRecord) GetLastKnownElr() *Replicas {
+	if x != nil {
+		return x.LastKnownElr
+	}
+	return nil
+}
+
+func (x *PartitionChangeRecord) GetRecovering() bool {
+	if x != nil && x.Recovering != nil {
+		return *x.Recovering
+	}
+	return false
+}
+
+func (x *PartitionChangeRecord) GetReplicas() *Replicas {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *PartitionChangeRecord) GetAdding() *Replicas {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+func (x *PartitionChangeRecord) GetRemoving() *Replicas {
+	if x != nil {
+		return x.Removing
 	}
 	return nil
 }
@@ -1128,6 +1248,75 @@ func (x *ConfigRecord) GetValue() string {
 	return ""
 }
 
+// ControllerRecord is a voter of the metadata quorum, as Kafka's RegisterControllerRecord.
+type ControllerRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Member        string                 `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`   // of its metadata file: another disk is another member
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // of its controller listener, host:port
+	Gone          bool                   `protobuf:"varint,4,opt,name=gone,proto3" json:"gone,omitempty"`      // it was removed from the quorum
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControllerRecord) Reset() {
+	*x = ControllerRecord{}
+	mi := &file_records_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControllerRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControllerRecord) ProtoMessage() {}
+
+func (x *ControllerRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControllerRecord.ProtoReflect.Descriptor instead.
+func (*ControllerRecord) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ControllerRecord) GetId() int32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ControllerRecord) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ControllerRecord) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ControllerRecord) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
 type ProducerIdsRecord struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	BrokerId       int32                  `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
@@ -1139,7 +1328,7 @@ type ProducerIdsRecord struct {
 
 func (x *ProducerIdsRecord) Reset() {
 	*x = ProducerIdsRecord{}
-	mi := &file_records_proto_msgTypes[15]
+	mi := &file_records_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1340,7 @@ func (x *ProducerIdsRecord) String() string {
 func (*ProducerIdsRecord) ProtoMessage() {}
 
 func (x *ProducerIdsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[15]
+	mi := &file_records_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1353,7 @@ func (x *ProducerIdsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProducerIdsRecord.ProtoReflect.Descriptor instead.
 func (*ProducerIdsRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{15}
+	return file_records_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ProducerIdsRecord) GetBrokerId() int32 {
@@ -1195,7 +1384,7 @@ const file_records_proto_rawDesc = "" +
 	"\rrecords.proto\x12\x0ekraft.metadata\"M\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x120\n" +
-	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\x8b\x06\n" +
+	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\xcf\x06\n" +
 	"\x06Record\x129\n" +
 	"\acluster\x18\x01 \x01(\v2\x1d.kraft.metadata.ClusterRecordH\x00R\acluster\x129\n" +
 	"\afeature\x18\x02 \x01(\v2\x1d.kraft.metadata.FeatureRecordH\x00R\afeature\x12O\n" +
@@ -1208,11 +1397,16 @@ const file_records_proto_rawDesc = "" +
 	"\x10partition_change\x18\t \x01(\v2%.kraft.metadata.PartitionChangeRecordH\x00R\x0fpartitionChange\x126\n" +
 	"\x06config\x18\n" +
 	" \x01(\v2\x1c.kraft.metadata.ConfigRecordH\x00R\x06config\x12F\n" +
-	"\fproducer_ids\x18\v \x01(\v2!.kraft.metadata.ProducerIdsRecordH\x00R\vproducerIdsB\x06\n" +
-	"\x04kind\".\n" +
+	"\fproducer_ids\x18\v \x01(\v2!.kraft.metadata.ProducerIdsRecordH\x00R\vproducerIds\x12B\n" +
+	"\n" +
+	"controller\x18\f \x01(\v2 .kraft.metadata.ControllerRecordH\x00R\n" +
+	"controllerB\x06\n" +
+	"\x04kind\"M\n" +
 	"\rClusterRecord\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"9\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1d\n" +
+	"\n" +
+	"last_epoch\x18\x02 \x01(\x03R\tlastEpoch\"9\n" +
 	"\rFeatureRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\x05R\x05level\"{\n" +
@@ -1220,7 +1414,7 @@ const file_records_proto_rawDesc = "" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\x05R\x04port\x12+\n" +
-	"\x11security_protocol\x18\x04 \x01(\x05R\x10securityProtocol\"\xf8\x01\n" +
+	"\x11security_protocol\x18\x04 \x01(\x05R\x10securityProtocol\"\xae\x02\n" +
 	"\x14RegisterBrokerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x14\n" +
@@ -1229,7 +1423,8 @@ const file_records_proto_rawDesc = "" +
 	"\x04rack\x18\x05 \x01(\tR\x04rack\x12\x19\n" +
 	"\bhas_rack\x18\x06 \x01(\bR\ahasRack\x12\x16\n" +
 	"\x06fenced\x18\a \x01(\bR\x06fenced\x12\x19\n" +
-	"\blog_dirs\x18\b \x03(\fR\alogDirs\"\xf0\x01\n" +
+	"\blog_dirs\x18\b \x03(\fR\alogDirs\x124\n" +
+	"\x16in_controlled_shutdown\x18\t \x01(\bR\x14inControlledShutdown\"\xf0\x01\n" +
 	"\x12BrokerChangeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1b\n" +
@@ -1247,7 +1442,7 @@ const file_records_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\"#\n" +
 	"\x11RemoveTopicRecord\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\fR\x02id\"\xfe\x01\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\"\x8a\x03\n" +
 	"\x0fPartitionRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1a\n" +
@@ -1256,14 +1451,32 @@ const file_records_proto_rawDesc = "" +
 	"\x06leader\x18\x05 \x01(\x05R\x06leader\x12!\n" +
 	"\fleader_epoch\x18\x06 \x01(\x05R\vleaderEpoch\x12'\n" +
 	"\x0fpartition_epoch\x18\a \x01(\x05R\x0epartitionEpoch\x12 \n" +
-	"\vdirectories\x18\b \x03(\fR\vdirectories\"\xc6\x01\n" +
+	"\vdirectories\x18\b \x03(\fR\vdirectories\x12\x10\n" +
+	"\x03elr\x18\t \x03(\x05R\x03elr\x12$\n" +
+	"\x0elast_known_elr\x18\n" +
+	" \x03(\x05R\flastKnownElr\x12\x1e\n" +
+	"\n" +
+	"recovering\x18\v \x01(\bR\n" +
+	"recovering\x12\x16\n" +
+	"\x06adding\x18\f \x03(\x05R\x06adding\x12\x1a\n" +
+	"\bremoving\x18\r \x03(\x05R\bremoving\"\x84\x04\n" +
 	"\x15PartitionChangeRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12*\n" +
 	"\x03isr\x18\x03 \x01(\v2\x18.kraft.metadata.ReplicasR\x03isr\x12\x1b\n" +
 	"\x06leader\x18\x04 \x01(\x05H\x00R\x06leader\x88\x01\x01\x12 \n" +
-	"\vdirectories\x18\x05 \x03(\fR\vdirectoriesB\t\n" +
-	"\a_leader\"\x1c\n" +
+	"\vdirectories\x18\x05 \x03(\fR\vdirectories\x12*\n" +
+	"\x03elr\x18\x06 \x01(\v2\x18.kraft.metadata.ReplicasR\x03elr\x12>\n" +
+	"\x0elast_known_elr\x18\a \x01(\v2\x18.kraft.metadata.ReplicasR\flastKnownElr\x12#\n" +
+	"\n" +
+	"recovering\x18\b \x01(\bH\x01R\n" +
+	"recovering\x88\x01\x01\x124\n" +
+	"\breplicas\x18\t \x01(\v2\x18.kraft.metadata.ReplicasR\breplicas\x120\n" +
+	"\x06adding\x18\n" +
+	" \x01(\v2\x18.kraft.metadata.ReplicasR\x06adding\x124\n" +
+	"\bremoving\x18\v \x01(\v2\x18.kraft.metadata.ReplicasR\bremovingB\t\n" +
+	"\a_leaderB\r\n" +
+	"\v_recovering\"\x1c\n" +
 	"\bReplicas\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x05R\x03ids\"\x8f\x01\n" +
 	"\fConfigRecord\x12#\n" +
@@ -1271,7 +1484,12 @@ const file_records_proto_rawDesc = "" +
 	"\rresource_name\x18\x02 \x01(\tR\fresourceName\x12\x10\n" +
 	"\x03key\x18\x03 \x01(\tR\x03key\x12\x19\n" +
 	"\x05value\x18\x04 \x01(\tH\x00R\x05value\x88\x01\x01B\b\n" +
-	"\x06_value\"}\n" +
+	"\x06_value\"h\n" +
+	"\x10ControllerRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\tR\x06member\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04gone\x18\x04 \x01(\bR\x04gone\"}\n" +
 	"\x11ProducerIdsRecord\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12(\n" +
@@ -1289,7 +1507,7 @@ func file_records_proto_rawDescGZIP() []byte {
 	return file_records_proto_rawDescData
 }
 
-var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_records_proto_goTypes = []any{
 	(*Batch)(nil),                  // 0: kraft.metadata.Batch
 	(*Record)(nil),                 // 1: kraft.metadata.Record
@@ -1306,7 +1524,8 @@ var file_records_proto_goTypes = []any{
 	(*PartitionChangeRecord)(nil),  // 12: kraft.metadata.PartitionChangeRecord
 	(*Replicas)(nil),               // 13: kraft.metadata.Replicas
 	(*ConfigRecord)(nil),           // 14: kraft.metadata.ConfigRecord
-	(*ProducerIdsRecord)(nil),      // 15: kraft.metadata.ProducerIdsRecord
+	(*ControllerRecord)(nil),       // 15: kraft.metadata.ControllerRecord
+	(*ProducerIdsRecord)(nil),      // 16: kraft.metadata.ProducerIdsRecord
 }
 var file_records_proto_depIdxs = []int32{
 	1,  // 0: kraft.metadata.Batch.records:type_name -> kraft.metadata.Record
@@ -1320,15 +1539,21 @@ var file_records_proto_depIdxs = []int32{
 	11, // 8: kraft.metadata.Record.partition:type_name -> kraft.metadata.PartitionRecord
 	12, // 9: kraft.metadata.Record.partition_change:type_name -> kraft.metadata.PartitionChangeRecord
 	14, // 10: kraft.metadata.Record.config:type_name -> kraft.metadata.ConfigRecord
-	15, // 11: kraft.metadata.Record.producer_ids:type_name -> kraft.metadata.ProducerIdsRecord
-	4,  // 12: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
-	7,  // 13: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
-	13, // 14: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	16, // 11: kraft.metadata.Record.producer_ids:type_name -> kraft.metadata.ProducerIdsRecord
+	15, // 12: kraft.metadata.Record.controller:type_name -> kraft.metadata.ControllerRecord
+	4,  // 13: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
+	7,  // 14: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
+	13, // 15: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
+	13, // 16: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
+	13, // 17: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
+	13, // 18: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
+	13, // 19: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
+	13, // 20: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_records_proto_init() }
@@ -1348,6 +1573,7 @@ func file_records_proto_init() {
 		(*Record_PartitionChange)(nil),
 		(*Record_Config)(nil),
 		(*Record_ProducerIds)(nil),
+		(*Record_Controller)(nil),
 	}
 	file_records_proto_msgTypes[6].OneofWrappers = []any{}
 	file_records_proto_msgTypes[12].OneofWrappers = []any{}
@@ -1358,7 +1584,7 @@ func file_records_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_records_proto_rawDesc), len(file_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -53,7 +53,9 @@ func (c *cluster) reserve(id uint64) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.mu.Lock()
 	c.address[id] = l.Addr().String()
+	c.mu.Unlock()
 	_ = l.Close()
 }
 
@@ -66,6 +68,8 @@ func (c *cluster) start(id uint64, voters []uint64, snapshotBytes int64) *Node {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		},
 		Address: func(id uint64) string {
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			for _, v := range c.voters { // others are learnt of
 				if v == id {
 					return c.address[id]
@@ -287,13 +291,17 @@ func TestJoin(t *testing.T) {
 func TestStrangersAreRefused(t *testing.T) {
 	c := newCluster(t, 1, 2, 3)
 	for _, id := range c.voters {
+		c.mu.Lock() // members that have started look
 		c.names[id] = "ours"
+		c.mu.Unlock()
 		c.start(id, c.voters, 1<<20)
 	}
 	c.add(1)
 	c.agree(1)
 	c.reserve(4)
+	c.mu.Lock()
 	c.names[4] = "theirs"
+	c.mu.Unlock()
 	n := c.start(4, nil, 1<<20)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -77,6 +77,20 @@ func (n *Node) call(ctx context.Context, f func()) error {
 // Voters are the members that elect, as far as this node knows.
 func (n *Node) Voters() []uint64 { return n.members.Load().GetVoters() }
 
+// Met are the introductions of the members that this node has had streams with.
+func (n *Node) Met() []Hello {
+	if n.net == nil {
+		return nil
+	}
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	out := make([]Hello, 0, len(n.net.met))
+	for _, h := range n.net.met {
+		out = append(out, h)
+	}
+	return out
+}
+
 // Refused is the last word of a peer that refuses this node, nil if none does.
 func (n *Node) Refused() error {
 	if n.net == nil {
@@ -247,19 +261,20 @@ func (n *Node) gone(id uint64) {
 			return
 		}
 		_ = r.ForgetLeader()
-		n.campaignIn = 1 + rand.IntN(2)
+		n.campaignSoon()
 	})
 }
 
-// maybeCampaign runs for election when the leader is known to be gone, again until there is one.
-func (n *Node) maybeCampaign() {
-	if n.campaignIn == 0 {
+// campaignSoon runs for election in a moment, another one on each member.
+func (n *Node) campaignSoon() { n.campaign.Reset(rand.N(n.config.Tick)) }
+
+// runForElection does so unless there is a leader, and again until there is.
+func (n *Node) runForElection() {
+	if n.leader != raft.None {
 		return
 	}
-	if n.campaignIn--; n.campaignIn == 0 {
-		_ = n.raw.Campaign()
-		n.campaignIn = 2 + rand.IntN(3)
-	}
+	_ = n.raw.Campaign()
+	n.campaign.Reset(n.config.Tick + rand.N(2*n.config.Tick))
 }
 
 // handOver gives leadership to the voter that has most of the log, and waits a moment until it leads.

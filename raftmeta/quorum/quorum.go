@@ -79,8 +79,8 @@ type Node struct {
 	led          bool // and Lead was called: an entry of the term has been applied
 	applied      uint64
 	confState    *pb.ConfState
-	logged       int64 // bytes of entries since the last snapshot
-	campaignIn   int   // ticks until an election, while the leader is known to be gone; 0 for never
+	logged       int64       // bytes of entries since the last snapshot
+	campaign     *time.Timer // for an election, while there is no leader and no reason to wait for one
 }
 
 // Open opens the bbolt file, restores machine from the last snapshot and makes ready to start. A new
@@ -92,6 +92,8 @@ func Open(config Config, machine Machine) (*Node, error) {
 	}
 	n := &Node{config: config, machine: machine, store: st, calls: make(chan func(), callBacklog), incoming: make(chan *pb.Message, callBacklog),
 		stop: make(chan struct{}), done: make(chan struct{})}
+	n.campaign = time.NewTimer(time.Hour)
+	n.campaign.Stop()
 	if config.Network != nil {
 		n.net = newTransport(n, *config.Network)
 	}
@@ -135,6 +137,7 @@ func (n *Node) Start() error {
 		return errors.New("this node knows no quorum: it has to join one first")
 	}
 	n.started.Store(true)
+	n.campaignSoon() // a leader that there is will not be disturbed (PreVote)
 	if v := n.confState.GetVoters(); len(v) == 1 && v[0] == n.config.ID {
 		if err := n.raw.Campaign(); err != nil {
 			return fmt.Errorf("campaign: %w", err)
@@ -217,7 +220,8 @@ func (n *Node) run() {
 			return
 		case <-tick.C:
 			n.raw.Tick()
-			n.maybeCampaign()
+		case <-n.campaign.C:
+			n.runForElection()
 		case call := <-n.calls:
 			n.serve(call)
 		case m := <-n.incoming:
@@ -272,7 +276,7 @@ func (n *Node) ready() error {
 		if rd.SoftState != nil {
 			n.leader = rd.SoftState.Lead
 			if n.leader != raft.None {
-				n.campaignIn = 0
+				n.campaign.Stop()
 			}
 			n.leads = rd.SoftState.RaftState == raft.StateLeader
 			if !n.leads {

@@ -52,6 +52,7 @@ type transport struct {
 	mu      sync.Mutex // guards the rest
 	peers   map[uint64]*peer
 	learnt  map[uint64]string // addresses that members said they have
+	met     map[uint64]Hello  // how members introduced themselves last
 	conns   map[net.Conn]struct{}
 	refusal error // the last word of a peer that refuses this node
 	closed  bool
@@ -63,7 +64,7 @@ type peer struct {
 }
 
 func newTransport(n *Node, network Network) *transport {
-	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, conns: map[net.Conn]struct{}{}}
+	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, conns: map[net.Conn]struct{}{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -182,6 +183,8 @@ func (t *transport) connect(address, kind string, to uint64) (c net.Conn, answer
 	if err == nil && to != 0 {
 		if err = t.network.Check(answer); err != nil {
 			err = fmt.Errorf("%s at %s: %w", nodeName(to), address, err)
+		} else {
+			t.meet(answer)
 		}
 	}
 	if err != nil {
@@ -189,6 +192,16 @@ func (t *transport) connect(address, kind string, to uint64) (c net.Conn, answer
 		return nil, answer, err
 	}
 	return c, answer, c.SetDeadline(time.Time{})
+}
+
+// meet remembers how a member introduced itself.
+func (t *transport) meet(h Hello) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.met[h.From] = h
+	if h.Address != "" {
+		t.learnt[h.From] = h.Address
+	}
 }
 
 func nodeName(id uint64) string { return fmt.Sprintf("raft member %d", id) }
@@ -296,11 +309,7 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 		_ = writeHello(c, mine)
 		return
 	}
-	if h.Address != "" {
-		t.mu.Lock()
-		t.learnt[h.From] = h.Address
-		t.mu.Unlock()
-	}
+	t.meet(h)
 	if h.Kind == joinStream {
 		_ = c.SetDeadline(time.Now().Add(writePatience))
 		mine.Leader, err = t.node.admit(t.ctx, h.From)

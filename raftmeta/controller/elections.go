@@ -1,0 +1,283 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/raftmeta/image"
+)
+
+// Policy is what a topic's settings say about its partitions' leaders.
+type Policy struct {
+	MinISR  func(m *image.Image, topic string) int  // min.insync.replicas
+	Unclean func(m *image.Image, topic string) bool // unclean.leader.election.enable
+}
+
+// mode says how far an election may go.
+type mode int
+
+const (
+	asNeeded  mode = iota // the leader stays if it can
+	preferred             // the first replica leads if it can
+	unclean               // somebody leads, whatever is lost
+)
+
+const nobody = image.NoLeader
+
+// partitionBuilder works out what becomes of one partition (Kafka's PartitionChangeBuilder, KIP-966).
+type partitionBuilder struct {
+	image  *image.Image
+	policy Policy
+	topic  *image.Topic
+	n      int
+
+	isr     []int32 // wanted
+	away    int32   // a replica that counts as gone, nobody for none
+	unclean bool    // what is away may have lost records
+	mode    mode
+	bump    bool // the leader gets a new epoch even if it stays
+}
+
+func newBuilder(m *image.Image, policy Policy, t *image.Topic, n int) *partitionBuilder {
+	return &partitionBuilder{image: m, policy: policy, topic: t, n: n, isr: t.Partitions[n].ISR, away: nobody}
+}
+
+// without takes a replica out of the ISR.
+func (b *partitionBuilder) without(replica int32, uncleanly bool) *partitionBuilder {
+	b.isr, b.away, b.unclean = minus(b.isr, replica), replica, uncleanly
+	return b
+}
+
+func minus(ids []int32, id int32) []int32 {
+	return slices.DeleteFunc(slices.Clone(ids), func(i int32) bool { return i == id })
+}
+
+func (b *partitionBuilder) active(replica int32) bool {
+	if replica == b.away || !b.image.ReplicaOnline(b.topic.Partitions[b.n], replica) {
+		return false
+	}
+	broker, _ := b.image.Broker(replica)
+	return !broker.InControlledShutdown
+}
+
+// build returns the partition's change, nil if there is none.
+func (b *partitionBuilder) build() []*image.Record {
+	p := b.topic.Partitions[b.n]
+	elr := b.eligible(b.isr)
+	leader, isr, recovering := b.elect(elr)
+	if !slices.Equal(isr, b.isr) {
+		b.isr = isr
+		elr = minus(b.eligible(isr), leader)
+	}
+	c := partitionChange(b.topic, b.n)
+	changes := false
+	set := func(to **image.Replicas, have, want []int32) {
+		if !slices.Equal(have, want) {
+			*to, changes = &image.Replicas{Ids: want}, true
+		}
+	}
+	set(&c.Isr, p.ISR, isr)
+	set(&c.Elr, p.ELR, elr)
+	known := p.LastKnownELR
+	switch {
+	case len(isr) == 0 && len(p.ISR) > 0 && p.Leader != nobody:
+		known = []int32{p.Leader}
+	case len(isr) >= b.minISR():
+		known = nil
+	}
+	set(&c.LastKnownElr, p.LastKnownELR, known)
+	if recovering && !p.Recovering {
+		c.Recovering, changes = &recovering, true
+	}
+	if leader != p.Leader || b.bump && leader != nobody {
+		c.Leader, changes = &leader, true
+	}
+	if !changes {
+		return nil
+	}
+	return []*image.Record{changed(c)}
+}
+
+func (b *partitionBuilder) minISR() int {
+	return min(b.policy.MinISR(b.image, b.topic.Name), len(b.topic.Partitions[b.n].Replicas))
+}
+
+// eligible is the ELR beside an ISR: while that is smaller than min.insync.replicas nothing can be
+// acknowledged that who left it does not have.
+func (b *partitionBuilder) eligible(isr []int32) []int32 {
+	p := b.topic.Partitions[b.n]
+	if len(isr) >= b.minISR() {
+		return nil
+	}
+	var out []int32
+	for _, r := range slices.Concat(p.ISR, p.ELR) {
+		if !slices.Contains(isr, r) && !slices.Contains(out, r) && !(r == b.away && b.unclean) {
+			out = append(out, r)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// elect chooses a leader, and the ISR that it leads.
+func (b *partitionBuilder) elect(elr []int32) (leader int32, isr []int32, recovering bool) {
+	p := b.topic.Partitions[b.n]
+	valid := func(r int32) bool {
+		return b.active(r) && (slices.Contains(b.isr, r) || len(b.isr) == 0 && slices.Contains(elr, r))
+	}
+	with := func(r int32) []int32 {
+		if slices.Contains(b.isr, r) {
+			return b.isr
+		}
+		return []int32{r}
+	}
+	if b.mode != preferred && p.Leader != nobody && valid(p.Leader) {
+		return p.Leader, with(p.Leader), false
+	}
+	for i, r := range p.Replicas {
+		if valid(r) {
+			if b.mode == preferred && i > 0 && p.Leader != nobody && valid(p.Leader) {
+				return p.Leader, b.isr, false // the preferred one cannot: nothing is better than what is
+			}
+			return r, with(r), false
+		}
+	}
+	if len(b.isr) == 0 && len(elr) == 0 && len(p.LastKnownELR) == 1 && b.active(p.LastKnownELR[0]) {
+		return p.LastKnownELR[0], []int32{p.LastKnownELR[0]}, true
+	}
+	if b.mode == unclean || b.policy.Unclean(b.image, b.topic.Name) {
+		for _, r := range p.Replicas {
+			if b.active(r) {
+				return r, []int32{r}, true
+			}
+		}
+	}
+	return nobody, b.isr, false
+}
+
+func partitionChange(t *image.Topic, n int) *image.PartitionChangeRecord {
+	return &image.PartitionChangeRecord{TopicId: t.ID[:], Partition: int32(n)}
+}
+
+func changed(c *image.PartitionChangeRecord) *image.Record {
+	return &image.Record{Kind: &image.Record_PartitionChange{PartitionChange: c}}
+}
+
+// eachPartition calls f with every partition of which broker has a replica, and collects what it says.
+func eachPartition(m *image.Image, broker int32, f func(t *image.Topic, n int, p *image.Partition) []*image.Record) (out []*image.Record) {
+	m.Topics("", func(t *image.Topic) bool {
+		for n, p := range t.Partitions {
+			if slices.Contains(p.Replicas, broker) {
+				out = append(out, f(t, n, p)...)
+			}
+		}
+		return true
+	})
+	return out
+}
+
+// Member is one of a proposed ISR, with the epoch that its leader knows of it; -1 is not checked.
+type Member struct {
+	Broker int32
+	Epoch  int64
+}
+
+// PartitionState is a leader's proposal for one of its partitions (AlterPartition).
+type PartitionState struct {
+	Topic          image.UUID
+	Partition      int32
+	LeaderEpoch    int32
+	PartitionEpoch int32
+	ISR            []Member
+	Recovering     bool
+}
+
+// AlterPartition decides on a leader's proposal. The order of the checks is Kafka's
+// (ReplicationControlManager.validateAlterPartitionData): clients of the broker can tell.
+func AlterPartition(m *image.Image, policy Policy, broker int32, s PartitionState) ([]*image.Record, error) {
+	t, ok := m.TopicByID(s.Topic)
+	if !ok {
+		return nil, kerr.UnknownTopicID
+	}
+	if int(s.Partition) >= len(t.Partitions) || s.Partition < 0 {
+		return nil, kerr.UnknownTopicOrPartition
+	}
+	p := t.Partitions[s.Partition]
+	var isr []int32
+	for _, member := range s.ISR {
+		isr = append(isr, member.Broker)
+	}
+	switch {
+	case s.LeaderEpoch > p.LeaderEpoch || s.PartitionEpoch > p.PartitionEpoch:
+		return nil, kerr.NotController // this one is behind
+	case s.LeaderEpoch < p.LeaderEpoch:
+		return nil, kerr.FencedLeaderEpoch
+	case broker != p.Leader:
+		return nil, kerr.InvalidRequest
+	case s.PartitionEpoch < p.PartitionEpoch:
+		return nil, kerr.InvalidUpdateVersion
+	case !slices.Contains(isr, p.Leader) || slices.ContainsFunc(isr, func(r int32) bool { return !slices.Contains(p.Replicas, r) }):
+		return nil, kerr.InvalidRequest
+	case s.Recovering && (len(isr) > 1 || !p.Recovering):
+		return nil, kerr.InvalidRequest
+	}
+	for _, member := range s.ISR {
+		b, ok := m.Broker(member.Broker)
+		if !ok || b.Fenced || b.InControlledShutdown || member.Epoch != -1 && member.Epoch != b.Epoch {
+			return nil, fmt.Errorf("broker %d may not join the ISR of %s-%d: %w", member.Broker, t.Name, s.Partition, kerr.IneligibleReplica)
+		}
+	}
+	b := newBuilder(m, policy, t, int(s.Partition))
+	b.isr = isr
+	records := b.build()
+	if p.Recovering && !s.Recovering {
+		recovered := false
+		if len(records) == 0 {
+			records = []*image.Record{changed(partitionChange(t, int(s.Partition)))}
+		}
+		records[0].GetPartitionChange().Recovering = &recovered
+	}
+	return records, nil
+}
+
+// ElectLeader decides on an election that an operator asks for (ElectLeaders, KIP-460, and the rebalance of
+// preferred leaders).
+func ElectLeader(m *image.Image, policy Policy, topic string, n int32, uncleanly bool) ([]*image.Record, error) {
+	t, ok := m.Topic(topic)
+	if !ok || n < 0 || int(n) >= len(t.Partitions) {
+		return nil, fmt.Errorf("No such partition as %s-%d: %w", topic, n, kerr.UnknownTopicOrPartition)
+	}
+	p := t.Partitions[n]
+	if uncleanly && p.Leader != nobody || !uncleanly && p.Leader == p.Replicas[0] {
+		return nil, kerr.ElectionNotNeeded
+	}
+	b := newBuilder(m, policy, t, int(n))
+	b.mode = preferred
+	if uncleanly {
+		b.mode = unclean
+	}
+	records := b.build()
+	if len(records) > 0 && records[0].GetPartitionChange().Leader != nil {
+		return records, nil
+	}
+	if uncleanly {
+		return nil, kerr.EligibleLeadersNotAvailable
+	}
+	return nil, kerr.PreferredLeaderNotAvailable
+}
+
+// ElectUnclean decides on leaders for the partitions of topics whose settings allow that records are lost,
+// and for those that had none though they can have one.
+func ElectUnclean(m *image.Image, policy Policy, limit int) (records []*image.Record) {
+	m.Topics("", func(t *image.Topic) bool {
+		for n, p := range t.Partitions {
+			if p.Leader == nobody {
+				records = append(records, newBuilder(m, policy, t, n).build()...)
+			}
+		}
+		return len(records) < limit
+	})
+	return records
+}

@@ -1,0 +1,204 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/raftmeta/image"
+)
+
+// scene is one partition of replicas 1, 2 and 3 with min.insync.replicas 2, which a row of a table changes.
+type scene struct {
+	t       *testing.T
+	m       *image.Image
+	unclean bool
+}
+
+func newScene(t *testing.T) *scene {
+	s := &scene{t: t, m: withDirs(t, 3, 1)}
+	records, _, err := CreateTopic(s.m, NewTopic{Name: "t", Partitions: -1, Factor: -1, Assignment: map[int32][]int32{0: {1, 2, 3}}}, Defaults{}, 1)
+	s.apply(records, err)
+	return s
+}
+
+func (s *scene) policy() Policy {
+	return Policy{MinISR: func(*image.Image, string) int { return 2 }, Unclean: func(*image.Image, string) bool { return s.unclean }}
+}
+
+func (s *scene) apply(records []*image.Record, err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	apply(s.m, records)
+}
+
+func (s *scene) topic() *image.Topic { t, _ := s.m.Topic("t"); return t }
+
+func (s *scene) fence(id int32) { s.t.Helper(); s.apply(Fence(s.m, s.policy(), id, epochOf(s.m, id))) }
+
+// restart brings a broker back as a new process; clean says that it stopped cleanly.
+func (s *scene) restart(id int32, clean bool) {
+	s.t.Helper()
+	before := int64(-1)
+	if clean {
+		before = epochOf(s.m, id)
+	}
+	old, _ := s.m.Broker(id)
+	records, epoch, err := RegisterBroker(s.m, s.policy(), "c", image.Broker{ID: id, Incarnation: NewID(), LogDirs: old.LogDirs}, before)
+	s.apply(records, err)
+	s.apply(Unfence(s.m, s.policy(), id, epoch))
+}
+
+// alter has the leader propose an ISR.
+func (s *scene) alter(isr ...int32) {
+	s.t.Helper()
+	s.apply(AlterPartition(s.m, s.policy(), s.topic().Partitions[0].Leader, s.proposal(isr...)))
+}
+
+func (s *scene) proposal(isr ...int32) PartitionState {
+	p := s.topic().Partitions[0]
+	out := PartitionState{Topic: s.topic().ID, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch}
+	for _, r := range isr {
+		out.ISR = append(out.ISR, Member{r, epochOf(s.m, r)})
+	}
+	return out
+}
+
+func (s *scene) String() string {
+	p := s.topic().Partitions[0]
+	return fmt.Sprintf("leader %d epoch %d isr %v elr %v known %v recovering %v", p.Leader, p.LeaderEpoch, p.ISR, p.ELR, p.LastKnownELR, p.Recovering)
+}
+
+func TestElections(t *testing.T) {
+	for name, tc := range map[string]struct {
+		play func(*scene)
+		want string
+	}{
+		"a follower is fenced": {func(s *scene) { s.fence(2) }, "leader 1 epoch 0 isr [1 3] elr [] known [] recovering false"},
+		"the leader is fenced": {func(s *scene) { s.fence(1) }, "leader 2 epoch 1 isr [2 3] elr [] known [] recovering false"},
+		"below min.insync.replicas who leaves stays eligible": {func(s *scene) { s.fence(1); s.fence(2) },
+			"leader 3 epoch 2 isr [3] elr [2] known [] recovering false"},
+		"all are fenced": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3) },
+			"leader -1 epoch 3 isr [] elr [2 3] known [3] recovering false"},
+		"one of the eligible comes back": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.restart(2, true) },
+			"leader 2 epoch 4 isr [2] elr [3] known [3] recovering false"},
+		"who is not eligible may not lead": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.restart(1, true) },
+			"leader -1 epoch 3 isr [] elr [2 3] known [3] recovering false"},
+		"an unclean stop ends eligibility": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.restart(2, false) },
+			"leader -1 epoch 3 isr [] elr [3] known [3] recovering false"},
+		"the last known leader leads when nobody is eligible": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.restart(2, false); s.restart(3, false) },
+			"leader 3 epoch 4 isr [3] elr [] known [3] recovering true"},
+		"unclean election where it is allowed": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.unclean = true; s.restart(1, true) },
+			"leader 1 epoch 4 isr [1] elr [2 3] known [3] recovering true"},
+		"an unclean restart leaves the ISR to others": {func(s *scene) { s.restart(1, false) },
+			"leader 2 epoch 1 isr [2 3] elr [] known [] recovering false"},
+		"the ISR grows again": {func(s *scene) { s.fence(1); s.fence(2); s.restart(2, true); s.alter(3, 2) },
+			"leader 3 epoch 2 isr [3 2] elr [] known [] recovering false"},
+		"a shutdown moves leaders": {func(s *scene) { s.apply(BeginShutdown(s.m, s.policy(), 1, epochOf(s.m, 1))) },
+			"leader 2 epoch 1 isr [2 3] elr [] known [] recovering false"},
+		"the preferred leader again": {func(s *scene) {
+			s.fence(1)
+			s.restart(1, true)
+			s.alter(2, 3, 1)
+			s.apply(ElectLeader(s.m, s.policy(), "t", 0, false))
+		}, "leader 1 epoch 2 isr [2 3 1] elr [] known [] recovering false"},
+		"unclean by an operator": {func(s *scene) {
+			s.fence(1)
+			s.fence(2)
+			s.fence(3)
+			s.restart(1, true)
+			s.apply(ElectLeader(s.m, s.policy(), "t", 0, true))
+			s.alter(1)
+		}, "leader 1 epoch 4 isr [1] elr [2 3] known [3] recovering false"},
+		"unregistered": {func(s *scene) { s.apply(Unregister(s.m, s.policy(), 1)) },
+			"leader 2 epoch 1 isr [2 3] elr [] known [] recovering false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			tc.play(s)
+			if got := s.String(); got != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestAlterPartitionRefusals: the checks, in Kafka's order.
+func TestAlterPartitionRefusals(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*PartitionState)
+		broker int32
+		want   error
+	}{
+		"unknown topic":           {func(p *PartitionState) { p.Topic = NewID() }, 1, kerr.UnknownTopicID},
+		"unknown partition":       {func(p *PartitionState) { p.Partition = 4 }, 1, kerr.UnknownTopicOrPartition},
+		"newer leader epoch":      {func(p *PartitionState) { p.LeaderEpoch++ }, 1, kerr.NotController},
+		"newer partition epoch":   {func(p *PartitionState) { p.PartitionEpoch++; p.LeaderEpoch-- }, 1, kerr.NotController},
+		"older leader epoch":      {func(p *PartitionState) { p.LeaderEpoch-- }, 2, kerr.FencedLeaderEpoch},
+		"not the leader":          {func(p *PartitionState) { p.PartitionEpoch-- }, 2, kerr.InvalidRequest},
+		"older partition epoch":   {func(p *PartitionState) { p.PartitionEpoch--; p.ISR = nil }, 1, kerr.InvalidUpdateVersion},
+		"without the leader":      {func(p *PartitionState) { p.ISR = []Member{{2, -1}} }, 1, kerr.InvalidRequest},
+		"not a replica":           {func(p *PartitionState) { p.ISR = append(p.ISR, Member{7, -1}) }, 1, kerr.InvalidRequest},
+		"recovering from nothing": {func(p *PartitionState) { p.ISR, p.Recovering = p.ISR[:1], true }, 1, kerr.InvalidRequest},
+		"another broker epoch":    {func(p *PartitionState) { p.ISR[1].Epoch += 5 }, 1, kerr.IneligibleReplica},
+	} {
+		s := newScene(t)
+		proposal := s.proposal(1, 2)
+		tc.change(&proposal)
+		if _, err := AlterPartition(s.m, s.policy(), tc.broker, proposal); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
+		}
+	}
+	s := newScene(t)
+	s.fence(3)
+	if _, err := AlterPartition(s.m, s.policy(), 1, s.proposal(1, 2, 3)); !errors.Is(err, kerr.IneligibleReplica) {
+		t.Errorf("a fenced member: %v", err)
+	}
+	for _, uncleanly := range []bool{false, true} {
+		if _, err := ElectLeader(s.m, s.policy(), "t", 0, uncleanly); !errors.Is(err, kerr.ElectionNotNeeded) {
+			t.Errorf("an election that is not needed: %v", err)
+		}
+	}
+	s.fence(1)
+	if _, err := ElectLeader(s.m, s.policy(), "t", 0, false); !errors.Is(err, kerr.PreferredLeaderNotAvailable) {
+		t.Errorf("the preferred leader is away: %v", err)
+	}
+	s.fence(2)
+	if _, err := ElectLeader(s.m, s.policy(), "t", 0, true); !errors.Is(err, kerr.EligibleLeadersNotAvailable) {
+		t.Errorf("nobody is there: %v", err)
+	}
+}
+
+// TestRegistrationRefusals: a broker id is one disk's at a time.
+func TestRegistrationRefusals(t *testing.T) {
+	m := withDirs(t, 1, 1)
+	other := image.Broker{ID: 1, Incarnation: NewID(), LogDirs: []image.UUID{dirID(9, 9)}}
+	if _, _, err := RegisterBroker(m, testPolicy, "c", other, -1); !errors.Is(err, kerr.DuplicateBrokerRegistration) {
+		t.Errorf("two processes with one id: %v", err)
+	}
+	if _, _, err := RegisterBroker(m, testPolicy, "d", other, -1); !errors.Is(err, kerr.InconsistentClusterID) {
+		t.Errorf("another cluster: %v", err)
+	}
+	b, _ := m.Broker(1)
+	again := *b
+	records, epoch, err := RegisterBroker(m, testPolicy, "c", again, -1)
+	if err != nil || epoch != b.Epoch || records[0].GetRegisterBroker().Fenced {
+		t.Errorf("the same process again: epoch %d, %v", epoch, err)
+	}
+	records, err = Fence(m, testPolicy, 1, b.Epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(m, records)
+	if _, _, err := RegisterBroker(m, testPolicy, "c", other, -1); err != nil {
+		t.Errorf("another disk once the old one is fenced: %v", err)
+	}
+	if !slices.Contains(m.ActiveBrokers(), 1) == false {
+		t.Error("a fenced broker is active")
+	}
+}

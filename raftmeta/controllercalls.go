@@ -1,0 +1,165 @@
+package raftmeta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire"
+)
+
+// controllerCalls sends requests to the active controller, which may change at any moment.
+type controllerCalls struct {
+	meta *Meta
+
+	mu     sync.Mutex // guards the rest
+	client *wire.Client
+	closed bool
+}
+
+func newControllerCalls(m *Meta) *controllerCalls { return &controllerCalls{meta: m} }
+
+// to returns a client of the controller at address.
+func (c *controllerCalls) to(address string) (*wire.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, net.ErrClosed
+	}
+	if c.client != nil && c.client.Address() != address {
+		c.client.Close()
+		c.client = nil
+	}
+	if c.client == nil {
+		c.client = wire.NewClient(c.meta.config.Dial, address, fmt.Sprintf("broker-%d", c.meta.config.NodeID))
+	}
+	return c.client, nil
+}
+
+func (c *controllerCalls) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.client != nil {
+		c.client.Close()
+	}
+}
+
+// controllerRetry is how long a call waits for a controller to be elected before it looks again.
+const controllerRetry = 10 * time.Millisecond
+
+// ask has the active controller handle req: by handle if it is this node, else over the wire. It goes on
+// until there is a controller that answers, or ctx ends. A request whose connection broke is sent again:
+// req must be one that does no harm twice.
+func ask[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req Q, handle func(context.Context, Q) (R, error), notController func(R) bool) (R, error) {
+	var none R
+	for {
+		resp, err := askOnce(ctx, m, req, handle)
+		if err == nil && !notController(resp) {
+			return resp, nil
+		}
+		if errors.Is(err, errNowLeading) {
+			return none, err
+		}
+		if err != nil && !errors.Is(err, kerr.NotController) {
+			m.config.Log.Debug().Err(err).Str("request", kmsg.NameForKey(req.Key())).Msg("controller not reached")
+		}
+		select {
+		case <-ctx.Done():
+			return none, fmt.Errorf("no answer from the controller: %w", errors.Join(ctx.Err(), err))
+		case <-m.node.Done():
+			return none, kerr.NotController
+		case <-time.After(controllerRetry):
+		}
+	}
+}
+
+func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req Q, handle func(context.Context, Q) (R, error)) (R, error) {
+	var none R
+	leader := m.controller.Leader()
+	if leader == m.config.NodeID {
+		return handle(ctx, req)
+	}
+	if leader < 0 || m.node.Err() != nil {
+		return none, kerr.NotController
+	}
+	client, err := m.calls.to(m.controllerAddress(raftID(leader)))
+	if err != nil {
+		return none, err
+	}
+	once, cancel := context.WithTimeout(ctx, callPatience)
+	defer cancel()
+	resp, err := client.Do(once, req)
+	if err != nil {
+		return none, err
+	}
+	return resp.(R), nil
+}
+
+// callPatience is for one answer of a controller.
+const callPatience = 5 * time.Second
+
+// forwarded is a handler of an admin request: where this node is not the active controller, the request goes
+// there as it came, in an Envelope (KIP-590).
+func forwarded[Q any, P interface {
+	*Q
+	kmsg.Request
+}, S kmsg.Response](m *Meta, handle func(*wire.Request, P) (S, error)) func(*wire.Request, P) (S, error) {
+	return func(ctx *wire.Request, req P) (S, error) {
+		if m.config.Address == "" || m.Leads() {
+			return handle(ctx, req)
+		}
+		var none S
+		envelope := kmsg.NewPtrEnvelopeRequest()
+		envelope.RequestData = wire.Embed(req, ctx.ClientID)
+		envelope.RequestPrincipal = []byte{}
+		if host, _, err := net.SplitHostPort(ctx.Conn.RemoteAddr()); err == nil {
+			envelope.ClientHostAddress = net.ParseIP(host)
+		}
+		c, cancel := context.WithTimeout(ctx.Context(), adminTimeout*time.Millisecond)
+		defer cancel()
+		resp, err := ask(c, m, envelope, func(context.Context, *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
+			return nil, errNowLeading
+		}, func(r *kmsg.EnvelopeResponse) bool { return r.ErrorCode == kerr.NotController.Code })
+		if errors.Is(err, errNowLeading) {
+			return handle(ctx, req)
+		}
+		if err != nil {
+			return none, err
+		}
+		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+			return none, fmt.Errorf("forwarded %s: %w", kmsg.NameForKey(req.Key()), err)
+		}
+		inner, err := wire.Extract(req, resp.ResponseData)
+		if err != nil {
+			return none, fmt.Errorf("forwarded %s: %w", kmsg.NameForKey(req.Key()), err)
+		}
+		return inner.(S), nil
+	}
+}
+
+// errNowLeading says that this node became the controller while it looked for one.
+var errNowLeading = errors.New("this node leads now")
+
+// envelope serves a request that another broker passed on.
+func (m *Meta) envelope(r *wire.Registry) func(*wire.Request, *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
+	return func(ctx *wire.Request, req *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
+		resp := kmsg.NewPtrEnvelopeResponse()
+		if !m.Leads() {
+			resp.ErrorCode = kerr.NotController.Code
+			return resp, nil
+		}
+		data, err := r.ServeEmbedded(ctx, req.RequestData)
+		resp.ResponseData, resp.ErrorCode = data, wire.ErrorCode(err)
+		if err != nil {
+			m.config.Log.Warn().Err(err).Str("peer", ctx.Conn.RemoteAddr()).Msg("request that was passed on failed")
+		}
+		return resp, nil
+	}
+}

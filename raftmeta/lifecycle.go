@@ -1,0 +1,411 @@
+package raftmeta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/raftmeta/controller"
+	"kraft/raftmeta/image"
+)
+
+// lifecycle is this broker's registration with the controller, kept up by heartbeats (Kafka's
+// BrokerLifecycleManager).
+type lifecycle struct {
+	incarnation image.UUID
+	epoch       atomic.Int64 // set by Register before anything serves
+
+	mu        sync.Mutex // guards the rest
+	dirs      []image.UUID
+	online    []image.UUID // of dirs, those that work
+	cancel    context.CancelFunc
+	heartbeat sync.WaitGroup
+
+	idsMu  sync.Mutex // guards the block of producer ids at hand
+	nextID int64
+	lastID int64 // exclusive
+}
+
+// Register announces this broker, fenced, under a new incarnation, with the ids of its log directories, and
+// returns when this node has seen that. cleanEpoch is what the clean-shutdown file said, -1 without one.
+func (m *Meta) Register(ctx context.Context, directories []image.UUID, cleanEpoch int64) error {
+	m.life.incarnation = controller.NewID()
+	m.life.mu.Lock()
+	m.life.dirs, m.life.online = directories, directories
+	m.life.mu.Unlock()
+	return m.register(ctx, cleanEpoch)
+}
+
+func (m *Meta) register(ctx context.Context, cleanEpoch int64) error {
+	req := kmsg.NewPtrBrokerRegistrationRequest()
+	req.BrokerID, req.ClusterID, req.IncarnationID = m.config.NodeID, m.Image().ClusterID, m.life.incarnation
+	req.Rack, req.PreviousBrokerEpoch = m.config.Rack, cleanEpoch
+	m.life.mu.Lock()
+	req.LogDirs = m.life.online
+	m.life.mu.Unlock()
+	for _, e := range m.config.Endpoints {
+		l := kmsg.NewBrokerRegistrationRequestListener()
+		l.Name, l.Host, l.Port = e.Listener, e.Host, uint16(e.Port)
+		req.Listeners = append(req.Listeners, l)
+	}
+	for name, r := range controller.Features {
+		f := kmsg.NewBrokerRegistrationRequestFeature()
+		f.Name, f.MinSupportedVersion, f.MaxSupportedVersion = name, r[0], r[1]
+		req.Features = append(req.Features, f)
+	}
+	told := false
+	for {
+		resp, err := ask(ctx, m, req, m.registerBroker, func(r *kmsg.BrokerRegistrationResponse) bool { return r.ErrorCode == kerr.NotController.Code })
+		if err != nil {
+			return err
+		}
+		err = kerr.ErrorForCode(resp.ErrorCode)
+		if errors.Is(err, kerr.DuplicateBrokerRegistration) {
+			if !told {
+				told = true
+				m.config.Log.Warn().Msg(fmt.Sprintf("another broker with id %d is registered: waiting until its session ends", m.config.NodeID))
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("another broker with id %d is running: give each its own --node-id", m.config.NodeID)
+			case <-time.After(controllerRetry * 10):
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		m.life.epoch.Store(resp.BrokerEpoch)
+		return m.until(ctx, func(img *image.Image) bool {
+			b, ok := img.Broker(m.config.NodeID)
+			return ok && b.Epoch >= resp.BrokerEpoch
+		})
+	}
+}
+
+// until waits for an image for which seen is true.
+func (m *Meta) until(ctx context.Context, seen func(*image.Image) bool) error {
+	for !seen(m.Image()) {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-m.node.Done():
+			return kerr.NotController
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Unfence lets this broker take leadership and serve clients, and keeps it so by heartbeats until Close; its
+// logs must be open.
+func (m *Meta) Unfence(ctx context.Context) error {
+	for {
+		resp, err := m.beat(ctx, false)
+		if err != nil {
+			return err
+		}
+		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+			return err
+		}
+		if !resp.IsFenced {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(controllerRetry):
+		}
+	}
+	if err := m.until(ctx, func(img *image.Image) bool {
+		b, ok := img.Broker(m.config.NodeID)
+		return ok && !b.Fenced
+	}); err != nil {
+		return err
+	}
+	beating, cancel := context.WithCancel(context.Background())
+	m.life.mu.Lock()
+	m.life.cancel = cancel
+	m.life.mu.Unlock()
+	m.life.heartbeat.Go(func() { m.keepAlive(beating) })
+	return nil
+}
+
+// beat sends one heartbeat to whoever is the controller.
+func (m *Meta) beat(ctx context.Context, shutdown bool) (*kmsg.BrokerHeartbeatResponse, error) {
+	req := kmsg.NewPtrBrokerHeartbeatRequest()
+	req.BrokerID, req.BrokerEpoch, req.WantShutdown = m.config.NodeID, m.BrokerEpoch(), shutdown
+	m.life.mu.Lock()
+	for _, d := range m.life.dirs {
+		if !contains(m.life.online, d) {
+			req.OfflineLogDirs = append(req.OfflineLogDirs, d)
+		}
+	}
+	m.life.mu.Unlock()
+	return ask(ctx, m, req, func(ctx context.Context, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
+		return m.heartbeat(ctx, nil, req)
+	}, func(r *kmsg.BrokerHeartbeatResponse) bool { return r.ErrorCode == kerr.NotController.Code })
+}
+
+func contains(ids []image.UUID, id image.UUID) bool {
+	for _, i := range ids {
+		if i == id {
+			return true
+		}
+	}
+	return false
+}
+
+// keepAlive sends heartbeats, at once to each new controller: it does not know yet who is there.
+func (m *Meta) keepAlive(ctx context.Context) {
+	interval := time.Duration(m.IntSetting("broker.heartbeat.interval.ms")) * time.Millisecond
+	for {
+		leader := m.controller.Leader()
+		once, cancel := context.WithTimeout(ctx, max(interval, callPatience))
+		resp, err := m.beat(once, false)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = kerr.ErrorForCode(resp.ErrorCode)
+		}
+		if errors.Is(err, kerr.StaleBrokerEpoch) || errors.Is(err, kerr.BrokerIDNotRegistered) {
+			m.config.Log.Warn().Err(err).Msg("the controller does not know this broker any more: registering again")
+			again, cancel := context.WithTimeout(ctx, callPatience)
+			err = m.register(again, m.BrokerEpoch())
+			cancel()
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			m.config.Log.Warn().Err(err).Msg("heartbeat failed")
+		}
+		for next := time.Now().Add(interval); time.Now().Before(next) && m.controller.Leader() == leader; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(min(interval, 5*controllerRetry)):
+			}
+		}
+	}
+}
+
+// leaderPatience is how long a broker that stops waits for a controller to be elected.
+const leaderPatience = time.Second
+
+// Leave asks the controller to let others lead what this broker leads, and returns when they do, or when ctx
+// ends (KIP-631's controlled shutdown). It does nothing for a node that is alone.
+func (m *Meta) Leave(ctx context.Context) error {
+	m.stopBeating()
+	if m.config.Address == "" || m.BrokerEpoch() == 0 {
+		return nil
+	}
+	for led := time.Now(); ; {
+		once, cancel := context.WithTimeout(ctx, leaderPatience)
+		resp, err := m.beat(once, true)
+		cancel()
+		if err == nil {
+			err = kerr.ErrorForCode(resp.ErrorCode)
+		}
+		if m.controller.Leader() >= 0 {
+			led = time.Now()
+		}
+		switch {
+		case err == nil && resp.ShouldShutdown:
+			return nil
+		case ctx.Err() != nil || err != nil && time.Since(led) > leaderPatience:
+			return fmt.Errorf("controlled shutdown: %w", err) // the others are stopping too, or cut off
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(controllerRetry):
+		}
+	}
+}
+
+func (m *Meta) stopBeating() {
+	m.life.mu.Lock()
+	cancel := m.life.cancel
+	m.life.cancel = nil
+	m.life.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		m.life.heartbeat.Wait()
+	}
+}
+
+// SetLogDirs tells the cluster that only these of this broker's log directories work.
+func (m *Meta) SetLogDirs(ctx context.Context, online []image.UUID) error {
+	m.life.mu.Lock()
+	m.life.online = online
+	m.life.mu.Unlock()
+	resp, err := m.beat(ctx, false)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(resp.ErrorCode)
+}
+
+// AssignDirectories tells the cluster in which log directories replicas of this broker are.
+func (m *Meta) AssignDirectories(ctx context.Context, list []controller.Assignment) error {
+	req := kmsg.NewPtrAssignReplicasToDirsRequest()
+	req.BrokerID, req.BrokerEpoch = m.config.NodeID, m.BrokerEpoch()
+	byDir := map[image.UUID]map[image.UUID][]int32{}
+	for _, a := range list {
+		if byDir[a.Directory] == nil {
+			byDir[a.Directory] = map[image.UUID][]int32{}
+		}
+		byDir[a.Directory][a.Topic] = append(byDir[a.Directory][a.Topic], a.Partition)
+	}
+	for dir, topics := range byDir {
+		d := kmsg.NewAssignReplicasToDirsRequestDirectory()
+		d.ID = dir
+		for topic, partitions := range topics {
+			t := kmsg.NewAssignReplicasToDirsRequestDirectoryTopic()
+			t.TopicID = topic
+			for _, n := range partitions {
+				p := kmsg.NewAssignReplicasToDirsRequestDirectoryTopicPartition()
+				p.Partition = n
+				t.Partitions = append(t.Partitions, p)
+			}
+			d.Topics = append(d.Topics, t)
+		}
+		req.Directories = append(req.Directories, d)
+	}
+	resp, err := ask(ctx, m, req, m.assignReplicasToDirs, func(r *kmsg.AssignReplicasToDirsResponse) bool { return r.ErrorCode == kerr.NotController.Code })
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(resp.ErrorCode)
+}
+
+// AlterPartition proposes an ISR for a partition that this broker leads; the metadata tells what became of it.
+func (m *Meta) AlterPartition(ctx context.Context, states []controller.PartitionState) (map[controller.Assignment]error, error) {
+	req := kmsg.NewPtrAlterPartitionRequest()
+	req.BrokerID, req.BrokerEpoch = m.config.NodeID, m.BrokerEpoch()
+	at := map[image.UUID]int{}
+	for _, s := range states {
+		i, ok := at[s.Topic]
+		if !ok {
+			i = len(req.Topics)
+			at[s.Topic] = i
+			t := kmsg.NewAlterPartitionRequestTopic()
+			t.TopicID = s.Topic
+			req.Topics = append(req.Topics, t)
+		}
+		p := kmsg.NewAlterPartitionRequestTopicPartition()
+		p.Partition, p.LeaderEpoch, p.PartitionEpoch = s.Partition, s.LeaderEpoch, s.PartitionEpoch
+		if s.Recovering {
+			p.LeaderRecoveryState = 1
+		}
+		for _, member := range s.ISR {
+			e := kmsg.NewAlterPartitionRequestTopicPartitionNewEpochISR()
+			e.BrokerID, e.BrokerEpoch = member.Broker, member.Epoch
+			p.NewEpochISR = append(p.NewEpochISR, e)
+		}
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+	}
+	resp, err := ask(ctx, m, req, m.alterPartition, func(r *kmsg.AlterPartitionResponse) bool { return r.ErrorCode == kerr.NotController.Code })
+	if err != nil {
+		return nil, err
+	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return nil, err
+	}
+	out := map[controller.Assignment]error{}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			out[controller.Assignment{Topic: t.TopidID, Partition: p.Partition}] = kerr.ErrorForCode(p.ErrorCode)
+		}
+	}
+	return out, nil
+}
+
+// NextProducerID returns a producer id that no other broker gives out (KIP-730).
+func (m *Meta) NextProducerID(ctx context.Context) (int64, error) {
+	l := &m.life
+	l.idsMu.Lock()
+	defer l.idsMu.Unlock()
+	if l.nextID == l.lastID {
+		req := kmsg.NewPtrAllocateProducerIDsRequest()
+		req.BrokerID, req.BrokerEpoch = m.config.NodeID, m.BrokerEpoch()
+		resp, err := ask(ctx, m, req, m.allocateProducerIDs, func(r *kmsg.AllocateProducerIDsResponse) bool { return r.ErrorCode == kerr.NotController.Code })
+		if err == nil {
+			err = kerr.ErrorForCode(resp.ErrorCode)
+		}
+		if err != nil {
+			return 0, err
+		}
+		l.nextID, l.lastID = resp.ProducerIDStart, resp.ProducerIDStart+int64(resp.ProducerIDLen)
+	}
+	l.nextID++
+	return l.nextID - 1, nil
+}
+
+// CreateTopic creates a topic that the broker itself needs, or that a client's Metadata request implies,
+// and returns when this node has it. partitions and factor of -1 are the defaults. A topic that exists
+// is no error.
+func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d controller.Defaults) error {
+	if m.config.Address == "" {
+		return m.createHere(ctx, t, d)
+	}
+	req := kmsg.NewPtrCreateTopicsRequest()
+	req.TimeoutMillis = adminTimeout
+	r := kmsg.NewCreateTopicsRequestTopic()
+	r.Topic, r.NumPartitions, r.ReplicationFactor = t.Name, t.Partitions, t.Factor
+	if r.NumPartitions == -1 {
+		r.NumPartitions = d.Partitions
+	}
+	if r.ReplicationFactor == -1 {
+		if r.ReplicationFactor = d.Factor; d.Clamp {
+			r.ReplicationFactor = max(1, min(d.Factor, int16(min(len(m.Image().ActiveBrokers()), 1<<15-1))))
+		}
+	}
+	for k, v := range t.Configs {
+		c := kmsg.NewCreateTopicsRequestTopicConfig()
+		c.Name, c.Value = k, v
+		r.Configs = append(r.Configs, c)
+	}
+	req.Topics = append(req.Topics, r)
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout*time.Millisecond)
+	defer cancel()
+	resp, err := ask(ctx, m, req, func(ctx context.Context, _ *kmsg.CreateTopicsRequest) (*kmsg.CreateTopicsResponse, error) {
+		return nil, errors.Join(errNowLeading, m.createHere(ctx, t, d))
+	}, func(r *kmsg.CreateTopicsResponse) bool {
+		return len(r.Topics) == 1 && r.Topics[0].ErrorCode == kerr.NotController.Code
+	})
+	if errors.Is(err, errNowLeading) {
+		var k *kerr.Error
+		if errors.As(err, &k) {
+			return k
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return err
+	}
+	return m.until(ctx, func(img *image.Image) bool { _, ok := img.Topic(t.Name); return ok })
+}
+
+func (m *Meta) createHere(ctx context.Context, t controller.NewTopic, d controller.Defaults) error {
+	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+		if _, ok := work.Topic(t.Name); ok {
+			return nil, nil
+		}
+		records, _, err := controller.CreateTopic(work, t, d, mrand.Uint64())
+		return records, err
+	})
+}

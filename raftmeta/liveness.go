@@ -1,0 +1,215 @@
+package raftmeta
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/raftmeta/controller"
+	"kraft/raftmeta/image"
+	"kraft/wire"
+)
+
+// liveness is what the active controller knows of brokers beyond the metadata: when each was heard from, and
+// on which connection. A broker whose process has ended is fenced as soon as its connection breaks and nobody
+// listens at its address; one that is silent when its session is over.
+type liveness struct {
+	meta    *Meta
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu   sync.Mutex // guards the rest
+	seen map[int32]pulse
+}
+
+type pulse struct {
+	at   time.Time
+	conn *wire.Conn // nil for this node's own broker
+}
+
+func newLiveness(m *Meta) *liveness {
+	l := &liveness{meta: m, seen: map[int32]pulse{}}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// sweepEvery is how often sessions are looked at.
+const sweepEvery = 100 * time.Millisecond
+
+func (l *liveness) start() {
+	if l.meta.config.Address != "" { // a node that is alone has nobody to look after
+		l.running.Go(l.run)
+	}
+}
+
+func (l *liveness) close() {
+	l.mu.Lock() // touch starts nothing after this
+	l.cancel()
+	l.mu.Unlock()
+	l.running.Wait()
+}
+
+func (l *liveness) run() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-l.meta.controller.Led():
+			l.begin()
+		case now := <-tick.C:
+			if l.meta.Leads() {
+				l.sweep(now)
+			}
+		}
+	}
+}
+
+// begin starts all sessions anew, as a new controller must, and looks who is there at once: the old
+// controller's machine may have been a broker too.
+func (l *liveness) begin() {
+	now := time.Now()
+	l.mu.Lock()
+	l.meta.Image().Brokers(func(b *image.Broker) {
+		p := l.seen[b.ID] // a heartbeat may have come before this was noticed
+		p.at = now
+		l.seen[b.ID] = p
+	})
+	l.mu.Unlock()
+	l.meta.remember(&image.Controller{ID: l.meta.config.NodeID, Member: l.meta.node.Member(), Address: l.meta.config.Address})
+	for _, h := range l.meta.node.Met() { // while nobody led there was nobody to note it
+		_ = l.meta.checkMember(h)
+	}
+	l.meta.Image().Brokers(func(b *image.Broker) {
+		if !b.Fenced && b.ID != l.meta.config.NodeID {
+			conn := l.connection(b.ID)
+			l.running.Go(func() { l.lost(b.ID, conn) })
+		}
+	})
+}
+
+// connection is the one that a broker was last heard on.
+func (l *liveness) connection(id int32) *wire.Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen[id].conn
+}
+
+// touch notes a heartbeat.
+func (l *liveness) touch(b *image.Broker, conn *wire.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.seen[b.ID]
+	l.seen[b.ID] = pulse{time.Now(), conn}
+	if conn == nil || before.conn == conn || l.ctx.Err() != nil {
+		return
+	}
+	l.running.Go(func() {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-conn.Done():
+		}
+		l.lost(b.ID, conn)
+	})
+}
+
+// lost looks after a broker whose connection broke, until it is fenced or heard from again. Once is not enough:
+// a process that ends does not close all its sockets at the same moment.
+func (l *liveness) lost(id int32, conn *wire.Conn) {
+	for wait := firstProbe; ; wait *= 2 {
+		l.mu.Lock()
+		current := l.seen[id].conn == conn
+		l.mu.Unlock()
+		if !current || !l.meta.Leads() || l.probe(id) {
+			return
+		}
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// firstProbe is how long to wait until a broker that still listened is looked at again; longer each time.
+const firstProbe = 10 * time.Millisecond
+
+// probe fences a broker if nobody listens at its address. It reports whether there is nothing more to do.
+func (l *liveness) probe(id int32) (done bool) {
+	b, ok := l.meta.Image().Broker(id)
+	if !ok || b.Fenced {
+		return true
+	}
+	e, ok := b.Endpoint(l.meta.config.InterBroker)
+	if !ok {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, time.Second)
+	defer cancel()
+	c, err := l.meta.config.Dial(ctx, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))))
+	if err == nil {
+		_ = c.Close()
+		return false
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return l.fence(b, "its process has ended")
+	}
+	return false
+}
+
+// sweep fences brokers whose session is over.
+func (l *liveness) sweep(now time.Time) {
+	timeout := time.Duration(l.meta.IntSetting("broker.session.timeout.ms")) * time.Millisecond
+	var over []*image.Broker
+	l.mu.Lock()
+	l.meta.Image().Brokers(func(b *image.Broker) {
+		if b.Fenced {
+			return
+		}
+		p, ok := l.seen[b.ID]
+		if !ok {
+			l.seen[b.ID] = pulse{at: now}
+		} else if now.Sub(p.at) > timeout {
+			over = append(over, b)
+		}
+	})
+	l.mu.Unlock()
+	for _, b := range over {
+		l.fence(b, "it was silent for broker.session.timeout.ms")
+	}
+}
+
+// fence shuts a broker out, and reports whether that is done.
+func (l *liveness) fence(b *image.Broker, why string) bool {
+	ctx, cancel := context.WithTimeout(l.ctx, callPatience)
+	defer cancel()
+	err := l.meta.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+		return controller.Fence(work, l.meta.policy(), b.ID, b.Epoch)
+	})
+	switch {
+	case err == nil:
+		l.meta.config.Log.Warn().Int32("broker", b.ID).Msg("broker is fenced: " + why)
+	case !errors.Is(err, kerr.NotController) && l.ctx.Err() == nil:
+		l.meta.config.Log.Error().Err(err).Int32("broker", b.ID).Msg("cannot fence broker")
+	}
+	return err == nil
+}
+
+// splitAddress takes host:port apart.
+func splitAddress(address string) (host string, port uint16, ok bool) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, false
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	return host, uint16(n), err == nil
+}

@@ -1,0 +1,403 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/raftmeta/image"
+	"kraft/wire"
+)
+
+// following is a partition's role while another node leads it; immutable, so that what was fetched under an
+// older one is not taken for this.
+type following struct {
+	partition *Partition
+	leader    int32
+	epoch     int32
+}
+
+// fetchers are this node's fetchers, one for each leader that it follows.
+type fetchers struct {
+	manager *Manager
+	dial    wire.Dialer
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu sync.Mutex // guards the rest
+	by map[int32]*fetcher
+	of map[*Partition]*fetcher
+}
+
+func newFetchers(m *Manager, dial wire.Dialer) *fetchers {
+	f := &fetchers{manager: m, dial: dial, by: map[int32]*fetcher{}, of: map[*Partition]*fetcher{}}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	return f
+}
+
+// follow makes p follow the leader of role, or nobody for nil.
+func (f *fetchers) follow(p *Partition, role *following) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.of[p]
+	if old != nil && (role == nil || old.leader != role.leader) {
+		old.set(p, nil)
+		delete(f.of, p)
+	}
+	if role == nil || f.ctx.Err() != nil {
+		return
+	}
+	n := f.by[role.leader]
+	if n == nil {
+		n = &fetcher{fetchers: f, leader: role.leader, wake: make(chan struct{}, 1), parts: map[*Partition]*fetchState{}}
+		f.by[role.leader] = n
+		f.running.Go(n.run)
+	}
+	f.of[p] = n
+	n.set(p, role)
+}
+
+func (f *fetchers) close() {
+	f.mu.Lock()
+	f.cancel()
+	for _, n := range f.by {
+		n.interrupt()
+	}
+	f.mu.Unlock()
+	f.running.Wait()
+}
+
+// fetcher copies partitions from one leader, by one fetch session (KIP-227). Its goroutine runs until the
+// fetchers are closed.
+type fetcher struct {
+	fetchers *fetchers
+	leader   int32
+	wake     chan struct{}
+
+	mu     sync.Mutex // guards the rest
+	parts  map[*Partition]*fetchState
+	gone   []*Partition // dropped, and the leader has yet to hear
+	client *wire.Client
+	epoch  int64 // of the broker that client goes to
+
+	// Of the goroutine.
+	session, next int32 // the session's id and the epoch of the next request; 0 begins one
+}
+
+// fetchState is one partition of a fetcher.
+type fetchState struct {
+	role  *following
+	wait  time.Time // not before this: the last answer was an error
+	fresh bool      // the leader has to be told of it anew
+	sent  sentState
+}
+
+type sentState struct {
+	offset, start int64
+	epoch, last   int32
+}
+
+// set gives p another role, nil to drop it, and sees to it that the leader hears at once.
+func (f *fetcher) set(p *Partition, role *following) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.parts[p]
+	switch {
+	case role == nil:
+		delete(f.parts, p)
+		if old != nil {
+			f.gone = append(f.gone, p)
+		}
+		return
+	case old != nil && old.role == role:
+		return
+	}
+	f.parts[p] = &fetchState{role: role, fresh: true}
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+	f.drop() // the request that waits at the leader does not ask for p
+}
+
+// drop ends the connection and the session. mu is held.
+func (f *fetcher) drop() {
+	if f.client != nil {
+		f.client.Close()
+		f.client = nil
+	}
+}
+
+func (f *fetcher) interrupt() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.drop()
+}
+
+// fetchRetry is how long a fetcher waits after an error (replica.fetch.backoff.ms is a second: too long to find
+// a leader again that has just been elected).
+const fetchRetry = 50 * time.Millisecond
+
+func (f *fetcher) run() {
+	ctx := f.fetchers.ctx
+	for ctx.Err() == nil {
+		f.mu.Lock()
+		idle := len(f.parts) == 0
+		f.mu.Unlock()
+		if idle {
+			select {
+			case <-ctx.Done():
+			case <-f.wake:
+			}
+			continue
+		}
+		if err := f.round(ctx); err != nil && ctx.Err() == nil {
+			if !errors.Is(err, net.ErrClosed) { // dropped by set: go on at once
+				f.fetchers.manager.log.Debug().Err(err).Int32("leader", f.leader).Msg("fetch from leader failed")
+				select {
+				case <-ctx.Done():
+				case <-time.After(fetchRetry):
+				}
+			}
+		}
+	}
+	f.interrupt()
+}
+
+// connection returns a client of the leader, for its present address and epoch.
+func (f *fetcher) connection() (*wire.Client, error) {
+	m := f.fetchers.manager
+	b, ok := m.meta.Image().Broker(f.leader)
+	if !ok || b.Fenced {
+		return nil, fmt.Errorf("broker %d is not there", f.leader)
+	}
+	e, ok := b.Endpoint(m.interBroker)
+	if !ok {
+		return nil, fmt.Errorf("broker %d has no listener %s", f.leader, m.interBroker)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.client != nil && f.epoch != b.Epoch {
+		f.drop()
+	}
+	if f.client == nil {
+		f.client = wire.NewClient(f.fetchers.dial, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), fmt.Sprintf("broker-%d-fetcher", m.meta.NodeID()))
+		f.epoch = b.Epoch
+		f.session, f.next = 0, 0
+		for _, s := range f.parts {
+			s.fresh = true
+		}
+		f.gone = nil
+	}
+	return f.client, nil
+}
+
+// round sends one Fetch and takes what comes.
+func (f *fetcher) round(ctx context.Context) error {
+	client, err := f.connection()
+	if err != nil {
+		return err
+	}
+	req, asked := f.request(time.Now())
+	resp, err := client.Do(ctx, req)
+	if err != nil {
+		f.session, f.next = 0, 0
+		f.mu.Lock()
+		if f.client == client {
+			f.drop()
+		}
+		f.mu.Unlock()
+		return err
+	}
+	r := resp.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+		f.session, f.next = 0, 0
+		f.refresh()
+		return err
+	}
+	if f.session = r.SessionID; f.session == 0 {
+		f.next = 0
+		f.refresh()
+	} else {
+		f.next++
+	}
+	byKey := make(map[replicaKey]*fetchState, len(asked))
+	for _, s := range asked {
+		byKey[replicaKey{s.role.partition.id, s.role.partition.n}] = s
+	}
+	for i := range r.Topics {
+		t := &r.Topics[i]
+		for j := range t.Partitions {
+			if s := byKey[replicaKey{t.TopicID, t.Partitions[j].Partition}]; s != nil {
+				f.take(ctx, client, s, &t.Partitions[j])
+			}
+		}
+	}
+	return nil
+}
+
+// refresh has the next request name all partitions.
+func (f *fetcher) refresh() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.parts {
+		s.fresh = true
+	}
+	f.gone = nil
+}
+
+// request asks for what changed since the last one; asked are all partitions of the session.
+func (f *fetcher) request(now time.Time) (req *kmsg.FetchRequest, asked []*fetchState) {
+	m := f.fetchers.manager
+	req = kmsg.NewPtrFetchRequest()
+	req.ReplicaState.ID, req.ReplicaState.Epoch = m.meta.NodeID(), m.meta.BrokerEpoch()
+	req.ReplicaID = -1
+	req.MaxWaitMillis, req.MinBytes = m.replicaFetch.wait, m.replicaFetch.minBytes
+	req.MaxBytes, req.SessionID, req.SessionEpoch = m.replicaFetch.responseMax, f.session, f.next
+	at := map[image.UUID]int{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for p, s := range f.parts {
+		if now.Before(s.wait) {
+			req.MaxWaitMillis = int32(min(int64(req.MaxWaitMillis), s.wait.Sub(now).Milliseconds()+1))
+			continue
+		}
+		asked = append(asked, s)
+		log := p.Log()
+		want := sentState{offset: log.EndOffset(), start: log.StartOffset(), epoch: s.role.epoch, last: log.LatestEpoch()}
+		if !s.fresh && want == s.sent && f.next != 0 {
+			continue
+		}
+		s.sent, s.fresh = want, false
+		i, ok := at[p.id]
+		if !ok {
+			i = len(req.Topics)
+			at[p.id] = i
+			t := kmsg.NewFetchRequestTopic()
+			t.Topic, t.TopicID = p.topic, p.id
+			req.Topics = append(req.Topics, t)
+		}
+		r := kmsg.NewFetchRequestTopicPartition()
+		r.Partition, r.FetchOffset, r.LogStartOffset = p.n, want.offset, want.start
+		r.CurrentLeaderEpoch, r.LastFetchedEpoch, r.PartitionMaxBytes = want.epoch, want.last, m.replicaFetch.partitionMax
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, r)
+	}
+	if f.next != 0 {
+		for _, p := range f.gone {
+			t := kmsg.NewFetchRequestForgottenTopic()
+			t.Topic, t.TopicID, t.Partitions = p.topic, p.id, []int32{p.n}
+			req.ForgottenTopics = append(req.ForgottenTopics, t)
+		}
+	}
+	f.gone = nil
+	return req, asked
+}
+
+// take applies one partition's answer, unless its role has changed meanwhile.
+func (f *fetcher) take(ctx context.Context, client *wire.Client, s *fetchState, r *kmsg.FetchResponseTopicPartition) {
+	p := s.role.partition
+	p.role.Lock()
+	defer p.role.Unlock()
+	if p.following != s.role {
+		return
+	}
+	err := kerr.ErrorForCode(r.ErrorCode)
+	switch {
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		err = f.reposition(ctx, client, p)
+	case err == nil && r.DivergingEpoch.Epoch >= 0:
+		err = p.diverge(r.DivergingEpoch.Epoch, r.DivergingEpoch.EndOffset)
+		f.mu.Lock()
+		s.fresh = true
+		f.mu.Unlock()
+	case err == nil:
+		err = p.replicate(r)
+	}
+	if err == nil {
+		return
+	}
+	f.mu.Lock()
+	s.wait, s.fresh = time.Now().Add(fetchRetry), true
+	f.mu.Unlock()
+	if !quiet(err) {
+		f.fetchers.manager.log.Error().Err(err).Str("partition", p.String()).Int32("leader", f.leader).Msg("replication failed")
+	}
+}
+
+// replicate appends what the leader sent. role is held.
+func (p *Partition) replicate(r *kmsg.FetchResponseTopicPartition) error {
+	log := p.Log()
+	now := time.Now()
+	if len(r.RecordBatches) > 0 {
+		if _, err := log.AppendReplicated(r.RecordBatches, now); err != nil {
+			return err
+		}
+	}
+	log.SetHighWatermark(min(r.HighWatermark, log.EndOffset()))
+	return log.SetStart(r.LogStartOffset, now)
+}
+
+// diverge cuts off what the leader does not have: it says where the newest epoch that both know ends
+// (KIP-595's form of KIP-101). role is held.
+func (p *Partition) diverge(epoch int32, end int64) error {
+	log := p.Log()
+	own, ownEnd := log.EpochEndOffset(epoch)
+	to := end
+	if own >= 0 {
+		to = min(end, ownEnd)
+	}
+	_, err := log.Truncate(to)
+	return err
+}
+
+// reposition begins a log again where the leader's begins, or cuts it where the leader's ends: it asked for an
+// offset that the leader does not have.
+func (f *fetcher) reposition(ctx context.Context, client *wire.Client, p *Partition) error {
+	ask := func(which int64) (int64, error) {
+		req := kmsg.NewPtrListOffsetsRequest()
+		req.ReplicaID = f.fetchers.manager.meta.NodeID()
+		t := kmsg.NewListOffsetsRequestTopic()
+		t.Topic = p.topic
+		q := kmsg.NewListOffsetsRequestTopicPartition()
+		q.Partition, q.Timestamp, q.CurrentLeaderEpoch = p.n, which, p.following.epoch
+		t.Partitions = append(t.Partitions, q)
+		req.Topics = append(req.Topics, t)
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		resp, err := client.Do(ctx, req)
+		if err != nil {
+			return 0, err
+		}
+		r := resp.(*kmsg.ListOffsetsResponse)
+		if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
+			return 0, errors.New("ListOffsets names no offset")
+		}
+		a := r.Topics[0].Partitions[0]
+		return a.Offset, kerr.ErrorForCode(a.ErrorCode)
+	}
+	latest, err := ask(-1)
+	if err != nil {
+		return err
+	}
+	log := p.Log()
+	if latest < log.EndOffset() {
+		_, err := log.Truncate(latest)
+		return err
+	}
+	earliest, err := ask(-2)
+	if err != nil {
+		return err
+	}
+	if earliest > log.EndOffset() {
+		return log.Restart(earliest)
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package replication
+
+import (
+	"slices"
+	"time"
+
+	"kraft/raftmeta/controller"
+)
+
+// follower is what a leader knows of another replica (Kafka's Replica). Guarded by the partition's mu.
+type follower struct {
+	end      int64     // its log end offset, -1 while not known
+	epoch    int64     // the broker's, as of its last fetch; -1 if it did not say
+	fetched  time.Time // when it last fetched
+	endThen  int64     // this node's log end offset at that time
+	caughtUp time.Time // when it last had everything that there was
+}
+
+// lead0 takes up leadership, of a new epoch or with another ISR.
+func (p *Partition) lead0(l *leadership, fresh bool, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if fresh {
+		p.followers = map[int32]*follower{}
+	}
+	for _, r := range l.replicas {
+		if r != l.self && p.followers[r] == nil {
+			p.followers[r] = &follower{end: -1, epoch: -1, caughtUp: now} // it has the time of replica.lag.time.max.ms to come
+		}
+	}
+	for r := range p.followers {
+		if !slices.Contains(l.replicas, r) {
+			delete(p.followers, r)
+		}
+	}
+	if old := p.leadership.Load(); fresh || old.partitionEpoch != l.partitionEpoch {
+		p.proposed = nil
+	}
+	p.leadership.Store(l)
+}
+
+// replicated is the offset below which every replica of the maximal ISR has everything: that is the ISR, and
+// what the controller was asked to make it. mu is held.
+func (p *Partition) replicated(l *leadership) int64 {
+	high := p.Log().HighWatermark()
+	if len(l.isr) < l.minInSync {
+		return high
+	}
+	end := p.Log().EndOffset()
+	for r, f := range p.followers {
+		if slices.Contains(l.isr, r) || slices.Contains(p.proposed, r) {
+			end = min(end, f.end)
+		}
+	}
+	return max(high, end)
+}
+
+// fetchedBy notes a follower's fetch from offset, which is where its log ends. It returns a proposal for the
+// controller if the follower may join the ISR now.
+func (p *Partition) fetchedBy(replica int32, brokerEpoch, offset int64, now time.Time, eligible func(int32, int64) bool) *proposal {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.leadership.Load()
+	f := p.followers[replica]
+	if l == nil || f == nil {
+		return nil
+	}
+	end := p.Log().EndOffset()
+	switch {
+	case offset >= end:
+		f.caughtUp = now
+	case offset >= f.endThen && !f.fetched.IsZero():
+		f.caughtUp = f.fetched
+	}
+	f.end, f.epoch, f.fetched, f.endThen = offset, brokerEpoch, now, end
+	if high := p.replicated(l); high > p.Log().HighWatermark() {
+		p.moveHigh(high)
+	}
+	if p.proposed != nil || slices.Contains(l.isr, replica) || offset < p.Log().HighWatermark() || offset < l.begun || !eligible(replica, brokerEpoch) {
+		return nil
+	}
+	return p.propose(l, append(slices.Clone(l.isr), replica), now)
+}
+
+// laggards proposes an ISR without those that have not caught up for so long.
+func (p *Partition) laggards(maximum time.Duration, now time.Time) *proposal {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.leadership.Load()
+	if l == nil {
+		return nil
+	}
+	if p.proposed != nil && now.Sub(p.asked) > proposalPatience {
+		p.proposed = nil // the answer was lost
+	}
+	if p.proposed != nil || len(l.isr) == 1 {
+		return nil
+	}
+	end := p.Log().EndOffset()
+	isr := slices.DeleteFunc(slices.Clone(l.isr), func(r int32) bool {
+		f := p.followers[r]
+		return f != nil && f.end < end && now.Sub(f.caughtUp) > maximum
+	})
+	if len(isr) == len(l.isr) {
+		return nil
+	}
+	return p.propose(l, isr, now)
+}
+
+// proposalPatience is how long a proposal may be on its way before another is made.
+const proposalPatience = 10 * time.Second
+
+// proposal is an ISR to ask the controller for.
+type proposal struct {
+	partition *Partition
+	state     controller.PartitionState
+}
+
+// propose makes a proposal of an ISR. mu is held.
+func (p *Partition) propose(l *leadership, isr []int32, now time.Time) *proposal {
+	p.proposed, p.asked = isr, now
+	s := controller.PartitionState{Topic: p.id, Partition: p.n, LeaderEpoch: l.epoch, PartitionEpoch: l.partitionEpoch}
+	for _, r := range isr {
+		m := controller.Member{Broker: r, Epoch: -1}
+		if f := p.followers[r]; f != nil {
+			m.Epoch = f.epoch
+		}
+		s.ISR = append(s.ISR, m)
+	}
+	return &proposal{p, s}
+}
+
+// refused forgets a proposal that the controller did not take.
+func (p *Partition) refused(s controller.PartitionState) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.leadership.Load(); l != nil && l.epoch == s.LeaderEpoch && l.partitionEpoch == s.PartitionEpoch {
+		p.proposed = nil
+	}
+}
+
+// recovered proposes to say that a leader that was elected uncleanly has recovered: it has nothing to do.
+func (p *Partition) recovered(now time.Time) *proposal {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.leadership.Load()
+	if l == nil {
+		return nil
+	}
+	return p.propose(l, l.isr, now)
+}

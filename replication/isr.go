@@ -1,0 +1,114 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/raftmeta"
+	"kraft/raftmeta/controller"
+)
+
+// isrKeeper asks the controller for changes of ISRs, several at once, one request at a time.
+type isrKeeper struct {
+	meta   *raftmeta.Meta
+	log    zerolog.Logger
+	wake   chan struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu      sync.Mutex // guards waiting
+	waiting []*proposal
+}
+
+func newISRKeeper(meta *raftmeta.Meta, log zerolog.Logger) *isrKeeper {
+	k := &isrKeeper{meta: meta, log: log, wake: make(chan struct{}, 1)}
+	k.ctx, k.cancel = context.WithCancel(context.Background())
+	return k
+}
+
+// ask sends a proposal soon; nil is none. Any goroutine may call it.
+func (k *isrKeeper) ask(p *proposal) {
+	if p == nil {
+		return
+	}
+	k.mu.Lock()
+	k.waiting = append(k.waiting, p)
+	k.mu.Unlock()
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// start sends proposals, and looks for laggards among partitions, until close.
+func (k *isrKeeper) start(partitions func() []*Partition) {
+	k.done.Go(func() {
+		for {
+			select {
+			case <-k.ctx.Done():
+				return
+			case <-k.wake:
+			}
+			k.mu.Lock()
+			batch := k.waiting
+			k.waiting = nil
+			k.mu.Unlock()
+			k.send(batch)
+		}
+	})
+	k.done.Go(func() {
+		lag := time.Duration(k.meta.IntSetting("replica.lag.time.max.ms")) * time.Millisecond
+		tick := time.NewTicker(max(lag/2, 10*time.Millisecond))
+		defer tick.Stop()
+		for {
+			select {
+			case <-k.ctx.Done():
+				return
+			case now := <-tick.C:
+				for _, p := range partitions() {
+					k.ask(p.laggards(lag, now))
+				}
+			}
+		}
+	})
+}
+
+func (k *isrKeeper) send(batch []*proposal) {
+	states := make([]controller.PartitionState, len(batch))
+	for i, p := range batch {
+		states[i] = p.state
+	}
+	ctx, cancel := context.WithTimeout(k.ctx, proposalPatience)
+	defer cancel()
+	result, err := k.meta.AlterPartition(ctx, states)
+	if k.ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		k.log.Warn().Err(err).Msg("the controller did not change ISRs")
+	}
+	for _, p := range batch {
+		e := err
+		if e == nil {
+			e = result[controller.Assignment{Topic: p.state.Topic, Partition: p.state.Partition}]
+		}
+		if e == nil {
+			continue // the metadata brings it
+		}
+		p.partition.refused(p.state)
+		if !errors.Is(e, kerr.InvalidUpdateVersion) && !errors.Is(e, kerr.FencedLeaderEpoch) && err == nil {
+			k.log.Debug().Err(e).Str("partition", p.partition.String()).Msg("ISR not changed")
+		}
+	}
+}
+
+func (k *isrKeeper) close() {
+	k.cancel()
+	k.done.Wait()
+}

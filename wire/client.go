@@ -1,0 +1,343 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Dialer connects to an address given as host:port.
+type Dialer func(ctx context.Context, address string) (net.Conn, error)
+
+// maxAnswer bounds an answer's size in bytes.
+const maxAnswer = 256 << 20
+
+// connectPatience is for a connection and the answer to its ApiVersions.
+const connectPatience = 2 * time.Second
+
+// Client sends requests to one broker, over one connection that it opens when it is needed and again after
+// it failed. Requests overlap; answers come in any order that the broker chooses. Any goroutine may use it.
+type Client struct {
+	address string
+	dial    Dialer
+	id      string
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	dialing sync.Mutex // held while a connection is opened, so that callers share it
+
+	mu     sync.Mutex // guards the rest
+	conn   *clientConn
+	closed bool
+}
+
+// NewClient makes a client with the given client id; it connects with the first request.
+func NewClient(dial Dialer, address, clientID string) *Client {
+	c := &Client{address: address, dial: dial, id: clientID}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// Address is where the client connects to.
+func (c *Client) Address() string { return c.address }
+
+// Close ends the connection; requests that wait fail. It does not wait for them.
+func (c *Client) Close() {
+	c.cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.conn != nil {
+		c.conn.fail(net.ErrClosed)
+	}
+}
+
+// Do sends req in the highest version that both sides know and returns the answer. Byte slices in the answer
+// are the caller's. A failed connection fails all requests on it; whether the broker acted on them is not
+// known then. After Close it gives net.ErrClosed.
+func (c *Client) Do(ctx context.Context, req kmsg.Request) (kmsg.Response, error) {
+	conn, err := c.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req.SetVersion(min(req.MaxVersion(), conn.highest(req.Key())))
+	return conn.do(ctx, req)
+}
+
+// usable is the open connection, nil if there is none.
+func (c *Client) usable() (*clientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, net.ErrClosed
+	}
+	if c.conn != nil && c.conn.err() == nil {
+		return c.conn, nil
+	}
+	return nil, nil
+}
+
+func (c *Client) connection(ctx context.Context) (*clientConn, error) {
+	if conn, err := c.usable(); conn != nil || err != nil {
+		return conn, err
+	}
+	c.dialing.Lock()
+	defer c.dialing.Unlock()
+	if conn, err := c.usable(); conn != nil || err != nil { // somebody else was faster
+		return conn, err
+	}
+	conn, err := c.open(ctx)
+	if c.ctx.Err() != nil {
+		err = net.ErrClosed
+	}
+	if err != nil {
+		if conn != nil {
+			conn.fail(err)
+		}
+		return nil, fmt.Errorf("connect to %s: %w", c.address, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		conn.fail(net.ErrClosed)
+		return nil, net.ErrClosed
+	}
+	c.conn = conn
+	return conn, nil
+}
+
+func (c *Client) open(ctx context.Context) (*clientConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+	tcp, err := c.dial(ctx, c.address)
+	if err != nil {
+		return nil, err
+	}
+	conn := &clientConn{tcp: tcp, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.id)), waiting: map[int32]chan reply{}, done: make(chan struct{})}
+	go conn.read()
+	return conn, conn.learn(ctx)
+}
+
+// clientConn is one connection of a Client.
+type clientConn struct {
+	tcp      net.Conn
+	format   *kmsg.RequestFormatter
+	versions map[int16]int16 // the broker's highest, set before the connection is used
+
+	write sync.Mutex // held while a request is written
+
+	mu      sync.Mutex // guards the rest
+	next    int32
+	waiting map[int32]chan reply
+	failure error
+	done    chan struct{} // closed with failure
+}
+
+type reply struct {
+	body []byte
+	err  error
+}
+
+func (c *clientConn) err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failure
+}
+
+func (c *clientConn) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failure != nil {
+		return
+	}
+	c.failure = err
+	close(c.done)
+	_ = c.tcp.Close()
+}
+
+func (c *clientConn) highest(key int16) int16 {
+	if v, ok := c.versions[key]; ok {
+		return v
+	}
+	return 0
+}
+
+// learn asks which versions the broker knows.
+func (c *clientConn) learn(ctx context.Context) error {
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.SetVersion(3)
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "kraft", "0"
+	resp, err := c.do(ctx, req)
+	if err != nil {
+		return err
+	}
+	versions := map[int16]int16{}
+	for _, k := range resp.(*kmsg.ApiVersionsResponse).ApiKeys {
+		versions[k.ApiKey] = k.MaxVersion
+	}
+	c.versions = versions
+	return nil
+}
+
+func (c *clientConn) do(ctx context.Context, req kmsg.Request) (kmsg.Response, error) {
+	answer := make(chan reply, 1)
+	c.mu.Lock()
+	if c.failure != nil {
+		c.mu.Unlock()
+		return nil, c.failure
+	}
+	c.next++
+	id := c.next
+	c.waiting[id] = answer
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.waiting, id)
+	}()
+	frame := c.format.AppendRequest(nil, req, id)
+	c.write.Lock()
+	deadline := time.Now().Add(30 * time.Second)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	_ = c.tcp.SetWriteDeadline(deadline)
+	_, err := c.tcp.Write(frame)
+	c.write.Unlock()
+	if err != nil { // part of it may have gone out
+		c.fail(err)
+		return nil, err
+	}
+	var r reply
+	select {
+	case r = <-answer:
+	case <-c.done:
+		return nil, c.err()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	resp := req.ResponseKind()
+	resp.SetVersion(req.GetVersion())
+	body := r.body
+	if isFlexible(req.Key(), req.GetVersion()) && req.Key() != apiVersionsKey {
+		s := shape{b: body}
+		if s.tags(); s.bad {
+			return nil, io.ErrUnexpectedEOF
+		}
+		body = s.b
+	}
+	if err := decodeResponse(resp, body); err != nil {
+		c.fail(err)
+		return nil, err
+	}
+	return resp, nil
+}
+
+func decodeResponse(resp kmsg.Response, body []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("undecodable answer: %v", p)
+		}
+	}()
+	return resp.ReadFrom(body)
+}
+
+// read hands answers to who waits for them, until the connection fails.
+func (c *clientConn) read() {
+	r := bufio.NewReaderSize(c.tcp, 64<<10)
+	for {
+		var head [8]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			c.fail(err)
+			return
+		}
+		size := int(int32(binary.BigEndian.Uint32(head[:])))
+		if size < 4 || size > maxAnswer {
+			c.fail(fmt.Errorf("answer of %d bytes", size))
+			return
+		}
+		body := make([]byte, size-4)
+		if _, err := io.ReadFull(r, body); err != nil {
+			c.fail(err)
+			return
+		}
+		c.mu.Lock()
+		waiting := c.waiting[int32(binary.BigEndian.Uint32(head[4:]))]
+		c.mu.Unlock()
+		if waiting != nil {
+			waiting <- reply{body: body}
+		}
+	}
+}
+
+// ErrNoAnswer is for who forwards a request whose handler gave no answer.
+var ErrNoAnswer = errors.New("the request has no answer")
+
+// ServeEmbedded serves a whole request, header and all, that came inside another (Kafka's Envelope, KIP-590),
+// and returns the answer in the same form.
+func (r *Registry) ServeEmbedded(ctx *Request, data []byte) ([]byte, error) {
+	if len(data) < 8 {
+		return nil, &badRequest{io.ErrUnexpectedEOF}
+	}
+	inner := &Request{
+		Key: int16(binary.BigEndian.Uint16(data)), Version: int16(binary.BigEndian.Uint16(data[2:])),
+		CorrelationID: int32(binary.BigEndian.Uint32(data[4:])), Conn: ctx.Conn, Received: ctx.Received,
+	}
+	api := r.find(inner.Key)
+	if api == nil || inner.Version < api.Min || inner.Version > api.Max {
+		return nil, &badRequest{fmt.Errorf("embedded request of kind %d, version %d", inner.Key, inner.Version)}
+	}
+	flexible := isFlexible(inner.Key, inner.Version)
+	var body []byte
+	var err error
+	if inner.ClientID, body, err = parseHeader(data, flexible); err != nil {
+		return nil, &badRequest{err}
+	}
+	answer, err := api.serve(inner, body)
+	if err != nil {
+		return nil, err
+	}
+	if answer.Now == nil {
+		return nil, ErrNoAnswer
+	}
+	out := binary.BigEndian.AppendUint32(nil, uint32(inner.CorrelationID))
+	if flexible && inner.Key != apiVersionsKey {
+		out = append(out, 0)
+	}
+	return answer.Now.AppendTo(out), nil
+}
+
+// Embed encodes req with its header for an Envelope.
+func Embed(req kmsg.Request, clientID string) []byte {
+	return kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID)).AppendRequest(nil, req, 1)[4:]
+}
+
+// Extract decodes the answer to a request that went out by Embed.
+func Extract(req kmsg.Request, data []byte) (kmsg.Response, error) {
+	s := shape{b: data}
+	if len(data) < 4 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	s.b = data[4:]
+	if isFlexible(req.Key(), req.GetVersion()) && req.Key() != apiVersionsKey {
+		if s.tags(); s.bad {
+			return nil, io.ErrUnexpectedEOF
+		}
+	}
+	resp := req.ResponseKind()
+	resp.SetVersion(req.GetVersion())
+	return resp, decodeResponse(resp, s.b)
+}
