@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	_ "net/http/pprof" // served only on --pprof
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -40,39 +38,6 @@ func nodeFlags() []cli.Flag {
 		&cli.StringFlag{Name: "listeners", Usage: "where to listen, `NAME://host:port`, several with commas (default: PLAINTEXT://:9092)"},
 		&cli.StringFlag{Name: "advertised-listeners", Usage: "what clients are told to connect to, `NAME://host:port` (default: the listeners)"},
 	}, commonFlags()...)
-}
-
-func devCommand() *cli.Command {
-	return &cli.Command{
-		Name:      "dev",
-		Usage:     "run a broker for development on this machine",
-		UsageText: "kraft dev [--port 9092] [--data DIR]",
-		Description: "Listens on localhost only and needs no configuration. Data is kept between runs in a directory\n" +
-			"below your cache directory, or in --data. Consumer groups start without Kafka's 3 s delay.",
-		OnUsageError: usageError,
-		Flags: append([]cli.Flag{
-			&cli.IntFlag{Name: "port", Value: 9092, Usage: "listen on localhost:`PORT`; 0 takes a free one"},
-			&cli.StringFlag{Name: "data", Usage: "`DIR` for the data (default: kraft/dev below your cache directory)"},
-		}, commonFlags()...),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			data := c.String("data")
-			if data == "" {
-				cache, err := os.UserCacheDir()
-				if err != nil {
-					return fmt.Errorf("no cache directory for the data, give one by --data: %w", err)
-				}
-				data = filepath.Join(cache, "kraft", "dev")
-			}
-			return serve(c, map[string]string{
-				"node.id": "1", "log.dirs": data,
-				"listeners":                        fmt.Sprintf("PLAINTEXT://localhost:%d", c.Int("port")),
-				"group.initial.rebalance.delay.ms": "0",
-			})
-		},
-	}
 }
 
 func serverCommand() *cli.Command {
@@ -143,6 +108,33 @@ func noArguments(c *cli.Context) error {
 // serve runs a node until a signal comes or the node fails.
 func serve(c *cli.Context, values map[string]string) error {
 	begun := time.Now()
+	if err := override(c, values); err != nil {
+		return err
+	}
+	conf, err := config.New(values)
+	if err != nil {
+		return err
+	}
+	conf.AcceptLost = c.Bool("accept-lost-directories")
+	log, err := startLogging(c)
+	if err != nil {
+		return err
+	}
+	n, err := node.Start(c.Context, conf, log)
+	if err != nil {
+		return err
+	}
+	at := strings.Join(n.Addresses(), ", ")
+	if at == "" {
+		at = conf.Controller.Address() + ", a controller only"
+	}
+	fmt.Fprintf(c.App.Writer, "kraft %s is ready at %s (node %d, cluster %s, data in %s) after %d ms\n",
+		Version, at, conf.NodeID, n.ClusterID(), strings.Join(conf.LogDirs, ", "), time.Since(begun).Milliseconds())
+	return untilStopped(c, log, n.Failed(), n.Stop)
+}
+
+// override puts what --override and --cluster-id say into values.
+func override(c *cli.Context, values map[string]string) error {
 	for _, o := range c.StringSlice("override") {
 		key, value, err := config.ParseOverride(o)
 		if err != nil {
@@ -153,14 +145,14 @@ func serve(c *cli.Context, values map[string]string) error {
 	if c.IsSet("cluster-id") {
 		values["cluster.id"] = c.String("cluster-id")
 	}
-	conf, err := config.New(values)
-	if err != nil {
-		return err
-	}
-	conf.AcceptLost = c.Bool("accept-lost-directories")
+	return nil
+}
+
+// startLogging makes the log, and serves profiles if they are asked for.
+func startLogging(c *cli.Context) (zerolog.Logger, error) {
 	log, err := newLogger(c)
 	if err != nil {
-		return err
+		return log, err
 	}
 	if addr := c.String("pprof"); addr != "" {
 		go func() {
@@ -168,22 +160,21 @@ func serve(c *cli.Context, values map[string]string) error {
 			log.Warn().Err(s.ListenAndServe()).Msg("profiles are not served")
 		}()
 	}
-	n, err := node.Start(c.Context, conf, log)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.App.Writer, "kraft %s is ready at %s (node %d, cluster %s, data in %s) after %d ms\n",
-		Version, strings.Join(n.Addresses(), ", "), conf.NodeID, n.ClusterID(), strings.Join(conf.LogDirs, ", "), time.Since(begun).Milliseconds())
+	return log, nil
+}
+
+// untilStopped waits for a signal, or for what runs to fail, and stops it.
+func untilStopped(c *cli.Context, log zerolog.Logger, failed <-chan struct{}, stop func() error) error {
 	select {
 	case <-c.Context.Done():
 		log.Info().Msg("stopping")
-	case <-n.Failed():
+	case <-failed:
 	}
 	// A signal that comes now ends the process at once.
 	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- n.Stop() }()
+	go func() { done <- stop() }()
 	select {
 	case err := <-done:
 		return err

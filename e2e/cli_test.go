@@ -67,14 +67,14 @@ func TestStartErrors(t *testing.T) {
 		return fmt.Sprint(port)
 	}
 	_, port, _ := net.SplitHostPort(k.Addr)
-	refused(t, nil, []string{"dev", "--port", port, "--data", t.TempDir()}, "in use by another process", port)
-	refused(t, nil, []string{"dev", "--port", free(), "--data", k.Data}, "in use by another process", k.Data)
+	refused(t, nil, []string{"dev", "--brokers", "1", "--port", port, "--data", t.TempDir()}, "in use by another process", port)
+	refused(t, nil, []string{"dev", "--brokers", "1", "--port", free(), "--data", k.Data}, "in use by another process", k.Data)
 
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, nil, []string{"dev", "--port", free(), "--data", filepath.Join(file, "below")}, "cannot use data directory", "not a directory")
+	refused(t, nil, []string{"dev", "--brokers", "1", "--port", free(), "--data", filepath.Join(file, "below")}, "cannot use data directory", "not a directory")
 	if os.Getuid() == 0 {
 		// Somebody else's directory, seen by a user who may not read it.
 		bin, err := harness.Binary()
@@ -90,7 +90,7 @@ func TestStartErrors(t *testing.T) {
 		if err := os.Chmod(private, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, asNobody, []string{"dev", "--port", free(), "--data", private}, "cannot use data directory", "permission denied")
+		refused(t, asNobody, []string{"dev", "--brokers", "1", "--port", free(), "--data", private}, "cannot use data directory", "permission denied")
 	}
 
 	other := t.TempDir()
@@ -102,12 +102,12 @@ func TestStartErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, nil, []string{"--node-id", "7", "--data", other, "--listeners", "PLAINTEXT://localhost:" + free()}, "belongs to node 1, this is node 7")
-	refused(t, nil, []string{"dev", "--port", free(), "--data", other, "--cluster-id", "mine"}, "belongs to cluster", "mine")
+	refused(t, nil, []string{"dev", "--brokers", "1", "--port", free(), "--data", other, "--cluster-id", "mine"}, "belongs to cluster", "mine")
 	// One directory of one cluster, one of another.
 	if err := k.Stop(10 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, nil, []string{"dev", "--port", free(), "--data", k.Data + "," + other}, "belongs to cluster", other)
+	refused(t, nil, []string{"dev", "--brokers", "1", "--port", free(), "--data", k.Data + "," + other}, "belongs to cluster", other)
 
 	refused(t, nil, []string{"dev", "--prot", "1"}, "-prot", "did you mean --port?")
 	refused(t, nil, []string{"dve"}, `unknown command "dve", did you mean "dev"?`)
@@ -143,7 +143,7 @@ func TestLostDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused(t, nil, []string{"dev", "--port", fmt.Sprint(port), "--data", a + "," + b}, "directory.id=", "--accept-lost-directories")
+	refused(t, nil, []string{"dev", "--brokers", "1", "--port", fmt.Sprint(port), "--data", a + "," + b}, "directory.id=", "--accept-lost-directories")
 	if err := os.RemoveAll(b); err != nil { // what the refused start made
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -380,6 +381,54 @@ func TestJoin(t *testing.T) {
 	leaders(t, all, "t", 4)
 	if _, err := k.TryCLI(t, "", "topic", "create", "u", "-r", "5"); err == nil || !strings.Contains(err.Error(), "INVALID_REPLICATION_FACTOR") {
 		t.Errorf("five replicas on four brokers: %v", err)
+	}
+}
+
+// TestDev: one command is a cluster of three, in which a broker can be stopped and started, and which keeps its
+// data and its shape over a restart.
+func TestDev(t *testing.T) {
+	k := harness.NewKraft(t, "--brokers", "3", "--port", "0")
+	play := func(command, id string) error {
+		_, err := k.TryCLI(t, "", "dev", command, id, "--data", k.Data)
+		return err
+	}
+	k.CLI(t, "", "topic", "create", "t", "-p", "3", "-r", "3")
+	leaders(t, []string{k.Addr}, "t", 3)
+	if err := play("stop-broker", "2"); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range leaders(t, []string{k.Addr}, "t", 2) {
+		if l == 2 {
+			t.Error("a stopped broker leads")
+		}
+	}
+	if err := play("stop-broker", "2"); err == nil || !strings.Contains(err.Error(), "broker 2 is not running") {
+		t.Errorf("stopped twice: %v", err)
+	}
+	if err := play("start-broker", "9"); err == nil || !strings.Contains(err.Error(), "there is no broker 9") {
+		t.Errorf("a broker that there is not: %v", err)
+	}
+	if err := play("start-broker", "2"); err != nil {
+		t.Fatal(err)
+	}
+	leaders(t, []string{k.Addr}, "t", 3)
+	k.Restart(t)
+	leaders(t, []string{k.Addr}, "t", 3)
+	if err := k.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := play("stop-broker", "1"); err == nil || !strings.Contains(err.Error(), "no kraft dev") {
+		t.Errorf("with no cluster running: %v", err)
+	}
+	// The ports are the next ones, and one that is taken is named.
+	held := harness.NewKraft(t)
+	_, port, _ := strings.Cut(held.Addr, ":")
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.TryCLI(t, "", "dev", "--port", fmt.Sprint(n-1), "--data", t.TempDir()); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("with a port that is taken: %v", err)
 	}
 }
 

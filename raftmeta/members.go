@@ -40,12 +40,15 @@ func (m *Meta) clusterID() string {
 	return m.config.ClusterID
 }
 
-// controllerAddress is where a member listens: by the metadata, or by this node's settings.
+// controllerAddress is where a member listens: by this node's settings, or by the metadata.
 func (m *Meta) controllerAddress(id uint64) string {
+	if address, ok := m.config.Voters[nodeID(id)]; ok {
+		return address
+	}
 	if c, ok := m.Image().Controller(nodeID(id)); ok {
 		return c.Address
 	}
-	return m.config.Voters[nodeID(id)]
+	return ""
 }
 
 // votersText is what this node was started with, to compare.

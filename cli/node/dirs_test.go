@@ -73,7 +73,7 @@ func TestLogDirectoryFails(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		n, err := StartOn(ctx, fs, c, zerolog.Nop())
+		n, err := StartOn(ctx, World{FS: fs}, c, zerolog.Nop())
 		if err != nil {
 			t.Fatal(err)
 		}

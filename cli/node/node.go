@@ -61,12 +61,18 @@ type Node struct {
 // Start starts a node and returns when it serves clients. Its errors are sentences for the person who
 // started the program; whatever it had opened is closed again.
 func Start(ctx context.Context, c *config.Config, log zerolog.Logger) (*Node, error) {
-	return StartOn(ctx, storage.OS{}, c, log)
+	return StartOn(ctx, World{FS: storage.OS{}}, c, log)
 }
 
-// StartOn is Start with the log directories on the given file system.
-func StartOn(ctx context.Context, fs storage.FS, c *config.Config, log zerolog.Logger) (*Node, error) {
-	n := &Node{fs: fs, config: c, log: log, failed: make(chan struct{})}
+// World is what a node is put into.
+type World struct {
+	FS         storage.FS   // of the log directories
+	Controller net.Listener // already bound, for members of the quorum; nil has the node bind config's
+}
+
+// StartOn is Start in a given world.
+func StartOn(ctx context.Context, w World, c *config.Config, log zerolog.Logger) (*Node, error) {
+	n := &Node{fs: w.FS, controllers: w.Controller, config: c, log: log, failed: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		_ = n.Stop()
 		return nil, err
@@ -159,7 +165,7 @@ func (n *Node) listen() error {
 		}
 		n.listeners = append(n.listeners, bound)
 	}
-	if n.config.Controller != nil {
+	if n.config.Controller != nil && n.controllers == nil {
 		bound, err := bind(n.config.Controller)
 		if err != nil {
 			return err

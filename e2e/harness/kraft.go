@@ -70,7 +70,7 @@ func StartKraft(dir string, args ...string) (*Kraft, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kraft{Data: dir, args: append([]string{"dev", "--port", fmt.Sprint(port), "--data", dir, "--log-level", "warn"}, args...)}
+	k := &Kraft{Data: dir, args: append([]string{"dev", "--brokers", "1", "--port", fmt.Sprint(port), "--data", dir, "--log-level", "warn"}, args...)}
 	return k, k.Start()
 }
 
