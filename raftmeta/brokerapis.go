@@ -182,6 +182,9 @@ func (m *Meta) alterOne(work *image.Image, broker int32, topic image.UUID, r *km
 	if p.Recovering {
 		out.LeaderRecoveryState = 1
 	}
+	if p.Leader != broker { // the change completed a reassignment
+		out.ErrorCode = kerr.NewLeaderElected.Code
+	}
 	return out, records
 }
 

@@ -27,6 +27,8 @@ type liveness struct {
 
 	mu   sync.Mutex // guards the rest
 	seen map[int32]pulse
+
+	elected, rebalanced time.Time // of run's goroutine: when elections were last looked for
 }
 
 type pulse struct {
@@ -68,6 +70,9 @@ func (l *liveness) run() {
 		case now := <-tick.C:
 			if l.meta.Leads() {
 				l.sweep(now)
+				l.electAgain(now)
+			} else {
+				l.elected = now
 			}
 		}
 	}
@@ -188,6 +193,47 @@ func (l *liveness) sweep(now time.Time) {
 	}
 }
 
+// uncleanEvery is how often partitions without leader are looked at, once their topic allows that records are
+// lost (unclean.leader.election.interval.ms).
+const uncleanEvery = 5 * time.Minute
+
+// electAgain gives leadership back to preferred replicas (auto.leader.rebalance.enable), and leaders to partitions
+// that may have one now.
+func (l *liveness) electAgain(now time.Time) {
+	if every := time.Duration(l.meta.IntSetting("leader.imbalance.check.interval.seconds")) * time.Second; now.Sub(l.rebalanced) > every {
+		first := l.rebalanced.IsZero()
+		l.rebalanced = now
+		if !first && l.meta.Setting("auto.leader.rebalance.enable") == "true" {
+			l.elect("preferred leaders", func(work *image.Image) []*image.Record {
+				return controller.ElectPreferred(work, l.meta.policy(), electionsAtOnce)
+			})
+		}
+	}
+	if now.Sub(l.elected) > uncleanEvery {
+		l.elected = now
+		l.elect("leaders", func(work *image.Image) []*image.Record {
+			return controller.ElectUnclean(work, l.meta.policy(), electionsAtOnce)
+		})
+	}
+}
+
+// electionsAtOnce bounds one change of many partitions.
+const electionsAtOnce = 10_000
+
+func (l *liveness) elect(what string, d func(*image.Image) []*image.Record) {
+	ctx, cancel := context.WithTimeout(l.ctx, callPatience)
+	defer cancel()
+	n := 0
+	err := l.meta.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+		records := d(work)
+		n = len(records)
+		return records, nil
+	})
+	if err == nil && n > 0 {
+		l.meta.config.Log.Info().Int("partitions", n).Msg("elected " + what)
+	}
+}
+
 // fence shuts a broker out, and reports whether that is done.
 func (l *liveness) fence(b *image.Broker, why string) bool {
 	ctx, cancel := context.WithTimeout(l.ctx, callPatience)
@@ -196,6 +242,8 @@ func (l *liveness) fence(b *image.Broker, why string) bool {
 		return controller.Fence(work, l.meta.policy(), b.ID, b.Epoch)
 	})
 	switch {
+	case err == nil && b.InControlledShutdown:
+		l.meta.config.Log.Info().Int32("broker", b.ID).Msg("broker has stopped")
 	case err == nil:
 		l.meta.config.Log.Warn().Int32("broker", b.ID).Msg("broker is fenced: " + why)
 	case !errors.Is(err, kerr.NotController) && l.ctx.Err() == nil:

@@ -28,6 +28,10 @@ func (m *Meta) registerAdminHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 2, forwarded(m, m.alterConfigs))
 	wire.Handle(r, 0, 2, forwarded(m, m.electLeaders))
 	wire.Handle(r, 0, 0, forwarded(m, m.unregisterBroker))
+	wire.Handle(r, 0, 1, forwarded(m, m.alterPartitionReassignments))
+	wire.Handle(r, 0, 0, forwarded(m, m.listPartitionReassignments))
+	wire.Handle(r, 0, 1, forwarded(m, m.addRaftVoter))
+	wire.Handle(r, 0, 0, forwarded(m, m.removeRaftVoter))
 	wire.Handle(r, 0, 2, forwarded(m, m.describeQuorum))
 }
 

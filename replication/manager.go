@@ -145,8 +145,8 @@ func (m *Manager) PartitionByID(id image.UUID, n int32) (*Partition, error) {
 
 // follow applies a metadata change: deleted topics first, their names may come back.
 func (m *Manager) follow(img *image.Image, changed *image.Delta) {
-	for id, t := range changed.Removed {
-		m.remove(id, t)
+	for id := range changed.Removed {
+		m.remove(id)
 	}
 	ids := changed.Topics
 	if changed.Configs { // a broker default may be any topic's value
@@ -167,9 +167,11 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 		config := logConfig(layers)
 		minInSync := int(parseInt(layers.Effective("min.insync.replicas")))
 		for n, reg := range t.Partitions {
-			if slices.Contains(reg.Replicas, m.meta.NodeID()) {
-				work = append(work, opening{t, int32(n), reg, fenced, config, minInSync})
+			if !slices.Contains(reg.Replicas, m.meta.NodeID()) {
+				m.drop(t, int32(n))
+				continue
 			}
+			work = append(work, opening{t, int32(n), reg, fenced, config, minInSync})
 		}
 	}
 	m.openAll(work)
@@ -252,7 +254,31 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	}
 }
 
-func (m *Manager) remove(id image.UUID, removed *image.Topic) {
+// drop deletes this node's replica of a partition that was moved to others, if there is one.
+func (m *Manager) drop(t *image.Topic, n int32) {
+	m.mu.Lock()
+	local := m.byID[t.ID]
+	var p *Partition
+	if local != nil {
+		p = local.partitions[n]
+		delete(local.partitions, n)
+	}
+	m.mu.Unlock()
+	if p != nil {
+		m.discard(p)
+	}
+}
+
+// discard ends a partition's role and deletes its log.
+func (m *Manager) discard(p *Partition) {
+	m.lose(p)
+	m.fetchers.follow(p, nil)
+	if err := m.logs.Delete(storage.TopicPartition{Topic: p.topic, Partition: p.n}); err != nil {
+		m.log.Error().Err(err).Str("partition", p.String()).Msg("delete failed")
+	}
+}
+
+func (m *Manager) remove(id image.UUID) {
 	m.mu.Lock()
 	t := m.byID[id]
 	delete(m.byID, id)
@@ -263,12 +289,8 @@ func (m *Manager) remove(id image.UUID, removed *image.Topic) {
 	if t == nil {
 		return
 	}
-	for n, p := range t.partitions {
-		m.lose(p)
-		m.fetchers.follow(p, nil)
-		if err := m.logs.Delete(storage.TopicPartition{Topic: t.name, Partition: n}); err != nil {
-			m.log.Error().Err(err).Str("partition", p.String()).Msg("delete failed")
-		}
+	for _, p := range t.partitions {
+		m.discard(p)
 	}
 }
 

@@ -157,3 +157,11 @@ func RememberMember(m *image.Image, c *image.Controller) []*image.Record {
 	}
 	return []*image.Record{image.RegisterController(c)}
 }
+
+// ForgetMember drops what is known of a node that is of the quorum no more, so that another may have its id.
+func ForgetMember(m *image.Image, id int32) []*image.Record {
+	if _, ok := m.Controller(id); !ok {
+		return nil
+	}
+	return []*image.Record{{Kind: &image.Record_Controller{Controller: &image.ControllerRecord{Id: id, Gone: true}}}}
+}

@@ -33,15 +33,20 @@ type partitionBuilder struct {
 	topic  *image.Topic
 	n      int
 
-	isr     []int32 // wanted
-	away    int32   // a replica that counts as gone, nobody for none
-	unclean bool    // what is away may have lost records
-	mode    mode
-	bump    bool // the leader gets a new epoch even if it stays
+	replicas         []int32
+	adding, removing []int32 // of a reassignment
+	directories      []image.UUID
+	isr              []int32 // wanted
+	away             int32   // a replica that counts as gone, nobody for none
+	unclean          bool    // what is away may have lost records
+	mode             mode
+	bump             bool // the leader gets a new epoch even if it stays
 }
 
 func newBuilder(m *image.Image, policy Policy, t *image.Topic, n int) *partitionBuilder {
-	return &partitionBuilder{image: m, policy: policy, topic: t, n: n, isr: t.Partitions[n].ISR, away: nobody}
+	p := t.Partitions[n]
+	return &partitionBuilder{image: m, policy: policy, topic: t, n: n, replicas: p.Replicas, adding: p.Adding, removing: p.Removing,
+		directories: p.Directories, isr: p.ISR, away: nobody}
 }
 
 // without takes a replica out of the ISR.
@@ -55,7 +60,7 @@ func minus(ids []int32, id int32) []int32 {
 }
 
 func (b *partitionBuilder) active(replica int32) bool {
-	if replica == b.away || !b.image.ReplicaOnline(b.topic.Partitions[b.n], replica) {
+	if replica == b.away || !slices.Contains(b.replicas, replica) || !b.image.ReplicaOnline(b.topic.Partitions[b.n], replica) {
 		return false
 	}
 	broker, _ := b.image.Broker(replica)
@@ -65,6 +70,7 @@ func (b *partitionBuilder) active(replica int32) bool {
 // build returns the partition's change, nil if there is none.
 func (b *partitionBuilder) build() []*image.Record {
 	p := b.topic.Partitions[b.n]
+	b.completeReassignment()
 	elr := b.eligible(b.isr)
 	leader, isr, recovering := b.elect(elr)
 	if !slices.Equal(isr, b.isr) {
@@ -77,6 +83,12 @@ func (b *partitionBuilder) build() []*image.Record {
 		if !slices.Equal(have, want) {
 			*to, changes = &image.Replicas{Ids: want}, true
 		}
+	}
+	set(&c.Replicas, p.Replicas, b.replicas)
+	set(&c.Adding, p.Adding, b.adding)
+	set(&c.Removing, p.Removing, b.removing)
+	if c.Replicas != nil {
+		c.Directories = image.FromUUIDs(b.directories)
 	}
 	set(&c.Isr, p.ISR, isr)
 	set(&c.Elr, p.ELR, elr)
@@ -101,7 +113,7 @@ func (b *partitionBuilder) build() []*image.Record {
 }
 
 func (b *partitionBuilder) minISR() int {
-	return min(b.policy.MinISR(b.image, b.topic.Name), len(b.topic.Partitions[b.n].Replicas))
+	return min(b.policy.MinISR(b.image, b.topic.Name), len(b.replicas))
 }
 
 // eligible is the ELR beside an ISR: while that is smaller than min.insync.replicas nothing can be
@@ -113,7 +125,7 @@ func (b *partitionBuilder) eligible(isr []int32) []int32 {
 	}
 	var out []int32
 	for _, r := range slices.Concat(p.ISR, p.ELR) {
-		if !slices.Contains(isr, r) && !slices.Contains(out, r) && !(r == b.away && b.unclean) {
+		if slices.Contains(b.replicas, r) && !slices.Contains(isr, r) && !slices.Contains(out, r) && !(r == b.away && b.unclean) {
 			out = append(out, r)
 		}
 	}
@@ -136,7 +148,7 @@ func (b *partitionBuilder) elect(elr []int32) (leader int32, isr []int32, recove
 	if b.mode != preferred && p.Leader != nobody && valid(p.Leader) {
 		return p.Leader, with(p.Leader), false
 	}
-	for i, r := range p.Replicas {
+	for i, r := range b.replicas {
 		if valid(r) {
 			if b.mode == preferred && i > 0 && p.Leader != nobody && valid(p.Leader) {
 				return p.Leader, b.isr, false // the preferred one cannot: nothing is better than what is
@@ -148,21 +160,13 @@ func (b *partitionBuilder) elect(elr []int32) (leader int32, isr []int32, recove
 		return p.LastKnownELR[0], []int32{p.LastKnownELR[0]}, true
 	}
 	if b.mode == unclean || b.policy.Unclean(b.image, b.topic.Name) {
-		for _, r := range p.Replicas {
+		for _, r := range b.replicas {
 			if b.active(r) {
 				return r, []int32{r}, true
 			}
 		}
 	}
 	return nobody, b.isr, false
-}
-
-func partitionChange(t *image.Topic, n int) *image.PartitionChangeRecord {
-	return &image.PartitionChangeRecord{TopicId: t.ID[:], Partition: int32(n)}
-}
-
-func changed(c *image.PartitionChangeRecord) *image.Record {
-	return &image.Record{Kind: &image.Record_PartitionChange{PartitionChange: c}}
 }
 
 // eachPartition calls f with every partition of which broker has a replica, and collects what it says.

@@ -19,7 +19,7 @@ type scene struct {
 }
 
 func newScene(t *testing.T) *scene {
-	s := &scene{t: t, m: withDirs(t, 3, 1)}
+	s := &scene{t: t, m: withDirs(t, 4, 1)}
 	records, _, err := CreateTopic(s.m, NewTopic{Name: "t", Partitions: -1, Factor: -1, Assignment: map[int32][]int32{0: {1, 2, 3}}}, Defaults{}, 1)
 	s.apply(records, err)
 	return s
@@ -54,6 +54,11 @@ func (s *scene) restart(id int32, clean bool) {
 	s.apply(Unfence(s.m, s.policy(), id, epoch))
 }
 
+func (s *scene) reassign(target ...int32) {
+	s.t.Helper()
+	s.apply(Reassign(s.m, s.policy(), "t", 0, target, false))
+}
+
 // alter has the leader propose an ISR.
 func (s *scene) alter(isr ...int32) {
 	s.t.Helper()
@@ -71,7 +76,16 @@ func (s *scene) proposal(isr ...int32) PartitionState {
 
 func (s *scene) String() string {
 	p := s.topic().Partitions[0]
-	return fmt.Sprintf("leader %d epoch %d isr %v elr %v known %v recovering %v", p.Leader, p.LeaderEpoch, p.ISR, p.ELR, p.LastKnownELR, p.Recovering)
+	out := fmt.Sprintf("leader %d epoch %d isr %v elr %v known %v recovering %v", p.Leader, p.LeaderEpoch, p.ISR, p.ELR, p.LastKnownELR, p.Recovering)
+	if !slices.Equal(p.Replicas, []int32{1, 2, 3}) {
+		out += fmt.Sprintf("; replicas %v adding %v removing %v", p.Replicas, p.Adding, p.Removing)
+		for _, r := range p.Replicas {
+			if d := p.Directory(r); d != dirID(int(r), 0) {
+				out += fmt.Sprintf(" %d in %x", r, d)
+			}
+		}
+	}
+	return out
 }
 
 func TestElections(t *testing.T) {
@@ -115,6 +129,24 @@ func TestElections(t *testing.T) {
 			s.apply(ElectLeader(s.m, s.policy(), "t", 0, true))
 			s.alter(1)
 		}, "leader 1 epoch 4 isr [1] elr [2 3] known [3] recovering false"},
+		"a reassignment adds first": {func(s *scene) { s.reassign(4, 2) },
+			"leader 1 epoch 0 isr [1 2 3] elr [] known [] recovering false; replicas [4 2 1 3] adding [4] removing [1 3]"},
+		"and drops when what it adds is in sync": {func(s *scene) { s.reassign(4, 2); s.alter(1, 2, 3, 4) },
+			"leader 4 epoch 1 isr [2 4] elr [] known [] recovering false; replicas [4 2] adding [] removing []"},
+		"one that only drops is done at once": {func(s *scene) { s.reassign(2, 3) },
+			"leader 2 epoch 1 isr [2 3] elr [] known [] recovering false; replicas [2 3] adding [] removing []"},
+		"another order": {func(s *scene) { s.reassign(3, 2, 1) },
+			"leader 1 epoch 0 isr [1 2 3] elr [] known [] recovering false; replicas [3 2 1] adding [] removing []"},
+		"taken back": {func(s *scene) { s.reassign(4, 2); s.apply(Reassign(s.m, s.policy(), "t", 0, nil, false)) },
+			"leader 1 epoch 1 isr [1 2 3] elr [] known [] recovering false; replicas [2 1 3] adding [] removing []"},
+		"changed on the way": {func(s *scene) { s.reassign(4, 2); s.reassign(1, 2, 4) },
+			"leader 1 epoch 0 isr [1 2 3] elr [] known [] recovering false; replicas [1 2 4 3] adding [4] removing [3]"},
+		"all preferred leaders": {func(s *scene) {
+			s.fence(1)
+			s.restart(1, true)
+			s.alter(2, 3, 1)
+			s.apply(ElectPreferred(s.m, s.policy(), 100), nil)
+		}, "leader 1 epoch 2 isr [2 3 1] elr [] known [] recovering false"},
 		"unregistered": {func(s *scene) { s.apply(Unregister(s.m, s.policy(), 1)) },
 			"leader 2 epoch 1 isr [2 3] elr [] known [] recovering false"},
 	} {
@@ -164,6 +196,18 @@ func TestAlterPartitionRefusals(t *testing.T) {
 			t.Errorf("an election that is not needed: %v", err)
 		}
 	}
+	for name, err := range map[string]error{
+		"no such partition": second(Reassign(s.m, s.policy(), "t", 7, []int32{1}, false)),
+		"no such broker":    second(Reassign(s.m, s.policy(), "t", 0, []int32{1, 9}, false)),
+		"another factor":    second(Reassign(s.m, s.policy(), "t", 0, []int32{1, 2}, true)),
+		"nothing to cancel": second(Reassign(s.m, s.policy(), "t", 0, nil, false)),
+	} {
+		want := map[string]error{"no such partition": kerr.UnknownTopicOrPartition, "no such broker": kerr.InvalidReplicaAssignment,
+			"another factor": kerr.InvalidReplicationFactor, "nothing to cancel": kerr.NoReassignmentInProgress}[name]
+		if !errors.Is(err, want) {
+			t.Errorf("reassignment with %s: %v", name, err)
+		}
+	}
 	s.fence(1)
 	if _, err := ElectLeader(s.m, s.policy(), "t", 0, false); !errors.Is(err, kerr.PreferredLeaderNotAvailable) {
 		t.Errorf("the preferred leader is away: %v", err)
@@ -173,6 +217,8 @@ func TestAlterPartitionRefusals(t *testing.T) {
 		t.Errorf("nobody is there: %v", err)
 	}
 }
+
+func second[T any](_ T, err error) error { return err }
 
 // TestRegistrationRefusals: a broker id is one disk's at a time.
 func TestRegistrationRefusals(t *testing.T) {

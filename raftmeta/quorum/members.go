@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -270,7 +271,7 @@ func (n *Node) campaignSoon() { n.campaign.Reset(rand.N(n.config.Tick)) }
 
 // runForElection does so unless there is a leader, and again until there is.
 func (n *Node) runForElection() {
-	if n.leader != raft.None {
+	if n.leader != raft.None || !slices.Contains(n.confState.GetVoters(), n.config.ID) {
 		return
 	}
 	_ = n.raw.Campaign()

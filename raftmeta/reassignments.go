@@ -1,0 +1,186 @@
+package raftmeta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"kraft/raftmeta/controller"
+	"kraft/raftmeta/image"
+	"kraft/raftmeta/quorum"
+	"kraft/wire"
+)
+
+// alterPartitionReassignments answers AlterPartitionReassignments (KIP-455): begun or taken back, partition by
+// partition.
+func (m *Meta) alterPartitionReassignments(ctx *wire.Request, req *kmsg.AlterPartitionAssignmentsRequest) (*kmsg.AlterPartitionAssignmentsResponse, error) {
+	resp := kmsg.NewPtrAlterPartitionAssignmentsResponse()
+	resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
+	keep := ctx.Version >= 1 && !req.AllowReplicationFactorChange
+	for _, t := range req.Topics {
+		out := kmsg.NewAlterPartitionAssignmentsResponseTopic()
+		out.Topic = t.Topic
+		for _, p := range t.Partitions {
+			err := m.change(ctx, req.TimeoutMillis, false, func(work *image.Image) ([]*image.Record, error) {
+				return controller.Reassign(work, m.policy(), t.Topic, p.Partition, p.Replicas, keep)
+			})
+			r := kmsg.NewAlterPartitionAssignmentsResponseTopicPartition()
+			r.Partition, r.ErrorCode, r.ErrorMessage = p.Partition, wire.ErrorCode(err), wire.ErrorMessage(err)
+			out.Partitions = append(out.Partitions, r)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}
+
+// listPartitionReassignments answers ListPartitionReassignments: those under way of the partitions named, or all.
+func (m *Meta) listPartitionReassignments(_ *wire.Request, req *kmsg.ListPartitionReassignmentsRequest) (*kmsg.ListPartitionReassignmentsResponse, error) {
+	resp := kmsg.NewPtrListPartitionReassignmentsResponse()
+	add := func(t *image.Topic, wanted func(int32) bool) {
+		out := kmsg.NewListPartitionReassignmentsResponseTopic()
+		out.Topic = t.Name
+		for n, p := range t.Partitions {
+			if len(p.Adding)+len(p.Removing) == 0 || !wanted(int32(n)) {
+				continue
+			}
+			r := kmsg.NewListPartitionReassignmentsResponseTopicPartition()
+			r.Partition, r.Replicas, r.AddingReplicas, r.RemovingReplicas = int32(n), p.Replicas, p.Adding, p.Removing
+			out.Partitions = append(out.Partitions, r)
+		}
+		if len(out.Partitions) > 0 {
+			resp.Topics = append(resp.Topics, out)
+		}
+	}
+	img := m.Image()
+	if req.Topics == nil {
+		img.Topics("", func(t *image.Topic) bool { add(t, func(int32) bool { return true }); return true })
+		return resp, nil
+	}
+	for _, r := range req.Topics {
+		if t, ok := img.Topic(r.Topic); ok {
+			add(t, func(n int32) bool {
+				for _, p := range r.Partitions {
+					if p == n {
+						return true
+					}
+				}
+				return false
+			})
+		}
+	}
+	return resp, nil
+}
+
+// addRaftVoter answers AddRaftVoter (KIP-853): a node that has joined becomes a voter.
+func (m *Meta) addRaftVoter(ctx *wire.Request, req *kmsg.AddRaftVoterRequest) (*kmsg.AddRaftVoterResponse, error) {
+	resp := kmsg.NewPtrAddRaftVoterResponse()
+	err := m.checkVoterRequest(req.ClusterID)
+	if err == nil {
+		err = m.promote(ctx.Context(), req)
+	}
+	resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+	return resp, nil
+}
+
+func (m *Meta) checkVoterRequest(cluster *string) error {
+	if id := m.Image().ClusterID; cluster != nil && *cluster != id {
+		return fmt.Errorf("this is cluster %s, not %s: %w", id, *cluster, kerr.InconsistentClusterID)
+	}
+	if m.config.Address == "" {
+		return fmt.Errorf("this node has no listener for a quorum: %w", kerr.InvalidRequest)
+	}
+	return nil
+}
+
+func (m *Meta) promote(ctx context.Context, req *kmsg.AddRaftVoterRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, max(time.Duration(req.TimeoutMillis)*time.Millisecond, time.Second))
+	defer cancel()
+	s, err := m.node.Status(ctx)
+	if err != nil {
+		return err
+	}
+	id := raftID(req.VoterID)
+	for _, member := range s.Members {
+		switch {
+		case member.ID != id:
+		case !member.Learner:
+			return fmt.Errorf("node %d is a voter already: %w", req.VoterID, kerr.DuplicateVoter)
+		case !member.Active || member.Match < s.Commit:
+			return fmt.Errorf("node %d has not caught up: its log ends at %d, %d is committed: %w", req.VoterID, member.Match, s.Commit, kerr.RequestTimedOut)
+		default:
+			for _, l := range req.Listeners {
+				m.remember(&image.Controller{ID: req.VoterID, Member: m.memberOf(id), Address: net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port)))})
+			}
+			return m.changeMember(ctx, id, pb.ConfChangeAddNode)
+		}
+	}
+	return fmt.Errorf("node %d is not a member: start it with --join first: %w", req.VoterID, kerr.InvalidRequest)
+}
+
+func (m *Meta) memberOf(id uint64) string {
+	for _, h := range m.node.Met() {
+		if h.From == id {
+			return h.Member
+		}
+	}
+	return ""
+}
+
+// removeRaftVoter answers RemoveRaftVoter (KIP-853): a voter that runs becomes an observer, one that is gone is
+// forgotten.
+func (m *Meta) removeRaftVoter(ctx *wire.Request, req *kmsg.RemoveRaftVoterRequest) (*kmsg.RemoveRaftVoterResponse, error) {
+	resp := kmsg.NewPtrRemoveRaftVoterResponse()
+	err := m.checkVoterRequest(req.ClusterID)
+	if err == nil {
+		err = m.demote(ctx.Context(), req.VoterID)
+	}
+	resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+	return resp, nil
+}
+
+func (m *Meta) demote(ctx context.Context, voter int32) error {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout*time.Millisecond)
+	defer cancel()
+	s, err := m.node.Status(ctx)
+	if err != nil {
+		return err
+	}
+	id := raftID(voter)
+	voters := 0
+	var found *quorum.Member
+	for i := range s.Members {
+		if !s.Members[i].Learner {
+			voters++
+			if s.Members[i].ID == id {
+				found = &s.Members[i]
+			}
+		}
+	}
+	switch {
+	case found == nil:
+		return fmt.Errorf("node %d is no voter: %w", voter, kerr.VoterNotFound)
+	case voters == 1:
+		return fmt.Errorf("node %d is the last voter: %w", voter, kerr.InvalidRequest)
+	case found.Active:
+		return m.changeMember(ctx, id, pb.ConfChangeAddLearnerNode)
+	}
+	if err := m.changeMember(ctx, id, pb.ConfChangeRemoveNode); err != nil {
+		return err
+	}
+	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) { return controller.ForgetMember(work, voter), nil })
+}
+
+func (m *Meta) changeMember(ctx context.Context, id uint64, kind pb.ConfChangeType) error {
+	err := m.node.ChangeMember(ctx, id, kind)
+	if errors.Is(err, quorum.ErrNotLeader) {
+		return kerr.NotController
+	}
+	return err
+}
