@@ -57,10 +57,15 @@ func TestReassign(t *testing.T) {
 	if _, err := admin.ElectLeaders(ctx, kadm.ElectPreferredReplica, kadm.TopicsSet{"load": {0: {}, 1: {}, 2: {}}}); err != nil {
 		t.Fatal(err)
 	}
-	for p, leader := range leaders(t, all, "load", 2) {
-		if leader != 4 {
-			t.Errorf("partition %d is led by %d", p, leader)
+	if err := harness.Eventually(10*time.Second, func() error {
+		for p, leader := range leaders(t, all, "load", 2) {
+			if leader != 4 {
+				return fmt.Errorf("partition %d is led by %d", p, leader)
+			}
 		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 	l.more(1000)
 	// Every broker holds what it is to hold, and no more.
