@@ -28,6 +28,24 @@ var benchmarks = []benchmark{
 	}},
 	{name: "compact", run: benchCompact, figures: []figure{{name: "log compacted", unit: "MB/s", wanted: 1.5, more: true}},
 		settings: map[string]string{"log.cleaner.backoff.ms": "200"}},
+	{name: "cluster-failover", cluster: benchFailover, figures: []figure{
+		{name: "longest gap, a leader killed", unit: "ms", wanted: 1},
+		{name: "longest gap, the controller killed", unit: "ms", wanted: 1},
+		{name: "metadata again after the controller's end", unit: "ms", wanted: 1},
+		{name: "longest gap, a broker stopped", unit: "ms", wanted: 0.3},
+		{name: "stop of a broker", unit: "ms", wanted: 0.3},
+	}},
+	{name: "cluster-produce", cluster: benchClusterProduce, figures: throughput(3, 0.25)},
+	{name: "cluster-latency", cluster: benchClusterLatency, figures: []figure{
+		{name: "acknowledgement p50", unit: "ms"},
+		{name: "acknowledgement p99", unit: "ms", wanted: 0.3},
+	}},
+	{name: "cluster-partitions", cluster: benchClusterPartitions, figures: []figure{
+		{name: "3,000 partitions created", unit: "s", wanted: 0.5},
+		{name: "each written once", unit: "s", wanted: 0.5},
+		{name: "memory a partition", unit: "KB", wanted: 0.3},
+		{name: "all led again after a kill", unit: "s", wanted: 1},
+	}},
 	{name: "perf-1-partition", run: benchPerf(1), figures: perfTools},
 	{name: "perf-6-partitions", run: benchPerf(6), figures: perfTools},
 }

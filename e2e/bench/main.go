@@ -41,8 +41,10 @@ type result map[string]float64
 
 // benchmark is one thing to measure. Each round gets a broker that was just started.
 type benchmark struct {
-	name    string
-	run     func(o options, t *target) (result, error)
+	name string
+	run  func(o options, t *target) (result, error)
+	// cluster, instead of run, gets three brokers.
+	cluster func(o options, t *cluster) (result, error)
 	figures []figure
 	// settings are the brokers' for this benchmark, by Kafka's names.
 	settings map[string]string
@@ -113,6 +115,7 @@ func runAll(o options) error {
 // measure runs all rounds of one benchmark, kraft and Apache Kafka in turn.
 func measure(o options, b benchmark) (string, error) {
 	kinds := []starter{startKraft, startKafka}
+	trios := []trioStarter{startKraftTrio, startKafkaTrio}
 	if o.solo {
 		kinds = kinds[:1]
 	}
@@ -122,7 +125,13 @@ func measure(o options, b benchmark) (string, error) {
 	}
 	for range o.rounds {
 		for i, start := range kinds {
-			r, err := round(o, b, start)
+			var r result
+			var err error
+			if b.cluster != nil {
+				r, err = clusterRound(o, b, trios[i])
+			} else {
+				r, err = round(o, b, start)
+			}
 			if err != nil {
 				return "", err
 			}

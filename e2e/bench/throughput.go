@@ -29,43 +29,46 @@ func perGB(seconds float64, megabytes int) float64 { return seconds * 1000 / flo
 
 // produceRaw sends megabytes over one connection for each partition.
 func produceRaw(addr string, acks int16, megabytes int) error {
+	return atOnce(partitions, func(p int) error { return producePartition(addr, int32(p), acks, megabytes/partitions) })
+}
+
+// producePartition sends megabytes to one partition over a connection of its own.
+func producePartition(addr string, p int32, acks int16, megabytes int) error {
 	batch := batchOf(batchRecords, recordBytes)
-	each := megabytes * 1_000_000 / partitions / len(batch)
-	return atOnce(partitions, func(p int) error {
-		c, err := dial(addr)
-		if err != nil {
+	each := megabytes * 1_000_000 / len(batch)
+	c, err := dial(addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	request := produceFrame(topicName, p, acks, batch)
+	window := make(chan struct{}, unacknowledged)
+	failed := make(chan error, 1)
+	go func() {
+		for range each {
+			body, err := c.skip(200)
+			if err == nil {
+				err = checkProduced(body)
+			}
+			if err != nil {
+				failed <- err
+				return
+			}
+			<-window
+		}
+		failed <- nil
+	}()
+	for range each {
+		select {
+		case window <- struct{}{}:
+		case err := <-failed:
 			return err
 		}
-		defer c.Close()
-		request := produceFrame(topicName, int32(p), acks, batch)
-		window := make(chan struct{}, unacknowledged)
-		failed := make(chan error, 1)
-		go func() {
-			for range each {
-				body, err := c.skip(200)
-				if err == nil {
-					err = checkProduced(body)
-				}
-				if err != nil {
-					failed <- err
-					return
-				}
-				<-window
-			}
-			failed <- nil
-		}()
-		for range each {
-			select {
-			case window <- struct{}{}:
-			case err := <-failed:
-				return err
-			}
-			if _, err := c.Write(request); err != nil {
-				return err
-			}
+		if _, err := c.Write(request); err != nil {
+			return err
 		}
-		return <-failed
-	})
+	}
+	return <-failed
 }
 
 // atOnce runs f n times at once and returns the first error.

@@ -16,53 +16,68 @@ type Cluster struct {
 	dir   string
 }
 
-// NewCluster starts n voters, which are brokers too, and waits until all are ready. More arguments may follow.
+// NewCluster is StartCluster for a test: it fails the test on an error, and stops the nodes at the end.
 func NewCluster(t testing.TB, n int, args ...string) *Cluster {
 	t.Helper()
-	c := &Cluster{dir: t.TempDir(), args: args}
-	var peers []string
-	for i := range n {
-		port, err := FreePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		peers = append(peers, fmt.Sprintf("%d@localhost:%d", i+1, port))
+	c, err := StartCluster(t.TempDir(), n, args...)
+	if c != nil {
+		t.Cleanup(func() { c.end(t) })
 	}
-	c.peers = strings.Join(peers, ",")
-	t.Cleanup(func() { c.end(t) })
-	for i := range n {
-		c.Nodes = append(c.Nodes, c.node(t, i+1, "--peers", c.peers))
-	}
-	if err := c.Start(c.Nodes...); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func (c *Cluster) node(t testing.TB, id int, quorum ...string) *Kraft {
-	t.Helper()
+// StartCluster starts n voters, which are brokers too, in directories below dir, and waits until all are ready.
+// More arguments may follow.
+func StartCluster(dir string, n int, args ...string) (*Cluster, error) {
+	c := &Cluster{dir: dir, args: args}
+	var peers []string
+	for i := range n {
+		port, err := FreePort()
+		if err != nil {
+			return nil, err
+		}
+		peers = append(peers, fmt.Sprintf("%d@localhost:%d", i+1, port))
+	}
+	c.peers = strings.Join(peers, ",")
+	for i := range n {
+		k, err := c.node(i+1, "--peers", c.peers)
+		if err != nil {
+			return nil, err
+		}
+		c.Nodes = append(c.Nodes, k)
+	}
+	return c, c.Start(c.Nodes...)
+}
+
+func (c *Cluster) node(id int, quorum ...string) (*Kraft, error) {
 	port, err := FreePort()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	dir := filepath.Join(c.dir, fmt.Sprint(id))
 	listeners := fmt.Sprintf("PLAINTEXT://localhost:%d", port)
 	k := &Kraft{Data: dir, Addr: fmt.Sprintf("localhost:%d", port)}
 	if quorum[0] == "--join" {
 		if port, err = FreePort(); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		listeners += fmt.Sprintf(",CONTROLLER://localhost:%d", port)
 	}
 	k.args = append([]string{"--node-id", fmt.Sprint(id), "--data", dir, "--listeners", listeners, "--log-level", "info"}, append(quorum, c.args...)...)
-	return k
+	return k, nil
 }
 
 // Join starts one more node, which asks node 1's controller listener to be taken in.
 func (c *Cluster) Join(t testing.TB, args ...string) *Kraft {
 	t.Helper()
 	_, first, _ := strings.Cut(strings.Split(c.peers, ",")[0], "@")
-	k := c.node(t, len(c.Nodes)+1, append([]string{"--join", first}, args...)...)
+	k, err := c.node(len(c.Nodes)+1, append([]string{"--join", first}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c.Nodes = append(c.Nodes, k)
 	if err := k.Start(); err != nil {
 		t.Fatal(err)

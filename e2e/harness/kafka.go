@@ -90,23 +90,65 @@ type Kafka struct {
 
 // StartKafka formats a directory and starts a node in it; extra are more lines of its configuration.
 func StartKafka(jars, dir string, extra ...string) (*Kafka, error) {
-	port, err := FreePort()
+	nodes, err := StartKafkaCluster(jars, dir, 1, extra...)
 	if err != nil {
 		return nil, err
 	}
-	controller, err := FreePort()
-	if err != nil {
+	return nodes[0], nil
+}
+
+// StartKafkaCluster starts n nodes, each broker and controller, in directories below dir.
+func StartKafkaCluster(jars, dir string, n int, extra ...string) ([]*Kafka, error) {
+	ports := make([]int, 2*n)
+	var voters []string
+	for i := range ports {
+		var err error
+		if ports[i], err = FreePort(); err != nil {
+			return nil, err
+		}
+		if i < n {
+			voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", i+1, ports[i]))
+		}
+	}
+	nodes := make([]*Kafka, n)
+	failures := make(chan error, n)
+	for i := range n {
+		at := dir
+		if n > 1 {
+			at = filepath.Join(dir, fmt.Sprint(i+1))
+		}
+		go func() {
+			var err error
+			nodes[i], err = startKafkaNode(jars, at, i+1, strings.Join(voters, ","), ports[i], ports[n+i], min(n, 3), extra)
+			failures <- err
+		}()
+	}
+	var failed error
+	for range n {
+		failed = errors.Join(failed, <-failures)
+	}
+	if failed != nil {
+		for _, k := range nodes {
+			if k != nil && k.Process != nil {
+				k.Kill()
+			}
+		}
+	}
+	return nodes, failed
+}
+
+func startKafkaNode(jars, dir string, id int, voters string, controller, port, factor int, extra []string) (*Kafka, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	k := &Kafka{Addr: fmt.Sprintf("127.0.0.1:%d", port), Data: filepath.Join(dir, "data"), jars: jars, conf: filepath.Join(dir, "server.properties")}
 	lines := append([]string{
-		"process.roles=broker,controller", "node.id=1",
-		fmt.Sprintf("controller.quorum.voters=1@127.0.0.1:%d", controller),
+		"process.roles=broker,controller", fmt.Sprintf("node.id=%d", id), "controller.quorum.voters=" + voters,
 		fmt.Sprintf("listeners=PLAINTEXT://%s,CONTROLLER://127.0.0.1:%d", k.Addr, controller),
 		"advertised.listeners=PLAINTEXT://" + k.Addr, "controller.listener.names=CONTROLLER",
 		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT", "log.dirs=" + k.Data,
-		"offsets.topic.replication.factor=1", "transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1",
-		"share.coordinator.state.topic.replication.factor=1", "share.coordinator.state.topic.min.isr=1",
+		fmt.Sprintf("offsets.topic.replication.factor=%d", factor), fmt.Sprintf("transaction.state.log.replication.factor=%d", factor), "transaction.state.log.min.isr=1",
+		fmt.Sprintf("share.coordinator.state.topic.replication.factor=%d", factor), "share.coordinator.state.topic.min.isr=1",
 		"group.initial.rebalance.delay.ms=0",
 	}, extra...)
 	if err := os.WriteFile(k.conf, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
