@@ -44,7 +44,7 @@ The file you already have:    kraft server config/server.properties`,
 		Flags:     nodeFlags(),
 		Action:    runNode,
 		Commands: []*cli.Command{
-			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(),
+			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(),
 		},
 		Reader:               in,
 		Writer:               out,

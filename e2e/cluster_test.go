@@ -447,3 +447,84 @@ func TestWipedDiskIsRefused(t *testing.T) {
 	}
 	c.Nodes[0].CLI(t, "", "topic", "create", "u", "-r", "2")
 }
+
+// TestGroupSurvivesKills: a consumer group goes on while its coordinator and the leaders it reads from are killed:
+// it sees every acknowledged record, and what it committed never goes back.
+func TestGroupSurvivesKills(t *testing.T) {
+	c := harness.NewCluster(t, 3, "--override", "min.insync.replicas=2")
+	all := c.Bootstrap()
+	c.Nodes[0].CLI(t, "", "topic", "create", "load", "-p", "3", "-r", "3")
+	leaders(t, all, "load", 3)
+	l := startLoad(t, all, "load", 3)
+	ctx := timeout(t, 2*time.Minute)
+	consumer := kgoClient(t, all[0], kgo.SeedBrokers(all...), kgo.ConsumerGroup("g"), kgo.ConsumeTopics("load"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.DisableAutoCommit(), kgo.MetadataMinAge(20*time.Millisecond))
+	seen := map[int32]map[string]bool{0: {}, 1: {}, 2: {}}
+	poll := func(n int) {
+		t.Helper()
+		for got := 0; got < n; {
+			fetches := consumer.PollFetches(ctx)
+			if ctx.Err() != nil {
+				t.Fatal("nothing comes any more")
+			}
+			fetches.EachRecord(func(r *kgo.Record) { seen[r.Partition][string(r.Value)] = true; got++ })
+		}
+		if err := consumer.CommitUncommittedOffsets(ctx); err != nil {
+			t.Logf("commit: %v", err) // a rebalance may come between
+		}
+	}
+	committed := func() kadm.OffsetResponses {
+		t.Helper()
+		var out kadm.OffsetResponses
+		if err := harness.Eventually(30*time.Second, func() (err error) {
+			out, err = kadm.NewClient(consumer).FetchOffsets(ctx, "g")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	poll(2000)
+	var last kadm.OffsetResponses
+	for range 3 {
+		last = committed()
+		described, err := kadm.NewClient(consumer).DescribeGroups(ctx, "g")
+		if err != nil {
+			t.Fatal(err)
+		}
+		node := c.Nodes[described["g"].Coordinator.NodeID-1]
+		node.Kill()
+		poll(2000)
+		committed().Each(func(o kadm.OffsetResponse) {
+			if before, ok := last.Lookup(o.Topic, o.Partition); ok && o.At < before.At {
+				t.Errorf("partition %d: committed offset went from %d to %d", o.Partition, before.At, o.At)
+			}
+		})
+		if err := node.Start(); err != nil {
+			t.Fatal(err)
+		}
+		leaders(t, all, "load", 3)
+		leaders(t, all, "__consumer_offsets", 3)
+	}
+	l.stop()
+	<-l.done
+	if err := l.cl.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	missing := func() (n int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for p, acked := range l.acked {
+			for _, v := range acked {
+				if !seen[p][fmt.Sprint(v)] {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	for missing() > 0 {
+		poll(1)
+	}
+	l.cl.Close()
+}

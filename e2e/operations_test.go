@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/e2e/harness"
+	"kraft/wire/record"
 )
 
 // TestReassign moves all partitions of a topic to a broker that has just joined, under load, and its voter's seat
@@ -180,4 +182,143 @@ func voter(cl *kgo.Client, add bool, id int32) error {
 		return err
 	}
 	return kerr.ErrorForCode(resp.ErrorCode)
+}
+
+// readFrom counts the brokers that a client's fetches are answered by.
+type readFrom struct {
+	mu sync.Mutex
+	by map[int32]int
+}
+
+func (r *readFrom) OnBrokerRead(meta kgo.BrokerMetadata, key int16, bytes int, _, _ time.Duration, err error) {
+	if key == 1 && err == nil && bytes > 200 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.by[meta.NodeID]++
+	}
+}
+
+// TestNearestReplica: a consumer that says its rack reads from the follower there, and sees new records at once
+// (KIP-392); a producer that asks a follower is told the leader and its address (KIP-951).
+func TestNearestReplica(t *testing.T) {
+	c := harness.NewCluster(t, 3, "--override", "broker.rack=rack-{id}", "--override", "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector")
+	c.Nodes[0].CLI(t, "", "topic", "create", "t", "-r", "3")
+	all := c.Bootstrap()
+	leader := leaders(t, all, "t", 3)[0]
+	follower := leader%3 + 1
+	ctx := timeout(t, time.Minute)
+	seen := &readFrom{by: map[int32]int{}}
+	consumer := kgoClient(t, all[0], kgo.SeedBrokers(all...), kgo.Rack(fmt.Sprint("rack-", follower)), kgo.WithHooks(seen),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"t": {0: kgo.NewOffset().AtStart()}}))
+	producer := kgoClient(t, all[0], kgo.DefaultProduceTopic("t"), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	begun := time.Now()
+	for round := range 20 {
+		value := fmt.Sprint(strings.Repeat("x", 300), round)
+		if err := producer.ProduceSync(ctx, kgo.StringRecord(value)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		fetches := consumer.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatal(err)
+		}
+		if records := fetches.Records(); len(records) != 1 || string(records[0].Value) != value {
+			t.Fatalf("round %d: %v", round, records)
+		}
+	}
+	took := time.Since(begun)
+	t.Logf("20 records one after the other took %v", took)
+	if took > 5*time.Second {
+		t.Errorf("20 records one after the other took %v", took)
+	}
+	seen.mu.Lock()
+	if seen.by[follower] < 15 || seen.by[leader] > 5 {
+		t.Errorf("fetches with records by broker: %v, the follower in the rack is %d", seen.by, follower)
+	}
+	seen.mu.Unlock()
+
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks, req.TimeoutMillis = 1, 1000
+	topic := kmsg.NewProduceRequestTopic()
+	topics, err := kadm.NewClient(producer).ListTopics(ctx, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic.Topic, topic.TopicID = "t", topics["t"].ID
+	p := kmsg.NewProduceRequestTopicPartition()
+	w := record.NewBuilder(record.None)
+	w.Add(&record.Record{Timestamp: time.Now().UnixMilli(), Value: []byte("v")})
+	if p.Records, err = w.Build(); err != nil {
+		t.Fatal(err)
+	}
+	topic.Partitions = append(topic.Partitions, p)
+	req.Topics = append(req.Topics, topic)
+	answer, err := producer.Broker(int(follower)).Request(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp := answer.(*kmsg.ProduceResponse)
+	got := resp.Topics[0].Partitions[0]
+	if got.ErrorCode != kerr.NotLeaderForPartition.Code || got.CurrentLeader.LeaderID != leader || len(resp.Brokers) != 1 || resp.Brokers[0].NodeID != leader {
+		t.Errorf("a follower answers %+v with brokers %v, the leader is %d", got, resp.Brokers, leader)
+	}
+}
+
+// TestDrainAndRebalance: a broker that joins gets its share, one that is drained holds nothing, and a plan says
+// beforehand what it would do.
+func TestDrainAndRebalance(t *testing.T) {
+	c := harness.NewCluster(t, 3)
+	k := c.Nodes[0]
+	k.CLI(t, "", "topic", "create", "t", "-p", "12", "-r", "2")
+	leaders(t, c.Bootstrap(), "t", 2)
+	l := startLoad(t, c.Bootstrap(), "t", 12)
+	l.more(1000)
+	c.Join(t)
+	holds := func() (held, leads [5]int) {
+		t.Helper()
+		topics, err := kadm.NewClient(kgoClient(t, k.Addr)).ListTopics(timeout(t, 10*time.Second), "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range topics["t"].Partitions {
+			leads[p.Leader]++
+			for _, r := range p.Replicas {
+				held[r]++
+			}
+		}
+		return held, leads
+	}
+	before, _ := holds()
+	if out := k.CLI(t, "", "cluster", "rebalance", "--dry-run"); !strings.Contains(out, "BECOME") {
+		t.Errorf("the plan is:\n%s", out)
+	}
+	if now, _ := holds(); now != before {
+		t.Errorf("a dry run moved replicas: %v, %v", before, now)
+	}
+	if out := k.CLI(t, "", "cluster", "rebalance"); !strings.Contains(out, "moved ") {
+		t.Errorf("rebalance says %q", out)
+	}
+	if err := harness.Eventually(10*time.Second, func() error {
+		if held, leads := holds(); held != [5]int{0, 6, 6, 6, 6} || leads != [5]int{0, 3, 3, 3, 3} {
+			return fmt.Errorf("brokers hold %v and lead %v", held, leads)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if out := k.CLI(t, "", "cluster", "rebalance"); !strings.Contains(out, "evenly already") {
+		t.Errorf("a second rebalance says %q", out)
+	}
+	if out := k.CLI(t, "", "broker", "drain", "4"); !strings.Contains(out, "moved 6 partitions") {
+		t.Errorf("drain says %q", out)
+	}
+	if held, _ := holds(); held[4] != 0 {
+		t.Errorf("brokers hold %v after 4 was drained", held)
+	}
+	if out := k.CLI(t, "", "cluster", "describe"); !strings.Contains(out, "brokers 4  partitions 12") {
+		t.Errorf("cluster describe says:\n%s", out)
+	}
+	if _, err := k.TryCLI(t, "", "broker", "drain", "four"); err == nil || !strings.Contains(err.Error(), "no broker id") {
+		t.Errorf("drain four: %v", err)
+	}
+	l.check(c.Bootstrap())
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/record"
@@ -29,7 +30,7 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer,
 		defer ss.mu.Unlock()
 		list = ss.list
 	}
-	f := &fetching{manager: m, req: req, version: ctx.Version, list: list, replica: -1}
+	f := &fetching{manager: m, req: req, version: ctx.Version, list: list, replica: -1, hints: hints{manager: m, listener: ctx.Conn.Listener}}
 	if id := max(req.ReplicaID, req.ReplicaState.ID); id >= 0 {
 		f.replica = id
 	}
@@ -53,6 +54,7 @@ type fetching struct {
 	version int16
 	list    []*wanted
 	replica int32 // the broker that follows, -1 for a consumer
+	hints   hints
 
 	results []wire.FetchPartition // beside list
 	parts   []*Partition          // found, beside list; nil where an error stands
@@ -103,6 +105,7 @@ func (f *fetching) readAll() {
 		if err != nil {
 			f.urgent = true
 			out.ErrorCode = wire.ErrorCode(err)
+			out.CurrentLeader, out.CurrentLeaderEpoch = f.hints.hint(err, f.version >= 13, w.topic, w.id, w.n)
 			if !quiet(err) {
 				f.manager.log.Error().Err(err).Msg("fetch failed")
 			}
@@ -120,6 +123,9 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 		return nil, err
 	}
 	l, err := p.lead(w.leaderEpoch)
+	if errors.Is(err, kerr.NotLeaderForPartition) && f.replica < 0 && f.version >= 11 {
+		err = p.serves(w.leaderEpoch)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +133,17 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 		return nil, fmt.Errorf("broker %d is no replica of %v: %w", f.replica, p, kerr.NotLeaderForPartition)
 	}
 	log := p.Log()
+	if l == nil && w.offset > log.EndOffset() {
+		return nil, kerr.OffsetNotAvailable // this follower is behind; it will have it
+	}
+	if l != nil && f.req.Rack != "" && f.replica < 0 && len(l.replicas) > 1 && f.manager.rackAware {
+		if near := f.manager.nearest(p, l, f.req.Rack, w.offset); near >= 0 {
+			out.HighWatermark, out.LogStartOffset = log.HighWatermark(), log.StartOffset()
+			out.PreferredReadReplica = near
+			f.urgent = true
+			return p, nil
+		}
+	}
 	out.HighWatermark = log.HighWatermark()
 	out.LastStableOffset = log.LastStableOffset()
 	out.LogStartOffset = log.StartOffset()
@@ -154,6 +171,7 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 		// Where it reads from is what it has.
 		f.manager.isr.ask(p.fetchedBy(f.replica, f.req.ReplicaState.Epoch, w.offset, time.Now(), f.manager.eligible))
 		out.HighWatermark = log.HighWatermark()
+		f.urgent = f.urgent || p.eager && out.HighWatermark != w.sentHigh
 	}
 	s, err := p.read(w.offset, limit, upTo, whole)
 	if err != nil {
@@ -261,7 +279,7 @@ func (f *fetching) response(ss *session) *wire.FetchResponse {
 	for i, w := range f.list {
 		r := &f.results[i]
 		if ss != nil {
-			changed := w.fresh || r.Size() > 0 || r.ErrorCode != 0 || r.DivergingEpoch >= 0 || r.HighWatermark != w.sentHigh || r.LogStartOffset != w.sentStart
+			changed := w.fresh || r.Size() > 0 || r.PreferredReadReplica >= 0 || r.ErrorCode != 0 || r.DivergingEpoch >= 0 || r.HighWatermark != w.sentHigh || r.LogStartOffset != w.sentStart
 			if r.Size() > 0 {
 				withData[w] = true
 			}
@@ -282,6 +300,13 @@ func (f *fetching) response(ss *session) *wire.FetchResponse {
 	}
 	if ss != nil {
 		ss.served(withData)
+	}
+	if f.version >= 16 {
+		f.hints.each(func(b *image.Broker, e *image.Endpoint) {
+			n := kmsg.NewFetchResponseBroker()
+			n.NodeID, n.Host, n.Port, n.Rack = b.ID, e.Host, e.Port, b.Rack
+			resp.Brokers = append(resp.Brokers, n)
+		})
 	}
 	return resp
 }

@@ -43,26 +43,39 @@ func newFetchers(m *Manager, dial wire.Dialer) *fetchers {
 	return f
 }
 
-// follow makes p follow the leader of role, or nobody for nil.
-func (f *fetchers) follow(p *Partition, role *following) {
+// follow makes partitions follow the leaders of their roles, or nobody for nil. The requests that wait at those
+// leaders end, once for all of them: they do not ask for what is new.
+func (f *fetchers) follow(roles map[*Partition]*following) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	old := f.of[p]
-	if old != nil && (role == nil || old.leader != role.leader) {
-		old.set(p, nil)
-		delete(f.of, p)
+	changed := map[*fetcher]bool{}
+	for p, role := range roles {
+		old := f.of[p]
+		if old != nil && (role == nil || old.leader != role.leader) {
+			old.set(p, nil)
+			delete(f.of, p)
+		}
+		if role == nil || f.ctx.Err() != nil {
+			continue
+		}
+		n := f.by[role.leader]
+		if n == nil {
+			n = &fetcher{fetchers: f, leader: role.leader, wake: make(chan struct{}, 1), parts: map[*Partition]*fetchState{}}
+			f.by[role.leader] = n
+			f.running.Go(n.run)
+		}
+		f.of[p] = n
+		if n.set(p, role) {
+			changed[n] = true
+		}
 	}
-	if role == nil || f.ctx.Err() != nil {
-		return
+	for n := range changed {
+		n.interrupt()
+		select {
+		case n.wake <- struct{}{}:
+		default:
+		}
 	}
-	n := f.by[role.leader]
-	if n == nil {
-		n = &fetcher{fetchers: f, leader: role.leader, wake: make(chan struct{}, 1), parts: map[*Partition]*fetchState{}}
-		f.by[role.leader] = n
-		f.running.Go(n.run)
-	}
-	f.of[p] = n
-	n.set(p, role)
 }
 
 func (f *fetchers) close() {
@@ -105,8 +118,8 @@ type sentState struct {
 	epoch, last   int32
 }
 
-// set gives p another role, nil to drop it, and sees to it that the leader hears at once.
-func (f *fetcher) set(p *Partition, role *following) {
+// set gives p another role, nil to drop it. It reports whether the leader has to hear of it at once.
+func (f *fetcher) set(p *Partition, role *following) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old := f.parts[p]
@@ -116,16 +129,12 @@ func (f *fetcher) set(p *Partition, role *following) {
 		if old != nil {
 			f.gone = append(f.gone, p)
 		}
-		return
+		return false
 	case old != nil && old.role == role:
-		return
+		return false
 	}
 	f.parts[p] = &fetchState{role: role, fresh: true}
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
-	f.drop() // the request that waits at the leader does not ask for p
+	return true
 }
 
 // drop ends the connection and the session. mu is held.
@@ -341,7 +350,7 @@ func (p *Partition) replicate(r *kmsg.FetchResponseTopicPartition) error {
 			return err
 		}
 	}
-	log.SetHighWatermark(min(r.HighWatermark, log.EndOffset()))
+	p.replicatedTo(min(r.HighWatermark, log.EndOffset()), len(r.RecordBatches))
 	return log.SetStart(r.LogStartOffset, now)
 }
 

@@ -36,6 +36,7 @@ type Manager struct {
 	isr          *isrKeeper
 	fetchers     *fetchers
 	replicaFetch fetchSettings
+	rackAware    bool // replica.selector.class lets consumers read from followers
 	// interBroker is the listener of the other brokers that this one fetches from.
 	interBroker string
 	commits     bool // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
@@ -64,6 +65,7 @@ func NewManager(meta *raftmeta.Meta, logs *storage.Manager, dial wire.Dialer, in
 	number := func(key string) int32 { return int32(meta.IntSetting(key)) }
 	m := &Manager{
 		isr: newISRKeeper(meta, log), interBroker: interBroker,
+		rackAware: meta.Setting("replica.selector.class") == rackAware,
 		replicaFetch: fetchSettings{
 			wait: number("replica.fetch.wait.max.ms"), minBytes: number("replica.fetch.min.bytes"),
 			partitionMax: number("replica.fetch.max.bytes"), responseMax: number("replica.fetch.response.max.bytes"),
@@ -188,6 +190,14 @@ type opening struct {
 }
 
 func (m *Manager) openAll(work []opening) {
+	var mu sync.Mutex
+	roles := make(map[*Partition]*following, len(work))
+	place := func(o opening, l *storage.Log) {
+		p, role := m.place(o, l)
+		mu.Lock()
+		defer mu.Unlock()
+		roles[p] = role
+	}
 	byTP := make(map[storage.TopicPartition]opening, len(work))
 	tps := make([]storage.TopicPartition, 0, len(work))
 	for _, o := range work {
@@ -203,7 +213,7 @@ func (m *Manager) openAll(work []opening) {
 			if !errors.Is(err, storage.ErrDirOffline) { // that was told once for all of them
 				m.log.Error().Err(err).Str("partition", tp.String()).Msg("partition is offline")
 			}
-			m.place(o, nil)
+			place(o, nil)
 			return nil // the others must open all the same
 		}
 		if l.Config() != o.config {
@@ -212,13 +222,14 @@ func (m *Manager) openAll(work []opening) {
 		if at, ok := m.logs.DirectoryOf(tp); ok && at != directory {
 			m.reports.assigned(controller.Assignment{Topic: o.topic.ID, Partition: o.n, Directory: at})
 		}
-		m.place(o, l)
+		place(o, l)
 		return nil
 	})
+	m.fetchers.follow(roles)
 }
 
-// place gives a partition its role; l is nil if its log could not be opened.
-func (m *Manager) place(o opening, l *storage.Log) {
+// place gives a partition its role, and returns what it is to follow; l is nil if its log could not be opened.
+func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 	m.mu.Lock()
 	t := m.byID[o.topic.ID]
 	if t == nil {
@@ -227,7 +238,7 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	}
 	p := t.partitions[o.n]
 	if p == nil {
-		p = &Partition{topic: t.name, id: t.id, n: o.n, syncs: m.commits}
+		p = &Partition{topic: t.name, id: t.id, n: o.n, syncs: m.commits, eager: m.rackAware}
 		t.partitions[o.n] = p
 	}
 	m.mu.Unlock()
@@ -238,13 +249,12 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	before := p.leadership.Load()
 	role := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
 	after := p.leadership.Load()
-	m.fetchers.follow(p, role)
 	if after != nil && o.reg.Recovering && (before == nil || before.epoch != after.epoch) {
 		m.isr.ask(p.recovered(time.Now()))
 	}
 	w := m.watchers[t.name]
 	if w == nil {
-		return
+		return p, role
 	}
 	if before != nil && (after == nil || after.epoch != before.epoch) {
 		w.Resign(p.n)
@@ -252,6 +262,7 @@ func (m *Manager) place(o opening, l *storage.Log) {
 	if after != nil && (before == nil || after.epoch != before.epoch) {
 		w.Lead(p, after.epoch)
 	}
+	return p, role
 }
 
 // drop deletes this node's replica of a partition that was moved to others, if there is one.
@@ -272,7 +283,7 @@ func (m *Manager) drop(t *image.Topic, n int32) {
 // discard ends a partition's role and deletes its log.
 func (m *Manager) discard(p *Partition) {
 	m.lose(p)
-	m.fetchers.follow(p, nil)
+	m.fetchers.follow(map[*Partition]*following{p: nil})
 	if err := m.logs.Delete(storage.TopicPartition{Topic: p.topic, Partition: p.n}); err != nil {
 		m.log.Error().Err(err).Str("partition", p.String()).Msg("delete failed")
 	}

@@ -30,7 +30,7 @@ func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (
 			r := &t.Partitions[j]
 			p := kmsg.NewListOffsetsResponseTopicPartition()
 			p.Partition = r.Partition
-			if err := m.listOne(ctx.Version, req.IsolationLevel, t.Topic, r, &p); err != nil {
+			if err := m.listOne(ctx.Version, req, t.Topic, r, &p); err != nil {
 				p.ErrorCode = wire.ErrorCode(err)
 				if !quiet(err) {
 					m.log.Error().Err(err).Msg("list offsets failed")
@@ -43,7 +43,7 @@ func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (
 	return resp, nil
 }
 
-func (m *Manager) listOne(version int16, isolation int8, topic string, r *kmsg.ListOffsetsRequestTopicPartition, out *kmsg.ListOffsetsResponseTopicPartition) error {
+func (m *Manager) listOne(version int16, req *kmsg.ListOffsetsRequest, topic string, r *kmsg.ListOffsetsRequestTopicPartition, out *kmsg.ListOffsetsResponseTopicPartition) error {
 	p, err := m.Partition(topic, r.Partition)
 	if err != nil {
 		return err
@@ -57,7 +57,18 @@ func (m *Manager) listOne(version int16, isolation int8, topic string, r *kmsg.L
 		return err
 	}
 	high := p.Log().HighWatermark()
-	if isolation == readCommitted {
+	// After an election the high watermark may be behind where clients have seen it, until the followers have
+	// fetched.
+	var behind error
+	if high < l.begun && req.ReplicaID < 0 {
+		if behind = kerr.OffsetNotAvailable; version < 5 {
+			behind = kerr.LeaderNotAvailable
+		}
+	}
+	switch {
+	case req.ReplicaID >= 0: // a follower
+		high = p.Log().EndOffset()
+	case req.IsolationLevel == readCommitted:
 		high = p.Log().LastStableOffset()
 	}
 	if version == 0 {
@@ -69,6 +80,9 @@ func (m *Manager) listOne(version int16, isolation int8, topic string, r *kmsg.L
 	var ok bool
 	switch r.Timestamp {
 	case latestTime:
+		if behind != nil {
+			return behind
+		}
 		out.Offset, out.LeaderEpoch = high, l.epoch
 		return nil
 	case earliestTime, earliestLocalTime:
@@ -90,8 +104,9 @@ func (m *Manager) listOne(version int16, isolation int8, topic string, r *kmsg.L
 	}
 	if ok {
 		out.Timestamp, out.Offset, out.LeaderEpoch = found.Timestamp, found.Offset, found.Epoch
+		return nil
 	}
-	return nil
+	return behind
 }
 
 // oldOffsets answers version 0: a list of segment starts, newest first.

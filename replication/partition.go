@@ -27,6 +27,8 @@ type Partition struct {
 	log   atomic.Pointer[storage.Log] // nil until it could be opened
 	// syncs says that the broker's own records are on disk before they count.
 	syncs bool
+	// eager has followers hear of the high watermark at once: consumers read from them.
+	eager bool
 
 	offline    atomic.Bool                // there is no log, or its directory has failed
 	leadership atomic.Pointer[leadership] // nil while this node does not lead
@@ -128,6 +130,39 @@ func (p *Partition) lead(epoch int32) (*leadership, error) {
 	return l, nil
 }
 
+// serves says that consumers may read from this follower (KIP-392): in the leader epoch that they know, -1 for any.
+func (p *Partition) serves(epoch int32) error {
+	p.role.RLock()
+	defer p.role.RUnlock()
+	switch f := p.following; {
+	case p.offline.Load():
+		return fmt.Errorf("%v: %w", p, storage.ErrDirOffline)
+	case f == nil || p.Log() == nil:
+		return kerr.NotLeaderForPartition
+	case epoch >= 0 && epoch < f.epoch:
+		return kerr.FencedLeaderEpoch
+	case epoch > f.epoch:
+		return kerr.UnknownLeaderEpoch
+	}
+	return nil
+}
+
+// replicatedTo wakes consumers that wait at a follower for so many bytes.
+func (p *Partition) replicatedTo(high int64, bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.Log().HighWatermark()
+	p.unseen += bytes
+	p.Log().SetHighWatermark(high)
+	if high <= before {
+		return
+	}
+	for _, w := range p.waiters {
+		w.add(p.unseen)
+	}
+	p.unseen = 0
+}
+
 // Append appends what a producer sent. acks is the request's: with -1 the ISR must be large enough
 // before anything is written. It returns the leader epoch that it appended in.
 func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appended, int32, error) {
@@ -220,6 +255,8 @@ func (p *Partition) moveHigh(high int64) {
 	for _, w := range p.waiters {
 		if !w.replica {
 			w.add(p.unseen)
+		} else if p.eager {
+			w.wake()
 		}
 	}
 	p.unseen = 0

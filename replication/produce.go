@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/raftmeta"
+	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/record"
@@ -24,6 +25,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 	resp.Topics = make([]kmsg.ProduceResponseTopic, 0, len(req.Topics))
 	var failure error
 	var durable []committed
+	h := hints{manager: m, listener: ctx.Conn.Listener}
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.ProduceResponseTopic{Topic: t.Topic, TopicID: t.TopicID, Partitions: make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))}
@@ -35,6 +37,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 			if err != nil {
 				failure = err
 				m.refuse(ctx, p, err)
+				p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = h.hint(err, ctx.Version >= 13, t.Topic, t.TopicID, p.Partition)
 			} else if m.commits || req.Acks == -1 && c.partition.Log().HighWatermark() < c.end {
 				c.answer = p
 				durable = append(durable, c)
@@ -47,6 +50,13 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 			return wire.Answer{}, fmt.Errorf("produce with acks=0: %w", failure)
 		}
 		return wire.Answer{}, nil
+	}
+	if ctx.Version >= 10 {
+		h.each(func(b *image.Broker, e *image.Endpoint) {
+			n := kmsg.NewProduceResponseBroker()
+			n.NodeID, n.Host, n.Port, n.Rack = b.ID, e.Host, e.Port, b.Rack
+			resp.Brokers = append(resp.Brokers, n)
+		})
 	}
 	if len(durable) == 0 {
 		return wire.Answer{Now: resp}, nil

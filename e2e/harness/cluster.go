@@ -30,7 +30,7 @@ func NewCluster(t testing.TB, n int, args ...string) *Cluster {
 }
 
 // StartCluster starts n voters, which are brokers too, in directories below dir, and waits until all are ready.
-// More arguments may follow.
+// More arguments may follow; {id} in them is the node's id.
 func StartCluster(dir string, n int, args ...string) (*Cluster, error) {
 	c := &Cluster{dir: dir, args: args}
 	var peers []string
@@ -66,7 +66,10 @@ func (c *Cluster) node(id int, quorum ...string) (*Kraft, error) {
 		}
 		listeners += fmt.Sprintf(",CONTROLLER://localhost:%d", port)
 	}
-	k.args = append([]string{"--node-id", fmt.Sprint(id), "--data", dir, "--listeners", listeners, "--log-level", "info"}, append(quorum, c.args...)...)
+	k.args = append([]string{"--node-id", fmt.Sprint(id), "--data", dir, "--listeners", listeners, "--log-level", "info"}, quorum...)
+	for _, a := range c.args {
+		k.args = append(k.args, strings.ReplaceAll(a, "{id}", fmt.Sprint(id)))
+	}
 	return k, nil
 }
 

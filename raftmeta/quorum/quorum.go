@@ -126,7 +126,7 @@ func (n *Node) restore() error {
 	n.raw, err = raft.NewRawNode(&raft.Config{
 		ID: n.config.ID, ElectionTick: electionTicks, HeartbeatTick: 1, Storage: n.store, Applied: n.applied,
 		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 16 << 20, MaxUncommittedEntriesSize: 256 << 20, MaxInflightMsgs: 256,
-		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, Logger: raftLogger{n.config.Log},
+		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true, Logger: raftLogger{n.config.Log},
 	})
 	return err
 }

@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/urfave/cli/v2"
+
+	"kraft/cli/plan"
+)
+
+func clusterCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "cluster",
+		Usage: "describe a cluster, and spread partitions evenly over its brokers",
+		Subcommands: []*cli.Command{
+			{
+				Name: "describe", Usage: "show brokers with what they hold and lead", UsageText: "kraft cluster describe",
+				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag()}, Action: describeCluster,
+			},
+			{
+				Name: "rebalance", Usage: "move partitions until all brokers hold and lead as many", UsageText: "kraft cluster rebalance [--dry-run]",
+				Description:  "Moves as few replicas as it takes, keeps replicas in different racks, and waits until all have moved. Partitions\nare read and written meanwhile; ended by Ctrl-C, what was begun goes on.",
+				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), dryRunFlag()}, Action: rebalance,
+			},
+		},
+	}
+}
+
+func brokerCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "broker",
+		Usage: "take brokers out of a cluster",
+		Subcommands: []*cli.Command{{
+			Name: "drain", Usage: "move everything off a broker, so that it can be stopped for good", UsageText: "kraft broker drain N [--dry-run]",
+			OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), dryRunFlag()}, Action: withArguments(drain),
+		}},
+	}
+}
+
+func dryRunFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "dry-run", Usage: "show what would move, and move nothing"}
+}
+
+// assignment reads where all partitions are.
+func assignment(c *cli.Context, admin *kadm.Client) (brokers []plan.Broker, parts []plan.Partition, leaders map[int32]int, err error) {
+	meta, err := admin.Metadata(c.Context)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for _, b := range meta.Brokers {
+		p := plan.Broker{ID: b.NodeID}
+		if b.Rack != nil {
+			p.Rack = *b.Rack
+		}
+		brokers = append(brokers, p)
+	}
+	leaders = map[int32]int{}
+	for _, t := range meta.Topics.Sorted() {
+		for _, p := range t.Partitions.Sorted() {
+			parts = append(parts, plan.Partition{Topic: t.Topic, Number: p.Partition, Replicas: p.Replicas})
+			leaders[p.Leader]++
+		}
+	}
+	return brokers, parts, leaders, nil
+}
+
+func describeCluster(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		meta, err := admin.BrokerMetadata(c.Context)
+		if err != nil {
+			return err
+		}
+		_, parts, leaders, err := assignment(c, admin)
+		if err != nil {
+			return err
+		}
+		held := map[int32]int{}
+		for _, p := range parts {
+			for _, r := range p.Replicas {
+				held[r]++
+			}
+		}
+		fmt.Fprintf(c.App.Writer, "cluster %s  controller %d  brokers %d  partitions %d\n", meta.Cluster, meta.Controller, len(meta.Brokers), len(parts))
+		w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+		fmt.Fprintln(w, "BROKER\tADDRESS\tRACK\tREPLICAS\tLEADS")
+		for _, b := range meta.Brokers {
+			rack := ""
+			if b.Rack != nil {
+				rack = *b.Rack
+			}
+			fmt.Fprintf(w, "%d\t%s:%d\t%s\t%d\t%d\n", b.NodeID, b.Host, b.Port, orDash(rack), held[b.NodeID], leaders[b.NodeID])
+		}
+		return w.Flush()
+	})
+}
+
+func rebalance(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		brokers, parts, _, err := assignment(c, admin)
+		if err != nil {
+			return err
+		}
+		return carryOut(c, admin, plan.Rebalance(brokers, parts), "partitions are spread evenly already")
+	})
+}
+
+func drain(c *cli.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("kraft broker drain takes one broker's id: kraft broker drain 3")
+	}
+	id, err := strconv.ParseInt(args[0], 10, 32)
+	if err != nil {
+		return fmt.Errorf("%q is no broker id", args[0])
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		brokers, parts, _, err := assignment(c, admin)
+		if err != nil {
+			return err
+		}
+		moves, left := plan.Drain(brokers, parts, int32(id))
+		if len(left) > 0 {
+			return fmt.Errorf("%d partitions, %s-%d first, need as many brokers as there are: add one, or lower their replication factor", len(left), left[0].Topic, left[0].Number)
+		}
+		return carryOut(c, admin, moves, fmt.Sprintf("broker %d holds nothing", id))
+	})
+}
+
+// movesAtOnce bounds the partitions that are reassigned at a time.
+const movesAtOnce = 100
+
+// carryOut shows a plan, or runs it and waits until it is done.
+func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing string) error {
+	if len(moves) == 0 {
+		fmt.Fprintln(c.App.Writer, nothing)
+		return nil
+	}
+	if c.Bool("dry-run") {
+		w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+		fmt.Fprintln(w, "TOPIC\tPARTITION\tREPLICAS\tBECOME")
+		for _, m := range moves {
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", m.Topic, m.Number, ids(m.Before), ids(m.Replicas))
+		}
+		return w.Flush()
+	}
+	bar := progressbar.NewOptions(len(moves), progressbar.OptionSetWriter(c.App.ErrWriter), progressbar.OptionSetDescription("moving partitions"),
+		progressbar.OptionSetVisibility(isTerminal(c.App.ErrWriter)), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
+	for done := 0; done < len(moves); {
+		batch := moves[done:min(len(moves), done+movesAtOnce)]
+		if err := reassign(c, admin, batch, func(n int) { _ = bar.Set(done + n) }); err != nil {
+			return err
+		}
+		done += len(batch)
+	}
+	_ = bar.Finish()
+	fmt.Fprintf(c.App.Writer, "moved %d partitions\n", len(moves))
+	return nil
+}
+
+// reassign begins moves, waits until they are done, and lets the preferred replicas lead.
+func reassign(c *cli.Context, admin *kadm.Client, moves []plan.Move, progress func(done int)) error {
+	req := kadm.AlterPartitionAssignmentsReq{}
+	set := kadm.TopicsSet{}
+	for _, m := range moves {
+		req.Assign(m.Topic, m.Number, m.Replicas)
+		set.Add(m.Topic, m.Number)
+	}
+	resp, err := admin.AlterPartitionAssignments(c.Context, req)
+	if err != nil {
+		return err
+	}
+	for _, r := range resp.Sorted() {
+		if r.Err != nil {
+			return fmt.Errorf("move %s-%d: %w", r.Topic, r.Partition, explain(r.Err, r.ErrMessage))
+		}
+	}
+	for {
+		left, err := admin.ListPartitionReassignments(c.Context, set)
+		if err != nil {
+			return err
+		}
+		n := 0
+		left.Each(func(kadm.ListPartitionReassignmentsResponse) { n++ })
+		progress(len(moves) - n)
+		if n == 0 {
+			break
+		}
+		select {
+		case <-c.Context.Done():
+			return fmt.Errorf("%d partitions are still being moved, which goes on", n)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	_, err = admin.ElectLeaders(c.Context, kadm.ElectPreferredReplica, set) // one whose first replica cannot lead stays as it is
+	return err
+}
