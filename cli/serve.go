@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	_ "net/http/pprof" // served only on --pprof
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,6 +88,9 @@ func runNode(c *cli.Context) error {
 		values["controller.quorum.voters"] = c.String("peers")
 		if !c.IsSet("node-id") {
 			return errors.New("--peers needs --node-id: which of them is this node?")
+		}
+		if id := fmt.Sprintf("%d@", c.Int("node-id")); !slices.ContainsFunc(strings.Split(c.String("peers"), ","), func(p string) bool { return strings.HasPrefix(strings.TrimSpace(p), id) }) {
+			return fmt.Errorf("--peers does not name node %d: give the voters' list with this node in it, or --join one of them", c.Int("node-id"))
 		}
 	}
 	if c.IsSet("join") {

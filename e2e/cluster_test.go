@@ -333,10 +333,7 @@ func TestDivergedLeader(t *testing.T) {
 		}
 		leaders(t, all, "t", 3)
 	}
-	var got []string
-	for _, line := range readTopicAt(t, all, "t") {
-		got = append(got, line)
-	}
+	got := readTopicAt(t, all, "t")
 	// The first of the records may have been on its way to the others when they were paused.
 	if s := strings.Join(got, ","); s != "first,second" && s != "first,alone 0,second" {
 		t.Errorf("the topic holds %v", got)
@@ -527,4 +524,48 @@ func TestGroupSurvivesKills(t *testing.T) {
 		poll(1)
 	}
 	l.cl.Close()
+}
+
+// TestPeers: lists of peers that cannot be are told in a sentence.
+func TestPeers(t *testing.T) {
+	k := harness.NewKraft(t) // for its binary
+	port := func() int {
+		p, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	a, b := port(), port()
+	run := func(args ...string) string {
+		_, err := k.TryCLI(t, "", append(args, "--data", t.TempDir(), "--listeners", fmt.Sprintf("PLAINTEXT://localhost:%d", port()))...)
+		if err == nil {
+			return "it started"
+		}
+		return err.Error()
+	}
+	two := fmt.Sprintf("1@localhost:%d,2@localhost:%d", a, b)
+	for name, tc := range map[string]struct {
+		args []string
+		says string
+	}{
+		"not among them": {[]string{"--node-id", "3", "--peers", two}, "does not name node 3"},
+		"no id":          {[]string{"--peers", two}, "which of them is this node"},
+		"an id twice":    {[]string{"--node-id", "1", "--peers", two + ",1@h:1"}, "names node 1 twice"},
+		"no address":     {[]string{"--node-id", "1", "--peers", "1"}, "does not name node 1"},
+		"both":           {[]string{"--node-id", "1", "--peers", two, "--join", "h:1"}, "give one of them"},
+	} {
+		if out := run(tc.args...); !strings.Contains(out, tc.says) {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+	// Two nodes that were given different lists both refuse to begin a cluster.
+	answers := make(chan string, 2)
+	go func() { answers <- run("--node-id", "1", "--peers", two) }()
+	go func() { answers <- run("--node-id", "2", "--peers", two+",3@localhost:1") }()
+	for range 2 {
+		if out := <-answers; !strings.Contains(out, "give all the same") {
+			t.Errorf("with lists that disagree: %s", out)
+		}
+	}
 }

@@ -6,7 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -51,10 +51,6 @@ type Meta struct {
 	calls      *controllerCalls
 	liveness   *liveness
 	life       lifecycle
-
-	idsMu  sync.Mutex // guards the block of producer ids at hand
-	nextID int64
-	lastID int64 // exclusive
 }
 
 // Open opens this node's part of the quorum. Members may connect from then on (Accept); Join makes it one.
@@ -107,7 +103,7 @@ func (m *Meta) bootstrap(ctx context.Context) error {
 		}
 		if now := time.Now(); now.Sub(told) > waitingFor {
 			told = now
-			m.config.Log.Info().Int("voters", len(m.node.Voters())).Msg("waiting for a majority of the metadata quorum")
+			m.config.Log.Warn().Msg("waiting for a majority of the metadata quorum: " + m.whoIsMissing())
 		}
 		if err := m.node.Refused(); err != nil {
 			return err
@@ -137,6 +133,19 @@ func (m *Meta) bootstrap(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// whoIsMissing says which voters this node does not reach, and why.
+func (m *Meta) whoIsMissing() string {
+	var out []string
+	for id, err := range m.node.Unreached() {
+		out = append(out, fmt.Sprintf("node %d at %s (%v)", nodeID(id), m.controllerAddress(id), err))
+	}
+	if len(out) == 0 {
+		return "all are reached, and elect a leader"
+	}
+	slices.Sort(out)
+	return strings.Join(out, "; ")
 }
 
 // waitingFor is how often a start says what it waits for.

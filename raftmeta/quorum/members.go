@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -90,6 +91,16 @@ func (n *Node) Met() []Hello {
 		out = append(out, h)
 	}
 	return out
+}
+
+// Unreached says for each member that this node has tried to reach in vain why.
+func (n *Node) Unreached() map[uint64]error {
+	if n.net == nil {
+		return nil
+	}
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	return maps.Clone(n.net.trouble)
 }
 
 // Refused is the last word of a peer that refuses this node, nil if none does.

@@ -54,7 +54,8 @@ type transport struct {
 	learnt  map[uint64]string // addresses that members said they have
 	met     map[uint64]Hello  // how members introduced themselves last
 	conns   map[net.Conn]struct{}
-	refusal error // the last word of a peer that refuses this node
+	trouble map[uint64]error // why there is no stream to a peer
+	refusal error            // the last word of a peer that refuses this node
 	closed  bool
 }
 
@@ -64,7 +65,7 @@ type peer struct {
 }
 
 func newTransport(n *Node, network Network) *transport {
-	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, conns: map[net.Conn]struct{}{}}
+	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, trouble: map[uint64]error{}, conns: map[net.Conn]struct{}{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -217,6 +218,7 @@ func (t *transport) write(p *peer) {
 		case first = <-p.queue:
 		}
 		c, _, err := t.connect(t.address(p.id), messagesStream, p.id)
+		t.troubled(p.id, err)
 		if err == nil {
 			t.refused(nil)
 			wait = firstRetry
@@ -225,6 +227,7 @@ func (t *transport) write(p *peer) {
 		if t.ctx.Err() != nil {
 			return
 		}
+		t.troubled(p.id, err)
 		t.refused(err)
 		t.node.report(func(r *raft.RawNode) { r.ReportUnreachable(p.id) })
 		t.log.Debug().Err(err).Uint64("peer", p.id).Msg("quorum stream ended")
@@ -271,6 +274,15 @@ func (t *transport) writeTo(c net.Conn, p *peer, m *pb.Message) error {
 			return t.ctx.Err()
 		case m = <-p.queue:
 		}
+	}
+}
+
+// troubled notes why there is no stream to a peer, nil if there is one.
+func (t *transport) troubled(id uint64, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.trouble[id] = err; err == nil {
+		delete(t.trouble, id)
 	}
 }
 
