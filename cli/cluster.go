@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -26,7 +27,7 @@ func clusterCommand() *cli.Command {
 			{
 				Name: "rebalance", Usage: "move partitions until all brokers hold and lead as many", UsageText: "kraft cluster rebalance [--dry-run]",
 				Description:  "Moves as few replicas as it takes, keeps replicas in different racks, and waits until all have moved. Partitions\nare read and written meanwhile; ended by Ctrl-C, what was begun goes on.",
-				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), dryRunFlag()}, Action: rebalance,
+				OnUsageError: usageError, Flags: moveFlags(), Action: rebalance,
 			},
 		},
 	}
@@ -38,13 +39,17 @@ func brokerCommand() *cli.Command {
 		Usage: "take brokers out of a cluster",
 		Subcommands: []*cli.Command{{
 			Name: "drain", Usage: "move everything off a broker, so that it can be stopped for good", UsageText: "kraft broker drain N [--dry-run]",
-			OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), dryRunFlag()}, Action: withArguments(drain),
+			OnUsageError: usageError, Flags: moveFlags(), Action: withArguments(drain),
 		}},
 	}
 }
 
-func dryRunFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "dry-run", Usage: "show what would move, and move nothing"}
+func moveFlags() []cli.Flag {
+	return []cli.Flag{
+		bootstrapFlag(),
+		&cli.BoolFlag{Name: "dry-run", Usage: "show what would move, and move nothing"},
+		&cli.Int64Flag{Name: "throttle", Usage: "move no more than so many `BYTES` a second off or onto a broker"},
+	}
 }
 
 // assignment reads where all partitions are.
@@ -141,7 +146,7 @@ func drain(c *cli.Context, args []string) error {
 const movesAtOnce = 100
 
 // carryOut shows a plan, or runs it and waits until it is done.
-func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing string) error {
+func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing string) (err error) {
 	if len(moves) == 0 {
 		fmt.Fprintln(c.App.Writer, nothing)
 		return nil
@@ -154,6 +159,21 @@ func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing str
 		}
 		return w.Flush()
 	}
+	if rate := c.Int64("throttle"); c.IsSet("throttle") {
+		if rate <= 0 {
+			return errors.New("--throttle is a number of bytes a second")
+		}
+		if err := throttle(c.Context, admin, moves, rate); err != nil {
+			return err
+		}
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), 10*time.Second)
+			defer cancel()
+			if e := throttle(ctx, admin, moves, 0); e != nil && err == nil {
+				err = fmt.Errorf("the throttle could not be taken away: %w", e)
+			}
+		}()
+	}
 	bar := progressbar.NewOptions(len(moves), progressbar.OptionSetWriter(c.App.ErrWriter), progressbar.OptionSetDescription("moving partitions"),
 		progressbar.OptionSetVisibility(isTerminal(c.App.ErrWriter)), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
 	for done := 0; done < len(moves); {
@@ -165,6 +185,40 @@ func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing str
 	}
 	_ = bar.Finish()
 	fmt.Fprintf(c.App.Writer, "moved %d partitions\n", len(moves))
+	return nil
+}
+
+// throttle sets or, for a rate of 0, takes away what slows moves down: the rate on all brokers, and which topics'
+// replicas it is for.
+func throttle(ctx context.Context, admin *kadm.Client, moves []plan.Move, rate int64) error {
+	change := func(name, value string) kadm.AlterConfig {
+		if rate == 0 {
+			return kadm.AlterConfig{Op: kadm.DeleteConfig, Name: name}
+		}
+		return kadm.AlterConfig{Name: name, Value: &value}
+	}
+	both := func(suffix, value string) []kadm.AlterConfig {
+		return []kadm.AlterConfig{change("leader.replication.throttled."+suffix, value), change("follower.replication.throttled."+suffix, value)}
+	}
+	var topics []string
+	for _, m := range moves {
+		if n := len(topics); n == 0 || topics[n-1] != m.Topic { // moves are sorted
+			topics = append(topics, m.Topic)
+		}
+	}
+	resp, err := admin.AlterTopicConfigs(ctx, both("replicas", "*"), topics...)
+	if err != nil {
+		return err
+	}
+	more, err := admin.AlterBrokerConfigs(ctx, both("rate", strconv.FormatInt(rate, 10)))
+	if err != nil {
+		return err
+	}
+	for _, r := range append(resp, more...) {
+		if r.Err != nil {
+			return fmt.Errorf("throttle %s: %w", r.Name, explain(r.Err, r.ErrMessage))
+		}
+	}
 	return nil
 }
 

@@ -308,8 +308,17 @@ func TestDrainAndRebalance(t *testing.T) {
 	if out := k.CLI(t, "", "cluster", "rebalance"); !strings.Contains(out, "evenly already") {
 		t.Errorf("a second rebalance says %q", out)
 	}
-	if out := k.CLI(t, "", "broker", "drain", "4"); !strings.Contains(out, "moved 6 partitions") {
+	if out := k.CLI(t, "", "broker", "drain", "4", "--throttle", "50000000"); !strings.Contains(out, "moved 6 partitions") {
 		t.Errorf("drain says %q", out)
+	}
+	configs, err := kadm.NewClient(kgoClient(t, k.Addr)).DescribeTopicConfigs(timeout(t, 10*time.Second), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range configs[0].Configs {
+		if strings.Contains(c.Key, "throttled") && c.MaybeValue() != "" {
+			t.Errorf("%s is still %s", c.Key, c.MaybeValue())
+		}
 	}
 	if held, _ := holds(); held[4] != 0 {
 		t.Errorf("brokers hold %v after 4 was drained", held)
@@ -321,4 +330,82 @@ func TestDrainAndRebalance(t *testing.T) {
 		t.Errorf("drain four: %v", err)
 	}
 	l.check(c.Bootstrap())
+}
+
+// TestThrottledReassignment: leader.replication.throttled.* and follower.replication.throttled.* slow a move down,
+// and no other replication; taken away, the move ends at once.
+func TestThrottledReassignment(t *testing.T) {
+	c := harness.NewCluster(t, 3)
+	all := c.Bootstrap()
+	ctx := timeout(t, time.Minute)
+	cl := kgoClient(t, all[0], kgo.SeedBrokers(all...), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MetadataMinAge(10*time.Millisecond))
+	admin := kadm.NewClient(cl)
+	const rate = 2_000_000 // bytes a second
+	for _, side := range []string{"leader", "follower"} {
+		t.Run(side, func(t *testing.T) {
+			s := func(v string) *string { return &v }
+			topic := "slow-" + side
+			if _, err := admin.CreateTopic(ctx, 1, 1, map[string]*string{side + ".replication.throttled.replicas": s("*")}, topic); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := admin.AlterBrokerConfigs(ctx, []kadm.AlterConfig{{Name: side + ".replication.throttled.rate", Value: s(fmt.Sprint(rate))}}); err != nil {
+				t.Fatal(err)
+			}
+			for range 20 {
+				if err := cl.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: make([]byte, 500_000)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			from := leaders(t, all, topic, 1)[0]
+			to := from%3 + 1
+			begun := time.Now()
+			req := kadm.AlterPartitionAssignmentsReq{}
+			req.Assign(topic, 0, []int32{to})
+			if resp, err := admin.AlterPartitionAssignments(ctx, req); err != nil || resp.Error() != nil {
+				t.Fatal(err, resp.Error())
+			}
+			copied := func() int64 {
+				dirs, err := admin.DescribeBrokerLogDirs(ctx, to, kadm.TopicsSet{topic: {0: {}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, _ := dirs.LookupPartition(topic, 0)
+				return p.Size
+			}
+			for copied() < 4_000_000 && ctx.Err() == nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if took := time.Since(begun); took < 500*time.Millisecond {
+				t.Errorf("4 MB at %d bytes a second took %v", rate, took)
+			}
+			if n := copied(); n > 9_000_000 {
+				t.Errorf("%d bytes are copied already", n)
+			}
+			// Other topics are not slowed down.
+			if _, err := admin.CreateTopic(ctx, 1, 3, nil, "fast-"+side); err != nil {
+				t.Fatal(err)
+			}
+			other := time.Now()
+			for range 10 {
+				if err := cl.ProduceSync(ctx, &kgo.Record{Topic: "fast-" + side, Value: make([]byte, 500_000)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if took := time.Since(other); took > time.Second {
+				t.Errorf("5 MB to a topic without throttle took %v", took)
+			}
+			if _, err := admin.AlterBrokerConfigs(ctx, []kadm.AlterConfig{{Op: kadm.DeleteConfig, Name: side + ".replication.throttled.rate"}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := harness.Eventually(5*time.Second, func() error {
+				left, err := admin.ListPartitionReassignments(ctx, kadm.TopicsSet{topic: {0: {}}})
+				if err == nil && len(left) > 0 {
+					err = fmt.Errorf("%d bytes are copied", copied())
+				}
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -172,6 +172,12 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 		f.manager.isr.ask(p.fetchedBy(f.replica, f.req.ReplicaState.Epoch, w.offset, time.Now(), f.manager.eligible))
 		out.HighWatermark = log.HighWatermark()
 		f.urgent = f.urgent || p.eager && out.HighWatermark != w.sentHigh
+		if p.slowSending.Load() && !slices.Contains(l.isr, f.replica) {
+			if !f.manager.sending.open(time.Now()) {
+				return p, nil
+			}
+			defer func() { f.manager.sending.took(out.Size()) }()
+		}
 	}
 	s, err := p.read(w.offset, limit, upTo, whole)
 	if err != nil {

@@ -216,6 +216,13 @@ func (f *fetcher) round(ctx context.Context) error {
 		return err
 	}
 	req, asked := f.request(time.Now())
+	if len(asked) == 0 && f.next == 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(req.MaxWaitMillis) * time.Millisecond):
+		}
+		return nil
+	}
 	resp, err := client.Do(ctx, req)
 	if err != nil {
 		f.session, f.next = 0, 0
@@ -275,8 +282,16 @@ func (f *fetcher) request(now time.Time) (req *kmsg.FetchRequest, asked []*fetch
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for p, s := range f.parts {
-		if now.Before(s.wait) {
-			req.MaxWaitMillis = int32(min(int64(req.MaxWaitMillis), s.wait.Sub(now).Milliseconds()+1))
+		pause := s.wait.Sub(now)
+		if p.slowTaking.Load() && !p.inSync.Load() && !m.taking.open(now) {
+			pause = max(pause, fetchRetry)
+		}
+		if pause > 0 {
+			req.MaxWaitMillis = int32(min(int64(req.MaxWaitMillis), pause.Milliseconds()+1))
+			if !s.fresh { // or the leader would go on to answer for it
+				f.gone = append(f.gone, p)
+				s.fresh = true
+			}
 			continue
 		}
 		asked = append(asked, s)
@@ -328,7 +343,9 @@ func (f *fetcher) take(ctx context.Context, client *wire.Client, s *fetchState, 
 		s.fresh = true
 		f.mu.Unlock()
 	case err == nil:
-		err = p.replicate(r)
+		if err = p.replicate(r); p.slowTaking.Load() && !p.inSync.Load() {
+			f.fetchers.manager.taking.took(len(r.RecordBatches))
+		}
 	}
 	if err == nil {
 		return

@@ -36,7 +36,9 @@ type Manager struct {
 	isr          *isrKeeper
 	fetchers     *fetchers
 	replicaFetch fetchSettings
-	rackAware    bool // replica.selector.class lets consumers read from followers
+	sending      throttle // of records to followers, where a topic asks for it
+	taking       throttle // of records from leaders
+	rackAware    bool     // replica.selector.class lets consumers read from followers
 	// interBroker is the listener of the other brokers that this one fetches from.
 	interBroker string
 	commits     bool // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
@@ -155,7 +157,10 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 		ids = image.All(img).Topics
 	}
 	if changed.Configs {
-		m.logs.Configure(BackgroundConfig(m.meta.Layers(img, "")))
+		layers := m.meta.Layers(img, "")
+		m.logs.Configure(BackgroundConfig(layers))
+		m.sending.set(layers.EffectiveInt("leader.replication.throttled.rate"))
+		m.taking.set(layers.EffectiveInt("follower.replication.throttled.rate"))
 	}
 	self, ok := img.Broker(m.meta.NodeID())
 	fenced := !ok || self.Fenced
@@ -168,12 +173,13 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 		layers := m.meta.Layers(img, t.Name)
 		config := logConfig(layers)
 		minInSync := int(parseInt(layers.Effective("min.insync.replicas")))
+		throttledLeaders, throttledFollowers := layers.Effective("leader.replication.throttled.replicas"), layers.Effective("follower.replication.throttled.replicas")
 		for n, reg := range t.Partitions {
 			if !slices.Contains(reg.Replicas, m.meta.NodeID()) {
 				m.drop(t, int32(n))
 				continue
 			}
-			work = append(work, opening{t, int32(n), reg, fenced, config, minInSync})
+			work = append(work, opening{t, int32(n), reg, fenced, config, minInSync, throttledLeaders, throttledFollowers})
 		}
 	}
 	m.openAll(work)
@@ -187,6 +193,8 @@ type opening struct {
 	fenced    bool
 	config    *storage.LogConfig
 	minInSync int
+	// Of the topic's throttled replicas.
+	leaderThrottled, followerThrottled string
 }
 
 func (m *Manager) openAll(work []opening) {
@@ -246,6 +254,8 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 		p.log.Store(l)
 	}
 	p.offline.Store(l == nil)
+	p.slowSending.Store(isThrottled(o.leaderThrottled, o.n, m.meta.NodeID()))
+	p.slowTaking.Store(isThrottled(o.followerThrottled, o.n, m.meta.NodeID()))
 	before := p.leadership.Load()
 	role := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
 	after := p.leadership.Load()

@@ -29,6 +29,9 @@ type Partition struct {
 	syncs bool
 	// eager has followers hear of the high watermark at once: consumers read from them.
 	eager bool
+	// What throttles say of this node's replica; set with its role.
+	slowSending, slowTaking atomic.Bool
+	inSync                  atomic.Bool // this node is in the ISR
 
 	offline    atomic.Bool                // there is no log, or its directory has failed
 	leadership atomic.Pointer[leadership] // nil while this node does not lead
@@ -72,6 +75,7 @@ func (p *Partition) Log() *storage.Log { return p.log.Load() }
 func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInSync int) *following {
 	p.role.Lock()
 	defer p.role.Unlock()
+	p.inSync.Store(slices.Contains(reg.ISR, self))
 	if reg.Leader != self || fenced || p.offline.Load() {
 		p.leadership.Store(nil)
 		p.abandon()
