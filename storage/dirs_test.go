@@ -402,3 +402,74 @@ func moveAndCrash(t *testing.T, n int, power bool) (done bool) {
 	}
 	return done
 }
+
+// TestTruncatedIndexesStayGone: indexes that describe what was cut off do not come back with the loss of power,
+// beside other records in the same place.
+func TestTruncatedIndexesStayGone(t *testing.T) {
+	for seed := range uint64(60) {
+		d := &disks{t: t, fs: faultfs.New(seed + 1)}
+		if err := d.start("/a"); err != nil {
+			t.Fatal(err)
+		}
+		tp := storage.TopicPartition{Topic: "t"}
+		c := storage.DefaultLogConfig()
+		c.IndexInterval = 0
+		l := d.open(tp, 0, c)
+		fill := func(n, size int) {
+			t.Helper()
+			for i := range n {
+				w := record.NewBuilder(record.None)
+				w.ProducerID, w.ProducerEpoch, w.BaseSequence = 5, int16(size), int32(i)
+				w.Add(&record.Record{Value: make([]byte, size)})
+				b, err := w.Build()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := l.Append(b, 0, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l.SetHighWatermark(l.EndOffset())
+		}
+		fill(30, 100)
+		if err := d.m.Close(1); err != nil { // with indexes and a snapshot on disk
+			t.Fatal(err)
+		}
+		d.fs.Kill()
+		if err := d.start("/a"); err != nil {
+			t.Fatal(err)
+		}
+		l = d.open(tp, 0, c)
+		if end, err := l.Truncate(3); err != nil || end != 3 {
+			t.Fatal(end, err)
+		}
+		fill(40, 137)
+		if _, err := l.DeleteBefore(20, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.m.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Roll(time.Now()); err != nil { // writes the indexes, not yet on disk
+			t.Fatal(err)
+		}
+		d.m.Abandon()
+		d.fs.Restart()
+		if err := d.start("/a"); err != nil {
+			t.Fatal(err)
+		}
+		l = d.open(tp, 0, c)
+		if got, err := values(l); err != nil || len(got) != 23 {
+			t.Fatalf("seed %d: %d records of 23: %v", seed+1, len(got), err)
+		}
+		for offset := int64(20); offset < 43; offset++ {
+			if s, err := l.Read(offset, 10, 43, true); err != nil || s.Length == 0 {
+				t.Fatalf("seed %d: read at %d: %d bytes, %v", seed+1, offset, s.Length, err)
+			}
+		}
+		d.m.Abandon()
+	}
+}

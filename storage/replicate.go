@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -188,6 +189,11 @@ func (l *Log) truncate(s *segment, end, size int64) error {
 	if err := s.dropAborted(); err != nil { // found again with the producers' state
 		return err
 	}
+	for _, suffix := range []string{indexSuffix, timeIndexSuffix} { // they know of what is gone
+		if err := l.fs.Remove(s.path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	if _, err := s.scan(0, l.config.Load().IndexInterval, nil); err != nil {
 		return err
 	}
@@ -196,7 +202,11 @@ func (l *Log) truncate(s *segment, end, size int64) error {
 	if err != nil {
 		return err
 	}
-	return l.restoreProducers(entries, s.base, end)
+	if err := l.restoreProducers(entries, s.base, end); err != nil {
+		return err
+	}
+	// Neither indexes nor snapshots may come back beside what is written in the place of what they describe.
+	return l.fs.SyncDir(l.dir)
 }
 
 // SetStart moves the log start to where another log's is that this one is a copy of. Segments that lie wholly

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -104,7 +105,8 @@ func (f *FS) Restart() {
 		f.endure(together)
 	}
 	f.files = map[string]*inode{}
-	for path, n := range f.durable {
+	for _, path := range slices.Sorted(maps.Keys(f.durable)) { // in order: the seed decides what is lost
+		n := f.durable[path]
 		f.files[path] = n
 		if n != nil {
 			f.lose(n)
