@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Preface begins every stream between members of a quorum. It shares a listener with Kafka's protocol, whose
@@ -52,7 +53,8 @@ func readHello(r io.Reader) (h Hello, err error) {
 	return h, json.Unmarshal(data, &h)
 }
 
-// readFrame reads what a 4-byte length stands before, into buf if it is large enough.
+// readFrame reads what a 4-byte length stands before, into buf if it is large enough. Memory grows no faster than
+// bytes arrive: a claimed length alone costs none.
 func readFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -62,11 +64,19 @@ func readFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
 	if n > limit {
 		return nil, fmt.Errorf("frame of %d bytes, at most %d", n, limit)
 	}
-	if cap(buf) < n {
-		buf = make([]byte, n)
+	return readInto(r, buf[:0], n)
+}
+
+// readInto appends n bytes of r to buf.
+func readInto(r io.Reader, buf []byte, n int) ([]byte, error) {
+	for len(buf) < n {
+		at := len(buf)
+		buf = slices.Grow(buf, min(n-at, 1<<20))[:min(n, at+1<<20)]
+		if _, err := io.ReadFull(r, buf[at:]); err != nil {
+			return buf, err
+		}
 	}
-	_, err := io.ReadFull(r, buf[:n])
-	return buf[:n], err
+	return buf, nil
 }
 
 // RefusedError is a peer's word that this node does not belong to its quorum.

@@ -457,6 +457,17 @@ func (t *transport) streamSnapshot(m *pb.Message) error {
 	return err
 }
 
+// deadlined is a connection whose every read has its own time.
+type deadlined struct {
+	c net.Conn
+	r io.Reader
+}
+
+func (d deadlined) Read(b []byte) (int, error) {
+	_ = d.c.SetReadDeadline(time.Now().Add(writePatience))
+	return d.r.Read(b)
+}
+
 func (t *transport) readSnapshot(c net.Conn, r io.Reader) error {
 	_ = c.SetReadDeadline(time.Now().Add(writePatience))
 	head, err := readFrame(r, nil, maxMessage)
@@ -475,14 +486,9 @@ func (t *transport) readSnapshot(c net.Conn, r io.Reader) error {
 	if n > maxSnapshot || m.GetType() != pb.MsgSnap || m.Snapshot == nil {
 		return fmt.Errorf("snapshot of %d bytes in a message of kind %v", n, m.GetType())
 	}
-	data := make([]byte, 0, min(n, 1<<20))
-	for uint64(len(data)) < n {
-		at := len(data)
-		data = append(data, make([]byte, min(n-uint64(at), 1<<20))...)
-		_ = c.SetReadDeadline(time.Now().Add(writePatience))
-		if _, err := io.ReadFull(r, data[at:]); err != nil {
-			return err
-		}
+	data, err := readInto(deadlined{c, r}, nil, int(n))
+	if err != nil {
+		return err
 	}
 	m.Snapshot.Data = data
 	if err := t.deliver(m); err != nil {
