@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -408,4 +409,78 @@ func TestThrottledReassignment(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestControllersApart: a controller and a broker by two server.properties, as operators of large clusters have
+// them, under Kafka's own keys.
+func TestControllersApart(t *testing.T) {
+	bin, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := make([]int, 3)
+	for i := range ports {
+		if ports[i], err = harness.FreePort(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	run := func(name string, lines ...string) *harness.Process {
+		t.Helper()
+		file := filepath.Join(dir, name+".properties")
+		lines = append(lines, "log.dirs="+filepath.Join(dir, name), "controller.listener.names=CONTROLLER", fmt.Sprintf("controller.quorum.voters=100@localhost:%d", ports[0]))
+		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := harness.Start(exec.Command(bin, "server", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := harness.Eventually(20*time.Second, func() error {
+			if !strings.Contains(p.Output(), "is ready at") {
+				return errors.New(p.Output())
+			}
+			return nil
+		}); err != nil {
+			p.Kill()
+			t.Fatal(err)
+		}
+		return p
+	}
+	controller := func() *harness.Process {
+		return run("controller", "process.roles=controller", "node.id=100", fmt.Sprintf("listeners=CONTROLLER://localhost:%d", ports[0]))
+	}
+	broker := func() *harness.Process {
+		return run("broker", "process.roles=broker", "node.id=1", fmt.Sprintf("listeners=PLAINTEXT://localhost:%d,CONTROLLER://localhost:%d", ports[1], ports[2]))
+	}
+	end := func(p *harness.Process) {
+		t.Helper()
+		if err := p.Stop(20 * time.Second); err != nil {
+			t.Error(err)
+		}
+	}
+	c, b := controller(), broker()
+	cl := kgoClient(t, fmt.Sprintf("localhost:%d", ports[1]), kgo.DefaultProduceTopic("t"), kgo.AllowAutoTopicCreation())
+	put := func(value string) {
+		t.Helper()
+		if err := cl.ProduceSync(timeout(t, 20*time.Second), kgo.StringRecord(value)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("one")
+	meta, err := kadm.NewClient(cl).BrokerMetadata(timeout(t, 10*time.Second))
+	if err != nil || len(meta.Brokers) != 1 || meta.Brokers[0].NodeID != 1 {
+		t.Errorf("brokers %v, %v", meta.Brokers, err)
+	}
+	end(c) // the broker goes on without its controller
+	put("two")
+	c = controller()
+	end(b)
+	b = broker()
+	put("three")
+	if got := readTopicAt(t, []string{fmt.Sprintf("localhost:%d", ports[1])}, "t"); strings.Join(got, ",") != "one,two,three" {
+		t.Errorf("the topic holds %v", got)
+	}
+	end(b)
+	end(c)
 }

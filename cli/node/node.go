@@ -348,10 +348,13 @@ func (n *Node) limits() wire.Config {
 	}
 }
 
-// Addresses are the addresses that clients are told, a listener each, as host:port.
+// Addresses are the addresses that clients are told, a listener each, as host:port; none on a controller only.
 func (n *Node) Addresses() []string {
 	var out []string
-	b, _ := n.meta.Image().Broker(n.config.NodeID)
+	b, ok := n.meta.Image().Broker(n.config.NodeID)
+	if !ok || !n.config.IsBroker {
+		return nil
+	}
 	for _, e := range b.Endpoints {
 		out = append(out, net.JoinHostPort(e.Host, fmt.Sprint(e.Port)))
 	}
