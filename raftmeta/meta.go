@@ -190,6 +190,9 @@ func (m *Meta) Err() error { return m.node.Err() }
 // Image is the newest metadata.
 func (m *Meta) Image() *image.Image { return m.controller.Image() }
 
+// Newest is metadata that this node has applied, but may not act upon yet: Image is soon the same.
+func (m *Meta) Newest() *image.Image { return m.controller.Newest() }
+
 // NodeID is this node's id.
 func (m *Meta) NodeID() int32 { return m.config.NodeID }
 

@@ -130,21 +130,31 @@ func (m *Manager) Partition(name string, n int32) (*Partition, error) {
 	if t := m.byName[name]; t != nil && t.partitions[n] != nil {
 		return t.partitions[n], nil
 	}
-	return nil, kerr.UnknownTopicOrPartition
+	t, ok := m.meta.Newest().Topic(name)
+	return nil, missing(t, ok, n)
+}
+
+// missing is the error for a partition that is not on this node: one that is elsewhere, or whose log is only now
+// being opened, has a leader that the client can find.
+func missing(t *image.Topic, ok bool, n int32) error {
+	if ok && n >= 0 && int(n) < len(t.Partitions) {
+		return kerr.NotLeaderForPartition
+	}
+	return kerr.UnknownTopicOrPartition
 }
 
 // PartitionByID finds a partition by its topic's id.
 func (m *Manager) PartitionByID(id image.UUID, n int32) (*Partition, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	t := m.byID[id]
-	if t == nil {
+	if t := m.byID[id]; t != nil && t.partitions[n] != nil {
+		return t.partitions[n], nil
+	}
+	t, ok := m.meta.Newest().TopicByID(id)
+	if !ok {
 		return nil, kerr.UnknownTopicID
 	}
-	if p := t.partitions[n]; p != nil {
-		return p, nil
-	}
-	return nil, kerr.UnknownTopicOrPartition
+	return nil, missing(t, ok, n)
 }
 
 // follow applies a metadata change: deleted topics first, their names may come back.

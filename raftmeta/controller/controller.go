@@ -30,7 +30,8 @@ type Controller struct {
 	node *quorum.Node
 
 	published atomic.Pointer[image.Image]
-	leader    atomic.Int64 // raft id of the active controller, 0 while unknown
+	newest    atomic.Pointer[image.Image] // applied, and perhaps yet to be seen by subscribers
+	leader    atomic.Int64                // raft id of the active controller, 0 while unknown
 
 	// Of the quorum's goroutine.
 	applied *image.Image // owned here until published
@@ -67,6 +68,7 @@ func New(log zerolog.Logger) *Controller {
 	c := &Controller{log: log, applied: image.Empty(), delta: image.NewDelta(),
 		wake: make(chan struct{}, 1), led: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	c.published.Store(image.Empty())
+	c.newest.Store(image.Empty())
 	return c
 }
 
@@ -98,6 +100,9 @@ func (c *Controller) Image() *image.Image { return c.published.Load() }
 
 // Led is sent to, without waiting, whenever this node has become the active controller.
 func (c *Controller) Led() <-chan struct{} { return c.led }
+
+// Newest is the newest metadata that this node has applied; subscribers may still be at work on it.
+func (c *Controller) Newest() *image.Image { return c.newest.Load() }
 
 // FirstRaftID is the raft id of node 0: raft keeps 0 for nobody, Kafka's node ids begin with it.
 const FirstRaftID = 1
@@ -212,6 +217,7 @@ func (c *Controller) Applied(uint64) {
 func (c *Controller) hand(settled []func()) {
 	ch := change{image: c.applied, delta: c.delta, settled: settled}
 	c.applied, c.delta = c.applied.Copy(), image.NewDelta()
+	c.newest.Store(ch.image)
 	c.mu.Lock()
 	c.changes = append(c.changes, ch)
 	c.mu.Unlock()
