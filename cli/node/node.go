@@ -41,6 +41,7 @@ const leavePatience = 5 * time.Second
 // Node is a running broker with its voter.
 type Node struct {
 	fs          storage.FS
+	dial        wire.Dialer
 	config      *config.Config
 	log         zerolog.Logger
 	listeners   []net.Listener
@@ -68,11 +69,15 @@ func Start(ctx context.Context, c *config.Config, log zerolog.Logger) (*Node, er
 type World struct {
 	FS         storage.FS   // of the log directories
 	Controller net.Listener // already bound, for members of the quorum; nil has the node bind config's
+	Dial       wire.Dialer  // to other nodes; nil is TCP
 }
 
 // StartOn is Start in a given world.
 func StartOn(ctx context.Context, w World, c *config.Config, log zerolog.Logger) (*Node, error) {
-	n := &Node{fs: w.FS, controllers: w.Controller, config: c, log: log, failed: make(chan struct{})}
+	if w.Dial == nil {
+		w.Dial = dial
+	}
+	n := &Node{fs: w.FS, dial: w.Dial, controllers: w.Controller, config: c, log: log, failed: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		_ = n.Stop()
 		return nil, err
@@ -135,7 +140,7 @@ func (n *Node) startBroker(ctx context.Context) error {
 		return err
 	}
 	n.logs = logs
-	n.parts = replication.NewManager(n.meta, logs, dial, n.config.InterBroker, n.log)
+	n.parts = replication.NewManager(n.meta, logs, n.dial, n.config.InterBroker, n.log)
 	n.groups = groups.NewManager(n.meta, n.parts, n.log)
 	n.parts.Start()
 	n.groups.Start()
@@ -151,7 +156,7 @@ func (n *Node) startBroker(ctx context.Context) error {
 	return nil
 }
 
-// dial connects to another node.
+// dial connects to another node by TCP.
 func dial(ctx context.Context, address string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
@@ -239,7 +244,7 @@ func (n *Node) openMeta() error {
 	c := raftmeta.Config{
 		NodeID: n.config.NodeID, ClusterID: id, Path: filepath.Join(n.config.MetadataDir, metadataFile),
 		Endpoints: endpoints, Rack: n.config.Rack, Static: n.config.Static,
-		Voters: n.config.Voters, Join: n.config.Join, Dial: dial, InterBroker: n.config.InterBroker,
+		Voters: n.config.Voters, Join: n.config.Join, Dial: n.dial, InterBroker: n.config.InterBroker,
 		QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Log: n.log,
 	}
 	if n.controllers != nil {
