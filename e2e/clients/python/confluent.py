@@ -24,9 +24,9 @@ def consume(addr, topic, group):
         "enable.auto.commit": False, "heartbeat.interval.ms": 300,
     })
 
-    def commit():
+    def commit(asynchronous):
         try:
-            consumer.commit(asynchronous=False)
+            consumer.commit(asynchronous=asynchronous)
         except KafkaException as e:
             if e.args[0].code() != KafkaError._NO_OFFSET:  # nothing read since the last commit
                 raise
@@ -34,7 +34,9 @@ def consume(addr, topic, group):
     def assigned(_, tps):
         print("assigned " + ",".join(str(tp.partition) for tp in tps), flush=True)
 
-    consumer.subscribe([topic], on_assign=assigned, on_revoke=lambda *_: commit())
+    # librdkafka: a commit that waits in this callback may wait for ever when the client has just left its group.
+    # The request still goes ahead of the next JoinGroup.
+    consumer.subscribe([topic], on_assign=assigned, on_revoke=lambda *_: commit(asynchronous=True))
     while not select.select([sys.stdin], [], [], 0)[0]:
         m = consumer.poll(0.1)
         if m is None:
@@ -45,7 +47,7 @@ def consume(addr, topic, group):
             continue
         header = dict(m.headers() or []).get("i", b"-").decode()
         print("record", m.partition(), m.offset(), m.key().decode(), m.value().decode(), header, flush=True)
-    commit()
+    commit(asynchronous=False)
     consumer.close()
     print("closed", flush=True)
 
