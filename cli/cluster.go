@@ -53,10 +53,10 @@ func moveFlags() []cli.Flag {
 }
 
 // assignment reads where all partitions are.
-func assignment(c *cli.Context, admin *kadm.Client) (brokers []plan.Broker, parts []plan.Partition, leaders map[int32]int, err error) {
+func assignment(c *cli.Context, admin *kadm.Client) (brokers []plan.Broker, parts []plan.Partition, err error) {
 	meta, err := admin.Metadata(c.Context)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	for _, b := range meta.Brokers {
 		p := plan.Broker{ID: b.NodeID}
@@ -65,14 +65,12 @@ func assignment(c *cli.Context, admin *kadm.Client) (brokers []plan.Broker, part
 		}
 		brokers = append(brokers, p)
 	}
-	leaders = map[int32]int{}
 	for _, t := range meta.Topics.Sorted() {
 		for _, p := range t.Partitions.Sorted() {
 			parts = append(parts, plan.Partition{Topic: t.Topic, Number: p.Partition, Replicas: p.Replicas})
-			leaders[p.Leader]++
 		}
 	}
-	return brokers, parts, leaders, nil
+	return brokers, parts, nil
 }
 
 func describeCluster(c *cli.Context) error {
@@ -80,21 +78,20 @@ func describeCluster(c *cli.Context) error {
 		return err
 	}
 	return withAdmin(c, func(admin *kadm.Client) error {
-		meta, err := admin.BrokerMetadata(c.Context)
+		meta, err := admin.Metadata(c.Context)
 		if err != nil {
 			return err
 		}
-		_, parts, leaders, err := assignment(c, admin)
-		if err != nil {
-			return err
-		}
-		held := map[int32]int{}
-		for _, p := range parts {
+		partitions := 0
+		held, leaders := map[int32]int{}, map[int32]int{}
+		meta.Topics.EachPartition(func(p kadm.PartitionDetail) {
+			partitions++
+			leaders[p.Leader]++
 			for _, r := range p.Replicas {
 				held[r]++
 			}
-		}
-		fmt.Fprintf(c.App.Writer, "cluster %s  controller %d  brokers %d  partitions %d\n", meta.Cluster, meta.Controller, len(meta.Brokers), len(parts))
+		})
+		fmt.Fprintf(c.App.Writer, "cluster %s  controller %d  brokers %d  partitions %d\n", meta.Cluster, meta.Controller, len(meta.Brokers), partitions)
 		w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(w, "BROKER\tADDRESS\tRACK\tREPLICAS\tLEADS")
 		for _, b := range meta.Brokers {
@@ -113,7 +110,7 @@ func rebalance(c *cli.Context) error {
 		return err
 	}
 	return withAdmin(c, func(admin *kadm.Client) error {
-		brokers, parts, _, err := assignment(c, admin)
+		brokers, parts, err := assignment(c, admin)
 		if err != nil {
 			return err
 		}
@@ -130,7 +127,7 @@ func drain(c *cli.Context, args []string) error {
 		return fmt.Errorf("%q is no broker id", args[0])
 	}
 	return withAdmin(c, func(admin *kadm.Client) error {
-		brokers, parts, _, err := assignment(c, admin)
+		brokers, parts, err := assignment(c, admin)
 		if err != nil {
 			return err
 		}

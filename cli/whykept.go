@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -89,7 +90,10 @@ func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) error {
 	if err != nil {
 		return err
 	}
-	if len(settings) == 0 || settings[0].Err != nil {
+	if len(settings) == 0 {
+		return errors.New("the broker does not say how it is configured")
+	}
+	if settings[0].Err != nil {
 		return settings[0].Err
 	}
 	var base kept

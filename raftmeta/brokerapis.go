@@ -3,6 +3,7 @@ package raftmeta
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -87,7 +88,7 @@ func (m *Meta) heartbeat(ctx context.Context, conn *wire.Conn, req *kmsg.BrokerH
 		}
 		var online []image.UUID
 		for _, d := range b.LogDirs {
-			if !contains(req.OfflineLogDirs, d) {
+			if !slices.Contains(req.OfflineLogDirs, d) {
 				online = append(online, d)
 			}
 		}

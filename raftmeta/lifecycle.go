@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,7 +145,7 @@ func (m *Meta) beat(ctx context.Context, shutdown bool) (*kmsg.BrokerHeartbeatRe
 	req.BrokerID, req.BrokerEpoch, req.WantShutdown = m.config.NodeID, m.BrokerEpoch(), shutdown
 	m.life.mu.Lock()
 	for _, d := range m.life.dirs {
-		if !contains(m.life.online, d) {
+		if !slices.Contains(m.life.online, d) {
 			req.OfflineLogDirs = append(req.OfflineLogDirs, d)
 		}
 	}
@@ -152,15 +153,6 @@ func (m *Meta) beat(ctx context.Context, shutdown bool) (*kmsg.BrokerHeartbeatRe
 	return ask(ctx, m, req, func(ctx context.Context, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
 		return m.heartbeat(ctx, nil, req)
 	}, func(r *kmsg.BrokerHeartbeatResponse) bool { return r.ErrorCode == kerr.NotController.Code })
-}
-
-func contains(ids []image.UUID, id image.UUID) bool {
-	for _, i := range ids {
-		if i == id {
-			return true
-		}
-	}
-	return false
 }
 
 // keepAlive sends heartbeats, at once to each new controller: it does not know yet who is there.

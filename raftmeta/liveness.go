@@ -6,13 +6,13 @@ import (
 	"net"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
+	"kraft/raftmeta/quorum"
 	"kraft/wire"
 )
 
@@ -131,10 +131,7 @@ func (l *liveness) touch(b *image.Broker, conn *wire.Conn) {
 // a process that ends does not close all its sockets at the same moment.
 func (l *liveness) lost(id int32, conn *wire.Conn) {
 	for wait := firstProbe; ; wait *= 2 {
-		l.mu.Lock()
-		current := l.seen[id].conn == conn
-		l.mu.Unlock()
-		if !current || !l.meta.Leads() || l.probe(id) {
+		if l.connection(id) != conn || !l.meta.Leads() || l.probe(id) {
 			return
 		}
 		select {
@@ -160,15 +157,7 @@ func (l *liveness) probe(id int32) (done bool) {
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, time.Second)
 	defer cancel()
-	c, err := l.meta.config.Dial(ctx, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))))
-	if err == nil {
-		_ = c.Close()
-		return false
-	}
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return l.fence(b, "its process has ended")
-	}
-	return false
+	return quorum.NobodyListens(ctx, l.meta.config.Dial, e.Address()) && l.fence(b, "its process has ended")
 }
 
 // sweep fences brokers whose session is over.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -65,14 +66,7 @@ func (m *Meta) listPartitionReassignments(_ *wire.Request, req *kmsg.ListPartiti
 	}
 	for _, r := range req.Topics {
 		if t, ok := img.Topic(r.Topic); ok {
-			add(t, func(n int32) bool {
-				for _, p := range r.Partitions {
-					if p == n {
-						return true
-					}
-				}
-				return false
-			})
+			add(t, func(n int32) bool { return slices.Contains(r.Partitions, n) })
 		}
 	}
 	return resp, nil

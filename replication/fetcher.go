@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"sync"
 	"time"
 
@@ -198,13 +197,9 @@ func (f *fetcher) connection() (*wire.Client, error) {
 		f.drop()
 	}
 	if f.client == nil {
-		f.client = wire.NewClient(f.fetchers.dial, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), fmt.Sprintf("broker-%d-fetcher", m.meta.NodeID()))
+		f.client = wire.NewClient(f.fetchers.dial, e.Address(), fmt.Sprintf("broker-%d-fetcher", m.meta.NodeID()))
 		f.epoch = b.Epoch
-		f.session, f.next = 0, 0
-		for _, s := range f.parts {
-			s.fresh = true
-		}
-		f.gone = nil
+		f.newSession()
 	}
 	return f.client, nil
 }
@@ -225,23 +220,20 @@ func (f *fetcher) round(ctx context.Context) error {
 	}
 	resp, err := client.Do(ctx, req)
 	if err != nil {
-		f.session, f.next = 0, 0
-		f.mu.Lock()
-		if f.client == client {
-			f.drop()
-		}
-		f.mu.Unlock()
+		f.interrupt()
 		return err
 	}
 	r := resp.(*kmsg.FetchResponse)
 	if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-		f.session, f.next = 0, 0
-		f.refresh()
+		f.mu.Lock()
+		f.newSession()
+		f.mu.Unlock()
 		return err
 	}
 	if f.session = r.SessionID; f.session == 0 {
-		f.next = 0
-		f.refresh()
+		f.mu.Lock()
+		f.newSession()
+		f.mu.Unlock()
 	} else {
 		f.next++
 	}
@@ -260,10 +252,9 @@ func (f *fetcher) round(ctx context.Context) error {
 	return nil
 }
 
-// refresh has the next request name all partitions.
-func (f *fetcher) refresh() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// newSession has the next request begin a session, and name all partitions. mu is held.
+func (f *fetcher) newSession() {
+	f.session, f.next = 0, 0
 	for _, s := range f.parts {
 		s.fresh = true
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta"
+	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/storage"
@@ -183,13 +184,14 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 		layers := m.meta.Layers(img, t.Name)
 		config := logConfig(layers)
 		minInSync := int(parseInt(layers.Effective("min.insync.replicas")))
-		throttledLeaders, throttledFollowers := layers.Effective("leader.replication.throttled.replicas"), layers.Effective("follower.replication.throttled.replicas")
+		slowSending := configs.SplitList(layers.Effective("leader.replication.throttled.replicas"))
+		slowTaking := configs.SplitList(layers.Effective("follower.replication.throttled.replicas"))
 		for n, reg := range t.Partitions {
 			if !slices.Contains(reg.Replicas, m.meta.NodeID()) {
 				m.drop(t, int32(n))
 				continue
 			}
-			work = append(work, opening{t, int32(n), reg, fenced, config, minInSync, throttledLeaders, throttledFollowers})
+			work = append(work, opening{t, int32(n), reg, fenced, config, minInSync, slowSending, slowTaking})
 		}
 	}
 	m.openAll(work)
@@ -203,8 +205,8 @@ type opening struct {
 	fenced    bool
 	config    *storage.LogConfig
 	minInSync int
-	// Of the topic's throttled replicas.
-	leaderThrottled, followerThrottled string
+	// The topic's throttled replicas.
+	slowSending, slowTaking []string
 }
 
 func (m *Manager) openAll(work []opening) {
@@ -264,8 +266,8 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 		p.log.Store(l)
 	}
 	p.offline.Store(l == nil)
-	p.slowSending.Store(isThrottled(o.leaderThrottled, o.n, m.meta.NodeID()))
-	p.slowTaking.Store(isThrottled(o.followerThrottled, o.n, m.meta.NodeID()))
+	p.slowSending.Store(isThrottled(o.slowSending, o.n, m.meta.NodeID()))
+	p.slowTaking.Store(isThrottled(o.slowTaking, o.n, m.meta.NodeID()))
 	before := p.leadership.Load()
 	role := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
 	after := p.leadership.Load()

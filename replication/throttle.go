@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"kraft/raftmeta/configs"
 )
 
 // throttle bounds the bytes a second of what reassignments copy (KIP-73): leader.replication.throttled.rate on
@@ -57,9 +55,8 @@ func (t *throttle) took(bytes int) {
 	}
 }
 
-// isThrottled says that a list such as leader.replication.throttled.replicas names a broker's replica of a
-// partition: "*", or partition:broker with commas.
-func isThrottled(list string, partition, broker int32) bool {
-	names := configs.SplitList(list)
+// isThrottled says that the entries of a list such as leader.replication.throttled.replicas name a broker's replica
+// of a partition: "*", or partition:broker.
+func isThrottled(names []string, partition, broker int32) bool {
 	return slices.Contains(names, "*") || slices.Contains(names, strings.Join([]string{strconv.Itoa(int(partition)), strconv.Itoa(int(broker))}, ":"))
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"kraft/raftmeta/configs"
 )
 
 func TestThrottle(t *testing.T) {
@@ -31,7 +33,7 @@ func TestThrottle(t *testing.T) {
 		t.Error("a debt is not paid off in its time")
 	}
 	for list, want := range map[string]bool{"": false, "*": true, "1:2": true, "0:2,1:3": false, "0:2, 1:2": true} {
-		if isThrottled(list, 1, 2) != want {
+		if isThrottled(configs.SplitList(list), 1, 2) != want {
 			t.Errorf("%q: %v", list, !want)
 		}
 	}

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -151,18 +152,11 @@ func (u *upgrade) entry(e []byte) error {
 		}
 	}
 	r := m.Records[0]
-	r.Key, r.Value = clone(r.Key), clone(r.Value) // the walk uses its buffer again
+	r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value) // the walk uses its buffer again
 	u.group = append(u.group, r)
 	u.bytes += len(e)
 	u.appendTime = m.LogAppendTime
 	return nil
-}
-
-func clone(b []byte) []byte {
-	if b == nil {
-		return nil
-	}
-	return append([]byte{}, b...)
 }
 
 func (u *upgrade) follows(offset int64) error {

@@ -361,7 +361,7 @@ func (n *Node) Addresses() []string {
 		return nil
 	}
 	for _, e := range b.Endpoints {
-		out = append(out, net.JoinHostPort(e.Host, fmt.Sprint(e.Port)))
+		out = append(out, e.Address())
 	}
 	return out
 }

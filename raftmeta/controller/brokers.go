@@ -59,12 +59,21 @@ func sameDisk(old, b *image.Broker) bool {
 	return len(old.LogDirs) == 0 || slices.ContainsFunc(b.LogDirs, func(d image.UUID) bool { return slices.Contains(old.LogDirs, d) })
 }
 
-// Unfence decides on letting a broker serve, and gives leaders to partitions that waited for it. What it
-// led before gets a new leader epoch too: a process that died may have come back with less (KIP-320).
-func Unfence(m *image.Image, policy Policy, id int32, epoch int64) ([]*image.Record, error) {
+// registered is the broker of that id, which must be of the given epoch.
+func registered(m *image.Image, id int32, epoch int64) (*image.Broker, error) {
 	b, ok := m.Broker(id)
 	if !ok || b.Epoch != epoch {
 		return nil, fmt.Errorf("broker %d has no epoch %d: %w", id, epoch, kerr.StaleBrokerEpoch)
+	}
+	return b, nil
+}
+
+// Unfence decides on letting a broker serve, and gives leaders to partitions that waited for it. What it
+// led before gets a new leader epoch too: a process that died may have come back with less (KIP-320).
+func Unfence(m *image.Image, policy Policy, id int32, epoch int64) ([]*image.Record, error) {
+	b, err := registered(m, id, epoch)
+	if err != nil {
+		return nil, err
 	}
 	if !b.Fenced {
 		return nil, nil
@@ -85,9 +94,9 @@ func Unfence(m *image.Image, policy Policy, id int32, epoch int64) ([]*image.Rec
 
 // Fence decides on shutting a broker out that is gone: it leaves every ISR, and others lead.
 func Fence(m *image.Image, policy Policy, id int32, epoch int64) ([]*image.Record, error) {
-	b, ok := m.Broker(id)
-	if !ok || b.Epoch != epoch {
-		return nil, fmt.Errorf("broker %d has no epoch %d: %w", id, epoch, kerr.StaleBrokerEpoch)
+	b, err := registered(m, id, epoch)
+	if err != nil {
+		return nil, err
 	}
 	if b.Fenced {
 		return nil, nil
@@ -99,9 +108,9 @@ func Fence(m *image.Image, policy Policy, id int32, epoch int64) ([]*image.Recor
 // BeginShutdown decides on a broker's wish to stop: others lead, and it may go when it leads nothing that
 // another could (KIP-631's controlled shutdown).
 func BeginShutdown(m *image.Image, policy Policy, id int32, epoch int64) ([]*image.Record, error) {
-	b, ok := m.Broker(id)
-	if !ok || b.Epoch != epoch {
-		return nil, fmt.Errorf("broker %d has no epoch %d: %w", id, epoch, kerr.StaleBrokerEpoch)
+	b, err := registered(m, id, epoch)
+	if err != nil {
+		return nil, err
 	}
 	if b.Fenced || b.InControlledShutdown {
 		return nil, nil
@@ -139,8 +148,8 @@ const producerIDBlock = 1000
 
 // AllocateProducerIDs decides on a block of producer ids for a broker (KIP-730): start and length.
 func AllocateProducerIDs(m *image.Image, id int32, epoch int64) ([]*image.Record, int64, int32, error) {
-	if b, ok := m.Broker(id); !ok || b.Epoch != epoch {
-		return nil, 0, 0, fmt.Errorf("broker %d has no epoch %d: %w", id, epoch, kerr.StaleBrokerEpoch)
+	if _, err := registered(m, id, epoch); err != nil {
+		return nil, 0, 0, err
 	}
 	start := m.NextProducerID
 	r := &image.Record{Kind: &image.Record_ProducerIds{ProducerIds: &image.ProducerIdsRecord{

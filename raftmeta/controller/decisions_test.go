@@ -26,17 +26,22 @@ func cluster(t interface{ Fatal(...any) }, n, racks int) *image.Image {
 			r := fmt.Sprint("rack-", i%racks)
 			b.Rack = &r
 		}
-		records, epoch, err := RegisterBroker(m, testPolicy, "c", b, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		apply(m, records)
-		if records, err = Unfence(m, testPolicy, b.ID, epoch); err != nil {
-			t.Fatal(err)
-		}
-		apply(m, records)
+		admit(t, m, b)
 	}
 	return m
+}
+
+// admit registers and unfences a broker.
+func admit(t interface{ Fatal(...any) }, m *image.Image, b image.Broker) {
+	records, epoch, err := RegisterBroker(m, testPolicy, "c", b, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(m, records)
+	if records, err = Unfence(m, testPolicy, b.ID, epoch); err != nil {
+		t.Fatal(err)
+	}
+	apply(m, records)
 }
 
 func apply(m *image.Image, records []*image.Record) {

@@ -1,10 +1,7 @@
 package controller
 
 import (
-	"fmt"
 	"slices"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta/image"
 )
@@ -66,9 +63,9 @@ type Assignment struct {
 // AssignDirectories decides on what a broker says of its replicas' directories (AssignReplicasToDirs,
 // KIP-858). Replicas that it no longer has are passed over.
 func AssignDirectories(m *image.Image, broker int32, epoch int64, list []Assignment) ([]*image.Record, error) {
-	b, ok := m.Broker(broker)
-	if !ok || b.Epoch != epoch {
-		return nil, fmt.Errorf("broker %d has no epoch %d: %w", broker, epoch, kerr.StaleBrokerEpoch)
+	b, err := registered(m, broker, epoch)
+	if err != nil {
+		return nil, err
 	}
 	var records []*image.Record
 	for _, a := range list {
@@ -98,9 +95,8 @@ func AssignDirectories(m *image.Image, broker int32, epoch int64, list []Assignm
 // SetLogDirs decides on a broker's word that only the given log directories work (BrokerHeartbeat's
 // OfflineLogDirs): replicas in others leave the ISR and lead no more.
 func SetLogDirs(m *image.Image, policy Policy, broker int32, epoch int64, online []image.UUID) ([]*image.Record, error) {
-	b, ok := m.Broker(broker)
-	if !ok || b.Epoch != epoch {
-		return nil, fmt.Errorf("broker %d has no epoch %d: %w", broker, epoch, kerr.StaleBrokerEpoch)
+	if _, err := registered(m, broker, epoch); err != nil {
+		return nil, err
 	}
 	records := []*image.Record{{Kind: &image.Record_BrokerChange{BrokerChange: &image.BrokerChangeRecord{
 		Id: broker, Epoch: epoch, LogDirs: &image.Directories{Ids: image.FromUUIDs(online)},

@@ -21,15 +21,7 @@ func withDirs(t *testing.T, n, dirs int) *image.Image {
 		for d := range dirs {
 			b.LogDirs = append(b.LogDirs, dirID(i+1, d))
 		}
-		records, epoch, err := RegisterBroker(m, testPolicy, "c", b, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		apply(m, records)
-		if records, err = Unfence(m, testPolicy, b.ID, epoch); err != nil {
-			t.Fatal(err)
-		}
-		apply(m, records)
+		admit(t, m, b)
 	}
 	return m
 }

@@ -6,7 +6,9 @@ package image
 
 import (
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 
 	"github.com/tidwall/btree"
 	"google.golang.org/protobuf/proto"
@@ -63,6 +65,9 @@ func (b *Broker) Endpoint(listener string) (*Endpoint, bool) {
 	}
 	return nil, false
 }
+
+// Address is the endpoint as host:port.
+func (x *Endpoint) Address() string { return net.JoinHostPort(x.Host, strconv.Itoa(int(x.Port))) }
 
 // Topic is a topic with its partitions by number.
 type Topic struct {

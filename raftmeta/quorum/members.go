@@ -150,14 +150,7 @@ func (n *Node) ChangeMember(ctx context.Context, id uint64, kind pb.ConfChangeTy
 
 func (n *Node) has(id uint64, kind pb.ConfChangeType) bool {
 	m := n.members.Load()
-	in := func(ids []uint64) bool {
-		for _, i := range ids {
-			if i == id {
-				return true
-			}
-		}
-		return false
-	}
+	in := func(ids []uint64) bool { return slices.Contains(ids, id) }
 	switch kind {
 	case pb.ConfChangeAddNode:
 		return in(m.GetVoters())

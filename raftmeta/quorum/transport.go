@@ -399,12 +399,7 @@ func (t *transport) deliver(m *pb.Message) error {
 func (t *transport) probe(id uint64) {
 	ctx, cancel := context.WithTimeout(t.ctx, dialPatience)
 	defer cancel()
-	c, err := t.network.Dial(ctx, t.address(id))
-	if err == nil {
-		_ = c.Close()
-		return
-	}
-	if isRefused(err) {
+	if NobodyListens(ctx, t.network.Dial, t.address(id)) {
 		t.node.gone(id)
 	}
 }
