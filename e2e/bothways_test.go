@@ -231,6 +231,9 @@ func TestOpensWhatKafkaWrote(t *testing.T) {
 		t.Run(fmt.Sprintf("clean=%v", clean), func(t *testing.T) {
 			k := harness.NewKraft(t, "--override", "log.cleaner.backoff.ms=3600000")
 			createBothWays(t, k.Addr)
+			for _, topic := range bothWays { // a log has files from its first record on
+				k.CLI(t, "key:one\n", "produce", topic, "-k", ":")
+			}
 			if err := k.Stop(10 * time.Second); err != nil {
 				t.Fatal(err)
 			}
@@ -341,7 +344,11 @@ func TestOldFormats(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := os.WriteFile(filepath.Join(data, topic+"-0", "00000000000000000000.log"), set, 0o644); err != nil {
+		dir := filepath.Join(data, topic+"-0")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "00000000000000000000.log"), set, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

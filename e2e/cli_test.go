@@ -127,7 +127,9 @@ func TestLostDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.CLI(t, "", "topic", "create", "spread", "-p", "4")
-	k.CLI(t, "one\ntwo\nthree\n", "produce", "spread")
+	for n := range 4 {
+		k.CLI(t, "one\n", "produce", "spread", "--partition", fmt.Sprint(n))
+	}
 	for _, d := range []string{a, b} {
 		if parts, err := filepath.Glob(filepath.Join(d, "spread-*")); err != nil || len(parts) != 2 {
 			t.Errorf("%s holds %v", d, parts)
@@ -153,7 +155,7 @@ func TestLostDirectory(t *testing.T) {
 	if err := k.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if out := k.CLI(t, "", "consume", "spread", "--from-beginning", "-n", "3"); len(strings.Fields(out)) != 3 {
+	if out := k.CLI(t, "", "consume", "spread", "--from-beginning", "-n", "4"); len(strings.Fields(out)) != 4 {
 		t.Errorf("reads %q after the directory is back", out)
 	}
 	if err := k.Stop(10 * time.Second); err != nil {

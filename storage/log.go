@@ -46,6 +46,7 @@ type Log struct {
 	epochs        *epochCache
 	recoveryPoint int64 // everything below is on disk
 	restarting    int64 // where the log is about to begin anew, -1 if it is not
+	created       bool  // the log's directory is there; false while it has never had a record
 	named         bool  // the active segment's name is on disk, too
 	jitter        time.Duration
 	closed        bool
@@ -170,6 +171,10 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 	if l.broken != nil {
 		return l.broken
 	}
+	if err := l.create(); err != nil {
+		l.space.failed(err)
+		return fmt.Errorf("%v: create: %w", l.tp, storageError(err))
+	}
 	config := l.config.Load()
 	last := batches[len(batches)-1].LastOffset()
 	seg := l.active()
@@ -274,10 +279,10 @@ func (l *Log) roll(base int64, now time.Time) error {
 // sync the kernel may have forgotten what it could not write: the log takes no more writes then.
 func (l *Log) Flush() error {
 	l.mu.Lock()
-	point, end, named, broken := l.recoveryPoint, l.EndOffset(), l.named, l.broken
+	point, end, created, named, broken := l.recoveryPoint, l.EndOffset(), l.created, l.named, l.broken
 	segments := *l.segments.Load()
 	l.mu.Unlock()
-	if broken != nil {
+	if broken != nil || !created {
 		return broken
 	}
 	err := l.syncSegments(segments, point)

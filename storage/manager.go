@@ -209,9 +209,9 @@ func (m *Manager) Delete(tp TopicPartition) error {
 	m.cleaner.forget(p.dir, tp)
 	p.log.mu.Lock()
 	p.log.closed = true
-	err := p.log.closeFiles()
+	err, created := p.log.closeFiles(), p.log.created
 	p.log.mu.Unlock()
-	if err != nil {
+	if err != nil || !created {
 		return err
 	}
 	return m.discard(p.log, p.dir, p.log.dir)

@@ -287,6 +287,14 @@ func (v *mover) carry(mv *move) error {
 	mv.mu.Lock()
 	mv.future = future
 	mv.mu.Unlock()
+	for _, l := range []*Log{mv.log, future} { // directories are what moves
+		l.mu.Lock()
+		err := l.create()
+		l.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
 	var buf []byte
 	for mv.log.EndOffset()-future.EndOffset() > 0 {
 		n, err := copyRecords(mv.log, future, &buf)

@@ -177,8 +177,11 @@ func (l *Log) SegmentOffsets(ms int64, upTo int64) []int64 {
 	segments := *l.segments.Load()
 	for i := len(segments) - 1; i >= 0; i-- {
 		s := segments[i]
-		info, err := l.fs.Stat(s.path + logSuffix)
-		if err == nil && info.ModTime().UnixMilli() <= ms {
+		written := s.created
+		if info, err := l.fs.Stat(s.path + logSuffix); err == nil {
+			written = info.ModTime()
+		}
+		if written.UnixMilli() <= ms {
 			out = append(out, max(s.base, l.start.Load()))
 		}
 	}

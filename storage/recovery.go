@@ -38,11 +38,13 @@ func openLog(fsys *dirFS, path string, tp TopicPartition, id [16]byte, config *L
 	l.commit.done.L = &l.commit.mu
 	entries, err := fsys.ReadDir(l.dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return l, l.create(now)
+		l.begin(now)
+		return l, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	l.created = true
 	swapped, err := finishSwaps(fsys, l.dir, entries)
 	if err != nil {
 		return nil, fmt.Errorf("finish compaction of %v: %w", tp, err)
@@ -125,23 +127,33 @@ func (l *Log) rebuildEpochs(segments []*segment) error {
 	return nil
 }
 
-func (l *Log) create(now time.Time) error {
+// begin makes an empty log, of which nothing is on disk: that comes with its first record, since the directories
+// and files are most of what a new topic costs.
+func (l *Log) begin(now time.Time) {
+	l.epochs = newEpochs(l.fs, l.dir)
+	l.producers = newProducerStates()
+	s := newSegment(l.fs, l.dir, 0)
+	s.index = new(indexes)
+	s.created = now
+	l.segments.Store(&[]*segment{s})
+	l.tail.Store(&tail{segment: s})
+}
+
+// create makes the log's directory unless it is there. mu is held.
+func (l *Log) create() error {
+	if l.created {
+		return nil
+	}
 	if err := l.fs.MkdirAll(l.dir); err != nil {
 		return err
 	}
 	if err := l.writeTopicID(); err != nil {
 		return err
 	}
-	l.epochs = newEpochs(l.fs, l.dir)
-	l.producers = newProducerStates()
-	s := newSegment(l.fs, l.dir, 0)
-	s.index = new(indexes)
-	s.created = now
-	if _, err := s.open(true); err != nil {
+	if _, err := l.active().open(true); err != nil {
 		return err
 	}
-	l.segments.Store(&[]*segment{s})
-	l.tail.Store(&tail{segment: s})
+	l.created = true
 	return nil
 }
 

@@ -102,7 +102,10 @@ func (l *Log) announceCut(end int64) error {
 }
 
 func (l *Log) restart(offset int64, now time.Time) error {
-	segments, err := l.restartAt(offset, *l.segments.Load(), now)
+	segments, err := *l.segments.Load(), l.create()
+	if err == nil {
+		segments, err = l.restartAt(offset, segments, now)
+	}
 	if err != nil {
 		l.broken = fmt.Errorf("%v: begin again at offset %d: %w", l.tp, offset, storageError(err))
 		return l.broken

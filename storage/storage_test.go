@@ -419,3 +419,48 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestNoFilesWithoutRecords: a log's directory is made with its first record; until then it answers as an empty
+// log does, is closed, opened and deleted.
+func TestNoFilesWithoutRecords(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, testTP.String())
+	gone := func(when string) {
+		t.Helper()
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("%s: stat gives %v", when, err)
+		}
+	}
+	m := testManager(t, dir)
+	for range 2 {
+		l := open(t, m, DefaultLogConfig())
+		l.AssignEpoch(3)
+		if s, err := l.Read(0, 100, 0, true); err != nil || s.Length != 0 {
+			t.Errorf("read gives %v, %v", s, err)
+		}
+		if offsets := l.SegmentOffsets(time.Now().UnixMilli(), 0); len(offsets) != 1 || offsets[0] != 0 {
+			t.Errorf("segments begin at %v", offsets)
+		}
+		if err := errors.Join(l.Flush(), l.Retain(time.Now()), l.SetStart(0, time.Now()), m.Checkpoint()); err != nil {
+			t.Error(err)
+		}
+		gone("open")
+		stop(t, m)
+		gone("closed")
+		m = testManager(t, dir)
+	}
+	open(t, m, DefaultLogConfig())
+	if err := m.Delete(testTP); err != nil {
+		t.Error(err)
+	}
+	l := open(t, m, DefaultLogConfig())
+	if err := l.Restart(7); err != nil { // where a leader's log begins
+		t.Error(err)
+	}
+	stop(t, m)
+	m = testManager(t, dir)
+	if l = open(t, m, DefaultLogConfig()); l.StartOffset() != 7 || l.EndOffset() != 7 {
+		t.Errorf("log of offsets %d to %d", l.StartOffset(), l.EndOffset())
+	}
+	stop(t, m)
+}

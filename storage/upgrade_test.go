@@ -104,10 +104,10 @@ func plant(t *testing.T, fs *faultfs.FS, clean bool, files map[int64][]byte) {
 	if err := d.start("/data"); err != nil {
 		t.Fatal(err)
 	}
-	c := storage.DefaultLogConfig()
-	c.Compact = true
-	d.open(historyTP, 0, c)
 	if err := d.m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.MkdirAll("/data/h-0"); err != nil {
 		t.Fatal(err)
 	}
 	for base, data := range files {
