@@ -41,6 +41,7 @@ const leavePatience = 5 * time.Second
 // Node is a running broker with its voter.
 type Node struct {
 	fs          storage.FS
+	bind        func(address string) (net.Listener, error)
 	dial        wire.Dialer
 	config      *config.Config
 	log         zerolog.Logger
@@ -65,11 +66,12 @@ func Start(ctx context.Context, c *config.Config, log zerolog.Logger) (*Node, er
 	return StartOn(ctx, World{FS: storage.OS{}}, c, log)
 }
 
-// World is what a node is put into.
+// World is what a node is put into. Time comes through package time only, so that testing/synctest can drive it.
 type World struct {
-	FS         storage.FS   // of the log directories
-	Controller net.Listener // already bound, for members of the quorum; nil has the node bind config's
-	Dial       wire.Dialer  // to other nodes; nil is TCP
+	FS         storage.FS                                 // of the log directories
+	Listen     func(address string) (net.Listener, error) // on host:port, whose Addr is a *net.TCPAddr; nil is TCP
+	Controller net.Listener                               // already bound, for members of the quorum; nil has the node bind config's
+	Dial       wire.Dialer                                // to other nodes; nil is TCP
 }
 
 // StartOn is Start in a given world.
@@ -77,7 +79,10 @@ func StartOn(ctx context.Context, w World, c *config.Config, log zerolog.Logger)
 	if w.Dial == nil {
 		w.Dial = dial
 	}
-	n := &Node{fs: w.FS, dial: w.Dial, controllers: w.Controller, config: c, log: log, failed: make(chan struct{})}
+	if w.Listen == nil {
+		w.Listen = listenTCP
+	}
+	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, controllers: w.Controller, config: c, log: log, failed: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		_ = n.Stop()
 		return nil, err
@@ -164,14 +169,14 @@ func dial(ctx context.Context, address string) (net.Conn, error) {
 // listen binds all addresses before any data is touched: a port in use is the commonest fault.
 func (n *Node) listen() error {
 	for i := range n.config.Listeners {
-		bound, err := bind(&n.config.Listeners[i])
+		bound, err := n.listenOn(&n.config.Listeners[i])
 		if err != nil {
 			return err
 		}
 		n.listeners = append(n.listeners, bound)
 	}
 	if n.config.Controller != nil && n.controllers == nil {
-		bound, err := bind(n.config.Controller)
+		bound, err := n.listenOn(n.config.Controller)
 		if err != nil {
 			return err
 		}
@@ -180,8 +185,10 @@ func (n *Node) listen() error {
 	return nil
 }
 
-func bind(l *config.Listener) (net.Listener, error) {
-	bound, err := net.Listen("tcp", l.Address())
+func listenTCP(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+
+func (n *Node) listenOn(l *config.Listener) (net.Listener, error) {
+	bound, err := n.bind(l.Address())
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("address %s (listener %s) is in use by another process: stop it or choose another port", l.Address(), l.Name)
 	}
