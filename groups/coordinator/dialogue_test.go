@@ -1,10 +1,7 @@
 package coordinator
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
@@ -14,46 +11,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/e2e/dialogue"
 	"kraft/groups/runtime"
 )
-
-var update = flag.Bool("update", false, "write what the coordinator says into the dialogues")
 
 // TestDialogues plays the files in testdata: lines at the margin are what clients and the clock do,
 // indented ones what the coordinator answers and writes.
 func TestDialogues(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no dialogues: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := newStage().play(t, string(data))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(data) {
-				t.Errorf("the dialogue went another way:\n%s", difference(string(data), got))
-			}
-		})
-	}
-}
-
-func difference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range w {
-		if i >= len(g) || w[i] != g[i] {
-			return fmt.Sprintf("line %d: want\n%s\ngot\n%s", i+1, strings.Join(w[i:min(i+6, len(w))], "\n"), strings.Join(g[min(i, len(g)):min(i+6, len(g))], "\n"))
+	dialogue.Play(t, "testdata/*.txt", func(t *testing.T) func(string) []string {
+		s := newStage()
+		return func(line string) []string {
+			s.out = nil
+			s.command(t, line)
+			return s.out
 		}
-	}
-	return "more lines: " + strings.Join(g[len(w):], "\n")
+	})
 }
 
 // stage is a coordinator with a log, a clock and callers, without goroutines.
@@ -89,25 +61,7 @@ func (s *stage) restart() {
 }
 
 func (s *stage) say(format string, args ...any) {
-	s.out = append(s.out, "  "+fmt.Sprintf(format, args...))
-}
-
-func (s *stage) play(t *testing.T, script string) string {
-	t.Helper()
-	var all []string
-	for _, line := range strings.Split(strings.TrimRight(script, "\n"), "\n") {
-		if strings.HasPrefix(line, "  ") {
-			continue
-		}
-		all = append(all, line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		s.out = nil
-		s.command(t, line)
-		all = append(all, s.out...)
-	}
-	return strings.Join(all, "\n") + "\n"
+	s.out = append(s.out, fmt.Sprintf(format, args...))
 }
 
 // words are a command's arguments: plain ones, and those of the form name=value.
@@ -319,7 +273,7 @@ func (s *stage) carryOut(e runtime.Effects) {
 	var lines []string
 	for _, r := range e.Records {
 		s.log = append(s.log, r)
-		lines = append(lines, "  writes "+describeRecord(r))
+		lines = append(lines, "writes "+describeRecord(r))
 	}
 	sort.Strings(lines)
 	s.out = append(s.out, lines...)

@@ -66,6 +66,7 @@ type Node struct {
 	calls    chan func()
 	incoming chan *pb.Message
 	net      *transport // nil for a node that is alone
+	send     func([]*pb.Message)
 	members  atomic.Pointer[pb.ConfState]
 	stop     chan struct{}
 	done     chan struct{}
@@ -94,8 +95,10 @@ func Open(config Config, machine Machine) (*Node, error) {
 		stop: make(chan struct{}), done: make(chan struct{})}
 	n.campaign = time.NewTimer(time.Hour)
 	n.campaign.Stop()
+	n.send = func([]*pb.Message) {}
 	if config.Network != nil {
 		n.net = newTransport(n, *config.Network)
+		n.send = n.net.send
 	}
 	if err := n.restore(); err != nil {
 		_ = st.close()
@@ -115,10 +118,11 @@ func (n *Node) restore() error {
 		}
 		n.applied = snap.GetMetadata().GetIndex()
 	}
-	_, n.confState, err = n.store.InitialState()
+	hard, conf, err := n.store.InitialState()
 	if err != nil {
 		return err
 	}
+	n.term, n.confState = hard.GetTerm(), conf
 	n.members.Store(n.confState)
 	if len(n.confState.GetVoters()) == 0 {
 		return nil // Join learns of them
@@ -265,9 +269,7 @@ func (n *Node) ready() error {
 		if rd.HardState != nil {
 			n.term = rd.HardState.GetTerm()
 		}
-		if n.net != nil {
-			n.net.send(rd.Messages) // after what they promise is on disk
-		}
+		n.send(rd.Messages) // after what they promise is on disk
 		if !raft.IsEmptySnap(rd.Snapshot) {
 			if err := n.install(rd.Snapshot); err != nil {
 				return err
