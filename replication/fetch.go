@@ -151,13 +151,10 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	if committed {
 		out.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
 	}
-	if w.lastFetchedEpoch >= 0 {
-		epoch, end := log.EpochEndOffset(w.lastFetchedEpoch)
-		if epoch >= 0 && (epoch < w.lastFetchedEpoch || end < w.offset) {
-			f.urgent = true
-			out.DivergingEpoch, out.DivergingEndOffset = epoch, end
-			return p, nil
-		}
+	if epoch, end, yes := diverges(log, w.lastFetchedEpoch, w.offset); yes {
+		f.urgent = true
+		out.DivergingEpoch, out.DivergingEndOffset = epoch, end
+		return p, nil
 	}
 	limit := min(int(max(w.maxBytes, 0)), max(budget, 0))
 	// The first batch goes out whole, however large, or a consumer could never pass it (KIP-74).

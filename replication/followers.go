@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kraft/raftmeta/controller"
+	"kraft/storage"
 )
 
 // follower is what a leader knows of another replica (Kafka's Replica). Guarded by the partition's mu.
@@ -16,8 +17,8 @@ type follower struct {
 	caughtUp time.Time // when it last had everything that there was
 }
 
-// lead0 takes up leadership, of a new epoch or with another ISR.
-func (p *Partition) lead0(l *leadership, fresh bool, now time.Time) {
+// takeUp takes up leadership, of a new epoch or with another ISR.
+func (p *Partition) takeUp(l *leadership, fresh bool, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if fresh {
@@ -53,6 +54,16 @@ func (p *Partition) replicated(l *leadership) int64 {
 		}
 	}
 	return max(high, end)
+}
+
+// diverges says that a log which ends at offset, in the given leader epoch, has what this one does not: the newest
+// epoch of this one that can be common to both, and where that ends (KIP-595). An epoch of -1 is not checked.
+func diverges(log *storage.Log, epoch int32, offset int64) (common int32, end int64, yes bool) {
+	if epoch < 0 {
+		return -1, -1, false
+	}
+	common, end = log.EpochEndOffset(epoch)
+	return common, end, common >= 0 && (common < epoch || end < offset)
 }
 
 // fetchedBy notes a follower's fetch from offset, which is where its log ends. It returns a proposal for the

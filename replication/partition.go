@@ -95,7 +95,7 @@ func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInS
 	} else {
 		l.begun = old.begun
 	}
-	p.lead0(l, old == nil || old.epoch != l.epoch, time.Now())
+	p.takeUp(l, old == nil || old.epoch != l.epoch, time.Now())
 	p.advance(0)
 	return nil
 }
