@@ -425,7 +425,7 @@ func TestControllersApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := make([]int, 3)
+	ports := make([]int, 2)
 	for i := range ports {
 		if ports[i], err = harness.FreePort(); err != nil {
 			t.Fatal(err)
@@ -458,7 +458,7 @@ func TestControllersApart(t *testing.T) {
 		return run("controller", "process.roles=controller", "node.id=100", fmt.Sprintf("listeners=CONTROLLER://localhost:%d", ports[0]))
 	}
 	broker := func() *harness.Process {
-		return run("broker", "process.roles=broker", "node.id=1", fmt.Sprintf("listeners=PLAINTEXT://localhost:%d,CONTROLLER://localhost:%d", ports[1], ports[2]))
+		return run("broker", "process.roles=broker", "node.id=1", fmt.Sprintf("listeners=PLAINTEXT://localhost:%d", ports[1]))
 	}
 	end := func(p *harness.Process) {
 		t.Helper()

@@ -198,7 +198,7 @@ const leaderPatience = time.Second
 // ends (KIP-631's controlled shutdown). It does nothing for a node that is alone.
 func (m *Meta) Leave(ctx context.Context) error {
 	m.stopBeating()
-	if m.config.Address == "" || m.BrokerEpoch() == 0 {
+	if m.alone() || m.BrokerEpoch() == 0 {
 		return nil
 	}
 	for led := time.Now(); ; {
@@ -348,7 +348,7 @@ func (m *Meta) NextProducerID(ctx context.Context) (int64, error) {
 // and returns when this node has it. partitions and factor of -1 are the defaults. A topic that exists
 // is no error.
 func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d controller.Defaults) error {
-	if m.config.Address == "" {
+	if m.alone() {
 		return m.createHere(ctx, t, d)
 	}
 	req := kmsg.NewPtrCreateTopicsRequest()

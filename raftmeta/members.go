@@ -24,6 +24,8 @@ func (m *Meta) Accept(c net.Conn, r *bufio.Reader) { m.node.Accept(c, r) }
 func (m *Meta) network() *quorum.Network {
 	return &quorum.Network{
 		Dial:    m.config.Dial,
+		Listens: m.config.Address != "",
+		Seeds:   m.config.Join,
 		Address: m.controllerAddress,
 		Hello: func() quorum.Hello {
 			return quorum.Hello{Cluster: m.clusterID(), Member: m.node.Member(), Address: m.config.Address, Voters: m.votersText()}
@@ -76,7 +78,7 @@ func (m *Meta) checkMember(h quorum.Hello) error {
 		return fmt.Errorf("node %d was known with another disk. Its metadata was lost, or another node uses its id: "+
 			"give it the old data directory, or remove it from the quorum and let it join under a new id", id)
 	}
-	if (!known || c.Address != h.Address) && h.Address != "" {
+	if !known || c.Address != h.Address {
 		m.remember(&image.Controller{ID: id, Member: h.Member, Address: h.Address})
 	}
 	return nil

@@ -32,7 +32,7 @@ type Config struct {
 	Path          string           // of the metadata file
 	Voters        map[int32]string // of a new quorum: controller listeners by node id, this one's too; none for a node that is alone or joins
 	Join          []string         // controller listeners of members to ask, for a node that is no voter
-	Address       string           // of this node's controller listener, as others reach it; "" for a node that is alone
+	Address       string           // of this node's controller listener, as others reach it; "" for one without, which votes only alone
 	Dial          wire.Dialer
 	InterBroker   string // inter.broker.listener.name, or the first listener's
 	Endpoints     []*image.Endpoint
@@ -67,7 +67,7 @@ func Open(config Config) (*Meta, error) {
 	if len(c.Voters) == 0 && len(config.Join) == 0 {
 		c.Voters = []uint64{id}
 	}
-	if config.Address != "" {
+	if !m.alone() {
 		c.Network = m.network()
 	}
 	node, err := quorum.Open(c, m.controller)
@@ -77,6 +77,9 @@ func Open(config Config) (*Meta, error) {
 	m.node = node
 	return m, nil
 }
+
+// alone says that this node has no quorum with others and never will: it could not be reached, and joins nobody.
+func (m *Meta) alone() bool { return m.config.Address == "" && len(m.config.Join) == 0 }
 
 // Join starts this node's part of the quorum, and returns when there is a leader and the cluster has an id. A
 // node that knows no quorum asks to be taken in first.

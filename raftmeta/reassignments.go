@@ -87,7 +87,7 @@ func (m *Meta) checkVoterRequest(cluster *string) error {
 	if id := m.Image().ClusterID; cluster != nil && *cluster != id {
 		return fmt.Errorf("this is cluster %s, not %s: %w", id, *cluster, kerr.InconsistentClusterID)
 	}
-	if m.config.Address == "" {
+	if m.alone() {
 		return fmt.Errorf("this node has no listener for a quorum: %w", kerr.InvalidRequest)
 	}
 	return nil
@@ -108,6 +108,8 @@ func (m *Meta) promote(ctx context.Context, req *kmsg.AddRaftVoterRequest) error
 			return fmt.Errorf("node %d is a voter already: %w", req.VoterID, kerr.DuplicateVoter)
 		case !member.Active || member.Match < s.Commit:
 			return fmt.Errorf("node %d has not caught up: its log ends at %d, %d is committed: %w", req.VoterID, member.Match, s.Commit, kerr.RequestTimedOut)
+		case len(req.Listeners) == 0 && m.controllerAddress(id) == "":
+			return fmt.Errorf("node %d has no listener for the quorum, as a voter needs: give it one (process.roles with controller, or CONTROLLER://host:port among listeners): %w", req.VoterID, kerr.InvalidRequest)
 		default:
 			for _, l := range req.Listeners {
 				m.remember(&image.Controller{ID: req.VoterID, Member: m.memberOf(id), Address: net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port)))})

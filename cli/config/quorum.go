@@ -60,7 +60,7 @@ func (c *Config) findQuorum(listeners []Listener) error {
 	case len(servers) > 0:
 		c.Join = servers
 	}
-	if len(c.Join) > 0 && c.Controller == nil {
+	if len(c.Join) > 0 && c.Controller == nil && isController { // it may be made a voter
 		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Port: defaultControllerPort, AdvertisedHost: defaultHost("")}
 	}
 	if !c.IsBroker && c.Controller == nil {

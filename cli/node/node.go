@@ -149,13 +149,14 @@ func (n *Node) startBroker(ctx context.Context) error {
 	n.groups = groups.NewManager(n.meta, n.parts, n.log)
 	n.parts.Start()
 	n.groups.Start()
-	if n.controllers != nil {
+	alone := n.controllers == nil && len(n.config.Join) == 0
+	if !alone {
 		n.serve() // the others fetch from what this broker leads as soon as they hear of it
 	}
 	if err := n.meta.Unfence(ctx); err != nil {
 		return fmt.Errorf("start serving: %w", err)
 	}
-	if n.controllers == nil {
+	if alone {
 		n.serve() // clients that connected since the address was bound waited, and find leaders
 	}
 	return nil

@@ -64,6 +64,8 @@ func (c *cluster) start(id uint64, voters []uint64, snapshotBytes int64) *Node {
 	m := newSum()
 	var n *Node
 	network := &Network{
+		Listens: c.address[id] != "",
+		Seeds:   []string{c.address[1], c.address[2]},
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		},
@@ -71,7 +73,7 @@ func (c *cluster) start(id uint64, voters []uint64, snapshotBytes int64) *Node {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			for _, v := range c.voters { // others are learnt of
-				if v == id {
+				if v == id && n.net.network.Listens {
 					return c.address[id]
 				}
 			}
@@ -99,11 +101,25 @@ func (c *cluster) start(id uint64, voters []uint64, snapshotBytes int64) *Node {
 		SnapshotBytes: snapshotBytes, Log: zerolog.Nop(), Network: network}, m); err != nil {
 		c.t.Fatal(err)
 	}
+	c.nodes[id], c.sums[id] = n, m
+	if network.Listens {
+		c.serve(id, n)
+	}
+	if len(voters) > 0 {
+		if err := n.Start(); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return n
+}
+
+func (c *cluster) serve(id uint64, n *Node) {
+	c.t.Helper()
 	door, err := net.Listen("tcp", c.address[id])
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.nodes[id], c.sums[id], c.doors[id] = n, m, door
+	c.doors[id] = door
 	c.serving.Go(func() {
 		for {
 			conn, err := door.Accept()
@@ -119,12 +135,6 @@ func (c *cluster) start(id uint64, voters []uint64, snapshotBytes int64) *Node {
 			})
 		}
 	})
-	if len(voters) > 0 {
-		if err := n.Start(); err != nil {
-			c.t.Fatal(err)
-		}
-	}
-	return n
 }
 
 func readPreface(r io.Reader, b []byte) error {
@@ -140,7 +150,9 @@ func readPreface(r io.Reader, b []byte) error {
 func (c *cluster) stop(id uint64) {
 	n := c.nodes[id]
 	delete(c.nodes, id)
-	_ = c.doors[id].Close()
+	if door := c.doors[id]; door != nil {
+		_ = door.Close()
+	}
 	if err := n.Close(); err != nil {
 		c.t.Error(err)
 	}
@@ -284,6 +296,58 @@ func TestJoin(t *testing.T) {
 	s, err := leader.Status(ctx)
 	if err != nil || len(s.Members) != 4 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestLearnerThatDoesNotListen: such a member is reached by the streams that it opens, whoever leads, and gets its
+// snapshots by them.
+func TestLearnerThatDoesNotListen(t *testing.T) {
+	c := newCluster(t, 1, 2, 3)
+	for _, id := range c.voters {
+		c.start(id, c.voters, 100)
+	}
+	total := uint64(0)
+	add := func(n int) {
+		t.Helper()
+		for range n {
+			c.add(1)
+			total++
+		}
+	}
+	begin := func(addresses ...string) {
+		t.Helper()
+		n := c.start(4, nil, 1<<20)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := n.Join(ctx, addresses); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(20)
+	c.agree(total)
+	for _, id := range c.voters { // they have the snapshot only, from now on
+		c.stop(id)
+		c.start(id, c.voters, 100)
+	}
+	c.leader()
+	begin(c.address[1], c.address[2])
+	c.agree(total)
+	if _, _, restored := c.sums[4].state(); restored == 0 {
+		t.Error("no snapshot came")
+	}
+	for range 2 {
+		first := c.leader()
+		c.crash(first)
+		add(1)
+		c.agree(total)
+		c.start(first, c.voters, 100)
+		c.stop(4)
+		add(1)
+		begin()
+		c.agree(total)
 	}
 }
 

@@ -17,6 +17,7 @@ const (
 	messagesStream = "messages" // raft's messages, one after the other
 	snapshotStream = "snapshot" // one message with a snapshot, in pieces
 	joinStream     = "join"     // asks to be made a learner
+	whoStream      = "who"      // asks who is there, and who leads
 )
 
 // Hello is the first thing on a stream, and what answers it. Fields are only ever added.
@@ -31,7 +32,7 @@ type Hello struct {
 
 	First   []uint64 `json:"first,omitempty"`   // to who joins: the voters before the first entry
 	Refused string   `json:"refused,omitempty"` // why the stream ends here
-	Leader  string   `json:"leader,omitempty"`  // address to ask instead, when joining
+	Leader  string   `json:"leader,omitempty"`  // address to ask instead, when joining, or next
 }
 
 const maxHello = 64 << 10

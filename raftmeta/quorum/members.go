@@ -251,8 +251,7 @@ func (n *Node) install(s *pb.Snapshot) error {
 		return err
 	}
 	n.applied = s.GetMetadata().GetIndex()
-	n.confState = s.GetMetadata().GetConfState()
-	n.members.Store(n.confState)
+	n.changed(s.GetMetadata().GetConfState())
 	n.logged = 0
 	return nil
 }

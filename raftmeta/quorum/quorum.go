@@ -141,6 +141,7 @@ func (n *Node) Start() error {
 		return errors.New("this node knows no quorum: it has to join one first")
 	}
 	n.started.Store(true)
+	n.changed(n.confState)
 	n.campaignSoon() // a leader that there is will not be disturbed (PreVote)
 	if v := n.confState.GetVoters(); len(v) == 1 && v[0] == n.config.ID {
 		if err := n.raw.Campaign(); err != nil {
@@ -315,21 +316,38 @@ func (n *Node) apply(e *pb.Entry) error {
 		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
 			return fmt.Errorf("membership change at %d: %w", e.GetIndex(), err)
 		}
-		n.confState = n.raw.ApplyConfChange(cc)
-		n.members.Store(n.confState)
+		n.changed(n.raw.ApplyConfChange(cc))
+		n.refreshSnapshot()
 	case pb.EntryConfChangeV2:
 		cc := new(pb.ConfChangeV2)
 		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
 			return fmt.Errorf("membership change at %d: %w", e.GetIndex(), err)
 		}
-		n.confState = n.raw.ApplyConfChange(cc)
-		n.members.Store(n.confState)
+		n.changed(n.raw.ApplyConfChange(cc))
+		n.refreshSnapshot()
 	}
 	if n.leads && !n.led && e.GetTerm() == n.term {
 		n.led = true
 		n.machine.Lead(n.term)
 	}
 	return nil
+}
+
+// changed takes another membership.
+func (n *Node) changed(c *pb.ConfState) {
+	n.confState = c
+	n.members.Store(c)
+	if n.net != nil {
+		n.net.reach(c.GetVoters())
+	}
+}
+
+// refreshSnapshot has a new snapshot made soon, if there is one of another membership: a member that is given a
+// snapshot has to find itself in it.
+func (n *Node) refreshSnapshot() {
+	if n.store.snapshotIndex() > 0 {
+		n.logged = max(n.logged, n.config.SnapshotBytes)
+	}
 }
 
 // compact snapshots the machine and forgets old entries once enough bytes have been logged.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,11 @@ type Network struct {
 	Address func(id uint64) string
 	// Hello introduces this node; kind, from and to are filled in.
 	Hello func() Hello
+	// Listens says that others can connect to this node. A learner need not: it keeps a stream to each voter, and
+	// they answer on that.
+	Listens bool
+	// Seeds are addresses of members, for a node that does not listen: others tell it theirs by their streams.
+	Seeds []string
 	// Check holds another's introduction against what this node knows; its error is told to the other.
 	Check func(Hello) error
 }
@@ -40,7 +46,8 @@ const (
 )
 
 // transport carries messages between members: to each peer one stream that is written by one goroutine,
-// from each one that is read by one. Snapshots have streams of their own.
+// from each one that is read by one. Snapshots have streams of their own. With a member that does not listen there
+// is one stream, opened by it, that both write and read, snapshots too.
 type transport struct {
 	node    *Node
 	network Network
@@ -51,8 +58,9 @@ type transport struct {
 
 	mu      sync.Mutex // guards the rest
 	peers   map[uint64]*peer
-	learnt  map[uint64]string // addresses that members said they have
-	met     map[uint64]Hello  // how members introduced themselves last
+	learnt  map[uint64]string  // addresses that members said they have
+	met     map[uint64]Hello   // how members introduced themselves last
+	back    map[uint64]*stream // those that members which do not listen opened
 	conns   map[net.Conn]struct{}
 	trouble map[uint64]error // why there is no stream to a peer
 	refusal error            // the last word of a peer that refuses this node
@@ -64,8 +72,14 @@ type peer struct {
 	queue chan *pb.Message
 }
 
+// stream is a connection to a peer that messages are written to.
+type stream struct {
+	conn  net.Conn
+	ended <-chan struct{} // closed when reading from it has ended; nil if nobody reads
+}
+
 func newTransport(n *Node, network Network) *transport {
-	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, trouble: map[uint64]error{}, conns: map[net.Conn]struct{}{}}
+	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, trouble: map[uint64]error{}, conns: map[net.Conn]struct{}{}, back: map[uint64]*stream{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -76,7 +90,7 @@ func (t *transport) send(messages []*pb.Message) {
 		if m.GetTo() == t.node.config.ID {
 			continue
 		}
-		if m.GetType() == pb.MsgSnap {
+		if m.GetType() == pb.MsgSnap && t.opened(m.GetTo()) == nil {
 			t.start(func() { t.sendSnapshot(m) })
 			continue
 		}
@@ -87,9 +101,21 @@ func (t *transport) send(messages []*pb.Message) {
 		select {
 		case p.queue <- m:
 		default:
-			t.node.report(func(r *raft.RawNode) { r.ReportUnreachable(p.id) })
+			t.lose(m)
 		}
 	}
+}
+
+// lose tells raft that a message was not sent.
+func (t *transport) lose(m *pb.Message) {
+	to, snapshot := m.GetTo(), m.GetType() == pb.MsgSnap
+	t.node.report(func(r *raft.RawNode) {
+		if snapshot {
+			r.ReportSnapshot(to, raft.SnapshotFailure)
+		} else {
+			r.ReportUnreachable(to)
+		}
+	})
 }
 
 func (t *transport) peer(id uint64) *peer {
@@ -207,22 +233,45 @@ func (t *transport) meet(h Hello) {
 
 func nodeName(id uint64) string { return fmt.Sprintf("raft member %d", id) }
 
+// opened is the stream that a member opened which does not listen, nil if there is none.
+func (t *transport) opened(id uint64) *stream {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.back[id]
+}
+
+// reach keeps streams to members, of a node that does not listen: without them nobody could tell it anything.
+func (t *transport) reach(ids []uint64) {
+	if t.network.Listens {
+		return
+	}
+	for _, id := range ids {
+		if id != t.node.config.ID {
+			t.peer(id)
+		}
+	}
+}
+
 // write connects to a peer whenever there is something for it, and writes until that fails.
 func (t *transport) write(p *peer) {
 	wait := firstRetry
 	for t.ctx.Err() == nil {
 		var first *pb.Message
-		select {
-		case <-t.ctx.Done():
-			return
-		case first = <-p.queue:
+		if t.network.Listens || !slices.Contains(t.node.Voters(), p.id) {
+			select {
+			case <-t.ctx.Done():
+				return
+			case first = <-p.queue:
+			}
 		}
-		c, _, err := t.connect(t.address(p.id), messagesStream, p.id)
+		s, err := t.open(p.id)
 		t.troubled(p.id, err)
 		if err == nil {
 			t.refused(nil)
 			wait = firstRetry
-			err = t.writeTo(c, p, first)
+			err = t.writeTo(s, p, first)
+		} else if first != nil {
+			t.lose(first)
 		}
 		if t.ctx.Err() != nil {
 			return
@@ -238,20 +287,83 @@ func (t *transport) write(p *peer) {
 		}
 		wait = min(2*wait, lastRetry)
 		for len(p.queue) > 0 { // old news
-			<-p.queue
+			t.lose(<-p.queue)
 		}
 	}
 }
 
-func (t *transport) writeTo(c net.Conn, p *peer, m *pb.Message) error {
-	release, ok := t.hold(c)
+// open opens a stream to a member, or finds the one that it opened.
+func (t *transport) open(id uint64) (*stream, error) {
+	if s := t.opened(id); s != nil {
+		return s, nil
+	}
+	if t.address(id) == "" {
+		t.askAround()
+	}
+	c, _, err := t.connect(t.address(id), messagesStream, id)
+	if err != nil || t.network.Listens {
+		return &stream{conn: c}, err
+	}
+	ended := make(chan struct{})
+	if !t.start(func() {
+		defer close(ended)
+		err := t.read(c, maxSnapshot)
+		t.log.Debug().Err(err).Uint64("peer", id).Msg("quorum stream ended")
+		_ = c.Close()
+	}) {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	return &stream{c, ended}, nil
+}
+
+// askAround learns the addresses of the members at the seeds, and of the leader that they name.
+func (t *transport) askAround() {
+	asked := map[string]bool{}
+	for left := slices.Clone(t.network.Seeds); len(left) > 0; left = left[1:] {
+		if left[0] == "" || asked[left[0]] {
+			continue
+		}
+		asked[left[0]] = true
+		c, answer, err := t.connect(left[0], whoStream, 0)
+		if err != nil {
+			t.refused(err)
+			continue
+		}
+		_ = c.Close()
+		if t.network.Check(answer) == nil {
+			t.meet(answer)
+			left = append(left, answer.Leader)
+		}
+	}
+}
+
+// writeTo writes messages to a peer until that fails; first may be nil.
+func (t *transport) writeTo(s *stream, p *peer, first *pb.Message) error {
+	release, ok := t.hold(s.conn)
 	if !ok {
 		return net.ErrClosed
 	}
 	defer release()
-	w := bufio.NewWriterSize(c, 64<<10)
+	c, w := s.conn, bufio.NewWriterSize(s.conn, 64<<10)
 	var buf []byte
-	for {
+	for m := first; ; {
+		if m == nil {
+			select {
+			case <-t.ctx.Done():
+				return t.ctx.Err()
+			case <-s.ended:
+				return io.EOF
+			case m = <-p.queue:
+			}
+		}
+		if m.GetType() == pb.MsgSnap {
+			if err := t.writeSnapshot(w, c, m); err != nil {
+				return err
+			}
+			m = nil
+			continue
+		}
 		var err error
 		if buf, err = (proto.MarshalOptions{}).MarshalAppend(append(buf[:0], 0, 0, 0, 0), m); err != nil {
 			return err
@@ -269,12 +381,29 @@ func (t *transport) writeTo(c net.Conn, p *peer, m *pb.Message) error {
 				return err
 			}
 		}
-		select {
-		case <-t.ctx.Done():
-			return t.ctx.Err()
-		case m = <-p.queue:
-		}
+		m = nil
 	}
+}
+
+// writeSnapshot writes a message with a snapshot between others, for a member that does not listen.
+func (t *transport) writeSnapshot(w *bufio.Writer, c net.Conn, m *pb.Message) (err error) {
+	status, to := raft.SnapshotFailure, m.GetTo()
+	defer func() {
+		if err == nil {
+			status = raft.SnapshotFinish
+		}
+		t.node.report(func(r *raft.RawNode) { r.ReportSnapshot(to, status) })
+	}()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	data = append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...)
+	_ = c.SetWriteDeadline(time.Now().Add(writePatience))
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return writePieces(c, data)
 }
 
 // troubled notes why there is no stream to a peer, nil if there is one.
@@ -332,7 +461,12 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 		_ = writeHello(c, mine)
 		return
 	}
-	if writeHello(c, mine) != nil {
+	if h.Kind == whoStream {
+		if s, err := t.node.Status(t.ctx); err == nil && s.Leader != t.node.config.ID && s.Leader != raft.None {
+			mine.Leader = t.address(s.Leader)
+		}
+	}
+	if writeHello(c, mine) != nil || h.Kind == whoStream {
 		return
 	}
 	_ = c.SetDeadline(time.Time{})
@@ -342,10 +476,30 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 		}
 		return
 	}
-	err = t.read(r)
+	if h.Address == "" {
+		ended := make(chan struct{})
+		defer close(ended)
+		t.mu.Lock()
+		old := t.back[h.From]
+		t.back[h.From] = &stream{c, ended}
+		t.mu.Unlock()
+		if old != nil {
+			_ = old.conn.Close()
+		}
+		defer func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if s := t.back[h.From]; s != nil && s.conn == c {
+				delete(t.back, h.From)
+			}
+		}()
+	}
+	err = t.read(r, maxMessage)
 	if t.ctx.Err() == nil {
 		t.log.Debug().Err(err).Uint64("peer", h.From).Msg("quorum stream from peer ended")
-		t.probe(h.From)
+		if h.Address != "" {
+			t.probe(h.From)
+		}
 	}
 }
 
@@ -359,11 +513,11 @@ func (t *transport) check(h Hello) error {
 	return t.network.Check(h)
 }
 
-func (t *transport) read(r io.Reader) error {
+func (t *transport) read(r io.Reader, limit int) error {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	var buf []byte
 	for {
-		data, err := readFrame(buffered, buf, maxMessage)
+		data, err := readFrame(buffered, buf, limit)
 		if err != nil {
 			return err
 		}
@@ -439,6 +593,16 @@ func (t *transport) streamSnapshot(m *pb.Message) error {
 	if _, err := c.Write(first); err != nil {
 		return err
 	}
+	if err := writePieces(c, data); err != nil {
+		return err
+	}
+	_ = c.SetReadDeadline(time.Now().Add(writePatience))
+	_, err = io.ReadFull(c, make([]byte, 1)) // taken
+	return err
+}
+
+// writePieces writes data of any size; each piece has writePatience.
+func writePieces(c net.Conn, data []byte) error {
 	for len(data) > 0 {
 		n := min(len(data), 1<<20)
 		_ = c.SetWriteDeadline(time.Now().Add(writePatience))
@@ -447,9 +611,7 @@ func (t *transport) streamSnapshot(m *pb.Message) error {
 		}
 		data = data[n:]
 	}
-	_ = c.SetReadDeadline(time.Now().Add(writePatience))
-	_, err = io.ReadFull(c, make([]byte, 1)) // taken
-	return err
+	return nil
 }
 
 // deadlined is a connection whose every read has its own time.
