@@ -84,7 +84,10 @@ func (m *Meta) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, failed m
 	img := m.Image()
 	for i := range req.Topics {
 		name := req.Topics[i].Topic
-		if name == nil {
+		if ctx.Context().Err() != nil {
+			return // a request may name millions
+		}
+		if name == nil || failed[*name] != nil {
 			continue
 		}
 		if _, ok := img.Topic(*name); ok {
