@@ -55,7 +55,14 @@ func (m *Meta) registerBroker(ctx context.Context, req *kmsg.BrokerRegistrationR
 	for _, l := range req.Listeners {
 		b.Endpoints = append(b.Endpoints, &image.Endpoint{Listener: l.Name, Host: l.Host, Port: int32(l.Port), SecurityProtocol: int32(l.SecurityProtocol)})
 	}
+	supported := map[string][2]int16{}
+	for _, f := range req.Features {
+		supported[f.Name] = [2]int16{f.MinSupportedVersion, f.MaxSupportedVersion}
+	}
 	err := m.decide(ctx, func(work *image.Image) (records []*image.Record, err error) {
+		if err := controller.CheckFeatures(work, req.BrokerID, supported); err != nil {
+			return nil, err
+		}
 		records, resp.BrokerEpoch, err = controller.RegisterBroker(work, m.policy(), req.ClusterID, b, req.PreviousBrokerEpoch)
 		return records, err
 	})

@@ -28,7 +28,7 @@ func (m *Meta) network() *quorum.Network {
 		Seeds:   m.config.Join,
 		Address: m.controllerAddress,
 		Hello: func() quorum.Hello {
-			return quorum.Hello{Cluster: m.clusterID(), Member: m.node.Member(), Address: m.config.Address, Voters: m.votersText()}
+			return quorum.Hello{Cluster: m.clusterID(), Member: m.node.Member(), Address: m.config.Address, Voters: m.votersText(), Features: controller.Features}
 		},
 		Check: m.checkMember,
 	}
@@ -72,6 +72,9 @@ func (m *Meta) checkMember(h quorum.Hello) error {
 		return fmt.Errorf("node %d is of cluster %s, this is cluster %s: give it another data directory, or the peers of its own cluster", id, h.Cluster, mine)
 	case m.Image().ClusterID == "" && h.Cluster == "" && h.Voters != "" && m.votersText() != "" && h.Voters != m.votersText():
 		return fmt.Errorf("node %d was started with the peers %s, node %d with %s: give all the same", id, h.Voters, m.config.NodeID, m.votersText())
+	}
+	if err := controller.CheckFeatures(m.Image(), id, h.Features); err != nil {
+		return err
 	}
 	c, known := m.Image().Controller(id)
 	if known && c.Member != h.Member {

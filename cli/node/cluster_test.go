@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -16,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kraft/cli/config"
+	"kraft/raftmeta/quorum"
 	"kraft/storage"
 )
 
@@ -152,4 +156,42 @@ func TestClusterLeavesNothing(t *testing.T) {
 	}
 	stopping.Wait()
 	goleak.VerifyNone(t, before)
+}
+
+// TestAnotherVersion: a node whose version does not support what the cluster has finalized is refused with a sentence
+// that says so.
+func TestAnotherVersion(t *testing.T) {
+	c := newTrio(t)
+	defer func() {
+		for _, n := range c.nodes {
+			if err := n.Stop(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	conn, err := net.Dial("tcp", c.configs[0].Voters[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	hello, err := json.Marshal(quorum.Hello{Kind: "join", Cluster: c.nodes[0].ClusterID(), From: 200, Member: "m", Features: map[string][2]int16{"metadata.version": {7, 8}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(append(binary.BigEndian.AppendUint32([]byte(quorum.Preface), uint32(len(hello))), hello...)); err != nil {
+		t.Fatal(err)
+	}
+	var size [4]byte
+	if _, err := io.ReadFull(conn, size[:]); err != nil {
+		t.Fatal(err)
+	}
+	data := make([]byte, binary.BigEndian.Uint32(size[:]))
+	var answer quorum.Hello
+	if _, err := io.ReadFull(conn, data); err != nil || json.Unmarshal(data, &answer) != nil {
+		t.Fatalf("%q: %v", data, err)
+	}
+	if !strings.Contains(answer.Refused, "supports metadata.version from 7 to 8, this cluster is at 30") {
+		t.Errorf("told %q", answer.Refused)
+	}
 }

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -22,6 +23,20 @@ func FirstRecords(clusterID string) []*image.Record {
 		records = append(records, &image.Record{Kind: &image.Record_Feature{Feature: &image.FeatureRecord{Name: name, Level: int32(r[1])}}})
 	}
 	return records
+}
+
+// CheckFeatures says whether a node that supports these ranges of levels can be of the cluster: of what the cluster
+// has finalized it must support the level (KIP-584). So an older version is kept out of a cluster whose records it
+// would not understand, and a newer one writes none before their level is finalized. The error wraps
+// kerr.UnsupportedVersion.
+func CheckFeatures(m *image.Image, node int32, supported map[string][2]int16) error {
+	for _, name := range slices.Sorted(maps.Keys(m.Features)) {
+		level, has := m.Features[name], supported[name]
+		if level > 0 && (level < has[0] || level > has[1]) {
+			return fmt.Errorf("node %d supports %s from %d to %d, this cluster is at %d: run a version of kraft there that supports it: %w", node, name, has[0], has[1], level, kerr.UnsupportedVersion)
+		}
+	}
+	return nil
 }
 
 // RegisterBroker decides on a registration (BrokerRegistration, KIP-631). The broker comes in fenced, with a

@@ -333,3 +333,26 @@ func TestCopyIsIndependent(t *testing.T) {
 		t.Error("copy and original are not independent")
 	}
 }
+
+func TestCheckFeatures(t *testing.T) {
+	m := image.Empty()
+	if err := CheckFeatures(m, 1, nil); err != nil {
+		t.Errorf("before there is a cluster: %v", err)
+	}
+	apply(m, FirstRecords("c"))
+	level := m.Features["metadata.version"]
+	for _, tc := range []struct {
+		supported map[string][2]int16
+		ok        bool
+	}{
+		{Features, true},
+		{map[string][2]int16{"metadata.version": {1, level + 5}, "newer": {0, 1}}, true},
+		{map[string][2]int16{"metadata.version": {1, level - 1}}, false},
+		{map[string][2]int16{"metadata.version": {level + 1, level + 2}}, false},
+		{nil, false},
+	} {
+		if err := CheckFeatures(m, 1, tc.supported); (err == nil) != tc.ok || err != nil && !errors.Is(err, kerr.UnsupportedVersion) {
+			t.Errorf("%v: %v", tc.supported, err)
+		}
+	}
+}

@@ -29,6 +29,8 @@ type Hello struct {
 	Member  string `json:"member"`       // of From's metadata file: a node with an empty disk is another member
 	Address string `json:"address,omitempty"`
 	Voters  string `json:"voters,omitempty"` // of a node that has no cluster yet: what it was started with
+	// Features are the ranges of levels that the node supports, by name.
+	Features map[string][2]int16 `json:"features,omitempty"`
 
 	First   []uint64 `json:"first,omitempty"`   // to who joins: the voters before the first entry
 	Refused string   `json:"refused,omitempty"` // why the stream ends here
