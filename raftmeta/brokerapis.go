@@ -258,13 +258,21 @@ func (m *Meta) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*
 			return true
 		})
 	}
+	var partitions []partitionKey
+	for _, t := range topics {
+		for _, n := range t.Partitions {
+			partitions = append(partitions, partitionKey{t.Topic, n})
+		}
+	}
+	errs := m.changeEach(ctx, req.TimeoutMillis, partitions, func(work *image.Image, i int) ([]*image.Record, error) {
+		return controller.ElectLeader(work, m.policy(), partitions[i].topic, partitions[i].n, req.ElectionType == 1)
+	})
 	for _, t := range topics {
 		out := kmsg.NewElectLeadersResponseTopic()
 		out.Topic = t.Topic
 		for _, n := range t.Partitions {
-			err := m.change(ctx, req.TimeoutMillis, false, func(work *image.Image) ([]*image.Record, error) {
-				return controller.ElectLeader(work, m.policy(), t.Topic, n, req.ElectionType == 1)
-			})
+			err := errs[0]
+			errs = errs[1:]
 			if req.Topics == nil && errors.Is(err, kerr.ElectionNotNeeded) {
 				continue
 			}

@@ -15,6 +15,7 @@ import (
 
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
+	"kraft/wire"
 )
 
 // lifecycle is this broker's registration with the controller, kept up by heartbeats (Kafka's
@@ -372,19 +373,18 @@ func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d control
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout*time.Millisecond)
 	defer cancel()
 	resp, err := ask(ctx, m, req, func(ctx context.Context, _ *kmsg.CreateTopicsRequest) (*kmsg.CreateTopicsResponse, error) {
-		return nil, errors.Join(errNowLeading, m.createHere(ctx, t, d))
+		resp, created := kmsg.NewPtrCreateTopicsResponse(), kmsg.NewCreateTopicsResponseTopic()
+		created.ErrorCode = wire.ErrorCode(m.createHere(ctx, t, d))
+		resp.Topics = append(resp.Topics, created)
+		return resp, nil
 	}, func(r *kmsg.CreateTopicsResponse) bool {
 		return len(r.Topics) == 1 && r.Topics[0].ErrorCode == kerr.NotController.Code
 	})
-	if errors.Is(err, errNowLeading) {
-		var k *kerr.Error
-		if errors.As(err, &k) {
-			return k
-		}
-		return nil
-	}
 	if err != nil {
 		return err
+	}
+	if len(resp.Topics) != 1 {
+		return fmt.Errorf("the controller answers for %d topics, not one", len(resp.Topics))
 	}
 	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return err

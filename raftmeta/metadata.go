@@ -18,6 +18,7 @@ import (
 func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
 	resp := kmsg.NewPtrMetadataResponse()
 	all := req.Topics == nil || ctx.Version == 0 && len(req.Topics) == 0
+	req.Topics = distinct(req.Topics)
 	failed := map[string]error{}
 	if !all && (ctx.Version < 4 || req.AllowAutoTopicCreation) {
 		m.autoCreate(ctx, req, failed)
@@ -76,6 +77,24 @@ func findTopic(img *image.Image, name *string, id image.UUID) (*image.Topic, boo
 		return img.Topic(*name)
 	}
 	return img.TopicByID(id)
+}
+
+// distinct names each topic once: a request may repeat one millions of times.
+func distinct(topics []kmsg.MetadataRequestTopic) []kmsg.MetadataRequestTopic {
+	type key struct {
+		name string
+		id   [16]byte
+	}
+	seen := map[key]bool{}
+	return slices.DeleteFunc(topics, func(t kmsg.MetadataRequestTopic) bool {
+		k := key{id: t.TopicID}
+		if t.Topic != nil {
+			k.name = *t.Topic
+		}
+		again := seen[k]
+		seen[k] = true
+		return again
+	})
 }
 
 // autoCreate creates the topics that are missing, if auto.create.topics.enable allows. Why one could not

@@ -25,15 +25,23 @@ func (m *Meta) alterPartitionReassignments(ctx *wire.Request, req *kmsg.AlterPar
 	resp := kmsg.NewPtrAlterPartitionAssignmentsResponse()
 	resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
 	keep := ctx.Version >= 1 && !req.AllowReplicationFactorChange
+	var partitions []partitionKey
+	var replicas [][]int32
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			partitions, replicas = append(partitions, partitionKey{t.Topic, p.Partition}), append(replicas, p.Replicas)
+		}
+	}
+	errs := m.changeEach(ctx, req.TimeoutMillis, partitions, func(work *image.Image, i int) ([]*image.Record, error) {
+		return controller.Reassign(work, m.policy(), partitions[i].topic, partitions[i].n, replicas[i], keep)
+	})
 	for _, t := range req.Topics {
 		out := kmsg.NewAlterPartitionAssignmentsResponseTopic()
 		out.Topic = t.Topic
 		for _, p := range t.Partitions {
-			err := m.change(ctx, req.TimeoutMillis, false, func(work *image.Image) ([]*image.Record, error) {
-				return controller.Reassign(work, m.policy(), t.Topic, p.Partition, p.Replicas, keep)
-			})
 			r := kmsg.NewAlterPartitionAssignmentsResponseTopicPartition()
-			r.Partition, r.ErrorCode, r.ErrorMessage = p.Partition, wire.ErrorCode(err), wire.ErrorMessage(err)
+			r.Partition, r.ErrorCode, r.ErrorMessage = p.Partition, wire.ErrorCode(errs[0]), wire.ErrorMessage(errs[0])
+			errs = errs[1:]
 			out.Partitions = append(out.Partitions, r)
 		}
 		resp.Topics = append(resp.Topics, out)

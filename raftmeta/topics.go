@@ -37,6 +37,39 @@ func (m *Meta) change(ctx *wire.Request, timeoutMillis int32, validateOnly bool,
 	return err
 }
 
+// partitionKey names a partition in a request.
+type partitionKey struct {
+	topic string
+	n     int32
+}
+
+// changeEach decides on each of several partitions, knowing what comes of those before, and commits all of it as one
+// change. The errors are the partitions' own.
+func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, partitions []partitionKey, d func(work *image.Image, i int) ([]*image.Record, error)) []error {
+	errs := make([]error, len(partitions))
+	err := m.change(ctx, timeoutMillis, false, func(work *image.Image) ([]*image.Record, error) {
+		after := work.Copy()
+		var all []*image.Record
+		for i := range partitions {
+			records, err := d(after, i)
+			if errs[i] = err; err != nil {
+				continue
+			}
+			for _, r := range records {
+				after.Apply(r)
+			}
+			all = append(all, records...)
+		}
+		return all, nil
+	})
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
 // adminTimeout is for requests that carry none: request.timeout.ms's default.
 const adminTimeout = 30_000
 

@@ -60,6 +60,7 @@ type transport struct {
 	peers   map[uint64]*peer
 	learnt  map[uint64]string  // addresses that members said they have
 	met     map[uint64]Hello   // how members introduced themselves last
+	opens   map[uint64]int     // streams of messages that members have opened
 	back    map[uint64]*stream // those that members which do not listen opened
 	conns   map[net.Conn]struct{}
 	trouble map[uint64]error // why there is no stream to a peer
@@ -79,7 +80,7 @@ type stream struct {
 }
 
 func newTransport(n *Node, network Network) *transport {
-	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, trouble: map[uint64]error{}, conns: map[net.Conn]struct{}{}, back: map[uint64]*stream{}}
+	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, opens: map[uint64]int{}, trouble: map[uint64]error{}, conns: map[net.Conn]struct{}{}, back: map[uint64]*stream{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -476,6 +477,9 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 		}
 		return
 	}
+	t.mu.Lock()
+	t.opens[h.From]++
+	t.mu.Unlock()
 	if h.Address == "" {
 		ended := make(chan struct{})
 		defer close(ended)
@@ -549,13 +553,36 @@ func (t *transport) deliver(m *pb.Message) error {
 }
 
 // probe asks whether a member whose stream broke is still there. Nobody listening where it was means that
-// its process has ended: no need to wait for an election timeout.
+// its process has ended: no need to wait for an election timeout. Once is not enough: a process that ends does not
+// close all its sockets at the same moment.
 func (t *transport) probe(id uint64) {
 	ctx, cancel := context.WithTimeout(t.ctx, dialPatience)
 	defer cancel()
-	if NobodyListens(ctx, t.network.Dial, t.address(id)) {
-		t.node.gone(id)
+	begun := t.streams(id)
+	for wait := firstProbe; ; wait *= 2 {
+		if NobodyListens(ctx, t.network.Dial, t.address(id)) {
+			t.node.gone(id)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if t.streams(id) != begun {
+			return // it is there
+		}
 	}
+}
+
+// firstProbe is how long to wait until a member that still listened is looked at again; longer each time.
+const firstProbe = 5 * time.Millisecond
+
+// streams counts the streams that a member has opened so far.
+func (t *transport) streams(id uint64) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.opens[id]
 }
 
 // sendSnapshot streams a message with a snapshot on a connection of its own, so that heartbeats pass by.
