@@ -112,7 +112,7 @@ func forwarded[Q any, P interface {
 	kmsg.Request
 }, S kmsg.Response](m *Meta, handle func(*wire.Request, P) (S, error)) func(*wire.Request, P) (S, error) {
 	return func(ctx *wire.Request, req P) (S, error) {
-		if m.alone() || m.Leads() {
+		if m.Alone() || m.Leads() {
 			return handle(ctx, req)
 		}
 		var none S

@@ -199,7 +199,7 @@ const leaderPatience = time.Second
 // ends (KIP-631's controlled shutdown). It does nothing for a node that is alone.
 func (m *Meta) Leave(ctx context.Context) error {
 	m.stopBeating()
-	if m.alone() || m.BrokerEpoch() == 0 {
+	if m.Alone() || m.BrokerEpoch() == 0 {
 		return nil
 	}
 	for led := time.Now(); ; {
@@ -349,7 +349,7 @@ func (m *Meta) NextProducerID(ctx context.Context) (int64, error) {
 // and returns when this node has it. partitions and factor of -1 are the defaults. A topic that exists
 // is no error.
 func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d controller.Defaults) error {
-	if m.alone() {
+	if m.Alone() {
 		return m.createHere(ctx, t, d)
 	}
 	req := kmsg.NewPtrCreateTopicsRequest()

@@ -46,7 +46,7 @@ func newLiveness(m *Meta) *liveness {
 const sweepEvery = 100 * time.Millisecond
 
 func (l *liveness) start() {
-	if !l.meta.alone() { // a node that is alone has nobody to look after
+	if !l.meta.Alone() { // a node that is alone has nobody to look after
 		l.running.Go(l.run)
 	}
 }

@@ -67,7 +67,7 @@ func Open(config Config) (*Meta, error) {
 	if len(c.Voters) == 0 && len(config.Join) == 0 {
 		c.Voters = []uint64{id}
 	}
-	if !m.alone() {
+	if !m.Alone() {
 		c.Network = m.network()
 	}
 	node, err := quorum.Open(c, m.controller)
@@ -78,8 +78,8 @@ func Open(config Config) (*Meta, error) {
 	return m, nil
 }
 
-// alone says that this node has no quorum with others and never will: it could not be reached, and joins nobody.
-func (m *Meta) alone() bool { return m.config.Address == "" && len(m.config.Join) == 0 }
+// Alone says that this node has no quorum with others and never will: it could not be reached, and joins nobody.
+func (m *Meta) Alone() bool { return m.config.Address == "" && len(m.config.Join) == 0 }
 
 // Join starts this node's part of the quorum, and returns when there is a leader and the cluster has an id. A
 // node that knows no quorum asks to be taken in first.

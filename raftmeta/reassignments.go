@@ -95,7 +95,7 @@ func (m *Meta) checkVoterRequest(cluster *string) error {
 	if id := m.Image().ClusterID; cluster != nil && *cluster != id {
 		return fmt.Errorf("this is cluster %s, not %s: %w", id, *cluster, kerr.InconsistentClusterID)
 	}
-	if m.alone() {
+	if m.Alone() {
 		return fmt.Errorf("this node has no listener for a quorum: %w", kerr.InvalidRequest)
 	}
 	return nil

@@ -149,14 +149,13 @@ func (n *Node) startBroker(ctx context.Context) error {
 	n.groups = groups.NewManager(n.meta, n.parts, n.log)
 	n.parts.Start()
 	n.groups.Start()
-	alone := n.controllers == nil && len(n.config.Join) == 0
-	if !alone {
+	if !n.meta.Alone() {
 		n.serve() // the others fetch from what this broker leads as soon as they hear of it
 	}
 	if err := n.meta.Unfence(ctx); err != nil {
 		return fmt.Errorf("start serving: %w", err)
 	}
-	if alone {
+	if n.meta.Alone() {
 		n.serve() // clients that connected since the address was bound waited, and find leaders
 	}
 	return nil
