@@ -77,7 +77,11 @@ func TestReassign(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
+	began := time.Now()
 	l.more(1000)
+	if took := time.Since(began); took > 15*time.Second { // a follower that gets nowhere leaves the ISR after 30 to 45
+		t.Errorf("the new leaders took %v for 1000 records", took)
+	}
 	// Every broker holds what it is to hold, and no more.
 	if err := harness.Eventually(20*time.Second, func() error {
 		for i, k := range c.Nodes {

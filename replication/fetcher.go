@@ -371,8 +371,14 @@ func (p *Partition) diverge(epoch int32, end int64) error {
 	if own >= 0 {
 		to = min(end, ownEnd)
 	}
-	_, err := log.Truncate(to)
-	return err
+	before, last := log.EndOffset(), log.LatestEpoch()
+	if _, err := log.Truncate(to); err != nil {
+		return err
+	}
+	if log.EndOffset() == before && log.LatestEpoch() == last { // asked again, the leader would say the same
+		return fmt.Errorf("the leader knows epoch %d, to %d, and this log ends at %d in epoch %d: there is nothing to cut off", epoch, end, before, last)
+	}
+	return nil
 }
 
 // reposition begins a log again where the leader's begins, or cuts it where the leader's ends: it asked for an

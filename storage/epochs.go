@@ -61,7 +61,7 @@ func (c *epochCache) assign(epoch int32, start int64) {
 func (c *epochCache) cut(begin, end int64) {
 	var kept []epochEntry
 	for i, e := range c.entries {
-		if e.start >= end && end >= 0 && (e.start > end || i > 0) {
+		if e.start >= end && end >= 0 {
 			continue
 		}
 		if i+1 < len(c.entries) && c.entries[i+1].start <= begin {

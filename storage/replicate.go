@@ -120,11 +120,14 @@ func (l *Log) restart(offset int64, now time.Time) error {
 	return nil
 }
 
-// Truncate drops all records from offset on, as a follower does with what its leader never had. A batch that
-// holds offset goes as a whole. It returns the new log end offset. An offset at or beyond the end changes
-// nothing.
+// Truncate drops all records from offset on, as a follower does with what its leader never had, and the leader
+// epochs that begin there: also those that wrote nothing, when offset is the log's end. A batch that holds offset goes
+// as a whole. It returns the new log end offset.
 func (l *Log) Truncate(offset int64) (int64, error) {
 	if offset >= l.EndOffset() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.epochs.cut(l.start.Load(), offset)
 		return l.EndOffset(), nil
 	}
 	if offset <= l.start.Load() {

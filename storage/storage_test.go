@@ -464,3 +464,37 @@ func TestNoFilesWithoutRecords(t *testing.T) {
 	}
 	stop(t, m)
 }
+
+// TestTruncateAtTheEnd: a leader that wrote nothing has an epoch that the next one does not know, and no record to
+// cut off: an epoch that begins where the log is cut goes, of an empty log too.
+func TestTruncateAtTheEnd(t *testing.T) {
+	m := testManager(t, t.TempDir())
+	defer stop(t, m)
+	l := open(t, m, DefaultLogConfig())
+	expect := func(last, of int32, ends int64) {
+		t.Helper()
+		if e, end := l.EpochEndOffset(l.LatestEpoch()); l.LatestEpoch() != last || e != of || end != ends {
+			t.Errorf("latest epoch %d, which is %d to %d; expected %d to %d", l.LatestEpoch(), e, end, last, ends)
+		}
+	}
+	cut := func(at int64) {
+		t.Helper()
+		if end, err := l.Truncate(at); err != nil || end != l.EndOffset() {
+			t.Fatalf("cut at %d: %d, %v", at, end, err)
+		}
+	}
+	l.AssignEpoch(1)
+	expect(1, 1, 0)
+	cut(0)
+	expect(-1, -1, -1)
+	l.AssignEpoch(2)
+	if _, err := l.Append(batch(t, 3, 1_700_000_000_000, -1, -1, -1), 2, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	l.AssignEpoch(5)
+	expect(5, 5, 3)
+	cut(4)
+	expect(5, 5, 3)
+	cut(3)
+	expect(2, 2, 3)
+}
