@@ -262,3 +262,26 @@ func checkDamaged(t *testing.T, fs *faultfs.FS, c *storage.LogConfig, seed uint6
 		}
 	}
 }
+
+// TestCopyOfCompactedSurvivesKill: what a follower copies of a compacted log has gaps, also where its own segments end.
+// After its process was killed they are no damage, and nothing behind them is cut off.
+func TestCopyOfCompactedSurvivesKill(t *testing.T) {
+	fs := faultfs.New(5)
+	c := storage.DefaultLogConfig()
+	c.Compact, c.SegmentBytes = true, 100
+	l, m := openOn(t, fs, c)
+	for _, at := range []int64{0, 1, 500, 501, 9000, 1 << 40} {
+		b := oneRecord(t, "a value that fills more than half of a segment, by itself alone")
+		b.SetBaseOffset(at)
+		if _, err := l.AppendReplicated(b, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Abandon()
+	fs.Kill()
+	l, m = openOn(t, fs, c)
+	defer m.Abandon()
+	if end := l.EndOffset(); end != 1<<40+1 {
+		t.Errorf("log ends at %d after its process was killed", end)
+	}
+}

@@ -179,7 +179,13 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 	last := batches[len(batches)-1].LastOffset()
 	seg := l.active()
 	if l.shouldRoll(seg, config, int64(len(data)), batches[0], last, now) {
-		if err := l.roll(batches[0].BaseOffset(), now); err != nil {
+		// A copy of a compacted log may go on with a gap. It belongs into the new segment: one between segments means
+		// that the end of the first is lost.
+		base := l.EndOffset()
+		if last-base > 1<<31-1 {
+			base = batches[0].BaseOffset()
+		}
+		if err := l.roll(base, now); err != nil {
 			return fmt.Errorf("%v: roll: %w", l.tp, storageError(err))
 		}
 		seg = l.active()
@@ -354,6 +360,13 @@ func (l *Log) Commit(offset int64) error {
 			}
 		}
 	}
+}
+
+// Durable is the offset below which everything is on disk. Any goroutine may call it.
+func (l *Log) Durable() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.recoveryPoint
 }
 
 // committing lets one caller of Commit sync for all.

@@ -247,8 +247,9 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 		}
 		next, good, err := l.rescan(s, interval)
 		end = next
-		if err == nil && !last && next < segments[i+1].base && s.base >= st.compacted {
-			// What follows was on disk before the end of this segment, which is lost.
+		if err == nil && !last && next < segments[i+1].base && s.base >= st.compacted && segments[i+1].base-s.base <= 1<<31-1 {
+			// What follows was on disk before the end of this segment, which is lost. (A copy of a compacted log begins
+			// a segment behind a gap only where one segment cannot hold both sides.)
 			err = fmt.Errorf("offsets %d to %d are missing: %w", next, segments[i+1].base-1, record.ErrTruncated)
 		}
 		if err == nil {

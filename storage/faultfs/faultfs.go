@@ -88,6 +88,13 @@ func (f *FS) CrashAfter(n int) {
 	f.left = n
 }
 
+// Crash stops all operations, until Restart or Kill says what is left.
+func (f *FS) Crash() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.crashed = true
+}
+
 // Crashed says that a crash has happened.
 func (f *FS) Crashed() bool {
 	f.mu.Lock()

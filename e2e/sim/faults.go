@@ -1,0 +1,259 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// faults are what may happen, each as a function that does it and says what it did; "" when it could not be now.
+var faults = map[faultKind]func(*Sim, [3]uint64) string{
+	"kill":         killOne,
+	"kill all":     killAll,
+	"power":        powerOne,
+	"power all":    powerAll,
+	"start":        startAll,
+	"stop":         stopOne,
+	"cut":          cutOne,
+	"cut off":      cutOff,
+	"slow":         slowDown,
+	"lossy":        loseSome,
+	"heal":         healAll,
+	"reset":        resetOne,
+	"elect":        elect,
+	"reassign":     reassign,
+	"disk trouble": diskTrouble,
+}
+
+// kinds are drawn from; what is there twice happens twice as often.
+var kinds = []faultKind{"kill", "kill", "kill all", "power", "power", "power all", "start", "start", "start", "stop", "cut", "cut off", "cut off", "slow", "lossy",
+	"heal", "heal", "reset", "reset", "elect", "reassign", "disk trouble"}
+
+// one picks a machine.
+func (s *Sim) one(dice uint64) *Machine { return s.machines[dice%uint64(len(s.machines))] }
+
+// up picks a machine that is on, nil if none is.
+func (s *Sim) up(dice uint64) *Machine {
+	var on []*Machine
+	for _, m := range s.machines {
+		if m.Running() {
+			on = append(on, m)
+		}
+	}
+	if len(on) == 0 {
+		return nil
+	}
+	return on[dice%uint64(len(on))]
+}
+
+func killOne(s *Sim, dice [3]uint64) string {
+	m := s.up(dice[0])
+	if m == nil {
+		return ""
+	}
+	m.Kill()
+	if dice[1]%2 == 0 {
+		m.Start()
+		return fmt.Sprintf("%v is killed, and started again", m)
+	}
+	return fmt.Sprintf("%v is killed", m)
+}
+
+func killAll(s *Sim, dice [3]uint64) string {
+	for _, m := range s.machines {
+		m.Kill()
+	}
+	for _, m := range s.machines {
+		m.Start()
+	}
+	return "all nodes are killed, and started again"
+}
+
+// powerOne takes the power of a machine, if no other one may still lack what it had not synced.
+func powerOne(s *Sim, dice [3]uint64) string {
+	m := s.one(dice[0])
+	if !s.plan.Commit && !s.mayLose(m) {
+		return ""
+	}
+	m.PowerOff()
+	if dice[1]%2 == 0 {
+		m.Start()
+		return fmt.Sprintf("%v loses power, and is started again", m)
+	}
+	return fmt.Sprintf("%v loses power", m)
+}
+
+func powerAll(s *Sim, dice [3]uint64) string {
+	if !s.plan.Commit {
+		return ""
+	}
+	for _, m := range s.machines {
+		m.PowerOff()
+	}
+	for _, m := range s.machines {
+		m.Start()
+	}
+	return "all machines lose power, and are started again"
+}
+
+func startAll(s *Sim, _ [3]uint64) string {
+	var names []string
+	for _, m := range s.machines {
+		if !m.Running() {
+			m.Start()
+			names = append(names, m.String())
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	return strings.Join(names, ", ") + " started"
+}
+
+func stopOne(s *Sim, dice [3]uint64) string {
+	m := s.up(dice[0])
+	if m == nil {
+		return ""
+	}
+	s.background.Go(func() {
+		m.Stop()
+		s.history.say("%v has stopped", m)
+		m.Start()
+	})
+	return fmt.Sprintf("%v is asked to stop", m)
+}
+
+// pair picks two machines.
+func (s *Sim) pair(dice [3]uint64) (from, to *Machine) {
+	from = s.one(dice[0])
+	for i := dice[1]; ; i++ {
+		if to = s.one(i); to != from || len(s.machines) == 1 {
+			return from, to
+		}
+	}
+}
+
+func cutOne(s *Sim, dice [3]uint64) string {
+	from, to := s.pair(dice)
+	cut := func(cut *bool, _ *time.Duration, _ *float64) { *cut = true }
+	s.network.Set(from.name, to.name, cut)
+	if dice[2]%2 == 0 {
+		return fmt.Sprintf("nothing gets from %v to %v", from, to)
+	}
+	s.network.Set(to.name, from.name, cut)
+	return fmt.Sprintf("%v and %v are cut off from each other", from, to)
+}
+
+// cutOff separates a machine from the others, and from some of the clients.
+func cutOff(s *Sim, dice [3]uint64) string {
+	m := s.one(dice[0])
+	cut := func(cut *bool, _ *time.Duration, _ *float64) { *cut = true }
+	for _, o := range s.machines {
+		if o != m {
+			s.network.Set(m.name, o.name, cut)
+			s.network.Set(o.name, m.name, cut)
+		}
+	}
+	if dice[1]%2 == 0 {
+		return fmt.Sprintf("%v is cut off from the other nodes", m)
+	}
+	for i := range s.clients {
+		s.network.Set(m.name, clientName(i), cut)
+		s.network.Set(clientName(i), m.name, cut)
+	}
+	return fmt.Sprintf("%v is cut off", m)
+}
+
+func slowDown(s *Sim, dice [3]uint64) string {
+	from, to := s.pair(dice)
+	by := time.Duration(1+dice[2]%200) * time.Millisecond
+	s.network.Set(from.name, to.name, func(_ *bool, delay *time.Duration, _ *float64) { *delay = by })
+	return fmt.Sprintf("%v to %v is slower by %v", from, to, by)
+}
+
+func loseSome(s *Sim, dice [3]uint64) string {
+	m := s.one(dice[0])
+	for _, o := range s.machines {
+		s.network.Set(m.name, o.name, func(_ *bool, _ *time.Duration, loss *float64) { *loss = 0.2 })
+	}
+	return fmt.Sprintf("a fifth of the packets from %v is lost", m)
+}
+
+func healAll(s *Sim, _ [3]uint64) string {
+	s.network.Heal()
+	return "the network is sound"
+}
+
+func resetOne(s *Sim, dice [3]uint64) string {
+	told := dice[1]%2 == 0
+	which := s.network.Reset(func(n int) int { return int(dice[0] % uint64(n)) }, told)
+	if which == "" || told {
+		return "reset: " + which
+	}
+	return "reset, at one end only: " + which
+}
+
+// admin runs an operation of an administrator beside what else goes on.
+func (s *Sim) admin(what string, f func(context.Context, *kadm.Client) error) string {
+	s.background.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := f(ctx, s.administrator); err != nil {
+			s.history.say("%s: %v", what, err)
+		} else {
+			s.history.say("%s: done", what)
+		}
+	})
+	return what
+}
+
+func elect(s *Sim, dice [3]uint64) string {
+	p := s.work.parts[dice[0]%uint64(len(s.work.parts))]
+	return s.admin("elect the preferred leader of "+p.String(), func(ctx context.Context, cl *kadm.Client) error {
+		_, err := cl.ElectLeaders(ctx, kadm.ElectPreferredReplica, kadm.TopicsSet{p.topic: {p.n: {}}})
+		return err
+	})
+}
+
+func reassign(s *Sim, dice [3]uint64) string {
+	p := s.work.parts[dice[0]%uint64(len(s.work.parts))]
+	count := min(3, len(s.machines))
+	var to []int32
+	for i := range count {
+		to = append(to, int32((dice[1]+uint64(i))%uint64(len(s.machines)))+1)
+	}
+	return s.admin(fmt.Sprintf("move %v to %v", p, to), func(ctx context.Context, cl *kadm.Client) error {
+		req := kadm.AlterPartitionAssignmentsReq{}
+		req.Assign(p.topic, p.n, to)
+		resp, err := cl.AlterPartitionAssignments(ctx, req)
+		if err == nil {
+			err = resp.Error()
+		}
+		return err
+	})
+}
+
+// diskTrouble takes a machine's power before one of its next writes, in the middle of it.
+func diskTrouble(s *Sim, dice [3]uint64) string {
+	m := s.up(dice[0])
+	if m == nil || !s.plan.Commit && !s.mayLose(m) {
+		return ""
+	}
+	n := int(dice[1] % 200)
+	m.disk.CrashAfter(n)
+	s.background.Go(func() {
+		for range 2000 {
+			if m.disk.Crashed() {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		m.PowerOff()
+		m.Start()
+		s.history.say("%v has lost power while it wrote, and is started again", m)
+	})
+	return fmt.Sprintf("%v will lose power at its write %d from now", m, n)
+}

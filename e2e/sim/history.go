@@ -1,0 +1,176 @@
+package sim
+
+import (
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+)
+
+// History is what happened in one simulation: a story for people, its hash, and what the checks look at. Its methods
+// may be called from any goroutine of the bubble.
+type History struct {
+	begun time.Time
+
+	mu         sync.Mutex
+	lines      []string
+	sum        uint64
+	violations []string
+	attempts   map[string]*attempt // by value, which is never used twice
+	seen       map[place]string    // values that consumers read
+	ends       map[partition]int64 // the highest high watermark that a client was told
+	leaders    map[leaderEpoch]int32
+	commits    map[partition]int64 // the newest offset that a group was told is committed
+}
+
+type partition struct {
+	topic string
+	n     int32
+}
+
+func (p partition) String() string { return fmt.Sprintf("%s-%d", p.topic, p.n) }
+
+type place struct {
+	partition
+	offset int64
+}
+
+type leaderEpoch struct {
+	partition
+	epoch int32
+}
+
+// attempt is one record that a producer sent.
+type attempt struct {
+	to         partition
+	producer   int
+	n          int // of the producer's records
+	idempotent bool
+	acked      bool
+	offset     int64 // where, once acked
+}
+
+func newHistory() *History {
+	return &History{begun: time.Now(), sum: 14695981039346656037, attempts: map[string]*attempt{}, seen: map[place]string{},
+		ends: map[partition]int64{}, leaders: map[leaderEpoch]int32{}, commits: map[partition]int64{}}
+}
+
+// say tells what a client or the test did. It is part of the hash.
+func (h *History) say(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tell(fmt.Sprintf(format, args...))
+}
+
+// tell is say. mu is held.
+func (h *History) tell(text string) {
+	line := fmt.Sprintf("%12.6f %s", time.Since(h.begun).Seconds(), text)
+	h.lines = append(h.lines, line)
+	f := fnv.New64a()
+	_, _ = fmt.Fprintf(f, "%d %s", h.sum, line)
+	h.sum = f.Sum64()
+}
+
+// note adds a line of a node's log: to the story, not to the hash.
+func (h *History) note(node, text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, fmt.Sprintf("%12.6f    %s: %s", time.Since(h.begun).Seconds(), node, text))
+}
+
+// wrong says that a check has failed.
+func (h *History) wrong(check, format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.violation(check, format, args...)
+}
+
+// violation is wrong. mu is held.
+func (h *History) violation(check, format string, args ...any) {
+	text := check + ": " + fmt.Sprintf(format, args...)
+	if len(h.violations) < 20 {
+		h.violations = append(h.violations, text)
+	}
+	h.tell("WRONG " + text)
+}
+
+// sends notes that a record is on its way.
+func (h *History) sends(value string, a attempt) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.attempts[value] = &a
+}
+
+// acked notes that a producer was told where its record is.
+func (h *History) acked(value string, offset int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := h.attempts[value]
+	a.acked, a.offset = true, offset
+	h.tell(fmt.Sprintf("%s is %s at %d", value, a.to, offset))
+}
+
+// read notes what a consumer found: never two values in one place.
+func (h *History) read(who string, at place, value string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	old, again := h.seen[at]
+	if again && old != value {
+		h.violation("offset reused", "%s reads %s at %s/%d, where %s was before", who, value, at.partition, at.offset, old)
+	}
+	if !again {
+		h.seen[at] = value
+		h.tell(fmt.Sprintf("%s reads %s at %s/%d", who, value, at.partition, at.offset))
+	}
+}
+
+// end notes the high watermark that a client was told: it never falls.
+func (h *History) end(p partition, offset int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if offset < h.ends[p] {
+		h.violation("high watermark fell", "%s ends at %d, and ended at %d before", p, offset, h.ends[p])
+	}
+	h.ends[p] = max(h.ends[p], offset)
+}
+
+// leads notes who a broker says leads a partition in an epoch: there is one.
+func (h *History) leads(by int32, p partition, epoch, leader int32) {
+	if leader < 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	old, known := h.leaders[leaderEpoch{p, epoch}]
+	if known && old != leader {
+		h.violation("two leaders", "broker %d says that %d leads %s in epoch %d, and it was %d", by, leader, p, epoch, old)
+	}
+	if !known {
+		h.leaders[leaderEpoch{p, epoch}] = leader
+		h.tell(fmt.Sprintf("%d leads %s in epoch %d", leader, p, epoch))
+	}
+}
+
+// committed notes an offset that a group was told is committed.
+func (h *History) committed(who string, p partition, offset int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commits[p] = max(h.commits[p], offset)
+	h.tell(fmt.Sprintf("%s commits %s/%d", who, p, offset))
+}
+
+// starts notes where a group begins or goes on: never before what it committed.
+func (h *History) starts(who string, p partition, offset, committed int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tell(fmt.Sprintf("%s is told that %s is committed to %d", who, p, offset))
+	if offset < committed {
+		h.violation("committed offset went back", "%s is told that %s is committed to %d, and it was to %d before it asked", who, p, offset, committed)
+	}
+}
+
+func (h *History) committedSoFar(p partition) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.commits[p]
+}

@@ -1,0 +1,275 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"kraft/cli/config"
+	"kraft/cli/node"
+	"kraft/raftmeta/image"
+	"kraft/storage/faultfs"
+)
+
+// Machine is a host with a disk that forgets what was not synced, and a node that is started again when it ends. The
+// quorum's file is a real one, in memory: bbolt syncs all that it answers for, so that a loss of power between its
+// transactions takes nothing from it.
+type Machine struct {
+	id       int32
+	name     string // an IP address
+	network  *Network
+	history  *History
+	disk     *faultfs.FS
+	settings map[string]string
+
+	mu      sync.Mutex // guards the rest
+	process *process   // nil while none is to run
+	last    *process   // the newest; it may still be on its way out
+	lost    bool       // what was not synced is to be lost before the next start
+}
+
+// process is one life of a node, restarts by its service manager included.
+type process struct {
+	machine *Machine
+	stop    context.CancelFunc
+	dead    atomic.Bool // killed: what its goroutines still do reaches nobody
+	node    atomic.Pointer[node.Node]
+	done    chan struct{}
+}
+
+const (
+	clientPort     = 9092
+	controllerPort = 9093
+	restartPause   = 500 * time.Millisecond
+	startPatience  = 30 * time.Second
+)
+
+func hostName(id int32) string { return "10.0.0." + strconv.Itoa(int(id)) }
+
+func newMachine(id int32, voters string, n *Network, h *History, seed uint64, dir string, settings map[string]string) (*Machine, error) {
+	m := &Machine{id: id, name: hostName(id), network: n, history: h, disk: faultfs.New(seed), settings: maps.Clone(settings)}
+	meta := filepath.Join(dir, strconv.Itoa(int(id)))
+	if err := os.MkdirAll(meta, 0o755); err != nil {
+		return nil, err
+	}
+	m.settings["node.id"] = strconv.Itoa(int(id))
+	m.settings["log.dirs"] = "/data"
+	m.settings["metadata.log.dir"] = meta
+	m.settings["listeners"] = fmt.Sprintf("PLAINTEXT://%s:%d", m.name, clientPort)
+	m.settings["controller.quorum.voters"] = voters
+	return m, nil
+}
+
+func voterList(count int32) string {
+	var out []string
+	for id := int32(1); id <= count; id++ {
+		out = append(out, fmt.Sprintf("%d@%s:%d", id, hostName(id), controllerPort))
+	}
+	return strings.Join(out, ",")
+}
+
+// Start turns the machine on, and its node. What the node wrote before it was killed is there; of what it wrote before
+// a loss of power, what was synced.
+func (m *Machine) Start() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p, before := &process{machine: m, stop: cancel, done: make(chan struct{})}, m.last
+	m.process, m.last = p, p
+	go func() {
+		defer close(p.done)
+		if before != nil {
+			<-before.done // it lets go of its files
+		}
+		if m.boot(p) {
+			p.run(ctx)
+		}
+	}()
+}
+
+// boot brings disk and network up, unless the process has ended before it began.
+func (m *Machine) boot(p *process) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process != p {
+		return false
+	}
+	if m.lost {
+		m.disk.Restart()
+	} else {
+		m.disk.Kill()
+	}
+	m.lost = false
+	m.network.Up(m.name)
+	return true
+}
+
+// Kill ends the process at once.
+func (m *Machine) Kill() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process != nil {
+		m.kill()
+		m.network.Exit(m.name)
+	}
+}
+
+// PowerOff ends all at once, and loses what was not synced.
+func (m *Machine) PowerOff() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lost = true
+	if m.process != nil {
+		m.kill()
+	}
+	m.network.PowerOff(m.name)
+}
+
+// kill ends the process. mu is held.
+func (m *Machine) kill() {
+	m.disk.Crash()
+	m.process.dead.Store(true)
+	m.process.stop()
+	m.process = nil
+}
+
+// Stop ends the node as SIGTERM does, and waits for it.
+func (m *Machine) Stop() {
+	m.mu.Lock()
+	p := m.process
+	m.mu.Unlock()
+	if p == nil {
+		return
+	}
+	p.stop()
+	<-p.done
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process == p { // and not killed meanwhile
+		m.process = nil
+		m.network.Exit(m.name)
+	}
+}
+
+// Ended waits until nothing of the machine's last process is left.
+func (m *Machine) Ended() {
+	m.mu.Lock()
+	p := m.last
+	m.mu.Unlock()
+	if p != nil {
+		<-p.done
+	}
+}
+
+// Image is the metadata that the machine's node goes by, nil while there is none.
+func (m *Machine) Image() *image.Image {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process == nil {
+		return nil
+	}
+	if n := m.process.node.Load(); n != nil {
+		return n.Image()
+	}
+	return nil
+}
+
+// Running says that a process is to run.
+func (m *Machine) Running() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.process != nil
+}
+
+// run runs the node, again whenever it ends by itself, as a service manager does.
+func (p *process) run(ctx context.Context) {
+	m := p.machine
+	for ctx.Err() == nil {
+		if err := p.once(ctx); err != nil && ctx.Err() == nil {
+			m.history.note(m.String(), "ended: "+err.Error())
+			m.network.Exit(m.name)
+			select {
+			case <-ctx.Done():
+			case <-time.After(restartPause):
+			}
+		}
+	}
+}
+
+// once runs the node until it ends.
+func (p *process) once(ctx context.Context) error {
+	m := p.machine
+	c, err := config.New(m.settings)
+	if err != nil {
+		return err
+	}
+	log := zerolog.New(logLines{m}).Level(zerolog.InfoLevel)
+	starting, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	n, err := node.StartOn(starting, node.World{FS: m.disk, Listen: p.listen, Dial: p.dial}, c, log)
+	if err != nil {
+		return err
+	}
+	p.node.Store(n)
+	select {
+	case <-n.Failed():
+		if err = n.Stop(); err == nil {
+			err = errors.New("it went no further")
+		}
+	case <-ctx.Done():
+		err = n.Stop() // of one that was killed, nothing reaches disk or network any more
+	}
+	return err
+}
+
+func (p *process) listen(address string) (net.Listener, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	if p.dead.Load() {
+		return nil, syscall.ENETDOWN
+	}
+	return p.machine.network.Listen(p.machine.name, n)
+}
+
+func (p *process) dial(ctx context.Context, address string) (net.Conn, error) {
+	if p.dead.Load() {
+		return nil, syscall.ENETDOWN
+	}
+	c, err := p.machine.network.Dial(ctx, p.machine.name, address)
+	if err == nil && p.dead.Load() {
+		_ = c.Close()
+		return nil, syscall.ENETDOWN
+	}
+	return c, err
+}
+
+func (m *Machine) String() string { return fmt.Sprintf("node %d", m.id) }
+
+// logLines takes a node's log into the story.
+type logLines struct{ machine *Machine }
+
+func (l logLines) Write(p []byte) (int, error) {
+	l.machine.history.note(l.machine.String(), strings.TrimSpace(string(p)))
+	return len(p), nil
+}

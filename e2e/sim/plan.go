@@ -1,0 +1,66 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// Plan is what a simulation does; it follows from its seed, and is what shrinking makes smaller.
+type Plan struct {
+	Seed       uint64
+	Nodes      int32
+	Partitions int32
+	Topics     int
+	Idempotent int // producers of each kind
+	Plain      int
+	Members    int  // of the group
+	Commit     bool // log.flush.policy=commit: power may fail everywhere at once
+	Settings   map[string]string
+	Faults     []Fault
+}
+
+// Fault is one thing that happens, at an instant of its own.
+type Fault struct {
+	After time.Duration // since the one before
+	Kind  faultKind
+	Dice  [3]uint64 // choose what it happens to
+}
+
+type faultKind string
+
+const (
+	calm = 6 * time.Second // virtual, in which a cluster forms before the first fault
+	rest = 90 * time.Second
+)
+
+// NewPlan makes the plan of a seed.
+func NewPlan(seed uint64) *Plan {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	p := &Plan{Seed: seed, Nodes: 3, Partitions: 1 + rng.Int32N(2), Topics: 1, Idempotent: 1 + rng.IntN(2), Plain: rng.IntN(2), Members: rng.IntN(3), Commit: rng.IntN(3) == 0}
+	switch rng.IntN(8) {
+	case 0:
+		p.Nodes = 1
+	case 1:
+		p.Nodes = 5
+	}
+	p.Settings = map[string]string{
+		"replica.lag.time.max.ms":          fmt.Sprint([]int{500, 2000, 10000}[rng.IntN(3)]),
+		"log.roll.ms":                      fmt.Sprint([]int{200, 1000, 3_600_000}[rng.IntN(3)]),
+		"offsets.topic.num.partitions":     "1",
+		"group.initial.rebalance.delay.ms": "0",
+		"broker.session.timeout.ms":        fmt.Sprint([]int{2000, 9000}[rng.IntN(2)]),
+		"min.insync.replicas":              fmt.Sprint(min(2, p.Nodes)),
+	}
+	if p.Commit {
+		p.Settings["log.flush.policy"] = "commit"
+	}
+	for range 2 + rng.IntN(14) {
+		p.Faults = append(p.Faults, Fault{
+			After: time.Duration(50+rng.IntN(2000))*time.Millisecond + time.Duration(rng.IntN(1_000_000)),
+			Kind:  kinds[rng.IntN(len(kinds))],
+			Dice:  [3]uint64{rng.Uint64(), rng.Uint64(), rng.Uint64()},
+		})
+	}
+	return p
+}

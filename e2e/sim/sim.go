@@ -1,0 +1,327 @@
+// Package sim runs whole clusters in one process, in virtual time, with faults that follow from a seed, and holds what
+// clients were told against what is there in the end.
+package sim
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"kraft/raftmeta/image"
+)
+
+// Sim is one simulation at work.
+type Sim struct {
+	plan          *Plan
+	network       *Network
+	history       *History
+	machines      []*Machine
+	work          *workload
+	clients       int
+	administrator *kadm.Client
+	background    sync.WaitGroup // faults that take time
+
+	known    map[partition]*image.Partition // the newest of any node
+	brokers  map[int32]int64                // newest epochs
+	lostAt   map[int32]int64                // the newest broker epoch there was when a machine lost power
+	newestID int64
+}
+
+// Run runs a plan, in a testing/synctest bubble, with the nodes' metadata below dir. It returns when nothing of it is
+// left.
+func Run(plan *Plan, dir string) *History {
+	h := newHistory()
+	s := &Sim{plan: plan, network: NewNetwork(plan.Seed), history: h, known: map[partition]*image.Partition{}, brokers: map[int32]int64{}, lostAt: map[int32]int64{}}
+	if err := s.run(dir); err != nil {
+		h.wrong("unavailable", "%v", err)
+	}
+	for _, m := range s.machines {
+		m.Kill()
+	}
+	for _, m := range s.machines {
+		m.Ended()
+	}
+	return h
+}
+
+func (s *Sim) run(dir string) error {
+	voters := voterList(s.plan.Nodes)
+	for id := int32(1); id <= s.plan.Nodes; id++ {
+		m, err := newMachine(id, voters, s.network, s.history, s.plan.Seed<<8|uint64(id), dir, s.plan.Settings)
+		if err != nil {
+			return err
+		}
+		s.machines = append(s.machines, m)
+		m.Start()
+	}
+	w := &workload{network: s.network, history: s.history}
+	s.work = w
+	w.ctx, w.stop = context.WithCancel(context.Background())
+	defer w.stop()
+	for _, m := range s.machines {
+		w.seeds = append(w.seeds, fmt.Sprintf("%s:%d", m.name, clientPort))
+	}
+	for t := range s.plan.Topics {
+		for n := range s.plan.Partitions {
+			w.parts = append(w.parts, partition{fmt.Sprintf("t%d", t), n})
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), calm)
+	err := w.create(ctx, s.plan.Partitions, int16(min(3, s.plan.Nodes)), nil)
+	cancel()
+	if err != nil {
+		return err
+	}
+	admin, err := w.client(251)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	s.administrator = kadm.NewClient(admin)
+	end, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	producers := s.startWork(end)
+	s.fail()
+	return s.recover(producers, cancel)
+}
+
+// startWork starts the clients. What it returns is closed when the producers have nothing more to wait for.
+func (s *Sim) startWork(end context.Context) (done <-chan struct{}) {
+	w := s.work
+	next := 0
+	client := func(group *sync.WaitGroup, f func(i int, rng *rand.Rand) error) {
+		i := next
+		next++
+		rng := rand.New(rand.NewPCG(s.plan.Seed, 1000+uint64(i)))
+		group.Go(func() {
+			time.Sleep(time.Duration(rng.IntN(100_000_000)))
+			if err := f(i, rng); err != nil {
+				s.history.say("client %d: %v", i, err)
+			}
+		})
+	}
+	var producers sync.WaitGroup
+	for range s.plan.Idempotent {
+		client(&producers, func(i int, rng *rand.Rand) error { return w.produce(end, i, true, rng) })
+	}
+	for range s.plan.Plain {
+		client(&producers, func(i int, rng *rand.Rand) error { return w.produce(end, i, false, rng) })
+	}
+	client(&w.running, func(i int, _ *rand.Rand) error { return w.consume(i) })
+	for range s.plan.Members {
+		client(&w.running, w.group)
+	}
+	client(&w.running, w.watch)
+	s.clients = next
+	ch := make(chan struct{})
+	go func() {
+		producers.Wait()
+		close(ch)
+	}()
+	return ch
+}
+
+// fail does what the plan says, in its time.
+func (s *Sim) fail() {
+	for _, f := range s.plan.Faults {
+		time.Sleep(f.After)
+		s.learn()
+		if what := faults[f.Kind](s, f.Dice); what != "" {
+			s.history.say("FAULT %s", what)
+		}
+	}
+	time.Sleep(time.Second)
+}
+
+// recover ends all faults, and waits until the cluster is whole again and producers have their answers.
+func (s *Sim) recover(producers <-chan struct{}, cancel context.CancelFunc) error {
+	w := s.work
+	s.background.Wait()
+	s.network.Heal()
+	for _, m := range s.machines {
+		m.Start()
+	}
+	s.history.say("no more faults")
+	w.stop()
+	deadline := time.Now().Add(rest)
+	var problem error
+	select {
+	case <-producers:
+	case <-time.After(rest):
+		problem = fmt.Errorf("producers wait for answers %v after the last fault", rest)
+		cancel()
+		<-producers
+	}
+	for !s.whole() && problem == nil {
+		if time.Now().After(deadline) {
+			problem = fmt.Errorf("not whole %v after the last fault: %s", rest, s.describe())
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	w.running.Wait()
+	if problem != nil {
+		return problem
+	}
+	s.history.say("whole again")
+	for _, p := range w.parts {
+		replicas := map[int32][]stored{}
+		for _, id := range s.known[p].Replicas {
+			log, err := readLog(s.machines[id-1].disk, p)
+			if err != nil {
+				s.history.wrong("unreadable", "%s on %d: %v", p, id, err)
+				continue
+			}
+			replicas[id] = log
+		}
+		s.history.checkLogs(p, replicas)
+	}
+	return s.lastLook()
+}
+
+// lastLook asks once more for what clients were told.
+func (s *Sim) lastLook() error {
+	cl, err := s.work.client(252)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	s.work.look(context.Background(), cl)
+	return nil
+}
+
+// learn takes what any node knows of partitions and brokers, if it is newer.
+func (s *Sim) learn() {
+	for _, m := range s.machines {
+		img := m.Image()
+		if img == nil {
+			continue
+		}
+		s.newestID = max(s.newestID, img.LastEpoch)
+		for _, o := range s.machines {
+			if b, ok := img.Broker(o.id); ok {
+				s.brokers[o.id] = max(s.brokers[o.id], b.Epoch)
+			}
+		}
+		for _, p := range s.work.parts {
+			t, ok := img.Topic(p.topic)
+			if !ok || int(p.n) >= len(t.Partitions) {
+				continue
+			}
+			if now, old := t.Partitions[p.n], s.known[p]; old == nil || now.PartitionEpoch > old.PartitionEpoch {
+				s.known[p] = now
+			}
+		}
+	}
+}
+
+// whole says that every partition is led, with all its replicas in its ISR and no reassignment, and that every replica has
+// all there is.
+func (s *Sim) whole() bool {
+	s.learn()
+	for _, p := range s.work.parts {
+		k := s.known[p]
+		if k == nil || k.Leader < 0 || len(k.ISR) != len(k.Replicas) || len(k.Adding)+len(k.Removing) > 0 {
+			return false
+		}
+		for _, m := range s.machines {
+			img := m.Image()
+			if img == nil {
+				return false
+			}
+			if t, ok := img.Topic(p.topic); !ok || t.Partitions[p.n].PartitionEpoch != k.PartitionEpoch {
+				return false
+			}
+		}
+		var size int64 = -1
+		for _, id := range k.Replicas {
+			log, err := readLog(s.machines[id-1].disk, p)
+			if err != nil || size >= 0 && int64(len(log)) != size {
+				return false
+			}
+			size = int64(len(log))
+		}
+	}
+	return true
+}
+
+// mayLose says that a machine may lose its power where records count that are not synced: all others are on, and every
+// other replica is in the ISR, since the last loss of power. It notes that it does.
+func (s *Sim) mayLose(m *Machine) bool {
+	s.learn()
+	for _, o := range s.machines {
+		if o != m && !o.Running() {
+			return false // a broker cannot tell the end of its process from that of its machine
+		}
+	}
+	for id, at := range s.lostAt {
+		if s.brokers[id] <= at && id != m.id {
+			return false // it has yet to come back
+		}
+	}
+	for _, p := range s.work.parts {
+		k := s.known[p]
+		if k == nil || len(k.Adding)+len(k.Removing) > 0 {
+			return false
+		}
+		for _, r := range k.Replicas {
+			if !slices.Contains(k.ISR, r) && r != m.id {
+				return false
+			}
+		}
+		if len(k.Replicas) == 1 {
+			return false
+		}
+	}
+	s.lostAt[m.id] = s.newestID
+	return true
+}
+
+func (s *Sim) describe() string {
+	var out []string
+	for _, p := range s.work.parts {
+		if k := s.known[p]; k != nil {
+			var sizes []string
+			for _, id := range k.Replicas {
+				log, err := readLog(s.machines[id-1].disk, p)
+				sizes = append(sizes, fmt.Sprintf("%d has %d records %v", id, len(log), err))
+			}
+			out = append(out, fmt.Sprintf("%s is led by %d in epoch %d, replicas %v, ISR %v, adding %v, removing %v: %s", p, k.Leader, k.LeaderEpoch, k.Replicas, k.ISR, k.Adding, k.Removing, strings.Join(sizes, ", ")))
+		} else {
+			out = append(out, p.String()+" is not known")
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
+		if m := s.machines[id-1]; m.Image() == nil {
+			out = append(out, fmt.Sprintf("%v does not run", m))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// Violations are the checks that failed, each with its finding.
+func (h *History) Violations() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.violations)
+}
+
+// Hash is of all that clients and the test did and were told, each with its time.
+func (h *History) Hash() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sum
+}
+
+// Story is what happened, a line each, with the nodes' logs.
+func (h *History) Story() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.Join(h.lines, "\n")
+}
