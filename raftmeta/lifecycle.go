@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/semaphore"
 
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
@@ -30,7 +31,7 @@ type lifecycle struct {
 	cancel    context.CancelFunc
 	heartbeat sync.WaitGroup
 
-	idsMu  sync.Mutex // guards the block of producer ids at hand
+	ids    *semaphore.Weighted // guards the block of producer ids at hand, also while the next is asked for
 	nextID int64
 	lastID int64 // exclusive
 }
@@ -327,8 +328,10 @@ func (m *Meta) AlterPartition(ctx context.Context, states []controller.Partition
 // NextProducerID returns a producer id that no other broker gives out (KIP-730).
 func (m *Meta) NextProducerID(ctx context.Context) (int64, error) {
 	l := &m.life
-	l.idsMu.Lock()
-	defer l.idsMu.Unlock()
+	if err := l.ids.Acquire(ctx, 1); err != nil {
+		return 0, err
+	}
+	defer l.ids.Release(1)
 	if l.nextID == l.lastID {
 		req := kmsg.NewPtrAllocateProducerIDsRequest()
 		req.BrokerID, req.BrokerEpoch = m.config.NodeID, m.BrokerEpoch()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"golang.org/x/sync/semaphore"
 
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
@@ -55,7 +56,7 @@ type Meta struct {
 
 // Open opens this node's part of the quorum. Members may connect from then on (Accept); Join makes it one.
 func Open(config Config) (*Meta, error) {
-	m := &Meta{config: config, controller: controller.New(config.Log)}
+	m := &Meta{config: config, controller: controller.New(config.Log), life: lifecycle{ids: semaphore.NewWeighted(1)}}
 	m.calls = newControllerCalls(m)
 	m.liveness = newLiveness(m)
 	id := raftID(config.NodeID)

@@ -21,13 +21,12 @@ const readCommitted = 1
 // fetch answers with regions of the logs; if there is less than MinBytes it waits for more, at most
 // MaxWait.
 func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer, error) {
-	ss, list, err := m.sessions.open(req, ctx.Received)
+	ss, list, err := m.sessions.open(ctx.Context(), req, ctx.Received)
 	if err != nil {
 		return wire.Answer{Now: &wire.FetchResponse{Version: ctx.Version, ErrorCode: wire.ErrorCode(err)}}, nil
 	}
 	if ss != nil {
-		ss.mu.Lock()
-		defer ss.mu.Unlock()
+		defer ss.close()
 		list = ss.list
 	}
 	f := &fetching{manager: m, req: req, version: ctx.Version, list: list, replica: -1, hints: hints{manager: m, listener: ctx.Conn.Listener}}

@@ -1,12 +1,14 @@
 package replication
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/semaphore"
 
 	"kraft/raftmeta/image"
 )
@@ -49,10 +51,10 @@ type sessionKey struct {
 
 func (w *wanted) key() sessionKey { return sessionKey{w.topic, w.id, w.n} }
 
-// session is one client's. Its mutex is held while one of its requests is served; clients send one at
-// a time.
+// session is one client's. Clients send one request at a time; of one that comes while another is still served,
+// after its connection broke, the session is not at hand until that one ends.
 type session struct {
-	mu    sync.Mutex
+	busy  *semaphore.Weighted // held while a request is served; guards the rest
 	id    int32
 	epoch int32 // expected in the next request
 	byID  bool
@@ -72,8 +74,9 @@ type sessions struct {
 
 func newSessions(slots int) *sessions { return &sessions{slots: slots, byID: map[int32]*session{}} }
 
-// open finds or makes the request's session. A nil session means a sessionless full fetch of list.
-func (s *sessions) open(req *kmsg.FetchRequest, now time.Time) (ss *session, list []*wanted, err error) {
+// open finds or makes the request's session, which is the caller's until it calls close. A nil session means a
+// sessionless full fetch of list.
+func (s *sessions) open(ctx context.Context, req *kmsg.FetchRequest, now time.Time) (ss *session, list []*wanted, err error) {
 	byID := req.Version >= 13
 	if req.Version < 7 || req.SessionEpoch == finalEpoch || req.SessionEpoch == initialEpoch {
 		if req.Version >= 7 && req.SessionID != 0 {
@@ -94,13 +97,18 @@ func (s *sessions) open(req *kmsg.FetchRequest, now time.Time) (ss *session, lis
 	if ss == nil {
 		return nil, nil, kerr.FetchSessionIDNotFound
 	}
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	if ss.byID != byID {
-		return nil, nil, kerr.FetchSessionTopicIDError
+	if err := ss.busy.Acquire(ctx, 1); err != nil {
+		return nil, nil, err
 	}
-	if ss.epoch != req.SessionEpoch {
-		return nil, nil, kerr.InvalidFetchSessionEpoch
+	switch {
+	case ss.byID != byID:
+		err = kerr.FetchSessionTopicIDError
+	case ss.epoch != req.SessionEpoch:
+		err = kerr.InvalidFetchSessionEpoch
+	}
+	if err != nil {
+		ss.close()
+		return nil, nil, err
 	}
 	if ss.epoch++; ss.epoch < 0 {
 		ss.epoch = 1
@@ -109,6 +117,9 @@ func (s *sessions) open(req *kmsg.FetchRequest, now time.Time) (ss *session, lis
 	s.resize(ss, len(ss.list))
 	return ss, ss.list, nil
 }
+
+// close lets the session's next request be served.
+func (ss *session) close() { ss.busy.Release(1) }
 
 // update takes the changes that an incremental request carries.
 func (ss *session) update(req *kmsg.FetchRequest) {
@@ -184,10 +195,11 @@ func (s *sessions) create(list []*wanted, byID bool, now time.Time) *session {
 	for s.byID[id] != nil {
 		id = rand.Int32N(1<<31-2) + 1
 	}
-	ss := &session{id: id, epoch: 1, byID: byID, list: list, index: make(map[sessionKey]*wanted, len(list)), used: now, size: len(list)}
+	ss := &session{busy: semaphore.NewWeighted(1), id: id, epoch: 1, byID: byID, list: list, index: make(map[sessionKey]*wanted, len(list)), used: now, size: len(list)}
 	for _, w := range list {
 		ss.index[w.key()] = w
 	}
+	ss.busy.TryAcquire(1)
 	s.byID[id] = ss
 	s.total += len(list)
 	return ss

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/semaphore"
 )
 
 // Dialer connects to an address given as host:port.
@@ -33,7 +34,7 @@ type Client struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	dialing sync.Mutex // held while a connection is opened, so that callers share it
+	dialing *semaphore.Weighted // held while a connection is opened, so that callers share it; who waits heeds its context
 
 	mu     sync.Mutex // guards the rest
 	conn   *clientConn
@@ -42,7 +43,7 @@ type Client struct {
 
 // NewClient makes a client with the given client id; it connects with the first request.
 func NewClient(dial Dialer, address, clientID string) *Client {
-	c := &Client{address: address, dial: dial, id: clientID}
+	c := &Client{address: address, dial: dial, id: clientID, dialing: semaphore.NewWeighted(1)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -90,8 +91,10 @@ func (c *Client) connection(ctx context.Context) (*clientConn, error) {
 	if conn, err := c.usable(); conn != nil || err != nil {
 		return conn, err
 	}
-	c.dialing.Lock()
-	defer c.dialing.Unlock()
+	if err := c.dialing.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer c.dialing.Release(1)
 	if conn, err := c.usable(); conn != nil || err != nil { // somebody else was faster
 		return conn, err
 	}
@@ -123,7 +126,7 @@ func (c *Client) open(ctx context.Context) (*clientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := &clientConn{tcp: tcp, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.id)), waiting: map[int32]chan reply{}, done: make(chan struct{})}
+	conn := &clientConn{tcp: tcp, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.id)), waiting: map[int32]chan reply{}, done: make(chan struct{}), write: semaphore.NewWeighted(1)}
 	go conn.read()
 	return conn, conn.learn(ctx)
 }
@@ -134,7 +137,7 @@ type clientConn struct {
 	format   *kmsg.RequestFormatter
 	versions map[int16]int16 // the broker's highest, set before the connection is used
 
-	write sync.Mutex // held while a request is written
+	write *semaphore.Weighted // held while a request is written
 
 	mu      sync.Mutex // guards the rest
 	next    int32
@@ -206,14 +209,16 @@ func (c *clientConn) do(ctx context.Context, req kmsg.Request) (kmsg.Response, e
 		delete(c.waiting, id)
 	}()
 	frame := c.format.AppendRequest(nil, req, id)
-	c.write.Lock()
+	if err := c.write.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
 	deadline := time.Now().Add(30 * time.Second)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
 	_ = c.tcp.SetWriteDeadline(deadline)
 	_, err := c.tcp.Write(frame)
-	c.write.Unlock()
+	c.write.Release(1)
 	if err != nil { // part of it may have gone out
 		c.fail(err)
 		return nil, err
