@@ -249,7 +249,30 @@ func (f *fetcher) round(ctx context.Context) error {
 			}
 		}
 	}
+	if f.fetchers.manager.commits {
+		f.sync()
+	}
 	return nil
+}
+
+// sync puts on disk what was taken: where the next request goes on from, it has.
+func (f *fetcher) sync() {
+	var syncing sync.WaitGroup
+	f.mu.Lock()
+	for p, s := range f.parts {
+		log := p.Log()
+		end := log.EndOffset()
+		if log.Durable() == end {
+			continue
+		}
+		syncing.Go(func() {
+			if err := log.Commit(end); err != nil {
+				f.failed(s, err)
+			}
+		})
+	}
+	f.mu.Unlock()
+	syncing.Wait()
 }
 
 // newSession has the next request begin a session, and name all partitions. mu is held.
@@ -318,34 +341,46 @@ func (f *fetcher) request(now time.Time) (req *kmsg.FetchRequest, asked []*fetch
 
 // take applies one partition's answer, unless its role has changed meanwhile.
 func (f *fetcher) take(ctx context.Context, client *wire.Client, s *fetchState, r *kmsg.FetchResponseTopicPartition) {
+	err := kerr.ErrorForCode(r.ErrorCode)
+	switch {
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		err = f.reposition(ctx, client, s)
+	case err == nil:
+		err = f.apply(s, r)
+	}
+	if err != nil {
+		f.failed(s, err)
+	}
+}
+
+// apply appends or cuts off what an answer without error says.
+func (f *fetcher) apply(s *fetchState, r *kmsg.FetchResponseTopicPartition) error {
 	p := s.role.partition
 	p.role.Lock()
 	defer p.role.Unlock()
 	if p.following != s.role {
-		return
+		return nil
 	}
-	err := kerr.ErrorForCode(r.ErrorCode)
-	switch {
-	case errors.Is(err, kerr.OffsetOutOfRange):
-		err = f.reposition(ctx, client, p)
-	case err == nil && r.DivergingEpoch.Epoch >= 0:
-		err = p.diverge(r.DivergingEpoch.Epoch, r.DivergingEpoch.EndOffset)
+	if r.DivergingEpoch.Epoch >= 0 {
 		f.mu.Lock()
 		s.fresh = true
 		f.mu.Unlock()
-	case err == nil:
-		if err = p.replicate(r); p.slowTaking.Load() && !p.inSync.Load() {
-			f.fetchers.manager.taking.took(len(r.RecordBatches))
-		}
+		return p.diverge(r.DivergingEpoch.Epoch, r.DivergingEpoch.EndOffset)
 	}
-	if err == nil {
-		return
+	err := p.replicate(r)
+	if p.slowTaking.Load() && !p.inSync.Load() {
+		f.fetchers.manager.taking.took(len(r.RecordBatches))
 	}
+	return err
+}
+
+// failed has a partition wait before it is asked for again.
+func (f *fetcher) failed(s *fetchState, err error) {
 	f.mu.Lock()
 	s.wait, s.fresh = time.Now().Add(fetchRetry), true
 	f.mu.Unlock()
 	if !quiet(err) {
-		f.fetchers.manager.log.Error().Err(err).Str("partition", p.String()).Int32("leader", f.leader).Msg("replication failed")
+		f.fetchers.manager.log.Error().Err(err).Stringer("partition", s.role.partition).Int32("leader", f.leader).Msg("replication failed")
 	}
 }
 
@@ -383,44 +418,53 @@ func (p *Partition) diverge(epoch int32, end int64) error {
 
 // reposition begins a log again where the leader's begins, or cuts it where the leader's ends: it asked for an
 // offset that the leader does not have.
-func (f *fetcher) reposition(ctx context.Context, client *wire.Client, p *Partition) error {
-	ask := func(which int64) (int64, error) {
-		req := kmsg.NewPtrListOffsetsRequest()
-		req.ReplicaID = f.fetchers.manager.meta.NodeID()
-		t := kmsg.NewListOffsetsRequestTopic()
-		t.Topic = p.topic
-		q := kmsg.NewListOffsetsRequestTopicPartition()
-		q.Partition, q.Timestamp, q.CurrentLeaderEpoch = p.n, which, p.following.epoch
-		t.Partitions = append(t.Partitions, q)
-		req.Topics = append(req.Topics, t)
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		resp, err := client.Do(ctx, req)
-		if err != nil {
-			return 0, err
-		}
-		r := resp.(*kmsg.ListOffsetsResponse)
-		if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
-			return 0, errors.New("ListOffsets names no offset")
-		}
-		a := r.Topics[0].Partitions[0]
-		return a.Offset, kerr.ErrorForCode(a.ErrorCode)
-	}
-	latest, err := ask(-1)
+func (f *fetcher) reposition(ctx context.Context, client *wire.Client, s *fetchState) error {
+	latest, err := f.leaderOffset(ctx, client, s, -1)
 	if err != nil {
 		return err
+	}
+	earliest, err := f.leaderOffset(ctx, client, s, -2)
+	if err != nil {
+		return err
+	}
+	p := s.role.partition
+	p.role.Lock()
+	defer p.role.Unlock()
+	if p.following != s.role {
+		return nil
 	}
 	log := p.Log()
 	if latest < log.EndOffset() {
 		_, err := log.Truncate(latest)
 		return err
 	}
-	earliest, err := ask(-2)
-	if err != nil {
-		return err
-	}
 	if earliest > log.EndOffset() {
 		return log.Restart(earliest)
 	}
 	return nil
+}
+
+// leaderOffset asks for one of the leader's offsets by ListOffsets' timestamp for it.
+func (f *fetcher) leaderOffset(ctx context.Context, client *wire.Client, s *fetchState, timestamp int64) (int64, error) {
+	p := s.role.partition
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID = f.fetchers.manager.meta.NodeID()
+	t := kmsg.NewListOffsetsRequestTopic()
+	t.Topic = p.topic
+	q := kmsg.NewListOffsetsRequestTopicPartition()
+	q.Partition, q.Timestamp, q.CurrentLeaderEpoch = p.n, timestamp, s.role.epoch
+	t.Partitions = append(t.Partitions, q)
+	req.Topics = append(req.Topics, t)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	resp, err := client.Do(ctx, req)
+	if err != nil {
+		return 0, err
+	}
+	r := resp.(*kmsg.ListOffsetsResponse)
+	if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
+		return 0, errors.New("ListOffsets names no offset")
+	}
+	a := r.Topics[0].Partitions[0]
+	return a.Offset, kerr.ErrorForCode(a.ErrorCode)
 }

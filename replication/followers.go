@@ -48,6 +48,9 @@ func (p *Partition) replicated(l *leadership) int64 {
 		return high
 	}
 	end := p.Log().EndOffset()
+	if p.syncs {
+		end = p.Log().Durable()
+	}
 	for r, f := range p.followers {
 		if slices.Contains(l.isr, r) || slices.Contains(p.proposed, r) {
 			end = min(end, f.end)

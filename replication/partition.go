@@ -25,7 +25,7 @@ type Partition struct {
 	id    image.UUID
 	n     int32
 	log   atomic.Pointer[storage.Log] // nil until it could be opened
-	// syncs says that the broker's own records are on disk before they count.
+	// syncs says that records count, on this replica, once they are on disk (log.flush.policy=commit).
 	syncs bool
 	// eager has followers hear of the high watermark at once: consumers read from them.
 	eager bool
@@ -190,13 +190,23 @@ func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appe
 // AppendInternal appends a batch that a coordinator of the given leader epoch made, as acks=all would.
 func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
 	a, err := p.appendInternal(b, epoch, now)
-	if err == nil && p.syncs {
-		err = p.Log().Commit(a.Last + 1)
-	}
 	if err == nil {
 		p.advance(len(b))
+		err = p.synced(p.Log(), a.Last+1)
 	}
 	return a, err
+}
+
+// synced has the records below offset count: at once, or when they are on disk.
+func (p *Partition) synced(log *storage.Log, offset int64) error {
+	if !p.syncs {
+		return nil
+	}
+	if err := log.Commit(offset); err != nil {
+		return err
+	}
+	p.advance(0)
+	return nil
 }
 
 func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {

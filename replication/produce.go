@@ -46,6 +46,9 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 		resp.Topics = append(resp.Topics, out)
 	}
 	if req.Acks == 0 {
+		for _, c := range durable { // nobody waits for it, and it has to be seen
+			failure = errors.Join(failure, c.partition.synced(c.log, c.end))
+		}
 		if failure != nil {
 			return wire.Answer{}, fmt.Errorf("produce with acks=0: %w", failure)
 		}
@@ -66,10 +69,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 		timer := time.NewTimer(wait - time.Since(now))
 		defer timer.Stop()
 		for _, c := range durable {
-			var err error
-			if m.commits {
-				err = c.log.Commit(c.end)
-			}
+			err := c.partition.synced(c.log, c.end)
 			if err == nil && acks == -1 {
 				err = c.partition.Committed(awaiting, c.epoch, c.end, timer.C)
 			}
