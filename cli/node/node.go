@@ -376,6 +376,9 @@ func (n *Node) Addresses() []string {
 // ClusterID is the cluster's id.
 func (n *Node) ClusterID() string { return n.meta.Image().ClusterID }
 
+// Image is the metadata that the node goes by at present, for who runs nodes in its own process.
+func (n *Node) Image() *image.Image { return n.meta.Image() }
+
 // Failed is closed when the node cannot go on by itself; Stop then says why.
 func (n *Node) Failed() <-chan struct{} { return n.failed }
 

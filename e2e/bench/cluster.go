@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/e2e/harness"
 )
@@ -115,7 +116,40 @@ func (c *cluster) create(partitions int32, configs map[string]*string) (leaders 
 	if _, err := admin.CreateTopic(ctx, partitions, 3, configs, topicName); err != nil {
 		return nil, err
 	}
-	return c.led(ctx, cl, 3)
+	if leaders, err = c.led(ctx, cl, 3); err != nil {
+		return nil, err
+	}
+	return leaders, c.agreed(ctx, cl, leaders)
+}
+
+// agreed waits until every broker knows these leaders: who has just become one refuses records until it does.
+func (c *cluster) agreed(ctx context.Context, cl *kgo.Client, leaders []int32) error {
+	for id := 1; id <= len(c.nodes); {
+		req := kmsg.NewPtrMetadataRequest()
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(topicName)
+		req.Topics = append(req.Topics, t)
+		resp, err := cl.Broker(id).RetriableRequest(ctx, req)
+		if err != nil {
+			return err
+		}
+		known := make([]int32, len(leaders))
+		for _, t := range resp.(*kmsg.MetadataResponse).Topics {
+			for _, p := range t.Partitions {
+				known[p.Partition] = p.Leader
+			}
+		}
+		if slices.Equal(known, leaders) {
+			id++
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // led waits until every partition has a leader and so many in sync.

@@ -218,7 +218,7 @@ func (p *process) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log := zerolog.New(logLines{m}).Level(zerolog.InfoLevel)
+	log := zerolog.New(logLines{m}).Level(nodeLevel())
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	n, err := node.StartOn(starting, node.World{FS: m.disk, Listen: p.listen, Dial: p.dial}, c, log)
@@ -272,4 +272,12 @@ type logLines struct{ machine *Machine }
 func (l logLines) Write(p []byte) (int, error) {
 	l.machine.history.note(l.machine.String(), strings.TrimSpace(string(p)))
 	return len(p), nil
+}
+
+// nodeLevel is how much of nodes' logs is in the story: all of it with KRAFT_SIM_DEBUG.
+func nodeLevel() zerolog.Level {
+	if os.Getenv("KRAFT_SIM_DEBUG") != "" {
+		return zerolog.DebugLevel
+	}
+	return zerolog.InfoLevel
 }

@@ -28,11 +28,15 @@ type Sim struct {
 	administrator *kadm.Client
 	background    sync.WaitGroup // faults that take time
 
+	mu       sync.Mutex                     // guards the rest
 	known    map[partition]*image.Partition // the newest of any node
 	brokers  map[int32]int64                // newest epochs
 	lostAt   map[int32]int64                // the newest broker epoch there was when a machine lost power
 	newestID int64
 }
+
+// observePause is how often the simulation looks at what nodes know.
+const observePause = 10 * time.Millisecond
 
 // Run runs a plan, in a testing/synctest bubble, with the nodes' metadata below dir. It returns when nothing of it is
 // left.
@@ -42,6 +46,7 @@ func Run(plan *Plan, dir string) *History {
 	if err := s.run(dir); err != nil {
 		h.wrong("unavailable", "%v", err)
 	}
+	s.tellLogs()
 	for _, m := range s.machines {
 		m.Kill()
 	}
@@ -65,6 +70,7 @@ func (s *Sim) run(dir string) error {
 	s.work = w
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	defer w.stop()
+	w.running.Go(func() { s.observe(w.ctx) })
 	for _, m := range s.machines {
 		w.seeds = append(w.seeds, fmt.Sprintf("%s:%d", m.name, clientPort))
 	}
@@ -196,8 +202,10 @@ func (s *Sim) lastLook() error {
 	return nil
 }
 
-// learn takes what any node knows of partitions and brokers, if it is newer.
+// learn takes what any node knows of partitions and brokers, if it is newer, and tells it.
 func (s *Sim) learn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, m := range s.machines {
 		img := m.Image()
 		if img == nil {
@@ -205,18 +213,31 @@ func (s *Sim) learn() {
 		}
 		s.newestID = max(s.newestID, img.LastEpoch)
 		for _, o := range s.machines {
-			if b, ok := img.Broker(o.id); ok {
-				s.brokers[o.id] = max(s.brokers[o.id], b.Epoch)
+			if b, ok := img.Broker(o.id); ok && b.Epoch > s.brokers[o.id] {
+				s.brokers[o.id] = b.Epoch
+				s.history.note("metadata", fmt.Sprintf("%v is registered in epoch %d", o, b.Epoch))
 			}
 		}
-		for _, p := range s.work.parts {
-			t, ok := img.Topic(p.topic)
-			if !ok || int(p.n) >= len(t.Partitions) {
-				continue
+		img.Topics("", func(t *image.Topic) bool {
+			for n, now := range t.Partitions {
+				p := partition{t.Name, int32(n)}
+				if old := s.known[p]; old == nil || now.PartitionEpoch > old.PartitionEpoch {
+					s.known[p] = now
+					s.history.note("metadata", fmt.Sprintf("%v is led by %d in epoch %d, replicas %v, ISR %v, ELR %v, last ELR %v", p, now.Leader, now.LeaderEpoch, now.Replicas, now.ISR, now.ELR, now.LastKnownELR))
+				}
 			}
-			if now, old := t.Partitions[p.n], s.known[p]; old == nil || now.PartitionEpoch > old.PartitionEpoch {
-				s.known[p] = now
-			}
+			return true
+		})
+	}
+}
+
+// observe learns until ctx ends.
+func (s *Sim) observe(ctx context.Context) {
+	for ctx.Err() == nil {
+		s.learn()
+		select {
+		case <-ctx.Done():
+		case <-time.After(observePause):
 		}
 	}
 }
@@ -225,6 +246,8 @@ func (s *Sim) learn() {
 // all there is.
 func (s *Sim) whole() bool {
 	s.learn()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, p := range s.work.parts {
 		k := s.known[p]
 		if k == nil || k.Leader < 0 || len(k.ISR) != len(k.Replicas) || len(k.Adding)+len(k.Removing) > 0 {
@@ -255,6 +278,8 @@ func (s *Sim) whole() bool {
 // other replica is in the ISR, since the last loss of power. It notes that it does.
 func (s *Sim) mayLose(m *Machine) bool {
 	s.learn()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, o := range s.machines {
 		if o != m && !o.Running() {
 			return false // a broker cannot tell the end of its process from that of its machine
@@ -281,6 +306,32 @@ func (s *Sim) mayLose(m *Machine) bool {
 	}
 	s.lostAt[m.id] = s.newestID
 	return true
+}
+
+// tellLogs ends the story with what is on the disks.
+func (s *Sim) tellLogs() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, k := range s.known {
+		for _, id := range k.Replicas {
+			log, err := readLog(s.machines[id-1].disk, p)
+			s.history.note(s.machines[id-1].String(), fmt.Sprintf("has of %v %s %v", p, ranges(log), err))
+		}
+	}
+}
+
+// ranges are the offsets that there are, and their epochs.
+func ranges(log []stored) string {
+	var out []string
+	for i := 0; i < len(log); {
+		j := i
+		for j+1 < len(log) && log[j+1].offset == log[j].offset+1 && log[j+1].epoch == log[i].epoch {
+			j++
+		}
+		out = append(out, fmt.Sprintf("%d-%d@%d", log[i].offset, log[j].offset, log[i].epoch))
+		i = j + 1
+	}
+	return strings.Join(out, " ")
 }
 
 func (s *Sim) describe() string {

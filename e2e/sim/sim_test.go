@@ -1,0 +1,107 @@
+package sim
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// built is the test binary of this package whose clients wait for locks in virtual time: franz-go has the tag synctests
+// for that.
+func built(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "sim.test")
+	if out, err := exec.Command("go", "test", "-c", "-tags", "synctests", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+// TestSeeds runs many simulations, in processes of their own.
+func TestSeeds(t *testing.T) {
+	count := 120
+	if os.Getenv("KRAFT_E2E") == "all" {
+		count = 500
+	}
+	if testing.Short() {
+		count = 20
+	}
+	bin := built(t)
+	var mu sync.Mutex // guards ran
+	ran := 0
+	each(count, func(from, n int) {
+		out := runSeeds(bin, from, n)
+		mu.Lock()
+		defer mu.Unlock()
+		ran += out.ran
+		for _, w := range out.wrong {
+			t.Error(w)
+		}
+		if out.ran < n {
+			t.Errorf("ended before seed %d:\n%s", from+out.ran, out.tail)
+		}
+	})
+	t.Logf("%d simulations", ran)
+}
+
+const chunk = 20
+
+// each runs f for chunks of seeds, on a goroutine for each processor.
+func each(count int, f func(from, n int)) {
+	var running sync.WaitGroup
+	next := make(chan int)
+	for range runtime.GOMAXPROCS(0) {
+		running.Go(func() {
+			for from := range next {
+				f(from, min(chunk, count-from+1))
+			}
+		})
+	}
+	for from := 1; from <= count; from += chunk {
+		next <- from
+	}
+	close(next)
+	running.Wait()
+}
+
+type outcome struct {
+	ran   int
+	wrong []string // the first finding of each seed, with how to see it again
+	tail  string
+}
+
+var (
+	ranLine   = regexp.MustCompile(`seed \d+: \d+ lines, .* hash`)
+	wrongLine = regexp.MustCompile(`seed (\d+): [a-z ]+: .*`)
+)
+
+func runSeeds(bin string, from, n int) (o outcome) {
+	cmd := exec.Command(bin, "-test.run", "^TestSeed$", "-test.v", "-seed", fmt.Sprint(from), "-seeds", fmt.Sprint(n))
+	out, _ := cmd.CombinedOutput()
+	told := map[string]bool{}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		if ranLine.MatchString(line) {
+			o.ran++
+		} else if m := wrongLine.FindStringSubmatch(line); m != nil && !told[m[1]] {
+			told[m[1]] = true
+			o.wrong = append(o.wrong, fmt.Sprintf("%s\nits story: go test -tags synctests ./e2e/sim -run 'TestSeed$' -v -seed %s -story", m[0], m[1]))
+		}
+	}
+	if all := strings.TrimSpace(string(out)); len(all) > 3000 {
+		o.tail = all[len(all)-3000:]
+	} else {
+		o.tail = all
+	}
+	return o
+}
