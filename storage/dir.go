@@ -20,6 +20,7 @@ const (
 	lockFile     = ".lock"
 	metaFile     = "meta.properties"
 	cleanFile    = ".kafka_cleanshutdown"
+	aliveFile    = ".kraft_alive"
 	deleteSuffix = "-delete"
 	straySuffix  = "-stray"
 	futureSuffix = "-future" // of a move: the copy
@@ -40,7 +41,7 @@ type Dir struct {
 	lock  io.Closer
 	meta  *Meta // nil until claimed
 	clean bool  // the last stop was clean
-	epoch int64 // of the broker that stopped cleanly, -1 if none did
+	epoch int64 // of the broker after which nothing that it wrote was lost, -1 if that is not known
 	space space
 
 	pool    *filePool             // of the manager
@@ -85,22 +86,59 @@ func OpenDir(fsys FS, path string) (*Dir, error) {
 	return d, nil
 }
 
-// readCleanEpoch reads which broker epoch stopped cleanly here (KIP-966).
+// BootIDFile tells one run of this machine's kernel from another, where there is such a file (Linux): what processes
+// wrote before they were killed is in its page cache.
+const BootIDFile = "/proc/sys/kernel/random/boot_id"
+
+// marker is what the clean-shutdown file says (Kafka's), and the one that says that a broker runs.
+type marker struct {
+	BrokerEpoch *int64 `json:"brokerEpoch"`
+	Boot        string `json:"boot,omitempty"` // of the machine that the broker runs on
+}
+
+func (d *Dir) readMarker(name string) (m marker, ok bool) {
+	data, err := d.fs.ReadFile(filepath.Join(d.path, name))
+	return m, err == nil && json.Unmarshal(data, &m) == nil && m.BrokerEpoch != nil
+}
+
+// readCleanEpoch reads which broker epoch lost nothing here: because it stopped cleanly (KIP-966), or because its
+// process ended and the machine still runs.
 func (d *Dir) readCleanEpoch() {
-	data, err := d.fs.ReadFile(filepath.Join(d.path, cleanFile))
-	if err != nil {
-		return
-	}
-	var marker struct {
-		BrokerEpoch *int64 `json:"brokerEpoch"`
-	}
-	if json.Unmarshal(data, &marker) == nil && marker.BrokerEpoch != nil {
-		d.epoch = *marker.BrokerEpoch
+	if m, ok := d.readMarker(cleanFile); ok {
+		d.epoch = *m.BrokerEpoch
+	} else if m, ok := d.readMarker(aliveFile); ok && m.Boot != "" && m.Boot == bootID(d.fs) {
+		d.epoch = *m.BrokerEpoch
 	}
 }
 
-// CleanEpoch is the epoch of the broker that stopped cleanly, by all of the directories; -1 if it is not known
-// or one of them was left otherwise.
+func bootID(fsys FS) string {
+	id, err := fsys.ReadFile(BootIDFile)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}
+
+// MarkAlive notes that a broker of this epoch runs on this machine: if only its process ends, it has lost nothing. To be
+// called before it acknowledges anything.
+func MarkAlive(dirs []*Dir, brokerEpoch int64) error {
+	for _, d := range dirs {
+		if d.Err() != nil {
+			continue
+		}
+		if id := bootID(d.fs); id != "" {
+			// It counts for this run of the machine only, and need not be synced.
+			data, _ := json.Marshal(marker{BrokerEpoch: &brokerEpoch, Boot: id})
+			if err := writeWhole(d.fs, filepath.Join(d.path, aliveFile), data); err != nil && d.Err() == nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// CleanEpoch is the epoch of the broker after which nothing that it wrote was lost, by all of the directories; -1 if one of
+// them does not say so.
 func CleanEpoch(dirs []*Dir) int64 {
 	epoch := int64(-1)
 	for i, d := range dirs {

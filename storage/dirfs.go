@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -52,6 +53,7 @@ func (d *Dir) fail(err error) {
 	if !d.failure.CompareAndSwap(nil, &err) {
 		return
 	}
+	_ = d.fs.FS.Remove(filepath.Join(d.path, aliveFile)) // what it did not take may be lost
 	if d.failed != nil {
 		d.failed <- d // has room for every directory
 	}

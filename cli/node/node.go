@@ -145,6 +145,9 @@ func (n *Node) startBroker(ctx context.Context) error {
 		return err
 	}
 	n.logs = logs
+	if err := storage.MarkAlive(n.dirs, n.meta.BrokerEpoch()); err != nil {
+		return err
+	}
 	n.parts = replication.NewManager(n.meta, logs, n.dial, n.config.InterBroker, n.log)
 	n.groups = groups.NewManager(n.meta, n.parts, n.log)
 	n.parts.Start()

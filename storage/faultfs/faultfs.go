@@ -47,6 +47,7 @@ type FS struct {
 	locks   map[string]bool
 	crashed bool
 	left    int // operations until the crash, -1 for none planned
+	boots   int
 	now     time.Time
 
 	// Fail, if set, is asked before each operation; its error is the operation's. For Write an error lets
@@ -120,6 +121,7 @@ func (f *FS) Restart() {
 		}
 	}
 	f.journal, f.locks, f.crashed, f.left = nil, map[string]bool{}, false, -1
+	f.boots++
 }
 
 // endure puts changes of names on disk. mu is held.
@@ -272,6 +274,11 @@ func (f *FS) OpenFile(path string, create bool) (storage.File, error) {
 
 // ReadFile implements storage.FS.
 func (f *FS) ReadFile(path string) ([]byte, error) {
+	if path == storage.BootIDFile {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return fmt.Appendf(nil, "boot %d\n", f.boots), nil
+	}
 	file, err := f.OpenFile(path, false)
 	if err != nil {
 		return nil, err
