@@ -84,6 +84,16 @@ func (x *indexes) position(rel int64) int64 {
 	return int64(e.pos)
 }
 
+// near is the position of a batch, by the last entry at or before pos; of one of the last five entries at least.
+func (x *indexes) near(pos int64) int64 {
+	e := x.offsets.view()
+	i := sort.Search(len(e), func(i int) bool { return int64(e[i].pos) > pos })
+	if i = min(i, len(e)-rememberedBatches+1); i <= 0 {
+		return 0
+	}
+	return int64(e[i-1].pos)
+}
+
 // relativeAt returns the largest relative offset known to lie before the first timestamp >= ts.
 func (x *indexes) relativeAt(ts int64) int64 {
 	e := x.times.view()

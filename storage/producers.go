@@ -136,7 +136,21 @@ func (p *producerStates) apply(b record.Batch) {
 	if len(e.batches) == rememberedBatches {
 		e.batches = append(e.batches[:0], e.batches[1:]...)
 	}
-	e.batches = append(e.batches, producedBatch{b.BaseSequence(), b.LastSequence(), b.LastOffset(), b.LastOffsetDelta(), b.MaxTimestamp()})
+	e.batches = append(e.batches, producedBy(b))
+}
+
+func producedBy(b record.Batch) producedBatch {
+	return producedBatch{b.BaseSequence(), b.LastSequence(), b.LastOffset(), b.LastOffsetDelta(), b.MaxTimestamp()}
+}
+
+// activeSince says that a producer wrote at the given time or later, in milliseconds.
+func (p *producerStates) activeSince(ms int64) bool {
+	for _, e := range p.byID {
+		if e.timestamp >= ms {
+			return true
+		}
+	}
+	return false
 }
 
 // applyMarker ends a producer's open transaction. A marker without one moves nothing.

@@ -402,6 +402,9 @@ func (l *Log) restoreProducers(entries []fs.DirEntry, scanned, end int64) error 
 		return err
 	}
 	l.producers = p
+	if err := l.recall(p, from, time.Now()); err != nil {
+		return err
+	}
 	segments := *l.segments.Load()
 	for i, s := range segments {
 		if i+1 < len(segments) && segments[i+1].base <= from || from >= end {
@@ -426,5 +429,55 @@ func (l *Log) restoreProducers(entries []fs.DirEntry, scanned, end int64) error 
 		}
 	}
 	l.updateUnstable()
+	return nil
+}
+
+const (
+	recallBytes = 1 << 20         // of batches before a snapshot that are looked at again
+	recallAge   = 5 * time.Minute // of a partition's newest batch: no producer repeats older ones (delivery.timeout.ms)
+)
+
+// recall adds to producers that come from a snapshot of offset from, which knows the last batch of each, those before it:
+// a producer may yet repeat any of its last five. Kafka tells such a one that it is out of order, and the producer sends
+// the records again as new ones.
+func (l *Log) recall(p *producerStates, from int64, now time.Time) error {
+	if !p.activeSince(now.Add(-recallAge).UnixMilli()) {
+		return nil
+	}
+	segments := *l.segments.Load()
+	last := len(segments) - 1
+	for last >= 0 && segments[last].base >= from {
+		last--
+	}
+	first, size := last+1, int64(0)
+	for first > 0 && size < recallBytes {
+		first--
+		size += segments[first].size.Load()
+	}
+	earlier := map[int64][]producedBatch{}
+	for i := first; i <= last; i++ {
+		s, pos := segments[i], int64(0)
+		if i == first && size > recallBytes {
+			x, err := s.indexed()
+			if err != nil {
+				return err
+			}
+			pos = x.near(size - recallBytes)
+		}
+		_, err := s.walk(pos, func(b record.Batch, _ int64) error {
+			e := p.byID[b.ProducerID()]
+			if e != nil && len(e.batches) > 0 && !b.IsControl() && b.ProducerEpoch() == e.epoch && b.LastOffset() < e.batches[0].firstOffset() {
+				earlier[b.ProducerID()] = append(earlier[b.ProducerID()], producedBy(b))
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, record.ErrTruncated) && !errors.Is(err, record.ErrCorrupt) { // not for us to say
+			return err
+		}
+	}
+	for id, batches := range earlier {
+		e := p.byID[id]
+		e.batches = append(batches[max(0, len(batches)+len(e.batches)-rememberedBatches):], e.batches...)
+	}
 	return nil
 }

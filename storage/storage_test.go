@@ -498,3 +498,32 @@ func TestTruncateAtTheEnd(t *testing.T) {
 	cut(3)
 	expect(2, 2, 3)
 }
+
+// TestRepeatsAfterRestart: a producer may repeat any of its last five batches, also after a start, which finds only the
+// newest of them in the snapshot.
+func TestRepeatsAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	c := DefaultLogConfig()
+	c.SegmentBytes = 100 // a batch each
+	m := testManager(t, dir)
+	l := open(t, m, c)
+	now := time.Now()
+	for seq := range int32(8) {
+		if _, err := l.Append(batch(t, 1, now.UnixMilli(), 7, 0, seq), 0, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop(t, m)
+	m = testManager(t, dir)
+	defer stop(t, m)
+	l = open(t, m, c)
+	for seq := range int32(9) {
+		a, err := l.Append(batch(t, 1, now.UnixMilli(), 7, 0, seq), 0, now)
+		switch {
+		case seq < 3 && !errors.Is(err, kerr.OutOfOrderSequenceNumber):
+			t.Errorf("sequence %d: %v", seq, err)
+		case seq >= 3 && (err != nil || a.Duplicate != (seq < 8) || a.First != int64(seq)):
+			t.Errorf("sequence %d: %+v, %v", seq, a, err)
+		}
+	}
+}

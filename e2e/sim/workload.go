@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -42,6 +43,7 @@ func (w *workload) client(i int, more ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(w.seeds...),
 		kgo.Dialer(func(ctx context.Context, _, host string) (net.Conn, error) { return w.network.Dial(ctx, name, host) }),
+		kgo.WithLogger(clientLog{w.history, fmt.Sprintf("client %d", i)}),
 		kgo.MetadataMinAge(50 * time.Millisecond), kgo.MetadataMaxAge(5 * time.Second),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
 		kgo.RequestTimeoutOverhead(5 * time.Second), kgo.ConnIdleTimeout(time.Minute),
@@ -255,4 +257,23 @@ func (w *workload) create(ctx context.Context, partitions int32, replicas int16,
 		}
 	}
 	return nil
+}
+
+// clientLog takes what a client's library has to say into the story, with KRAFT_SIM_DEBUG.
+type clientLog struct {
+	history *History
+	who     string
+}
+
+// Level implements kgo.Logger.
+func (l clientLog) Level() kgo.LogLevel {
+	if nodeLevel() == zerolog.DebugLevel {
+		return kgo.LogLevelInfo
+	}
+	return kgo.LogLevelNone
+}
+
+// Log implements kgo.Logger.
+func (l clientLog) Log(_ kgo.LogLevel, msg string, keyvals ...any) {
+	l.history.note(l.who, fmt.Sprint(append([]any{msg, " "}, keyvals...)...))
 }
