@@ -285,3 +285,28 @@ func TestCopyOfCompactedSurvivesKill(t *testing.T) {
 		t.Errorf("log ends at %d after its process was killed", end)
 	}
 }
+
+// TestFlushAfterTruncateIntoSealed: a log that is cut back into a segment whose indexes were written, and not yet synced,
+// can be flushed.
+func TestFlushAfterTruncateIntoSealed(t *testing.T) {
+	fs := faultfs.New(6)
+	l, m := openOn(t, fs, storage.DefaultLogConfig())
+	defer m.Abandon()
+	for range 5 {
+		if _, err := l.Append(oneRecord(t, "v"), 0, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Roll(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if end, err := l.Truncate(3); err != nil || end != 3 {
+		t.Fatal(end, err)
+	}
+	if _, err := l.Append(oneRecord(t, "w"), 0, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Flush(); err != nil {
+		t.Error(err)
+	}
+}

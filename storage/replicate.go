@@ -200,6 +200,7 @@ func (l *Log) truncate(s *segment, end, size int64) error {
 			return err
 		}
 	}
+	s.unsyncedIndex.Store(false)
 	if _, err := s.scan(0, l.config.Load().IndexInterval, nil); err != nil {
 		return err
 	}

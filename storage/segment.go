@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -205,7 +206,8 @@ func (s *segment) sync() error {
 		return nil
 	}
 	for _, suffix := range []string{indexSuffix, timeIndexSuffix} {
-		if err := syncFile(s.fs, s.path+suffix); err != nil {
+		// A log that is cut meanwhile drops them.
+		if err := syncFile(s.fs, s.path+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
