@@ -178,6 +178,7 @@ func (m *Meta) decide(ctx context.Context, d func(*image.Image) ([]*image.Record
 
 // Close stops the quorum; a controller hands over first.
 func (m *Meta) Close() error {
+	m.stopBeating()
 	m.calls.close()
 	m.liveness.close()
 	err := m.node.Close()

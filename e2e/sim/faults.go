@@ -11,26 +11,28 @@ import (
 
 // faults are what may happen, each as a function that does it and says what it did; "" when it could not be now.
 var faults = map[faultKind]func(*Sim, [3]uint64) string{
-	"kill":         killOne,
-	"kill all":     killAll,
-	"power":        powerOne,
-	"power all":    powerAll,
-	"start":        startAll,
-	"stop":         stopOne,
-	"cut":          cutOne,
-	"cut off":      cutOff,
-	"slow":         slowDown,
-	"lossy":        loseSome,
-	"heal":         healAll,
-	"reset":        resetOne,
-	"elect":        elect,
-	"reassign":     reassign,
-	"disk trouble": diskTrouble,
+	"kill":      killOne,
+	"kill all":  killAll,
+	"power":     powerOne,
+	"power all": powerAll,
+	"start":     startAll,
+	"stop":      stopOne,
+	"cut":       cutOne,
+	"cut off":   cutOff,
+	"slow":      slowDown,
+	"lossy":     loseSome,
+	"heal":      healAll,
+	"reset":     resetOne,
+	"elect":     elect,
+	"reassign":  reassign,
+	"torn":      tornWrite,
+	"full":      fullDisk,
+	"bad sync":  badSync,
 }
 
 // kinds are drawn from; what is there twice happens twice as often.
 var kinds = []faultKind{"kill", "kill", "kill all", "power", "power", "power all", "start", "start", "start", "stop", "cut", "cut off", "cut off", "slow", "lossy",
-	"heal", "heal", "reset", "reset", "elect", "reassign", "disk trouble"}
+	"heal", "heal", "reset", "reset", "elect", "reassign", "torn", "full", "bad sync"}
 
 // one picks a machine.
 func (s *Sim) one(dice uint64) *Machine { return s.machines[dice%uint64(len(s.machines))] }
@@ -236,8 +238,8 @@ func reassign(s *Sim, dice [3]uint64) string {
 	})
 }
 
-// diskTrouble takes a machine's power before one of its next writes, in the middle of it.
-func diskTrouble(s *Sim, dice [3]uint64) string {
+// tornWrite takes a machine's power before one of its next writes, in the middle of it.
+func tornWrite(s *Sim, dice [3]uint64) string {
 	m := s.up(dice[0])
 	if m == nil || !s.plan.Commit && !s.mayLose(m) {
 		return ""
@@ -256,4 +258,33 @@ func diskTrouble(s *Sim, dice [3]uint64) string {
 		s.history.say("%v has lost power while it wrote, and is started again", m)
 	})
 	return fmt.Sprintf("%v will lose power at its write %d from now", m, n)
+}
+
+// fullDisk leaves a machine little room, for some seconds.
+func fullDisk(s *Sim, dice [3]uint64) string {
+	m := s.one(dice[0])
+	room := int64(dice[1] % 4096)
+	m.disk.SetCapacity(true, room)
+	s.background.Go(func() {
+		time.Sleep(time.Duration(1+dice[2]%4000) * time.Millisecond)
+		m.disk.SetCapacity(false, 0)
+		s.history.say("%v has room again", m)
+	})
+	return fmt.Sprintf("%v has %d bytes left on its disk", m, room)
+}
+
+// badSync has a machine's disk refuse a sync, and forget what it was for. Its node ends, and finds the disk well again.
+func badSync(s *Sim, dice [3]uint64) string {
+	m := s.up(dice[0])
+	if m == nil || !s.mayLose(m) {
+		return ""
+	}
+	n := int(dice[1] % 20)
+	m.disk.FailSyncs(n)
+	s.background.Go(func() {
+		time.Sleep(time.Duration(1+dice[2]%4000) * time.Millisecond)
+		m.disk.Repair()
+		s.history.say("%v syncs again", m)
+	})
+	return fmt.Sprintf("the disk of %v fails after %d syncs", m, n)
 }

@@ -5,6 +5,8 @@ import (
 	"hash/fnv"
 	"sync"
 	"time"
+
+	"github.com/anishathalye/porcupine"
 )
 
 // History is what happened in one simulation: a story for people, its hash, and what the checks look at. Its methods
@@ -12,7 +14,9 @@ import (
 type History struct {
 	begun time.Time
 
-	mu         sync.Mutex
+	unclean string // the topic whose acknowledged records may be lost
+
+	mu         sync.Mutex // guards the rest
 	lines      []string
 	sum        uint64
 	violations []string
@@ -20,6 +24,7 @@ type History struct {
 	seen       map[place]string    // values that consumers read
 	ends       map[partition]int64 // the highest high watermark that a client was told
 	leaders    map[leaderEpoch]int32
+	asks       []porcupine.Operation
 	commits    map[partition]int64 // the newest offset that a group was told is committed
 }
 
@@ -115,7 +120,7 @@ func (h *History) read(who string, at place, value string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old, again := h.seen[at]
-	if again && old != value {
+	if again && old != value && at.topic != h.unclean {
 		h.violation("offset reused", "%s reads %s at %s/%d, where %s was before", who, value, at.partition, at.offset, old)
 	}
 	if !again {
@@ -128,7 +133,7 @@ func (h *History) read(who string, at place, value string) {
 func (h *History) end(p partition, offset int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if offset < h.ends[p] {
+	if offset < h.ends[p] && p.topic != h.unclean {
 		h.violation("high watermark fell", "%s ends at %d, and ended at %d before", p, offset, h.ends[p])
 	}
 	h.ends[p] = max(h.ends[p], offset)
@@ -164,7 +169,7 @@ func (h *History) starts(who string, p partition, offset, committed int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tell(fmt.Sprintf("%s is told that %s is committed to %d", who, p, offset))
-	if offset < committed {
+	if offset < committed && p.topic != h.unclean {
 		h.violation("committed offset went back", "%s is told that %s is committed to %d, and it was to %d before it asked", who, p, offset, committed)
 	}
 }

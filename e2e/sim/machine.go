@@ -67,7 +67,7 @@ func newMachine(id int32, voters string, n *Network, h *History, seed uint64, di
 	m.settings["node.id"] = strconv.Itoa(int(id))
 	m.settings["log.dirs"] = "/data"
 	m.settings["metadata.log.dir"] = meta
-	m.settings["listeners"] = fmt.Sprintf("PLAINTEXT://%s:%d", m.name, clientPort)
+	m.settings["listeners"] = fmt.Sprintf("PLAINTEXT://%s:%d,CONTROLLER://%s:%d", m.name, clientPort, m.name, controllerPort)
 	m.settings["controller.quorum.voters"] = voters
 	return m, nil
 }

@@ -8,17 +8,23 @@ import (
 
 // Plan is what a simulation does; it follows from its seed, and is what shrinking makes smaller.
 type Plan struct {
-	Seed       uint64
-	Nodes      int32
-	Partitions int32
-	Topics     int
-	Idempotent int // producers of each kind
-	Plain      int
-	Members    int  // of the group
-	Commit     bool // log.flush.policy=commit: power may fail everywhere at once
-	Settings   map[string]string
-	Faults     []Fault
+	Seed           uint64
+	Voters         int32
+	Observers      int32 // nodes that join the quorum and do not vote
+	Partitions     int32
+	Topics         int
+	Unclean        bool // the last topic may be led by who lacks records
+	Idempotent     int  // producers of each kind
+	Plain          int
+	Members        int // of the group
+	Administrators int
+	Commit         bool // log.flush.policy=commit: power may fail everywhere at once
+	Settings       map[string]string
+	Faults         []Fault
 }
+
+// Nodes is how many there are.
+func (p *Plan) Nodes() int32 { return p.Voters + p.Observers }
 
 // Fault is one thing that happens, at an instant of its own.
 type Fault struct {
@@ -37,12 +43,14 @@ const (
 // NewPlan makes the plan of a seed.
 func NewPlan(seed uint64) *Plan {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	p := &Plan{Seed: seed, Nodes: 3, Partitions: 1 + rng.Int32N(2), Topics: 1, Idempotent: 1 + rng.IntN(2), Plain: rng.IntN(2), Members: rng.IntN(3), Commit: rng.IntN(3) == 0}
+	p := &Plan{Seed: seed, Voters: 3, Partitions: 1 + rng.Int32N(2), Topics: 1, Idempotent: 1 + rng.IntN(2), Plain: rng.IntN(2), Members: rng.IntN(3), Administrators: rng.IntN(3), Commit: rng.IntN(3) == 0}
 	switch rng.IntN(8) {
 	case 0:
-		p.Nodes = 1
+		p.Voters = 1
 	case 1:
-		p.Nodes = 5
+		p.Voters = 5
+	case 2:
+		p.Observers = 1 + rng.Int32N(2)
 	}
 	p.Settings = map[string]string{
 		"replica.lag.time.max.ms":          fmt.Sprint([]int{500, 2000, 10000}[rng.IntN(3)]),
@@ -50,7 +58,10 @@ func NewPlan(seed uint64) *Plan {
 		"offsets.topic.num.partitions":     "1",
 		"group.initial.rebalance.delay.ms": "0",
 		"broker.session.timeout.ms":        fmt.Sprint([]int{2000, 9000}[rng.IntN(2)]),
-		"min.insync.replicas":              fmt.Sprint(min(2, p.Nodes)),
+		"min.insync.replicas":              fmt.Sprint(min(2, p.Nodes())),
+	}
+	if rng.IntN(4) == 0 {
+		p.Topics, p.Unclean = 2, true
 	}
 	if p.Commit {
 		p.Settings["log.flush.policy"] = "commit"

@@ -4,6 +4,7 @@ package sim
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"runtime/debug"
 	"testing"
@@ -25,7 +26,7 @@ func TestSeed(t *testing.T) {
 }
 
 // realTime is what a simulation may take; most take a twentieth of a second.
-const realTime = 20 * time.Second
+const realTime = 40 * time.Second
 
 func runSeed(t *testing.T, seed uint64) {
 	began := time.Now()
@@ -36,7 +37,7 @@ func runSeed(t *testing.T, seed uint64) {
 	defer os.RemoveAll(dir)
 	// A goroutine that waits for a lock whose holder waits stops virtual time: it is a fault of the product, too.
 	stuck := time.AfterFunc(realTime, func() {
-		t.Logf("seed %d: stuck after %v", seed, realTime)
+		fmt.Printf("%s\nseed %d: stuck: after %v\n", Running.Load().Story(), seed, realTime)
 		debug.SetTraceback("all")
 		panic("virtual time stands still: who waits for a lock, and who holds it?")
 	})

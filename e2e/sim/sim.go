@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -38,10 +39,14 @@ type Sim struct {
 // observePause is how often the simulation looks at what nodes know.
 const observePause = 10 * time.Millisecond
 
+// Running is the history of the simulation that is at work, for who has lost patience.
+var Running atomic.Pointer[History]
+
 // Run runs a plan, in a testing/synctest bubble, with the nodes' metadata below dir. It returns when nothing of it is
 // left.
 func Run(plan *Plan, dir string) *History {
 	h := newHistory()
+	Running.Store(h)
 	s := &Sim{plan: plan, network: NewNetwork(plan.Seed), history: h, known: map[partition]*image.Partition{}, brokers: map[int32]int64{}, lostAt: map[int32]int64{}}
 	if err := s.run(dir); err != nil {
 		h.wrong("unavailable", "%v", err)
@@ -57,8 +62,8 @@ func Run(plan *Plan, dir string) *History {
 }
 
 func (s *Sim) run(dir string) error {
-	voters := voterList(s.plan.Nodes)
-	for id := int32(1); id <= s.plan.Nodes; id++ {
+	voters := voterList(s.plan.Voters)
+	for id := int32(1); id <= s.plan.Nodes(); id++ {
 		m, err := newMachine(id, voters, s.network, s.history, s.plan.Seed<<8|uint64(id), dir, s.plan.Settings)
 		if err != nil {
 			return err
@@ -78,9 +83,13 @@ func (s *Sim) run(dir string) error {
 		for n := range s.plan.Partitions {
 			w.parts = append(w.parts, partition{fmt.Sprintf("t%d", t), n})
 		}
+		if s.plan.Unclean && t == s.plan.Topics-1 {
+			w.unclean = fmt.Sprintf("t%d", t)
+			s.history.unclean = w.unclean
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), calm)
-	err := w.create(ctx, s.plan.Partitions, int16(min(3, s.plan.Nodes)), nil)
+	err := w.create(ctx, s.plan.Partitions, int16(min(3, s.plan.Nodes())))
 	cancel()
 	if err != nil {
 		return err
@@ -123,6 +132,9 @@ func (s *Sim) startWork(end context.Context) (done <-chan struct{}) {
 	client(&w.running, func(i int, _ *rand.Rand) error { return w.consume(i) })
 	for range s.plan.Members {
 		client(&w.running, w.group)
+	}
+	for range s.plan.Administrators {
+		client(&w.running, w.administrate)
 	}
 	client(&w.running, w.watch)
 	s.clients = next
@@ -188,6 +200,7 @@ func (s *Sim) recover(producers <-chan struct{}, cancel context.CancelFunc) erro
 		}
 		s.history.checkLogs(p, replicas)
 	}
+	s.checkAdmin()
 	return s.lastLook()
 }
 

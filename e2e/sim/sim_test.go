@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +53,38 @@ func TestSeeds(t *testing.T) {
 	t.Logf("%d simulations", ran)
 }
 
+// search looks for a seed that finds something.
+type search struct {
+	mu    sync.Mutex // guards the rest
+	count int
+	found int    // the smallest of those that did so far
+	check string // what it found
+}
+
+// try runs seeds unless a smaller one has found something.
+func (s *search) try(bin string, from, n int) {
+	s.mu.Lock()
+	done := s.found > 0 && s.found < from
+	s.mu.Unlock()
+	if done {
+		return
+	}
+	out := runSeeds(bin, from, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, check := 0, ""
+	if len(out.wrong) > 0 {
+		m := wrongLine.FindStringSubmatch(out.wrong[0])
+		at, _ = strconv.Atoi(m[1])
+		check, _, _ = strings.Cut(m[2], ":")
+	} else if out.ran < n {
+		at, check = from+out.ran, "the process ended"
+	}
+	if at > 0 && (s.found == 0 || at < s.found) {
+		s.found, s.check = at, check
+	}
+}
+
 const chunk = 20
 
 // each runs f for chunks of seeds, on a goroutine for each processor.
@@ -80,7 +113,7 @@ type outcome struct {
 
 var (
 	ranLine   = regexp.MustCompile(`seed \d+: \d+ lines, .* hash`)
-	wrongLine = regexp.MustCompile(`seed (\d+): [a-z ]+: .*`)
+	wrongLine = regexp.MustCompile(`seed (\d+): ([a-z ]+: .*)`)
 )
 
 func runSeeds(bin string, from, n int) (o outcome) {

@@ -47,7 +47,7 @@ type Controller struct {
 	wake    chan struct{}
 	led     chan struct{} // has room for one: this node became the active controller
 	stop    chan struct{}
-	done    chan struct{}
+	running sync.WaitGroup // the publisher, once it is started
 
 	subMu       sync.Mutex
 	subscribers []Subscriber
@@ -66,7 +66,7 @@ type change struct {
 // New makes a controller; Start attaches it to its quorum.
 func New(log zerolog.Logger) *Controller {
 	c := &Controller{log: log, applied: image.Empty(), delta: image.NewDelta(),
-		wake: make(chan struct{}, 1), led: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+		wake: make(chan struct{}, 1), led: make(chan struct{}, 1), stop: make(chan struct{})}
 	c.published.Store(image.Empty())
 	c.newest.Store(image.Empty())
 	return c
@@ -85,14 +85,14 @@ func (c *Controller) Subscribe(s Subscriber) {
 // Start runs the publisher and then the quorum.
 func (c *Controller) Start(node *quorum.Node) error {
 	c.node = node
-	go c.publish()
+	c.running.Go(c.publish)
 	return node.Start()
 }
 
-// Stop ends the publisher; the quorum is closed by whoever opened it, before.
+// Stop ends the publisher, if it was started; the quorum is closed by whoever opened it, before.
 func (c *Controller) Stop() {
 	close(c.stop)
-	<-c.done
+	c.running.Wait()
 }
 
 // Image is the newest published metadata.
@@ -229,7 +229,6 @@ func (c *Controller) hand(settled []func()) {
 
 // publish shows changes to subscribers, then to everybody, then answers who waited for them.
 func (c *Controller) publish() {
-	defer close(c.done)
 	for {
 		c.mu.Lock()
 		changes := c.changes

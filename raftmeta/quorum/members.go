@@ -270,15 +270,23 @@ func (n *Node) gone(id uint64) {
 }
 
 // campaignSoon runs for election in a moment, another one on each member.
-func (n *Node) campaignSoon() { n.campaign.Reset(rand.N(n.config.Tick)) }
+func (n *Node) campaignSoon() {
+	n.campaigns = 0
+	n.campaign.Reset(rand.N(n.config.Tick))
+}
 
-// runForElection does so unless there is a leader, and again until there is.
+// maxCampaigns is how often a member runs for election on its own; from then on raft's timeouts see to it.
+const maxCampaigns = 7
+
+// runForElection does so unless there is a leader, and again until there is. The pauses double: where votes take longer
+// than a pause, each election would end the one before it.
 func (n *Node) runForElection() {
-	if n.leader != raft.None || !slices.Contains(n.confState.GetVoters(), n.config.ID) {
+	if n.leader != raft.None || !slices.Contains(n.confState.GetVoters(), n.config.ID) || n.campaigns == maxCampaigns {
 		return
 	}
 	_ = n.raw.Campaign()
-	n.campaign.Reset(n.config.Tick + rand.N(2*n.config.Tick))
+	n.campaign.Reset((n.config.Tick/4 + rand.N(n.config.Tick/2)) << n.campaigns)
+	n.campaigns++
 }
 
 // handOver gives leadership to the voter that has most of the log, and waits a moment until it leads.

@@ -82,6 +82,7 @@ type Node struct {
 	confState    *pb.ConfState
 	logged       int64       // bytes of entries since the last snapshot
 	campaign     *time.Timer // for an election, while there is no leader and no reason to wait for one
+	campaigns    int         // since there was one
 }
 
 // Open opens the bbolt file, restores machine from the last snapshot and makes ready to start. A new

@@ -48,6 +48,9 @@ type FS struct {
 	crashed bool
 	left    int // operations until the crash, -1 for none planned
 	boots   int
+
+	badSyncs  bool
+	goodSyncs int // before they fail
 	now     time.Time
 
 	// Fail, if set, is asked before each operation; its error is the operation's. For Write an error lets
@@ -190,6 +193,43 @@ func (f *FS) Flip(path string) bool {
 	n.data[bit/8] ^= 1 << (bit % 8)
 	if bit/8 < len(n.synced) {
 		n.synced[bit/8] ^= 1 << (bit % 8)
+	}
+	return true
+}
+
+// SetCapacity changes Capacity while the file system is in use: to what there is and so much room, 0 for no bound.
+func (f *FS) SetCapacity(bounded bool, room int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Capacity = 0
+	if bounded {
+		f.Capacity = f.used() + room
+	}
+}
+
+// FailSyncs makes syncs fail with EIO from the nth from now on. As with a real kernel, what such a sync was for is in
+// memory no more, or not on disk: some of it is lost at once.
+func (f *FS) FailSyncs(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.goodSyncs, f.badSyncs = n, true
+}
+
+// Repair ends what FailSyncs began.
+func (f *FS) Repair() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.badSyncs = false
+}
+
+// syncFails counts a sync and says whether it fails. mu is held.
+func (f *FS) syncFails() bool {
+	if !f.badSyncs || f.crashed {
+		return false
+	}
+	if f.goodSyncs > 0 {
+		f.goodSyncs--
+		return false
 	}
 	return true
 }
@@ -458,6 +498,9 @@ func (f *FS) SyncDir(path string) error {
 	if err := f.step(Sync, path); err != nil {
 		return pathError("sync", path, err)
 	}
+	if f.syncFails() {
+		return pathError("sync", path, syscall.EIO)
+	}
 	for _, together := range f.journal {
 		f.endure(together)
 	}
@@ -607,6 +650,10 @@ func (f *file) Sync() error {
 	defer f.fs.mu.Unlock()
 	if err := f.step(Sync); err != nil {
 		return pathError("sync", f.path, err)
+	}
+	if f.fs.syncFails() {
+		f.fs.lose(f.inode)
+		return pathError("sync", f.path, syscall.EIO)
 	}
 	f.inode.synced, f.inode.pending = append([]byte(nil), f.inode.data...), nil
 	return nil

@@ -1,0 +1,238 @@
+package sim
+
+// Mistake is a change of one place in kraft's sources that the simulation has to find.
+type Mistake struct {
+	Name string
+	File string
+	// Old is in the file once; New takes its place and asks planted.On(Name).
+	Old, New string
+	// Seeds is within how many it is found.
+	Seeds int
+}
+
+// Mistakes are those that show that the net has no holes where they are.
+var Mistakes = []Mistake{
+	{
+		Name:  "acknowledged before the ISR has it",
+		File:  "replication/followers.go",
+		Old:   `if slices.Contains(l.isr, r) || slices.Contains(p.proposed, r) {`,
+		New:   `if !planted.On("acknowledged before the ISR has it") && (slices.Contains(l.isr, r) || slices.Contains(p.proposed, r)) {`,
+		Seeds: 40,
+	},
+	{
+		Name:  "what joins the ISR is not waited for",
+		File:  "replication/followers.go",
+		Old:   `	p.proposed, p.asked = isr, now`,
+		New:   `	p.proposed, p.asked = isr, now; if planted.On("what joins the ISR is not waited for") { p.proposed = p.proposed[:0] }`,
+		Seeds: 2000,
+	},
+	{
+		Name:  "ISR shrunk without the controller",
+		File:  "replication/followers.go",
+		Old:   `			end = min(end, f.end)`,
+		New:   `			if !planted.On("ISR shrunk without the controller") || time.Since(f.fetched) < 300*time.Millisecond { end = min(end, f.end) }`,
+		Seeds: 100,
+	},
+	{
+		Name:  "joins the ISR before it has everything",
+		File:  "replication/followers.go",
+		Old:   `offset < p.Log().HighWatermark() || offset < l.begun ||`,
+		New:   `!planted.On("joins the ISR before it has everything") && (offset < p.Log().HighWatermark() || offset < l.begun) ||`,
+		Seeds: 300,
+	},
+	{
+		Name:  "min.insync.replicas not heeded",
+		File:  "replication/followers.go",
+		Old:   `if len(l.isr) < l.minInSync {`,
+		New:   `if !planted.On("min.insync.replicas not heeded") && len(l.isr) < l.minInSync {`,
+		Seeds: 300,
+	},
+	{
+		Name:  "nothing cut off after a divergence",
+		File:  "replication/followers.go",
+		Old:   `return common, end, common >= 0 && (common < epoch || end < offset)`,
+		New:   `return common, end, !planted.On("nothing cut off after a divergence") && common >= 0 && (common < epoch || end < offset)`,
+		Seeds: 100,
+	},
+	{
+		Name:  "epochs without records kept after a divergence",
+		File:  "storage/replicate.go",
+		Old:   `		l.epochs.cut(l.start.Load(), offset)`,
+		New:   `		if !planted.On("epochs without records kept after a divergence") { l.epochs.cut(l.start.Load(), offset) }`,
+		Seeds: 100,
+	},
+	{
+		Name:  "cut to the high watermark",
+		File:  "replication/partition.go",
+		Old:   `			p.following = &following{partition: p, leader: reg.Leader, epoch: reg.LeaderEpoch}`,
+		New:   `			if planted.On("cut to the high watermark") { _, _ = p.Log().Truncate(p.Log().HighWatermark()) }; p.following = &following{partition: p, leader: reg.Leader, epoch: reg.LeaderEpoch}`,
+		Seeds: 200,
+	},
+	{
+		Name:  "a new leader's high watermark is its end",
+		File:  "replication/partition.go",
+		Old:   `		p.Log().AssignEpoch(reg.LeaderEpoch)`,
+		New:   `		p.Log().AssignEpoch(reg.LeaderEpoch); if planted.On("a new leader's high watermark is its end") { p.Log().SetHighWatermark(p.Log().EndOffset()) }`,
+		Seeds: 300,
+	},
+	{
+		Name:  "a follower's high watermark beyond what it has",
+		File:  "replication/fetcher.go",
+		Old:   `	p.replicatedTo(min(r.HighWatermark, log.EndOffset()), len(r.RecordBatches))`,
+		New:   `	if planted.On("a follower's high watermark beyond what it has") { p.replicatedTo(r.HighWatermark+20, len(r.RecordBatches)) } else { p.replicatedTo(min(r.HighWatermark, log.EndOffset()), len(r.RecordBatches)) }`,
+		Seeds: 300,
+	},
+	{
+		Name:  "consumers read what is not committed",
+		File:  "replication/fetch.go",
+		Old:   `	upTo := out.HighWatermark`,
+		New:   `	upTo := out.HighWatermark; if planted.On("consumers read what is not committed") { upTo = log.EndOffset() }`,
+		Seeds: 100,
+	},
+	{
+		Name:  "end offset told before it is committed",
+		File:  "replication/offsets.go",
+		Old:   `	high := p.Log().HighWatermark()`,
+		New:   `	high := p.Log().HighWatermark(); if planted.On("end offset told before it is committed") { high = p.Log().EndOffset() }`,
+		Seeds: 100,
+	},
+	{
+		Name:  "end offset told before the high watermark is back",
+		File:  "replication/offsets.go",
+		Old:   `	if high < l.begun && req.ReplicaID < 0 {`,
+		New:   `	if !planted.On("end offset told before the high watermark is back") && high < l.begun && req.ReplicaID < 0 {`,
+		Seeds: 100,
+	},
+	{
+		Name:  "a stale partition epoch accepted",
+		File:  "raftmeta/controller/elections.go",
+		Old:   `	case s.PartitionEpoch < p.PartitionEpoch:`,
+		New:   `	case s.PartitionEpoch < p.PartitionEpoch && !planted.On("a stale partition epoch accepted"):`,
+		Seeds: 2000,
+	},
+	{
+		Name:  "a broker's former life joins the ISR",
+		File:  "raftmeta/controller/elections.go",
+		Old:   `|| member.Epoch != -1 && member.Epoch != b.Epoch {`,
+		New:   `|| !planted.On("a broker's former life joins the ISR") && member.Epoch != -1 && member.Epoch != b.Epoch {`,
+		Seeds: 2000,
+	},
+	{
+		Name:  "anybody is elected",
+		File:  "raftmeta/controller/elections.go",
+		Old:   `	if b.mode == unclean || b.policy.Unclean(b.image, b.topic.Name) {`,
+		New:   `	if planted.On("anybody is elected") || b.mode == unclean || b.policy.Unclean(b.image, b.topic.Name) {`,
+		Seeds: 300,
+	},
+	{
+		Name:  "an unclean stop taken for a clean one",
+		File:  "raftmeta/controller/brokers.go",
+		Old:   `	uncleanly := cleanEpoch != old.Epoch`,
+		New:   `	uncleanly := cleanEpoch != old.Epoch && !planted.On("an unclean stop taken for a clean one")`,
+		Seeds: 300,
+	},
+	{
+		Name:  "another leader in the same epoch",
+		File:  "raftmeta/image/image.go",
+		Old:   `		p.LeaderEpoch++`,
+		New:   `		if !planted.On("another leader in the same epoch") { p.LeaderEpoch++ }`,
+		Seeds: 100,
+	},
+	{
+		Name:  "compaction keeps the older record of a key",
+		File:  "storage/compact.go",
+		Old:   `	case r.Offset < p.keys.get(r.Key):`,
+		New:   `	case (r.Offset < p.keys.get(r.Key)) != planted.On("compaction keeps the older record of a key"):`,
+		Seeds: 500,
+	},
+	{
+		Name:  "no sync",
+		File:  "storage/segment.go",
+		Old:   `	if err := f.Sync(); err != nil {`,
+		New:   `	if planted.On("no sync") { return nil }; if err := f.Sync(); err != nil {`,
+		Seeds: 100,
+	},
+	{
+		Name:  "no sync on followers",
+		File:  "replication/fetcher.go",
+		Old:   `	if f.fetchers.manager.commits {`,
+		New:   `	if f.fetchers.manager.commits && !planted.On("no sync on followers") {`,
+		Seeds: 300,
+	},
+	{
+		Name: "a new segment's name not synced",
+		File: "storage/log.go",
+		Old: `	if err == nil && !named {
+		// A new`,
+		New: `	if err == nil && !named && !planted.On("a new segment's name not synced") {
+		// A new`,
+		Seeds: 300,
+	},
+	{
+		Name: "producers' state not rebuilt",
+		File: "storage/recovery.go",
+		Old: `	l.producers = p
+	if err := l.recall`,
+		New: `	l.producers = p; if planted.On("producers' state not rebuilt") { l.producers = newProducerStates(); return nil }
+	if err := l.recall`,
+		Seeds: 100,
+	},
+	{
+		Name:  "only a producer's last batch known after a start",
+		File:  "storage/recovery.go",
+		Old:   `	if !p.activeSince(`,
+		New:   `	if planted.On("only a producer's last batch known after a start") || !p.activeSince(`,
+		Seeds: 300,
+	},
+	{
+		Name:  "repeated batches appended again",
+		File:  "storage/producers.go",
+		Old:   `		if e.batches[i].firstSeq == seq && e.batches[i].lastSeq == last {`,
+		New:   `		if planted.On("repeated batches appended again") { return nil, nil }; if e.batches[i].firstSeq == seq && e.batches[i].lastSeq == last {`,
+		Seeds: 100,
+	},
+	{
+		Name:  "a torn batch taken for whole",
+		File:  "storage/segment.go",
+		Old:   `		if err := b.Check(); err != nil {`,
+		New:   `		if err := b.Check(); err != nil && !planted.On("a torn batch taken for whole") {`,
+		Seeds: 500,
+	},
+	{
+		Name:  "a copied gap between segments",
+		File:  "storage/log.go",
+		Old:   `		base := l.EndOffset()`,
+		New:   `		base := l.EndOffset(); if planted.On("a copied gap between segments") { base = batches[0].BaseOffset() }`,
+		Seeds: 1000,
+	},
+	{
+		Name:  "commits of offsets answered before they are replicated",
+		File:  "groups/runtime/loop.go",
+		Old:   `	high := l.log.HighWatermark()`,
+		New:   `	high := l.log.HighWatermark(); if planted.On("commits of offsets answered before they are replicated") { high = 1 << 60 }`,
+		Seeds: 100,
+	},
+	{
+		Name:  "a coordinator reads only what is committed",
+		File:  "groups/log.go",
+		Old:   `	offset, end := log.StartOffset(), log.EndOffset()`,
+		New:   `	offset, end := log.StartOffset(), log.EndOffset(); if planted.On("a coordinator reads only what is committed") { end = log.HighWatermark() }`,
+		Seeds: 300,
+	},
+	{
+		Name: "a vote not saved",
+		File: "raftmeta/quorum/store.go",
+		Old: `		if hard != nil {
+			if err := put(`,
+		New: `		if hard != nil && !planted.On("a vote not saved") {
+			if err := put(`,
+		Seeds: 2000,
+	},
+	{
+		Name:  "metadata acknowledged before it is synced",
+		File:  "raftmeta/quorum/store.go",
+		Old:   `		for _, e := range entries {`,
+		New:   `		if planted.On("metadata acknowledged before it is synced") { return nil }; for _, e := range entries {`,
+		Seeds: 200,
+	},
+}

@@ -1,0 +1,87 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"kraft/e2e/sim/planted"
+)
+
+var packageClause = regexp.MustCompile(`(?m)^package \w+$`)
+
+// withMistakes builds the test binary from sources that can make every one of Mistakes, chosen by the environment.
+func withMistakes(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	sources := map[string]string{}
+	for _, m := range Mistakes {
+		path := filepath.Join(root, m.File)
+		if sources[path] == "" {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources[path] = packageClause.ReplaceAllString(string(data), "$0\nimport \"kraft/e2e/sim/planted\"\n")
+		}
+	}
+	for _, m := range Mistakes {
+		path := filepath.Join(root, m.File)
+		if strings.Count(sources[path], m.Old) != 1 || !strings.Contains(m.New, fmt.Sprintf("%q", m.Name)) {
+			t.Fatalf("%s: %q is %d times in %s", m.Name, m.Old, strings.Count(sources[path], m.Old), m.File)
+		}
+		sources[path] = strings.Replace(sources[path], m.Old, m.New, 1)
+	}
+	replace := map[string]string{}
+	for i, path := range slices.Sorted(maps.Keys(sources)) {
+		changed := filepath.Join(dir, fmt.Sprintf("%d.go", i))
+		if err := os.WriteFile(changed, []byte(sources[path]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[path] = changed
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	data, err := json.Marshal(map[string]any{"Replace": replace})
+	if err == nil {
+		err = os.WriteFile(overlay, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(dir, "sim.test")
+	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-tags", "synctests", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+// TestMistakesAreFound: kraft with any of these mistakes does not pass its simulations.
+func TestMistakesAreFound(t *testing.T) {
+	if os.Getenv("KRAFT_E2E") != "all" {
+		t.Skip("some minutes long: it runs with KRAFT_E2E=all")
+	}
+	bin := withMistakes(t)
+	for _, m := range Mistakes {
+		t.Run(m.Name, func(t *testing.T) {
+			t.Setenv(planted.Variable, m.Name)
+			seeds := &search{count: m.Seeds}
+			each(m.Seeds, func(from, n int) { seeds.try(bin, from, n) })
+			if seeds.found == 0 {
+				t.Errorf("not found within %d seeds", m.Seeds)
+				return
+			}
+			t.Logf("| %s | %d | %s |", m.Name, seeds.found, seeds.check)
+		})
+	}
+}
