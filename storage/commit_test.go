@@ -310,3 +310,21 @@ func TestFlushAfterTruncateIntoSealed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFlushWithoutRoom: a flush that finds no room for its checkpoint fails, and the next one that does succeeds.
+func TestFlushWithoutRoom(t *testing.T) {
+	fs := faultfs.New(7)
+	l, m := openOn(t, fs, storage.DefaultLogConfig())
+	defer m.Abandon()
+	if _, err := l.Append(oneRecord(t, "v"), 3, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	fs.SetCapacity(true, 3)
+	if err := l.Flush(); err == nil || l.Durable() != 0 {
+		t.Errorf("flushed to %d without room", l.Durable())
+	}
+	fs.SetCapacity(false, 0)
+	if err := l.Commit(1); err != nil || l.Durable() != 1 {
+		t.Errorf("flushed to %d with room again: %v", l.Durable(), err)
+	}
+}

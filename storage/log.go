@@ -303,12 +303,12 @@ func (l *Log) Flush() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err == nil {
-		err = l.epochs.save(end, true)
-	}
 	if err != nil {
 		l.broken = fmt.Errorf("%v: flush: %w", l.tp, storageError(err))
 		return l.broken
+	}
+	if err := l.epochs.save(end, true); err != nil { // on a full disk, say: the next flush tries again
+		return fmt.Errorf("%v: flush: %w", l.tp, storageError(err))
 	}
 	l.recoveryPoint = max(l.recoveryPoint, end)
 	l.flushed = time.Now()
