@@ -136,7 +136,7 @@ func (h *History) asked(client int, op adminOp, begun time.Time, a adminAnswer) 
 	h.tell(fmt.Sprintf("administrator %d: %s %s %s: %+v", client, op.do, op.topic, op.value, a))
 }
 
-// checkAdmin asks every broker what there is, and whether some order of all that was asked for explains it.
+// checkAdmin asks every broker what there is in the end.
 func (s *Sim) checkAdmin() {
 	time.Sleep(2 * time.Second) // every broker hears of the last change
 	for _, m := range s.machines {
@@ -152,7 +152,18 @@ func (s *Sim) checkAdmin() {
 			time.Sleep(time.Microsecond)
 		}
 	}
-	if result := porcupine.CheckOperationsTimeout(adminModel, s.history.asks, 0); result == porcupine.Illegal {
-		s.history.wrong("not linearizable", "no order of what administrators asked for explains their answers")
+}
+
+// undecided is how long a search for an order may take, in real time: answers that never came make it long.
+const undecided = 2 * time.Second
+
+// CheckOrder looks for an order of what administrators asked for that explains their answers. It is for outside of the
+// simulation's bubble, after it.
+func (h *History) CheckOrder() {
+	switch porcupine.CheckOperationsTimeout(adminModel, h.asks, undecided) {
+	case porcupine.Illegal:
+		h.wrong("not linearizable", "no order of what administrators asked for explains their answers")
+	case porcupine.Unknown:
+		h.note("administrators", "whether an order explains their answers was not found out")
 	}
 }

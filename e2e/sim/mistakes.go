@@ -76,13 +76,6 @@ var Mistakes = []Mistake{
 		Seeds: 300,
 	},
 	{
-		Name:  "a follower's high watermark beyond what it has",
-		File:  "replication/fetcher.go",
-		Old:   `	p.replicatedTo(min(r.HighWatermark, log.EndOffset()), len(r.RecordBatches))`,
-		New:   `	if planted.On("a follower's high watermark beyond what it has") { p.replicatedTo(r.HighWatermark+20, len(r.RecordBatches)) } else { p.replicatedTo(min(r.HighWatermark, log.EndOffset()), len(r.RecordBatches)) }`,
-		Seeds: 300,
-	},
-	{
 		Name:  "consumers read what is not committed",
 		File:  "replication/fetch.go",
 		Old:   `	upTo := out.HighWatermark`,

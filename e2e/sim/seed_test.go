@@ -49,6 +49,7 @@ func runSeed(t *testing.T, seed uint64) {
 		h = Run(NewPlan(seed), dir)
 		took = time.Since(virtual)
 	})
+	h.CheckOrder()
 	t.Logf("seed %d: %d lines, %v in %v, hash %016x", seed, len(h.lines), took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), h.Hash())
 	if wrong := h.Violations(); len(wrong) > 0 || *story {
 		t.Logf("%s", h.Story())

@@ -287,37 +287,32 @@ func (s *Sim) whole() bool {
 	return true
 }
 
-// mayLose says that a machine may lose its power where records count that are not synced: all others are on, and every
-// other replica is in the ISR, since the last loss of power. It notes that it does.
+// mayLose says that a machine may lose its power where records count that are not synced: no other that lost its own has
+// yet to come back into all its ISRs. It notes that it does.
 func (s *Sim) mayLose(m *Machine) bool {
 	s.learn()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range s.machines {
-		if o != m && !o.Running() {
-			return false // a broker cannot tell the end of its process from that of its machine
-		}
+	if len(s.machines) == 1 {
+		return false
 	}
 	for id, at := range s.lostAt {
-		if s.brokers[id] <= at && id != m.id {
-			return false // it has yet to come back
-		}
-	}
-	for _, p := range s.work.parts {
-		k := s.known[p]
-		if k == nil || len(k.Adding)+len(k.Removing) > 0 {
-			return false
-		}
-		for _, r := range k.Replicas {
-			if !slices.Contains(k.ISR, r) && r != m.id {
-				return false
-			}
-		}
-		if len(k.Replicas) == 1 {
+		if id != m.id && (s.brokers[id] <= at || !s.inSync(id)) {
 			return false
 		}
 	}
+	clear(s.lostAt)
 	s.lostAt[m.id] = s.newestID
+	return true
+}
+
+// inSync says that a broker is in all ISRs that it can be in. mu is held.
+func (s *Sim) inSync(id int32) bool {
+	for _, k := range s.known {
+		if slices.Contains(k.Replicas, id) && !slices.Contains(k.ISR, id) {
+			return false
+		}
+	}
 	return true
 }
 
