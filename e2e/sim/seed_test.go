@@ -7,28 +7,65 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 var (
-	seed  = flag.Uint64("seed", 1, "the first seed of TestSeed")
-	count = flag.Int("seeds", 1, "how many seeds TestSeed tries")
-	story = flag.Bool("story", false, "tell what happened, also of a seed that found nothing")
+	seed   = flag.Uint64("seed", 1, "the first seed of TestSeed")
+	count  = flag.Int("seeds", 1, "how many seeds TestSeed tries")
+	story  = flag.Bool("story", false, "tell what happened, also of a seed that found nothing")
+	less   = flag.String("less", "", "leave these pieces of the plan out, as -shrink names them")
+	shrink = flag.Bool("shrink", false, "of a seed that finds something, look for the smallest plan that finds it, and tell that one's story")
+	tries  = flag.Int("tries", 5, "how often -shrink tries a plan before it takes it for sound")
 )
 
 // TestSeed runs the simulations of -seed and those after it.
 func TestSeed(t *testing.T) {
 	for s := *seed; s < *seed+uint64(*count); s++ {
-		runSeed(t, s)
+		plan := NewPlan(s)
+		pieces := ParsePieces(*less)
+		h := runPlan(t, plan.Less(pieces))
+		wrong := h.Violations()
+		if *shrink && len(wrong) > 0 {
+			pieces, h = smallest(t, plan, wrong[0], h)
+			wrong = h.Violations()
+			t.Logf("smallest: -seed %d -less %s", s, strings.Join(pieces, ","))
+		}
+		if len(wrong) > 0 || *story {
+			t.Logf("%s", h.Story())
+		}
+		for _, w := range wrong {
+			t.Errorf("seed %d: %s", s, w)
+		}
 	}
+}
+
+// smallest shrinks a plan that went wrong in some way.
+func smallest(t *testing.T, plan *Plan, wrong string, h *History) ([]string, *History) {
+	check, _, _ := strings.Cut(wrong, ":")
+	pieces := plan.Shrink(func(pieces []string) bool {
+		for range *tries {
+			again := runPlan(t, plan.Less(pieces))
+			for _, w := range again.Violations() {
+				if strings.HasPrefix(w, check+":") {
+					h = again
+					return true
+				}
+			}
+		}
+		return false
+	})
+	return pieces, h
 }
 
 // realTime is what a simulation may take; most take a twentieth of a second.
 const realTime = 40 * time.Second
 
-func runSeed(t *testing.T, seed uint64) {
+func runPlan(t *testing.T, plan *Plan) *History {
+	t.Helper()
 	began := time.Now()
 	dir, err := os.MkdirTemp("/dev/shm", "kraft-sim-")
 	if err != nil {
@@ -37,7 +74,7 @@ func runSeed(t *testing.T, seed uint64) {
 	defer os.RemoveAll(dir)
 	// A goroutine that waits for a lock whose holder waits stops virtual time: it is a fault of the product, too.
 	stuck := time.AfterFunc(realTime, func() {
-		fmt.Printf("%s\nseed %d: stuck: after %v\n", Running.Load().Story(), seed, realTime)
+		fmt.Printf("%s\nseed %d: stuck: after %v\n", Running.Load().Story(), plan.Seed, realTime)
 		debug.SetTraceback("all")
 		panic("virtual time stands still: who waits for a lock, and who holds it?")
 	})
@@ -46,15 +83,10 @@ func runSeed(t *testing.T, seed uint64) {
 	var took time.Duration
 	synctest.Test(t, func(*testing.T) {
 		virtual := time.Now()
-		h = Run(NewPlan(seed), dir)
+		h = Run(plan, dir)
 		took = time.Since(virtual)
 	})
 	h.CheckOrder()
-	t.Logf("seed %d: %d lines, %v in %v, hash %016x", seed, len(h.lines), took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), h.Hash())
-	if wrong := h.Violations(); len(wrong) > 0 || *story {
-		t.Logf("%s", h.Story())
-		for _, w := range wrong {
-			t.Errorf("seed %d: %s", seed, w)
-		}
-	}
+	t.Logf("seed %d: %d lines, %v in %v, hash %016x", plan.Seed, len(h.lines), took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), h.Hash())
+	return h
 }

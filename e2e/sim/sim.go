@@ -151,6 +151,9 @@ func (s *Sim) fail() {
 	for _, f := range s.plan.Faults {
 		time.Sleep(f.After)
 		s.learn()
+		if f.Kind == "" {
+			continue
+		}
 		if what := faults[f.Kind](s, f.Dice); what != "" {
 			s.history.say("FAULT %s", what)
 		}

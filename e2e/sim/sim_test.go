@@ -128,7 +128,7 @@ func runSeeds(bin string, from, n int) (o outcome) {
 			o.ran++
 		} else if m := wrongLine.FindStringSubmatch(line); m != nil && !told[m[1]] {
 			told[m[1]] = true
-			o.wrong = append(o.wrong, fmt.Sprintf("%s\nits story: go test -tags synctests ./e2e/sim -run 'TestSeed$' -v -seed %s -story", m[0], m[1]))
+			o.wrong = append(o.wrong, fmt.Sprintf("%s\nits story: go test -tags synctests ./e2e/sim -run 'TestSeed$' -v -seed %s -story (or -shrink)", m[0], m[1]))
 		}
 	}
 	if all := strings.TrimSpace(string(out)); len(all) > 3000 {

@@ -51,7 +51,7 @@ type FS struct {
 
 	badSyncs  bool
 	goodSyncs int // before they fail
-	now     time.Time
+	now       time.Time
 
 	// Fail, if set, is asked before each operation; its error is the operation's. For Write an error lets
 	// part of the data through, as a full disk does.

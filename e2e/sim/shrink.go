@@ -1,0 +1,79 @@
+package sim
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Pieces names what a plan can do without, the largest first.
+func (p *Plan) Pieces() []string {
+	var out []string
+	add := func(name string, count int) {
+		for range count {
+			out = append(out, name)
+		}
+	}
+	add("observer", int(p.Observers))
+	add("topic", p.Topics-1)
+	add("partition", int(p.Partitions)-1)
+	add("administrator", p.Administrators)
+	add("member", p.Members)
+	if p.Idempotent+p.Plain > 1 {
+		add("plain", p.Plain)
+		add("idempotent", p.Idempotent)
+	}
+	for i := range p.Faults {
+		out = append(out, "f"+strconv.Itoa(i))
+	}
+	return out
+}
+
+// Less is the plan without some of its pieces. The instants of the faults that stay do not move.
+func (p *Plan) Less(pieces []string) *Plan {
+	q := *p
+	q.Faults = nil
+	for i, f := range p.Faults {
+		if slices.Contains(pieces, "f"+strconv.Itoa(i)) {
+			f.Kind = ""
+		}
+		q.Faults = append(q.Faults, f)
+	}
+	for _, piece := range pieces {
+		switch piece {
+		case "observer":
+			q.Observers--
+		case "topic":
+			q.Topics, q.Unclean = q.Topics-1, false
+		case "partition":
+			q.Partitions--
+		case "administrator":
+			q.Administrators--
+		case "member":
+			q.Members--
+		case "plain":
+			q.Plain--
+		case "idempotent":
+			q.Idempotent--
+		}
+	}
+	return &q
+}
+
+// Shrink takes pieces from a plan as long as it goes on to fail, which fails says of what is left.
+func (p *Plan) Shrink(fails func(pieces []string) bool) (pieces []string) {
+	for _, piece := range p.Pieces() {
+		if candidate := append(slices.Clone(pieces), piece); fails(candidate) {
+			pieces = candidate
+		}
+	}
+	return pieces
+}
+
+// ParsePieces reads what Plan.Pieces names, with commas.
+func ParsePieces(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
+}
