@@ -35,6 +35,7 @@ type Manager struct {
 	mover   *mover
 	failed  chan *Dir     // directories that went offline
 	dead    chan struct{} // closed when none is left
+	dying   sync.Once
 	stop    chan struct{}
 	done    sync.WaitGroup
 

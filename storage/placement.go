@@ -173,6 +173,6 @@ func (m *Manager) dirFailed(d *Dir) {
 		w.DirFailed(d, lost)
 	}
 	if len(m.online()) == 0 {
-		close(m.dead)
+		m.dying.Do(func() { close(m.dead) }) // the last ones may fail together
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -525,5 +526,29 @@ func TestRepeatsAfterRestart(t *testing.T) {
 		case seq >= 3 && (err != nil || a.Duplicate != (seq < 8) || a.First != int64(seq)):
 			t.Errorf("sequence %d: %+v, %v", seq, a, err)
 		}
+	}
+}
+
+// TestAllDirectoriesFailTogether: that none is left is told once, however many fail at the same moment.
+func TestAllDirectoriesFailTogether(t *testing.T) {
+	var dirs []*Dir
+	for range 3 {
+		d, err := OpenDir(OS{}, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		dirs = append(dirs, d)
+	}
+	m, err := NewManager(dirs, ManagerConfig{RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 1, Cleaner: CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour}}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dirs {
+		d.fail(syscall.EIO)
+	}
+	<-m.AllFailed()
+	if err := m.Close(1); err != nil {
+		t.Error(err)
 	}
 }

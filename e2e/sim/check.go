@@ -19,10 +19,9 @@ type stored struct {
 
 // readLog reads a partition's log from a disk, with its producers' records only.
 func readLog(disk *faultfs.FS, p partition) ([]stored, error) {
-	dir := "/data/" + p.String()
 	var out []stored
 	for _, file := range disk.Paths() {
-		if path.Dir(file) != dir || !strings.HasSuffix(file, ".log") {
+		if path.Base(path.Dir(file)) != p.String() || !strings.HasSuffix(file, ".log") {
 			continue
 		}
 		data, err := disk.ReadFile(file)

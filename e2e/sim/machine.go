@@ -56,6 +56,9 @@ const (
 	startPatience  = 30 * time.Second
 )
 
+// logDirs are those of machines that have several.
+var logDirs = []string{"/data", "/more"}
+
 func hostName(id int32) string { return "10.0.0." + strconv.Itoa(int(id)) }
 
 func newMachine(id int32, voters string, n *Network, h *History, seed uint64, dir string, settings map[string]string) (*Machine, error) {
@@ -65,7 +68,9 @@ func newMachine(id int32, voters string, n *Network, h *History, seed uint64, di
 		return nil, err
 	}
 	m.settings["node.id"] = strconv.Itoa(int(id))
-	m.settings["log.dirs"] = "/data"
+	if m.settings["log.dirs"] == "" {
+		m.settings["log.dirs"] = logDirs[0]
+	}
 	m.settings["metadata.log.dir"] = meta
 	m.settings["listeners"] = fmt.Sprintf("PLAINTEXT://%s:%d,CONTROLLER://%s:%d", m.name, clientPort, m.name, controllerPort)
 	m.settings["controller.quorum.voters"] = voters

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 )
 
@@ -18,6 +19,7 @@ type Plan struct {
 	Plain          int
 	Members        int // of the group
 	Administrators int
+	Visitors       int
 	Commit         bool // log.flush.policy=commit: power may fail everywhere at once
 	Settings       map[string]string
 	Faults         []Fault
@@ -43,7 +45,7 @@ const (
 // NewPlan makes the plan of a seed.
 func NewPlan(seed uint64) *Plan {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	p := &Plan{Seed: seed, Voters: 3, Partitions: 1 + rng.Int32N(2), Topics: 1, Idempotent: 1 + rng.IntN(2), Plain: rng.IntN(2), Members: rng.IntN(3), Administrators: rng.IntN(3), Commit: rng.IntN(3) == 0}
+	p := &Plan{Seed: seed, Voters: 3, Partitions: 1 + rng.Int32N(2), Topics: 1, Idempotent: 1 + rng.IntN(2), Plain: rng.IntN(2), Members: rng.IntN(3), Administrators: rng.IntN(3), Visitors: rng.IntN(2), Commit: rng.IntN(3) == 0}
 	switch rng.IntN(8) {
 	case 0:
 		p.Voters = 1
@@ -62,6 +64,9 @@ func NewPlan(seed uint64) *Plan {
 	}
 	if rng.IntN(4) == 0 {
 		p.Topics, p.Unclean = 2, true
+	}
+	if rng.IntN(3) == 0 {
+		p.Settings["log.dirs"] = strings.Join(logDirs, ",")
 	}
 	if p.Commit {
 		p.Settings["log.flush.policy"] = "commit"

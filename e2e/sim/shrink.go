@@ -18,6 +18,7 @@ func (p *Plan) Pieces() []string {
 	add("topic", p.Topics-1)
 	add("partition", int(p.Partitions)-1)
 	add("administrator", p.Administrators)
+	add("visitor", p.Visitors)
 	add("member", p.Members)
 	if p.Idempotent+p.Plain > 1 {
 		add("plain", p.Plain)
@@ -49,6 +50,8 @@ func (p *Plan) Less(pieces []string) *Plan {
 			q.Partitions--
 		case "administrator":
 			q.Administrators--
+		case "visitor":
+			q.Visitors--
 		case "member":
 			q.Members--
 		case "plain":

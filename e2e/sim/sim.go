@@ -136,6 +136,9 @@ func (s *Sim) startWork(end context.Context) (done <-chan struct{}) {
 	for range s.plan.Administrators {
 		client(&w.running, w.administrate)
 	}
+	for range s.plan.Visitors {
+		client(&w.running, w.visit)
+	}
 	client(&w.running, w.watch)
 	s.clients = next
 	ch := make(chan struct{})

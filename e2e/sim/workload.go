@@ -245,10 +245,13 @@ func (w *workload) create(ctx context.Context, partitions int32, replicas int16)
 	}
 	defer cl.Close()
 	admin := kadm.NewClient(cl)
-	for _, t := range w.topics() {
+	for _, t := range append(w.topics(), visitTopic) {
 		configs := map[string]*string{}
-		if t == w.unclean {
+		switch t {
+		case w.unclean:
 			configs["unclean.leader.election.enable"] = kadm.StringPtr("true")
+		case visitTopic:
+			configs["cleanup.policy"], configs["min.cleanable.dirty.ratio"] = kadm.StringPtr("compact,delete"), kadm.StringPtr("0.01")
 		}
 		for {
 			_, err := admin.CreateTopic(ctx, partitions, replicas, configs, t)
