@@ -273,7 +273,7 @@ func fullDisk(s *Sim, dice [3]uint64) string {
 	return fmt.Sprintf("%v has %d bytes left on its disk", m, room)
 }
 
-// badSync has a machine's disk refuse a sync, and forget what it was for. Its node ends, and finds the disk well again.
+// badSync has a machine's disk refuse a sync, and forget what it was for. It is mended some seconds later.
 func badSync(s *Sim, dice [3]uint64) string {
 	m := s.up(dice[0])
 	if m == nil || !s.mayLose(m) {
@@ -284,7 +284,9 @@ func badSync(s *Sim, dice [3]uint64) string {
 	s.background.Go(func() {
 		time.Sleep(time.Duration(1+dice[2]%4000) * time.Millisecond)
 		m.disk.Repair()
-		s.history.say("%v syncs again", m)
+		m.Kill() // with several log directories it goes on without the one, until somebody looks
+		m.Start()
+		s.history.say("%v syncs again, and is started again", m)
 	})
 	return fmt.Sprintf("the disk of %v fails after %d syncs", m, n)
 }

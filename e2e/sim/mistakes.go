@@ -59,7 +59,7 @@ var Mistakes = []Mistake{
 		File:  "storage/replicate.go",
 		Old:   `		l.epochs.cut(l.start.Load(), offset)`,
 		New:   `		if !planted.On("epochs without records kept after a divergence") { l.epochs.cut(l.start.Load(), offset) }`,
-		Seeds: 100,
+		Seeds: 400,
 	},
 	{
 		Name:  "cut to the high watermark",
@@ -95,20 +95,6 @@ var Mistakes = []Mistake{
 		Old:   `	if high < l.begun && req.ReplicaID < 0 {`,
 		New:   `	if !planted.On("end offset told before the high watermark is back") && high < l.begun && req.ReplicaID < 0 {`,
 		Seeds: 100,
-	},
-	{
-		Name:  "a stale partition epoch accepted",
-		File:  "raftmeta/controller/elections.go",
-		Old:   `	case s.PartitionEpoch < p.PartitionEpoch:`,
-		New:   `	case s.PartitionEpoch < p.PartitionEpoch && !planted.On("a stale partition epoch accepted"):`,
-		Seeds: 2000,
-	},
-	{
-		Name:  "a broker's former life joins the ISR",
-		File:  "raftmeta/controller/elections.go",
-		Old:   `|| member.Epoch != -1 && member.Epoch != b.Epoch {`,
-		New:   `|| !planted.On("a broker's former life joins the ISR") && member.Epoch != -1 && member.Epoch != b.Epoch {`,
-		Seeds: 2000,
 	},
 	{
 		Name:  "anybody is elected",

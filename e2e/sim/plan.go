@@ -65,6 +65,9 @@ func NewPlan(seed uint64) *Plan {
 	if rng.IntN(4) == 0 {
 		p.Topics, p.Unclean = 2, true
 	}
+	if rng.IntN(2) == 0 {
+		p.Settings["log.cleaner.backoff.ms"], p.Settings["log.cleaner.min.cleanable.ratio"] = "200", "0.01"
+	}
 	if rng.IntN(3) == 0 {
 		p.Settings["log.dirs"] = strings.Join(logDirs, ",")
 	}
