@@ -138,7 +138,7 @@ func (h *History) asked(client int, op adminOp, begun time.Time, a adminAnswer) 
 
 // checkAdmin asks every broker what there is in the end.
 func (s *Sim) checkAdmin() {
-	time.Sleep(2 * time.Second) // every broker hears of the last change
+	time.Sleep(5 * time.Second) // every broker hears of the last change, also what was lost before and is sent again
 	for _, m := range s.machines {
 		img := m.Image()
 		for n := range 2 {

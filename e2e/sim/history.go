@@ -20,9 +20,9 @@ type History struct {
 	lines      []string
 	sum        uint64
 	violations []string
-	attempts   map[string]*attempt // by value, which is never used twice
-	seen       map[place]string    // values that consumers read
-	ends       map[partition]int64 // the highest high watermark that a client was told
+	attempts   map[string]*attempt           // by value, which is never used twice
+	seen       map[place]string              // values that consumers read
+	ends       map[partition]map[int32]int64 // the highest high watermark that a client was told, by leader epoch
 	leaders    map[leaderEpoch]int32
 	asks       []porcupine.Operation
 	commits    map[partition]int64 // the newest offset that a group was told is committed
@@ -57,7 +57,7 @@ type attempt struct {
 
 func newHistory() *History {
 	return &History{begun: time.Now(), sum: 14695981039346656037, attempts: map[string]*attempt{}, seen: map[place]string{},
-		ends: map[partition]int64{}, leaders: map[leaderEpoch]int32{}, commits: map[partition]int64{}}
+		ends: map[partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, commits: map[partition]int64{}}
 }
 
 // say tells what a client or the test did. It is part of the hash.
@@ -129,14 +129,23 @@ func (h *History) read(who string, at place, value string) {
 	}
 }
 
-// end notes the high watermark that a client was told: it never falls.
-func (h *History) end(p partition, offset int64) {
+// end notes the high watermark that a client was told by the leader of an epoch: it is never less than what leaders of that
+// epoch or of earlier ones have told. (One that is cut off goes on to tell what it knows, as in Kafka.)
+func (h *History) end(p partition, epoch int32, offset int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if offset < h.ends[p] && p.topic != h.unclean {
-		h.violation("high watermark fell", "%s ends at %d, and ended at %d before", p, offset, h.ends[p])
+	for known, told := range h.ends[p] {
+		if known <= epoch && offset < told && p.topic != h.unclean {
+			h.violation("high watermark fell", "%s ends at %d in epoch %d, and ended at %d in epoch %d before", p, offset, epoch, told, known)
+		}
 	}
-	h.ends[p] = max(h.ends[p], offset)
+	if h.ends[p] == nil {
+		h.ends[p] = map[int32]int64{}
+	}
+	if offset > h.ends[p][epoch] {
+		h.ends[p][epoch] = offset
+		h.tell(fmt.Sprintf("%s ends at %d in epoch %d", p, offset, epoch))
+	}
 }
 
 // leads notes who a broker says leads a partition in an epoch: there is one.

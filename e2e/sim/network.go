@@ -44,7 +44,7 @@ const (
 	soundDelay   = 200 * time.Microsecond // at least, one way
 	soundJitter  = 600 * time.Microsecond
 	resend       = 200 * time.Millisecond // TCP's first wait for an acknowledgement; doubles
-	resends      = 6
+	resends      = 4
 	window       = 512 << 10 // bytes on their way or unread, after which a writer waits
 	synInterval  = time.Second
 	dialPatience = 30 * time.Second

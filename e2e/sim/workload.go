@@ -188,7 +188,7 @@ func (w *workload) look(ctx context.Context, cl *kgo.Client) {
 	if ends, err := admin.ListEndOffsets(ctx, w.topics()...); err == nil {
 		ends.Each(func(o kadm.ListedOffset) {
 			if o.Err == nil {
-				w.history.end(partition{o.Topic, o.Partition}, o.Offset)
+				w.history.end(partition{o.Topic, o.Partition}, o.LeaderEpoch, o.Offset)
 			}
 		})
 	}
