@@ -1,8 +1,10 @@
 # What developers do with kraft. `go build`, `go test ./...` and `go run . dev` work without it.
 
 FUZZ = 30000x
+SEEDS = 20000
+FROM = 1
 
-.PHONY: build test lint race bench fuzz
+.PHONY: build test lint race bench fuzz sim
 
 build: ## the binary, static and small
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o kraft .
@@ -17,6 +19,9 @@ lint:
 	test -z "$$(gofmt -l .)"
 	go vet ./...
 	go tool staticcheck ./...
+
+sim: ## clusters in virtual time (docs/proof.md), SEEDS of them from FROM on; a thousand take two minutes
+	KRAFT_SIM_SEEDS=$(SEEDS) KRAFT_SIM_FROM=$(FROM) go test ./e2e/sim -run TestSeeds -count 1 -timeout 0 -v
 
 bench: ## kraft beside Apache Kafka: half an hour; FLAGS=-quick for a look
 	go test ./storage -run '^$$' -bench Append -benchtime 8000x -count 5

@@ -38,14 +38,14 @@ var Mistakes = []Mistake{
 		File:  "replication/followers.go",
 		Old:   `offset < p.Log().HighWatermark() || offset < l.begun ||`,
 		New:   `!planted.On("joins the ISR before it has everything") && (offset < p.Log().HighWatermark() || offset < l.begun) ||`,
-		Seeds: 300,
+		Seeds: 600,
 	},
 	{
 		Name:  "min.insync.replicas not heeded",
 		File:  "replication/followers.go",
 		Old:   `if len(l.isr) < l.minInSync {`,
 		New:   `if !planted.On("min.insync.replicas not heeded") && len(l.isr) < l.minInSync {`,
-		Seeds: 300,
+		Seeds: 600,
 	},
 	{
 		Name:  "nothing cut off after a divergence",
@@ -59,7 +59,7 @@ var Mistakes = []Mistake{
 		File:  "storage/replicate.go",
 		Old:   `		l.epochs.cut(l.start.Load(), offset)`,
 		New:   `		if !planted.On("epochs without records kept after a divergence") { l.epochs.cut(l.start.Load(), offset) }`,
-		Seeds: 400,
+		Seeds: 800,
 	},
 	{
 		Name:  "cut to the high watermark",
@@ -73,7 +73,7 @@ var Mistakes = []Mistake{
 		File:  "replication/partition.go",
 		Old:   `		p.Log().AssignEpoch(reg.LeaderEpoch)`,
 		New:   `		p.Log().AssignEpoch(reg.LeaderEpoch); if planted.On("a new leader's high watermark is its end") { p.Log().SetHighWatermark(p.Log().EndOffset()) }`,
-		Seeds: 300,
+		Seeds: 800,
 	},
 	{
 		Name:  "consumers read what is not committed",
@@ -87,7 +87,7 @@ var Mistakes = []Mistake{
 		File:  "replication/offsets.go",
 		Old:   `	high := p.Log().HighWatermark()`,
 		New:   `	high := p.Log().HighWatermark(); if planted.On("end offset told before it is committed") { high = p.Log().EndOffset() }`,
-		Seeds: 100,
+		Seeds: 600,
 	},
 	{
 		Name:  "end offset told before the high watermark is back",
@@ -182,7 +182,7 @@ var Mistakes = []Mistake{
 		File:  "storage/log.go",
 		Old:   `		base := l.EndOffset()`,
 		New:   `		base := l.EndOffset(); if planted.On("a copied gap between segments") { base = batches[0].BaseOffset() }`,
-		Seeds: 1000,
+		Seeds: 600,
 	},
 	{
 		Name:  "commits of offsets answered before they are replicated",

@@ -76,7 +76,7 @@ func TestMistakesAreFound(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Setenv(planted.Variable, m.Name)
 			seeds := &search{count: m.Seeds}
-			each(m.Seeds, func(from, n int) { seeds.try(bin, from, n) })
+			each(1, m.Seeds, func(from, n int) { seeds.try(bin, from, n) })
 			if seeds.found == 0 {
 				t.Errorf("not found within %d seeds", m.Seeds)
 				return

@@ -35,10 +35,17 @@ func TestSeeds(t *testing.T) {
 	if testing.Short() {
 		count = 20
 	}
+	from := 1
+	if n, err := strconv.Atoi(os.Getenv("KRAFT_SIM_SEEDS")); err == nil {
+		count = n
+	}
+	if n, err := strconv.Atoi(os.Getenv("KRAFT_SIM_FROM")); err == nil {
+		from = n
+	}
 	bin := built(t)
 	var mu sync.Mutex // guards ran
 	ran := 0
-	each(count, func(from, n int) {
+	each(from, count, func(from, n int) {
 		out := runSeeds(bin, from, n)
 		mu.Lock()
 		defer mu.Unlock()
@@ -87,18 +94,18 @@ func (s *search) try(bin string, from, n int) {
 
 const chunk = 20
 
-// each runs f for chunks of seeds, on a goroutine for each processor.
-func each(count int, f func(from, n int)) {
+// each runs f for chunks of count seeds, on a goroutine for each processor.
+func each(first, count int, f func(from, n int)) {
 	var running sync.WaitGroup
 	next := make(chan int)
 	for range runtime.GOMAXPROCS(0) {
 		running.Go(func() {
 			for from := range next {
-				f(from, min(chunk, count-from+1))
+				f(from, min(chunk, first+count-from))
 			}
 		})
 	}
-	for from := 1; from <= count; from += chunk {
+	for from := first; from < first+count; from += chunk {
 		next <- from
 	}
 	close(next)
