@@ -178,13 +178,6 @@ var Mistakes = []Mistake{
 		Seeds: 500,
 	},
 	{
-		Name:  "a copied gap between segments",
-		File:  "storage/log.go",
-		Old:   `		base := l.EndOffset()`,
-		New:   `		base := l.EndOffset(); if planted.On("a copied gap between segments") { base = batches[0].BaseOffset() }`,
-		Seeds: 600,
-	},
-	{
 		Name:  "commits of offsets answered before they are replicated",
 		File:  "groups/runtime/loop.go",
 		Old:   `	high := l.log.HighWatermark()`,
