@@ -50,7 +50,7 @@ var visits = map[string]func(context.Context, *visitor) error{
 	"epochs": func(ctx context.Context, v *visitor) error {
 		req := kadm.OffsetForLeaderEpochRequest{}
 		req.Add(v.topic(), 0, int32(v.rng.IntN(5)))
-		return second(v.admin.OffetForLeaderEpoch(ctx, req))
+		return second(v.admin.OffsetForLeaderEpoch(ctx, req))
 	},
 	"quorum": func(ctx context.Context, v *visitor) error {
 		return second(kmsg.NewPtrDescribeQuorumRequest().RequestWith(ctx, v.client))
