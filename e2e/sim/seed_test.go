@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 )
@@ -81,6 +82,7 @@ func runPlan(t *testing.T, plan *Plan) *History {
 	defer stuck.Stop()
 	var h *History
 	var took time.Duration
+	cryptotest.SetGlobalRandom(t, plan.Seed) // raft's timeouts, ids
 	synctest.Test(t, func(*testing.T) {
 		virtual := time.Now()
 		h = Run(plan, dir)
