@@ -54,7 +54,9 @@ func (l *Log) cleanable(dirty int64, now time.Time) (cleanable, error) {
 			c.overdue = true
 		}
 	}
-	c.to = max(c.to, c.from)
+	if c.to <= c.from { // the last stable offset lies in a segment that is done up to there
+		c.to, c.dirtyBytes, c.overdue = c.from, 0, false
+	}
 	return c, nil
 }
 
