@@ -29,11 +29,11 @@ type Sim struct {
 	administrator *kadm.Client
 	background    sync.WaitGroup // faults that take time
 
-	mu       sync.Mutex                     // guards the rest
-	known    map[partition]*image.Partition // the newest of any node
-	brokers  map[int32]int64                // newest epochs
-	lostAt   map[int32]int64                // the newest broker epoch there was when a machine lost power
-	newestID int64
+	mu          sync.Mutex                     // guards the rest
+	known       map[partition]*image.Partition // the newest of any node
+	brokers     map[int32]int64                // newest epochs
+	lostAt      map[int32]int64                // the newest broker epoch there was when a machine lost power
+	newestEpoch int64
 }
 
 // observePause is how often the simulation looks at what nodes know.
@@ -230,7 +230,7 @@ func (s *Sim) learn() {
 		if img == nil {
 			continue
 		}
-		s.newestID = max(s.newestID, img.LastEpoch)
+		s.newestEpoch = max(s.newestEpoch, img.LastEpoch)
 		for _, o := range s.machines {
 			if b, ok := img.Broker(o.id); ok && b.Epoch > s.brokers[o.id] {
 				s.brokers[o.id] = b.Epoch
@@ -308,7 +308,7 @@ func (s *Sim) mayLose(m *Machine) bool {
 		}
 	}
 	clear(s.lostAt)
-	s.lostAt[m.id] = s.newestID
+	s.lostAt[m.id] = s.newestEpoch
 	return true
 }
 
