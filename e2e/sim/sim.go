@@ -195,19 +195,47 @@ func (s *Sim) recover(producers <-chan struct{}, cancel context.CancelFunc) erro
 	}
 	s.history.say("whole again")
 	for _, p := range w.parts {
-		replicas := map[int32][]stored{}
-		for _, id := range s.known[p].Replicas {
-			log, err := readLog(s.machines[id-1].disk, p)
-			if err != nil {
-				s.history.wrong("unreadable", "%s on %d: %v", p, id, err)
-				continue
+		var replicas map[int32][]stored
+		for range readAgain {
+			if replicas = s.readReplicas(p); same(replicas) {
+				break
 			}
-			replicas[id] = log
+			time.Sleep(time.Second)
 		}
 		s.history.checkLogs(p, replicas)
 	}
 	s.checkAdmin()
 	return s.lastLook()
+}
+
+// readAgain is how often replicas are read before they count as different: one may be on its way to another directory.
+const readAgain = 5
+
+// readReplicas reads what each replica of a partition has on its disk.
+func (s *Sim) readReplicas(p partition) map[int32][]stored {
+	replicas := map[int32][]stored{}
+	for _, id := range s.known[p].Replicas {
+		log, err := readLog(s.machines[id-1].disk, p)
+		if err != nil {
+			s.history.wrong("unreadable", "%s on %d: %v", p, id, err)
+			continue
+		}
+		replicas[id] = log
+	}
+	return replicas
+}
+
+func same(replicas map[int32][]stored) bool {
+	var first []stored
+	for _, log := range replicas {
+		if first == nil {
+			first = log
+		}
+		if !slices.Equal(log, first) {
+			return false
+		}
+	}
+	return true
 }
 
 // lastLook asks once more for what clients were told.
