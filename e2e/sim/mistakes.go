@@ -20,13 +20,6 @@ var Mistakes = []Mistake{
 		Seeds: 500,
 	},
 	{
-		Name:  "what joins the ISR is not waited for",
-		File:  "replication/followers.go",
-		Old:   `	p.proposed, p.asked = isr, now`,
-		New:   `	p.proposed, p.asked = isr, now; if planted.On("what joins the ISR is not waited for") { p.proposed = p.proposed[:0] }`,
-		Seeds: 2000,
-	},
-	{
 		Name:  "ISR shrunk without the controller",
 		File:  "replication/followers.go",
 		Old:   `			end = min(end, f.end)`,
