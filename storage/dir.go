@@ -119,8 +119,8 @@ func bootID(fsys FS) string {
 	return strings.TrimSpace(string(id))
 }
 
-// MarkAlive notes that a broker of this epoch runs on this machine: if only its process ends, it has lost nothing. To be
-// called before it acknowledges anything.
+// MarkAlive notes that a broker of this epoch runs on this machine: if only its process ends, it has lost nothing. Until
+// then the end of its process counts as a loss of power.
 func MarkAlive(dirs []*Dir, brokerEpoch int64) error {
 	for _, d := range dirs {
 		if d.Err() != nil {

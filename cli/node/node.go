@@ -145,13 +145,14 @@ func (n *Node) startBroker(ctx context.Context) error {
 		return err
 	}
 	n.logs = logs
-	if err := storage.MarkAlive(n.dirs, n.meta.BrokerEpoch()); err != nil {
-		return err
-	}
 	n.parts = replication.NewManager(n.meta, logs, n.dial, n.config.InterBroker, n.log)
 	n.groups = groups.NewManager(n.meta, n.parts, n.log)
 	n.parts.Start()
 	n.groups.Start()
+	// Only now somebody hears of a directory that fails.
+	if err := storage.MarkAlive(n.dirs, n.meta.BrokerEpoch()); err != nil {
+		return err
+	}
 	if !n.meta.Alone() {
 		n.serve() // the others fetch from what this broker leads as soon as they hear of it
 	}
