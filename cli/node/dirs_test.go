@@ -234,13 +234,17 @@ func TestLogDirectoryFails(t *testing.T) {
 	}
 	cl.Close()
 	stop()
-	n = begin() // the metadata has learnt of the move
-	image := n.meta.Image()
-	topic, _ := image.Topic("t")
-	broker, _ := image.Broker(1)
-	for i, p := range topic.Partitions {
-		if p.Directory(1) != n.dirs[0].Meta().DirectoryID || len(broker.LogDirs) != 2 {
-			t.Errorf("partition %d is said to be in %x", i, p.Directory(1))
+	n = begin() // the metadata learns of the moves, also of those whose report the stop overtook
+	for known := false; !known; time.Sleep(5 * time.Millisecond) {
+		image := n.meta.Image()
+		topic, _ := image.Topic("t")
+		broker, _ := image.Broker(1)
+		known = len(broker.LogDirs) == 2
+		for _, p := range topic.Partitions {
+			known = known && p.Directory(1) == n.dirs[0].Meta().DirectoryID
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("partitions are not said to be in %s", a)
 		}
 	}
 	stop()
