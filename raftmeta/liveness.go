@@ -127,19 +127,11 @@ func (l *liveness) touch(b *image.Broker, conn *wire.Conn) {
 	})
 }
 
-// lost looks after a broker whose connection broke, until it is fenced or heard from again. Once is not enough:
-// a process that ends does not close all its sockets at the same moment.
+// lost looks after a broker whose connection broke, until it is fenced or heard from again.
 func (l *liveness) lost(id int32, conn *wire.Conn) {
-	for wait := firstProbe; ; wait *= 2 {
-		if l.connection(id) != conn || !l.meta.Leads() || l.probe(id) {
-			return
-		}
-		select {
-		case <-l.ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-	}
+	quorum.Repeat(l.ctx, firstProbe, func() bool {
+		return l.connection(id) != conn || !l.meta.Leads() || l.probe(id)
+	})
 }
 
 // firstProbe is how long to wait until a broker that still listened is looked at again; longer each time.

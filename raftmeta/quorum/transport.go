@@ -553,26 +553,21 @@ func (t *transport) deliver(m *pb.Message) error {
 }
 
 // probe asks whether a member whose stream broke is still there. Nobody listening where it was means that
-// its process has ended: no need to wait for an election timeout. Once is not enough: a process that ends does not
-// close all its sockets at the same moment.
+// its process has ended: no need to wait for an election timeout.
 func (t *transport) probe(id uint64) {
 	ctx, cancel := context.WithTimeout(t.ctx, dialPatience)
 	defer cancel()
 	begun := t.streams(id)
-	for wait := firstProbe; ; wait *= 2 {
-		if NobodyListens(ctx, t.network.Dial, t.address(id)) {
-			t.node.gone(id)
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
+	Repeat(ctx, firstProbe, func() bool {
 		if t.streams(id) != begun {
-			return // it is there
+			return true // it is there
 		}
-	}
+		ended := NobodyListens(ctx, t.network.Dial, t.address(id))
+		if ended {
+			t.node.gone(id)
+		}
+		return ended
+	})
 }
 
 // firstProbe is how long to wait until a member that still listened is looked at again; longer each time.
