@@ -22,18 +22,14 @@ import (
 // TestDialogues plays the files in testdata: the replicas of one partition on real logs. Metadata, fetches, time and
 // crashes come one by one, from the script.
 func TestDialogues(t *testing.T) {
-	dialogue.Play(t, "testdata/*.txt", func(t *testing.T) func(string) []string {
-		s := &stage{t: t, now: time.UnixMilli(1_700_000_000_000), replicas: map[int32]*replica{}}
+	dialogue.Play(t, "testdata/*.txt", func(t *testing.T, say dialogue.Say) func(string) {
+		s := &stage{t: t, say: say, now: time.UnixMilli(1_700_000_000_000), replicas: map[int32]*replica{}}
 		t.Cleanup(func() {
 			for _, r := range s.replicas {
 				r.die()
 			}
 		})
-		return func(line string) []string {
-			s.out = nil
-			s.command(strings.Fields(line))
-			return s.out
-		}
+		return func(line string) { s.command(strings.Fields(line)) }
 	})
 }
 
@@ -41,7 +37,7 @@ type stage struct {
 	t        *testing.T
 	now      time.Time
 	replicas map[int32]*replica
-	out      []string
+	say      dialogue.Say
 }
 
 type replica struct {
@@ -50,8 +46,6 @@ type replica struct {
 	logs *storage.Manager
 	p    *Partition
 }
-
-func (s *stage) say(format string, args ...any) { s.out = append(s.out, fmt.Sprintf(format, args...)) }
 
 // command runs a line such as "metadata leader=1 epoch=2 version=3 isr=1,2 min=2 to=1,2".
 func (s *stage) command(words []string) {

@@ -13,9 +13,12 @@ import (
 
 var update = flag.Bool("update", false, "write what happens into the dialogues")
 
-// Play runs each file that glob names, as a subtest, on a stage of its own; a stage takes a line and tells what
-// comes of it, a line each. What differs from the file fails the test; with -update it is written there.
-func Play(t *testing.T, glob string, newStage func(t *testing.T) func(line string) []string) {
+// Say tells one line of what comes of a command.
+type Say func(format string, args ...any)
+
+// Play runs each file that glob names, as a subtest, on a stage of its own; a stage takes a line and says what
+// comes of it. What differs from the file fails the test; with -update it is written there.
+func Play(t *testing.T, glob string, newStage func(t *testing.T, say Say) (command func(line string))) {
 	t.Helper()
 	files, err := filepath.Glob(glob)
 	if err != nil || len(files) == 0 {
@@ -27,7 +30,13 @@ func Play(t *testing.T, glob string, newStage func(t *testing.T) func(line strin
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := play(string(want), newStage(t))
+			var said []string
+			command := newStage(t, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
+			got := play(string(want), func(line string) []string {
+				said = nil
+				command(line)
+				return said
+			})
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)

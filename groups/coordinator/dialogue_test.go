@@ -18,13 +18,9 @@ import (
 // TestDialogues plays the files in testdata: lines at the margin are what clients and the clock do,
 // indented ones what the coordinator answers and writes.
 func TestDialogues(t *testing.T) {
-	dialogue.Play(t, "testdata/*.txt", func(t *testing.T) func(string) []string {
-		s := newStage()
-		return func(line string) []string {
-			s.out = nil
-			s.command(t, line)
-			return s.out
-		}
+	dialogue.Play(t, "testdata/*.txt", func(t *testing.T, say dialogue.Say) func(string) {
+		s := newStage(say)
+		return func(line string) { s.command(t, line) }
 	})
 }
 
@@ -37,11 +33,11 @@ type stage struct {
 	ids     int
 	callers map[runtime.Token]string
 	next    runtime.Token
-	out     []string
+	say     dialogue.Say
 }
 
-func newStage() *stage {
-	s := &stage{now: time.UnixMilli(1_700_000_000_000), callers: map[runtime.Token]string{}}
+func newStage(say dialogue.Say) *stage {
+	s := &stage{say: say, now: time.UnixMilli(1_700_000_000_000), callers: map[runtime.Token]string{}}
 	s.restart()
 	return s
 }
@@ -58,10 +54,6 @@ func (s *stage) restart() {
 		}
 	}
 	s.c.Loaded(s.now)
-}
-
-func (s *stage) say(format string, args ...any) {
-	s.out = append(s.out, fmt.Sprintf(format, args...))
 }
 
 // words are a command's arguments: plain ones, and those of the form name=value.
@@ -276,7 +268,9 @@ func (s *stage) carryOut(e runtime.Effects) {
 		lines = append(lines, "writes "+describeRecord(r))
 	}
 	sort.Strings(lines)
-	s.out = append(s.out, lines...)
+	for _, l := range lines {
+		s.say("%s", l)
+	}
 	if e.Apply != nil {
 		e.Apply()
 	}

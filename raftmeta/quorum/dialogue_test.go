@@ -19,18 +19,14 @@ import (
 // TestDialogues plays the files in testdata: members without goroutines and network, whose messages wait until
 // they are delivered or dropped one by one.
 func TestDialogues(t *testing.T) {
-	dialogue.Play(t, "testdata/*.txt", func(t *testing.T) func(string) []string {
-		s := &stage{t: t, dir: t.TempDir(), nodes: map[uint64]*Node{}}
+	dialogue.Play(t, "testdata/*.txt", func(t *testing.T, say dialogue.Say) func(string) {
+		s := &stage{t: t, say: say, dir: t.TempDir(), nodes: map[uint64]*Node{}}
 		t.Cleanup(func() {
 			for id := range s.nodes {
 				s.end(id)
 			}
 		})
-		return func(line string) []string {
-			s.out = nil
-			s.command(strings.Fields(line))
-			return s.out
-		}
+		return func(line string) { s.command(strings.Fields(line)) }
 	})
 }
 
@@ -39,10 +35,8 @@ type stage struct {
 	dir   string
 	nodes map[uint64]*Node
 	wire  []*pb.Message
-	out   []string
+	say   dialogue.Say
 }
-
-func (s *stage) say(format string, args ...any) { s.out = append(s.out, fmt.Sprintf(format, args...)) }
 
 // told is a machine that adds up numbers and tells what the quorum does with it.
 type told struct {
