@@ -46,8 +46,9 @@ func (s *stream) push(data []byte, end error) {
 	if s.to.err != nil || s.end != nil {
 		return
 	}
-	s.flight = append(s.flight, segment{s.arrival(), data, end})
-	s.schedule()
+	at := s.arrival()
+	s.flight = append(s.flight, segment{at, data, end})
+	s.schedule(at)
 }
 
 // arrival is when what is sent now arrives: never before what was sent earlier.
@@ -64,8 +65,9 @@ func (s *stream) arrival() time.Time {
 	return at
 }
 
-func (s *stream) schedule() {
-	time.AfterFunc(time.Until(s.flight[len(s.flight)-1].at), func() {
+// schedule has delivery looked after at an arrival.
+func (s *stream) schedule(at time.Time) {
+	time.AfterFunc(time.Until(at), func() {
 		s.to.network.mu.Lock()
 		defer s.to.network.mu.Unlock()
 		s.deliver()
@@ -102,21 +104,20 @@ func (s *stream) resume() {
 		} else if s.flight[i].at.Before(s.last) {
 			s.flight[i].at = s.arrival()
 		}
-		at := s.flight[i].at
-		time.AfterFunc(time.Until(at), func() {
-			s.to.network.mu.Lock()
-			defer s.to.network.mu.Unlock()
-			s.deliver()
-		})
+		s.schedule(s.flight[i].at)
 	}
 }
 
 // change wakes who waits at this end, and who waits at the other for room. network.mu is held.
 func (c *Conn) change() {
+	c.wake()
+	c.peer.wake()
+}
+
+// wake has who waits at this end look again. network.mu is held.
+func (c *Conn) wake() {
 	close(c.changed)
 	c.changed = make(chan struct{})
-	close(c.peer.changed)
-	c.peer.changed = make(chan struct{})
 }
 
 // fail ends this end. network.mu is held.
@@ -254,7 +255,6 @@ func (c *Conn) setDeadline(which *time.Time, t time.Time) error {
 	if c.err != nil {
 		return c.wrap("set", c.err)
 	}
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.wake()
 	return nil
 }

@@ -57,21 +57,31 @@ func killOne(s *Sim, dice [3]uint64) string {
 		return ""
 	}
 	m.Kill()
-	if dice[1]%2 == 0 {
-		m.Start()
-		return fmt.Sprintf("%v is killed, and started again", m)
-	}
-	return fmt.Sprintf("%v is killed", m)
+	return perhapsStart(m, dice[1], "is killed")
 }
 
-func killAll(s *Sim, dice [3]uint64) string {
+// perhapsStart starts a machine again at once, or leaves it as it is.
+func perhapsStart(m *Machine, dice uint64, what string) string {
+	if dice%2 == 0 {
+		m.Start()
+		what += ", and started again"
+	}
+	return fmt.Sprintf("%v %s", m, what)
+}
+
+func killAll(s *Sim, _ [3]uint64) string {
+	s.restartAll((*Machine).Kill)
+	return "all nodes are killed, and started again"
+}
+
+// restartAll ends all machines, and starts them.
+func (s *Sim) restartAll(end func(*Machine)) {
 	for _, m := range s.machines {
-		m.Kill()
+		end(m)
 	}
 	for _, m := range s.machines {
 		m.Start()
 	}
-	return "all nodes are killed, and started again"
 }
 
 // powerOne takes the power of a machine, if no other one may still lack what it had not synced.
@@ -81,23 +91,14 @@ func powerOne(s *Sim, dice [3]uint64) string {
 		return ""
 	}
 	m.PowerOff()
-	if dice[1]%2 == 0 {
-		m.Start()
-		return fmt.Sprintf("%v loses power, and is started again", m)
-	}
-	return fmt.Sprintf("%v loses power", m)
+	return perhapsStart(m, dice[1], "loses power")
 }
 
-func powerAll(s *Sim, dice [3]uint64) string {
+func powerAll(s *Sim, _ [3]uint64) string {
 	if !s.plan.Commit {
 		return ""
 	}
-	for _, m := range s.machines {
-		m.PowerOff()
-	}
-	for _, m := range s.machines {
-		m.Start()
-	}
+	s.restartAll((*Machine).PowerOff)
 	return "all machines lose power, and are started again"
 }
 
@@ -138,33 +139,34 @@ func (s *Sim) pair(dice [3]uint64) (from, to *Machine) {
 	}
 }
 
+// cut lets nothing get from one host to another.
+func (s *Sim) cut(from, to string) { s.network.Set(from, to, func(w *condition) { w.cut = true }) }
+
 func cutOne(s *Sim, dice [3]uint64) string {
 	from, to := s.pair(dice)
-	cut := func(cut *bool, _ *time.Duration, _ *float64) { *cut = true }
-	s.network.Set(from.name, to.name, cut)
+	s.cut(from.name, to.name)
 	if dice[2]%2 == 0 {
 		return fmt.Sprintf("nothing gets from %v to %v", from, to)
 	}
-	s.network.Set(to.name, from.name, cut)
+	s.cut(to.name, from.name)
 	return fmt.Sprintf("%v and %v are cut off from each other", from, to)
 }
 
 // cutOff separates a machine from the others, and from some of the clients.
 func cutOff(s *Sim, dice [3]uint64) string {
 	m := s.one(dice[0])
-	cut := func(cut *bool, _ *time.Duration, _ *float64) { *cut = true }
 	for _, o := range s.machines {
 		if o != m {
-			s.network.Set(m.name, o.name, cut)
-			s.network.Set(o.name, m.name, cut)
+			s.cut(m.name, o.name)
+			s.cut(o.name, m.name)
 		}
 	}
 	if dice[1]%2 == 0 {
 		return fmt.Sprintf("%v is cut off from the other nodes", m)
 	}
 	for i := range s.clients {
-		s.network.Set(m.name, clientName(i), cut)
-		s.network.Set(clientName(i), m.name, cut)
+		s.cut(m.name, clientName(i))
+		s.cut(clientName(i), m.name)
 	}
 	return fmt.Sprintf("%v is cut off", m)
 }
@@ -172,14 +174,14 @@ func cutOff(s *Sim, dice [3]uint64) string {
 func slowDown(s *Sim, dice [3]uint64) string {
 	from, to := s.pair(dice)
 	by := time.Duration(1+dice[2]%200) * time.Millisecond
-	s.network.Set(from.name, to.name, func(_ *bool, delay *time.Duration, _ *float64) { *delay = by })
+	s.network.Set(from.name, to.name, func(w *condition) { w.delay = by })
 	return fmt.Sprintf("%v to %v is slower by %v", from, to, by)
 }
 
 func loseSome(s *Sim, dice [3]uint64) string {
 	m := s.one(dice[0])
 	for _, o := range s.machines {
-		s.network.Set(m.name, o.name, func(_ *bool, _ *time.Duration, loss *float64) { *loss = 0.2 })
+		s.network.Set(m.name, o.name, func(w *condition) { w.loss = 0.2 })
 	}
 	return fmt.Sprintf("a fifth of the packets from %v is lost", m)
 }

@@ -2,7 +2,10 @@ package sim
 
 import (
 	"fmt"
+	"hash"
 	"hash/fnv"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +21,7 @@ type History struct {
 
 	mu         sync.Mutex // guards the rest
 	lines      []string
-	sum        uint64
+	sum        hash.Hash64 // of what clients and the test did
 	violations []string
 	attempts   map[string]*attempt           // by value, which is never used twice
 	seen       map[place]string              // values that consumers read
@@ -56,7 +59,7 @@ type attempt struct {
 }
 
 func newHistory() *History {
-	return &History{begun: time.Now(), sum: 14695981039346656037, attempts: map[string]*attempt{}, seen: map[place]string{},
+	return &History{begun: time.Now(), sum: fnv.New64a(), attempts: map[string]*attempt{}, seen: map[place]string{},
 		ends: map[partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, commits: map[partition]int64{}}
 }
 
@@ -71,9 +74,7 @@ func (h *History) say(format string, args ...any) {
 func (h *History) tell(text string) {
 	line := fmt.Sprintf("%12.6f %s", time.Since(h.begun).Seconds(), text)
 	h.lines = append(h.lines, line)
-	f := fnv.New64a()
-	_, _ = fmt.Fprintf(f, "%d %s", h.sum, line)
-	h.sum = f.Sum64()
+	_, _ = fmt.Fprintln(h.sum, line)
 }
 
 // note adds a line of a node's log: to the story, not to the hash.
@@ -187,4 +188,25 @@ func (h *History) committedSoFar(p partition) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.commits[p]
+}
+
+// Violations are the checks that failed, each with its finding.
+func (h *History) Violations() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.violations)
+}
+
+// Hash is of all that clients and the test did and were told, each with its time.
+func (h *History) Hash() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sum.Sum64()
+}
+
+// Story is what happened, a line each, with the nodes' logs.
+func (h *History) Story() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.Join(h.lines, "\n")
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -59,11 +58,7 @@ func withMistakes(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := filepath.Join(dir, "sim.test")
-	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-tags", "synctests", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return bin
+	return build(t, "-vet=off", "-overlay", overlay)
 }
 
 // TestMistakesAreFound: kraft with any of these mistakes does not pass its simulations.
@@ -75,7 +70,7 @@ func TestMistakesAreFound(t *testing.T) {
 	for _, m := range Mistakes {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Setenv(planted.Variable, m.Name)
-			seeds := &search{count: m.Seeds}
+			seeds := new(search)
 			each(1, m.Seeds, func(from, n int) { seeds.try(bin, from, n) })
 			if seeds.found == 0 {
 				t.Errorf("not found within %d seeds", m.Seeds)

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -113,11 +114,11 @@ func (n *Network) end(name string, silent bool) {
 }
 
 // Set changes how a way is: f is given its condition. Bytes that stalled on it move again once it is not cut.
-func (n *Network) Set(from, to string, f func(cut *bool, delay *time.Duration, loss *float64)) {
+func (n *Network) Set(from, to string, f func(*condition)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	w := n.condition(way{from, to})
-	f(&w.cut, &w.delay, &w.loss)
+	f(w)
 	if w.cut {
 		return
 	}
@@ -250,7 +251,9 @@ func (n *Network) Dial(ctx context.Context, from, to string) (net.Conn, error) {
 	count := n.dialled[w]
 	n.dialled[w]++
 	n.mu.Unlock()
-	rng := rand.New(rand.NewPCG(n.seed, hash(fmt.Sprint(w, count))))
+	own := fnv.New64a()
+	_, _ = fmt.Fprint(own, w, count)
+	rng := rand.New(rand.NewPCG(n.seed, own.Sum64()))
 	timeout := time.NewTimer(dialPatience)
 	defer timeout.Stop()
 	for wait := roundTrip(rng); ; wait = synInterval + time.Duration(rng.Int64N(int64(soundJitter))) {
@@ -296,12 +299,4 @@ func (n *Network) connect(w way, port int, rng *rand.Rand) (*Conn, error) {
 	n.conns = append(n.conns, near, far)
 	l.backlog <- far
 	return near, nil
-}
-
-func hash(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for _, b := range []byte(s) {
-		h = (h ^ uint64(b)) * 1099511628211
-	}
-	return h
 }

@@ -225,17 +225,10 @@ func (s *Sim) readReplicas(p partition) map[int32][]stored {
 	return replicas
 }
 
+// same says that all replicas hold the same; an empty one is as good a measure as another.
 func same(replicas map[int32][]stored) bool {
-	var first []stored
-	for _, log := range replicas {
-		if first == nil {
-			first = log
-		}
-		if !slices.Equal(log, first) {
-			return false
-		}
-	}
-	return true
+	logs := slices.Collect(maps.Values(replicas))
+	return !slices.ContainsFunc(logs, func(l []stored) bool { return !slices.Equal(l, logs[0]) })
 }
 
 // lastLook asks once more for what clients were told.
@@ -396,25 +389,4 @@ func (s *Sim) describe() string {
 		}
 	}
 	return strings.Join(out, "; ")
-}
-
-// Violations are the checks that failed, each with its finding.
-func (h *History) Violations() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.violations)
-}
-
-// Hash is of all that clients and the test did and were told, each with its time.
-func (h *History) Hash() uint64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.sum
-}
-
-// Story is what happened, a line each, with the nodes' logs.
-func (h *History) Story() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return strings.Join(h.lines, "\n")
 }

@@ -15,12 +15,13 @@ import (
 	"testing"
 )
 
-// built is the test binary of this package whose clients wait for locks in virtual time: franz-go has the tag synctests
+// build builds this package's test binary, with clients that wait for locks in virtual time: franz-go has the tag synctests
 // for that.
-func built(t *testing.T) string {
+func build(t *testing.T, flags ...string) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "sim.test")
-	if out, err := exec.Command("go", "test", "-c", "-tags", "synctests", "-o", bin, ".").CombinedOutput(); err != nil {
+	args := append([]string{"test", "-c", "-tags", "synctests", "-o", bin}, flags...)
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return bin
@@ -42,7 +43,7 @@ func TestSeeds(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("KRAFT_SIM_FROM")); err == nil {
 		from = n
 	}
-	bin := built(t)
+	bin := build(t)
 	var mu sync.Mutex // guards ran
 	ran := 0
 	each(from, count, func(from, n int) {
@@ -63,9 +64,8 @@ func TestSeeds(t *testing.T) {
 // search looks for a seed that finds something.
 type search struct {
 	mu    sync.Mutex // guards the rest
-	count int
-	found int    // the smallest of those that did so far
-	check string // what it found
+	found int        // the smallest of those that did so far
+	check string     // what it found
 }
 
 // try runs seeds unless a smaller one has found something.

@@ -118,18 +118,7 @@ func (w *workload) consume(i int) error {
 // group reads as a member of a group, and commits what it has read.
 func (w *workload) group(i int, rng *rand.Rand) error {
 	who := fmt.Sprintf("member %d", i)
-	topics := map[string]bool{}
-	for _, p := range w.parts {
-		topics[p.topic] = true
-	}
-	var names []string
-	for _, p := range w.parts {
-		if topics[p.topic] {
-			names = append(names, p.topic)
-			delete(topics, p.topic)
-		}
-	}
-	cl, err := w.client(i, kgo.ConsumerGroup(groupName), kgo.ConsumeTopics(names...), kgo.DisableAutoCommit(), kgo.FetchMaxWait(500*time.Millisecond),
+	cl, err := w.client(i, kgo.ConsumerGroup(groupName), kgo.ConsumeTopics(w.topics()...), kgo.DisableAutoCommit(), kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(time.Second), kgo.RebalanceTimeout(6*time.Second), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		return err
