@@ -210,7 +210,11 @@ func (f *fetcher) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	req, asked := f.request(time.Now())
+	now := time.Now()
+	if f.fetchers.manager.commits {
+		f.sync(now)
+	}
+	req, asked := f.request(now)
 	if len(asked) == 0 && f.next == 0 {
 		select {
 		case <-ctx.Done():
@@ -249,20 +253,17 @@ func (f *fetcher) round(ctx context.Context) error {
 			}
 		}
 	}
-	if f.fetchers.manager.commits {
-		f.sync()
-	}
 	return nil
 }
 
-// sync puts on disk what was taken: where the next request goes on from, it has.
-func (f *fetcher) sync() {
+// sync puts on disk what this node has of its partitions: a request acknowledges what is before its offset.
+func (f *fetcher) sync(now time.Time) {
 	var syncing sync.WaitGroup
 	f.mu.Lock()
 	for p, s := range f.parts {
 		log := p.Log()
 		end := log.EndOffset()
-		if log.Durable() == end {
+		if log.Durable() >= end || s.wait.After(now) {
 			continue
 		}
 		syncing.Go(func() {
@@ -296,11 +297,7 @@ func (f *fetcher) request(now time.Time) (req *kmsg.FetchRequest, asked []*fetch
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for p, s := range f.parts {
-		pause := s.wait.Sub(now)
-		if p.slowTaking.Load() && !p.inSync.Load() && !m.taking.open(now) {
-			pause = max(pause, fetchRetry)
-		}
-		if pause > 0 {
+		if pause := m.pause(p, s, now); pause > 0 {
 			req.MaxWaitMillis = int32(min(int64(req.MaxWaitMillis), pause.Milliseconds()+1))
 			if !s.fresh { // or the leader would go on to answer for it
 				f.gone = append(f.gone, p)
@@ -337,6 +334,19 @@ func (f *fetcher) request(now time.Time) (req *kmsg.FetchRequest, asked []*fetch
 	}
 	f.gone = nil
 	return req, asked
+}
+
+// pause is for how long nothing is asked for p: an error was the last answer, its share of the network is used up, or
+// what would be acknowledged is not on disk where it has to be.
+func (m *Manager) pause(p *Partition, s *fetchState, now time.Time) time.Duration {
+	pause := s.wait.Sub(now)
+	if p.slowTaking.Load() && !p.inSync.Load() && !m.taking.open(now) {
+		pause = max(pause, fetchRetry)
+	}
+	if log := p.Log(); m.commits && log.Durable() < log.EndOffset() {
+		pause = max(pause, fetchRetry)
+	}
+	return pause
 }
 
 // take applies one partition's answer, unless its role has changed meanwhile.
