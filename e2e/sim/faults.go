@@ -123,7 +123,7 @@ func stopOne(s *Sim, dice [3]uint64) string {
 	}
 	s.background.Go(func() {
 		m.Stop()
-		s.history.say("%v has stopped", m)
+		s.history.Say("%v has stopped", m)
 		m.Start()
 	})
 	return fmt.Sprintf("%v is asked to stop", m)
@@ -206,24 +206,24 @@ func (s *Sim) admin(what string, f func(context.Context, *kadm.Client) error) st
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := f(ctx, s.administrator); err != nil {
-			s.history.say("%s: %v", what, err)
+			s.history.Say("%s: %v", what, err)
 		} else {
-			s.history.say("%s: done", what)
+			s.history.Say("%s: done", what)
 		}
 	})
 	return what
 }
 
 func elect(s *Sim, dice [3]uint64) string {
-	p := s.work.parts[dice[0]%uint64(len(s.work.parts))]
+	p := s.work.Parts[dice[0]%uint64(len(s.work.Parts))]
 	return s.admin("elect the preferred leader of "+p.String(), func(ctx context.Context, cl *kadm.Client) error {
-		_, err := cl.ElectLeaders(ctx, kadm.ElectPreferredReplica, kadm.TopicsSet{p.topic: {p.n: {}}})
+		_, err := cl.ElectLeaders(ctx, kadm.ElectPreferredReplica, kadm.TopicsSet{p.Topic: {p.N: {}}})
 		return err
 	})
 }
 
 func reassign(s *Sim, dice [3]uint64) string {
-	p := s.work.parts[dice[0]%uint64(len(s.work.parts))]
+	p := s.work.Parts[dice[0]%uint64(len(s.work.Parts))]
 	count := min(3, len(s.machines))
 	var to []int32
 	for i := range count {
@@ -231,7 +231,7 @@ func reassign(s *Sim, dice [3]uint64) string {
 	}
 	return s.admin(fmt.Sprintf("move %v to %v", p, to), func(ctx context.Context, cl *kadm.Client) error {
 		req := kadm.AlterPartitionAssignmentsReq{}
-		req.Assign(p.topic, p.n, to)
+		req.Assign(p.Topic, p.N, to)
 		resp, err := cl.AlterPartitionAssignments(ctx, req)
 		if err == nil {
 			err = resp.Error()
@@ -257,7 +257,7 @@ func tornWrite(s *Sim, dice [3]uint64) string {
 		}
 		m.PowerOff()
 		m.Start()
-		s.history.say("%v has lost power while it wrote, and is started again", m)
+		s.history.Say("%v has lost power while it wrote, and is started again", m)
 	})
 	return fmt.Sprintf("%v will lose power at its write %d from now", m, n)
 }
@@ -270,7 +270,7 @@ func fullDisk(s *Sim, dice [3]uint64) string {
 	s.background.Go(func() {
 		time.Sleep(time.Duration(1+dice[2]%4000) * time.Millisecond)
 		m.disk.SetCapacity(false, 0)
-		s.history.say("%v has room again", m)
+		s.history.Say("%v has room again", m)
 	})
 	return fmt.Sprintf("%v has %d bytes left on its disk", m, room)
 }
@@ -288,7 +288,7 @@ func badSync(s *Sim, dice [3]uint64) string {
 		m.disk.Repair()
 		m.Kill() // with several log directories it goes on without the one, until somebody looks
 		m.Start()
-		s.history.say("%v syncs again, and is started again", m)
+		s.history.Say("%v syncs again, and is started again", m)
 	})
 	return fmt.Sprintf("the disk of %v fails after %d syncs", m, n)
 }

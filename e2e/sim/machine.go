@@ -19,6 +19,7 @@ import (
 
 	"kraft/cli/config"
 	"kraft/cli/node"
+	"kraft/e2e/workload"
 	"kraft/raftmeta/image"
 	"kraft/storage/faultfs"
 )
@@ -30,7 +31,7 @@ type Machine struct {
 	id       int32
 	name     string // an IP address
 	network  *Network
-	history  *History
+	history  *workload.History
 	disk     *faultfs.FS
 	settings map[string]string
 
@@ -61,7 +62,7 @@ var logDirs = []string{"/data", "/more"}
 
 func hostName(id int32) string { return "10.0.0." + strconv.Itoa(int(id)) }
 
-func newMachine(id int32, voters string, n *Network, h *History, seed uint64, dir string, settings map[string]string) (*Machine, error) {
+func newMachine(id int32, voters string, n *Network, h *workload.History, seed uint64, dir string, settings map[string]string) (*Machine, error) {
 	m := &Machine{id: id, name: hostName(id), network: n, history: h, disk: faultfs.New(seed), settings: maps.Clone(settings)}
 	meta := filepath.Join(dir, strconv.Itoa(int(id)))
 	if err := os.MkdirAll(meta, 0o755); err != nil {
@@ -206,7 +207,7 @@ func (p *process) run(ctx context.Context) {
 	m := p.machine
 	for ctx.Err() == nil {
 		if err := p.once(ctx); err != nil && ctx.Err() == nil {
-			m.history.note(m.String(), "ended: "+err.Error())
+			m.history.Note(m.String(), "ended: "+err.Error())
 			m.network.Exit(m.name)
 			select {
 			case <-ctx.Done():
@@ -275,7 +276,7 @@ func (m *Machine) String() string { return fmt.Sprintf("node %d", m.id) }
 type logLines struct{ machine *Machine }
 
 func (l logLines) Write(p []byte) (int, error) {
-	l.machine.history.note(l.machine.String(), strings.TrimSpace(string(p)))
+	l.machine.history.Note(l.machine.String(), strings.TrimSpace(string(p)))
 	return len(p), nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing/cryptotest"
 	"testing/synctest"
 	"time"
+
+	"kraft/e2e/workload"
 )
 
 var (
@@ -45,7 +47,7 @@ func TestSeed(t *testing.T) {
 }
 
 // smallest shrinks a plan that went wrong in some way.
-func smallest(t *testing.T, plan *Plan, wrong string, h *History) ([]string, *History) {
+func smallest(t *testing.T, plan *Plan, wrong string, h *workload.History) ([]string, *workload.History) {
 	check, _, _ := strings.Cut(wrong, ":")
 	pieces := plan.Shrink(func(pieces []string) bool {
 		for range *tries {
@@ -65,7 +67,7 @@ func smallest(t *testing.T, plan *Plan, wrong string, h *History) ([]string, *Hi
 // realTime is what a simulation may take; most take a twentieth of a second.
 const realTime = 40 * time.Second
 
-func runPlan(t *testing.T, plan *Plan) *History {
+func runPlan(t *testing.T, plan *Plan) *workload.History {
 	t.Helper()
 	began := time.Now()
 	dir, err := os.MkdirTemp("/dev/shm", "kraft-sim-")
@@ -80,7 +82,7 @@ func runPlan(t *testing.T, plan *Plan) *History {
 		panic("virtual time stands still: who waits for a lock, and who holds it?")
 	})
 	defer stuck.Stop()
-	var h *History
+	var h *workload.History
 	var took time.Duration
 	cryptotest.SetGlobalRandom(t, plan.Seed) // raft's timeouts, ids
 	synctest.Test(t, func(*testing.T) {
@@ -89,6 +91,6 @@ func runPlan(t *testing.T, plan *Plan) *History {
 		took = time.Since(virtual)
 	})
 	h.CheckOrder()
-	t.Logf("seed %d: %d lines, %v in %v, hash %016x", plan.Seed, len(h.lines), took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), h.Hash())
+	t.Logf("seed %d: %v in %v, hash %016x", plan.Seed, took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), h.Hash())
 	return h
 }

@@ -7,14 +7,17 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"kraft/e2e/workload"
 	"kraft/raftmeta/image"
 )
 
@@ -22,17 +25,18 @@ import (
 type Sim struct {
 	plan          *Plan
 	network       *Network
-	history       *History
+	history       *workload.History
 	machines      []*Machine
-	work          *workload
+	work          *workload.Workload
+	running       sync.WaitGroup // clients, and who looks on
 	clients       int
 	administrator *kadm.Client
 	background    sync.WaitGroup // faults that take time
 
-	mu          sync.Mutex                     // guards the rest
-	known       map[partition]*image.Partition // the newest of any node
-	brokers     map[int32]int64                // newest epochs
-	lostAt      map[int32]int64                // the newest broker epoch there was when a machine lost power
+	mu          sync.Mutex                              // guards the rest
+	known       map[workload.Partition]*image.Partition // the newest of any node
+	brokers     map[int32]int64                         // newest epochs
+	lostAt      map[int32]int64                         // the newest broker epoch there was when a machine lost power
 	newestEpoch int64
 }
 
@@ -40,16 +44,16 @@ type Sim struct {
 const observePause = 10 * time.Millisecond
 
 // Running is the history of the simulation that is at work, for who has lost patience.
-var Running atomic.Pointer[History]
+var Running atomic.Pointer[workload.History]
 
 // Run runs a plan, in a testing/synctest bubble, with the nodes' metadata below dir. It returns when nothing of it is
 // left.
-func Run(plan *Plan, dir string) *History {
-	h := newHistory()
+func Run(plan *Plan, dir string) *workload.History {
+	h := workload.NewHistory()
 	Running.Store(h)
-	s := &Sim{plan: plan, network: NewNetwork(plan.Seed), history: h, known: map[partition]*image.Partition{}, brokers: map[int32]int64{}, lostAt: map[int32]int64{}}
+	s := &Sim{plan: plan, network: NewNetwork(plan.Seed), history: h, known: map[workload.Partition]*image.Partition{}, brokers: map[int32]int64{}, lostAt: map[int32]int64{}}
 	if err := s.run(dir); err != nil {
-		h.wrong("unavailable", "%v", err)
+		h.Wrong("unavailable", "%v", err)
 	}
 	s.tellLogs()
 	for _, m := range s.machines {
@@ -71,30 +75,29 @@ func (s *Sim) run(dir string) error {
 		s.machines = append(s.machines, m)
 		m.Start()
 	}
-	w := &workload{network: s.network, history: s.history}
+	working, stop := context.WithCancel(context.Background())
+	defer stop()
+	w := &workload.Workload{Context: working, History: s.history, Dial: s.dial, LogDirs: logDirs, Pause: producePause, Verbose: nodeLevel() == zerolog.DebugLevel}
 	s.work = w
-	w.ctx, w.stop = context.WithCancel(context.Background())
-	defer w.stop()
-	w.running.Go(func() { s.observe(w.ctx) })
+	s.running.Go(func() { s.observe(working) })
 	for _, m := range s.machines {
-		w.seeds = append(w.seeds, fmt.Sprintf("%s:%d", m.name, clientPort))
+		w.Seeds = append(w.Seeds, fmt.Sprintf("%s:%d", m.name, clientPort))
 	}
 	for t := range s.plan.Topics {
 		for n := range s.plan.Partitions {
-			w.parts = append(w.parts, partition{fmt.Sprintf("t%d", t), n})
+			w.Parts = append(w.Parts, workload.Partition{Topic: fmt.Sprintf("t%d", t), N: n})
 		}
 		if s.plan.Unclean && t == s.plan.Topics-1 {
-			w.unclean = fmt.Sprintf("t%d", t)
-			s.history.unclean = w.unclean
+			s.history.Unclean = fmt.Sprintf("t%d", t)
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), calm)
-	err := w.create(ctx, s.plan.Partitions, int16(min(3, s.plan.Nodes())))
+	err := w.Create(ctx, s.plan.Partitions, int16(min(3, s.plan.Nodes())))
 	cancel()
 	if err != nil {
 		return err
 	}
-	admin, err := w.client(251)
+	admin, err := w.Client(251)
 	if err != nil {
 		return err
 	}
@@ -104,7 +107,19 @@ func (s *Sim) run(dir string) error {
 	defer cancel()
 	producers := s.startWork(end)
 	s.fail()
-	return s.recover(producers, cancel)
+	return s.recover(producers, stop, cancel)
+}
+
+// producePause is the longest between two records of a producer.
+const producePause = 40 * time.Millisecond
+
+func clientName(i int) string { return fmt.Sprintf("10.0.1.%d", i) }
+
+// dial connects a client, which has a host of its own.
+func (s *Sim) dial(ctx context.Context, i int, address string) (net.Conn, error) {
+	name := clientName(i)
+	s.network.Up(name)
+	return s.network.Dial(ctx, name, address)
 }
 
 // startWork starts the clients. What it returns is closed when the producers have nothing more to wait for.
@@ -118,28 +133,28 @@ func (s *Sim) startWork(end context.Context) (done <-chan struct{}) {
 		group.Go(func() {
 			time.Sleep(time.Duration(rng.IntN(100_000_000)))
 			if err := f(i, rng); err != nil {
-				s.history.say("client %d: %v", i, err)
+				s.history.Say("client %d: %v", i, err)
 			}
 		})
 	}
 	var producers sync.WaitGroup
 	for range s.plan.Idempotent {
-		client(&producers, func(i int, rng *rand.Rand) error { return w.produce(end, i, true, rng) })
+		client(&producers, func(i int, rng *rand.Rand) error { return w.Produce(end, i, true, rng) })
 	}
 	for range s.plan.Plain {
-		client(&producers, func(i int, rng *rand.Rand) error { return w.produce(end, i, false, rng) })
+		client(&producers, func(i int, rng *rand.Rand) error { return w.Produce(end, i, false, rng) })
 	}
-	client(&w.running, func(i int, _ *rand.Rand) error { return w.consume(i) })
+	client(&s.running, func(i int, _ *rand.Rand) error { return w.Consume(i) })
 	for range s.plan.Members {
-		client(&w.running, w.group)
+		client(&s.running, w.Group)
 	}
 	for range s.plan.Administrators {
-		client(&w.running, w.administrate)
+		client(&s.running, w.Administrate)
 	}
 	for range s.plan.Visitors {
-		client(&w.running, w.visit)
+		client(&s.running, w.Visit)
 	}
-	client(&w.running, w.watch)
+	client(&s.running, w.Watch)
 	s.clients = next
 	ch := make(chan struct{})
 	go func() {
@@ -158,22 +173,23 @@ func (s *Sim) fail() {
 			continue
 		}
 		if what := faults[f.Kind](s, f.Dice); what != "" {
-			s.history.say("FAULT %s", what)
+			s.history.Say("FAULT %s", what)
 		}
 	}
 	time.Sleep(time.Second)
 }
 
-// recover ends all faults, and waits until the cluster is whole again and producers have their answers.
-func (s *Sim) recover(producers <-chan struct{}, cancel context.CancelFunc) error {
+// recover ends all faults and stops the clients, and waits until the cluster is whole again and producers have their
+// answers, or cancels what they wait for.
+func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc) error {
 	w := s.work
 	s.background.Wait()
 	s.network.Heal()
 	for _, m := range s.machines {
 		m.Start()
 	}
-	s.history.say("no more faults")
-	w.stop()
+	s.history.Say("no more faults")
+	stop()
 	deadline := time.Now().Add(rest)
 	var problem error
 	select {
@@ -189,20 +205,20 @@ func (s *Sim) recover(producers <-chan struct{}, cancel context.CancelFunc) erro
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	w.running.Wait()
+	s.running.Wait()
 	if problem != nil {
 		return problem
 	}
-	s.history.say("whole again")
-	for _, p := range w.parts {
-		var replicas map[int32][]stored
+	s.history.Say("whole again")
+	for _, p := range w.Parts {
+		var replicas map[int32][]workload.Stored
 		for range readAgain {
-			if replicas = s.readReplicas(p); same(replicas) {
+			if replicas = s.readReplicas(p); workload.Same(replicas) {
 				break
 			}
 			time.Sleep(time.Second)
 		}
-		s.history.checkLogs(p, replicas)
+		s.history.CheckLogs(p, replicas)
 	}
 	s.checkAdmin()
 	return s.lastLook()
@@ -212,12 +228,12 @@ func (s *Sim) recover(producers <-chan struct{}, cancel context.CancelFunc) erro
 const readAgain = 5
 
 // readReplicas reads what each replica of a partition has on its disk.
-func (s *Sim) readReplicas(p partition) map[int32][]stored {
-	replicas := map[int32][]stored{}
+func (s *Sim) readReplicas(p workload.Partition) map[int32][]workload.Stored {
+	replicas := map[int32][]workload.Stored{}
 	for _, id := range s.known[p].Replicas {
-		log, err := readLog(s.machines[id-1].disk, p)
+		log, err := workload.ReadLog(s.machines[id-1].disk, p)
 		if err != nil {
-			s.history.wrong("unreadable", "%s on %d: %v", p, id, err)
+			s.history.Wrong("unreadable", "%s on %d: %v", p, id, err)
 			continue
 		}
 		replicas[id] = log
@@ -225,20 +241,34 @@ func (s *Sim) readReplicas(p partition) map[int32][]stored {
 	return replicas
 }
 
-// same says that all replicas hold the same; an empty one is as good a measure as another.
-func same(replicas map[int32][]stored) bool {
-	logs := slices.Collect(maps.Values(replicas))
-	return !slices.ContainsFunc(logs, func(l []stored) bool { return !slices.Equal(l, logs[0]) })
+// topicResource is a topic's type among configurations.
+const topicResource = 2
+
+// checkAdmin asks every broker what there is in the end.
+func (s *Sim) checkAdmin() {
+	time.Sleep(5 * time.Second) // every broker hears of the last change, also what was lost before and is sent again
+	for _, m := range s.machines {
+		img := m.Image()
+		for _, name := range workload.AdminTopics() {
+			begun, value := time.Now(), ""
+			_, ok := img.Topic(name)
+			if ok {
+				value = img.Config(topicResource, name)[workload.AdminKey]
+			}
+			s.history.Found(m.id, name, ok, value, begun)
+			time.Sleep(time.Microsecond)
+		}
+	}
 }
 
 // lastLook asks once more for what clients were told.
 func (s *Sim) lastLook() error {
-	cl, err := s.work.client(252)
+	cl, err := s.work.Client(252)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	s.work.look(context.Background(), cl)
+	s.work.Look(context.Background(), cl)
 	return nil
 }
 
@@ -255,15 +285,15 @@ func (s *Sim) learn() {
 		for _, o := range s.machines {
 			if b, ok := img.Broker(o.id); ok && b.Epoch > s.brokers[o.id] {
 				s.brokers[o.id] = b.Epoch
-				s.history.note("metadata", fmt.Sprintf("%v is registered in epoch %d", o, b.Epoch))
+				s.history.Note("metadata", fmt.Sprintf("%v is registered in epoch %d", o, b.Epoch))
 			}
 		}
 		img.Topics("", func(t *image.Topic) bool {
 			for n, now := range t.Partitions {
-				p := partition{t.Name, int32(n)}
+				p := workload.Partition{Topic: t.Name, N: int32(n)}
 				if old := s.known[p]; old == nil || now.PartitionEpoch > old.PartitionEpoch {
 					s.known[p] = now
-					s.history.note("metadata", fmt.Sprintf("%v is led by %d in epoch %d, replicas %v, ISR %v, ELR %v, last ELR %v", p, now.Leader, now.LeaderEpoch, now.Replicas, now.ISR, now.ELR, now.LastKnownELR))
+					s.history.Note("metadata", fmt.Sprintf("%v is led by %d in epoch %d, replicas %v, ISR %v, ELR %v, last ELR %v", p, now.Leader, now.LeaderEpoch, now.Replicas, now.ISR, now.ELR, now.LastKnownELR))
 				}
 			}
 			return true
@@ -288,7 +318,7 @@ func (s *Sim) whole() bool {
 	s.learn()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.work.parts {
+	for _, p := range s.work.Parts {
 		k := s.known[p]
 		if k == nil || k.Leader < 0 || len(k.ISR) != len(k.Replicas) || len(k.Adding)+len(k.Removing) > 0 {
 			return false
@@ -298,13 +328,13 @@ func (s *Sim) whole() bool {
 			if img == nil {
 				return false
 			}
-			if t, ok := img.Topic(p.topic); !ok || t.Partitions[p.n].PartitionEpoch != k.PartitionEpoch {
+			if t, ok := img.Topic(p.Topic); !ok || t.Partitions[p.N].PartitionEpoch != k.PartitionEpoch {
 				return false
 			}
 		}
 		var size int64 = -1
 		for _, id := range k.Replicas {
-			log, err := readLog(s.machines[id-1].disk, p)
+			log, err := workload.ReadLog(s.machines[id-1].disk, p)
 			if err != nil || size >= 0 && int64(len(log)) != size {
 				return false
 			}
@@ -349,33 +379,19 @@ func (s *Sim) tellLogs() {
 	defer s.mu.Unlock()
 	for p, k := range s.known {
 		for _, id := range k.Replicas {
-			log, err := readLog(s.machines[id-1].disk, p)
-			s.history.note(s.machines[id-1].String(), fmt.Sprintf("has of %v %s %v", p, ranges(log), err))
+			log, err := workload.ReadLog(s.machines[id-1].disk, p)
+			s.history.Note(s.machines[id-1].String(), fmt.Sprintf("has of %v %s %v", p, workload.Ranges(log), err))
 		}
 	}
-}
-
-// ranges are the offsets that there are, and their epochs.
-func ranges(log []stored) string {
-	var out []string
-	for i := 0; i < len(log); {
-		j := i
-		for j+1 < len(log) && log[j+1].offset == log[j].offset+1 && log[j+1].epoch == log[i].epoch {
-			j++
-		}
-		out = append(out, fmt.Sprintf("%d-%d@%d", log[i].offset, log[j].offset, log[i].epoch))
-		i = j + 1
-	}
-	return strings.Join(out, " ")
 }
 
 func (s *Sim) describe() string {
 	var out []string
-	for _, p := range s.work.parts {
+	for _, p := range s.work.Parts {
 		if k := s.known[p]; k != nil {
 			var sizes []string
 			for _, id := range k.Replicas {
-				log, err := readLog(s.machines[id-1].disk, p)
+				log, err := workload.ReadLog(s.machines[id-1].disk, p)
 				sizes = append(sizes, fmt.Sprintf("%d has %d records %v", id, len(log), err))
 			}
 			out = append(out, fmt.Sprintf("%s is led by %d in epoch %d, replicas %v, ISR %v, adding %v, removing %v: %s", p, k.Leader, k.LeaderEpoch, k.Replicas, k.ISR, k.Adding, k.Removing, strings.Join(sizes, ", ")))

@@ -119,7 +119,7 @@ type outcome struct {
 }
 
 var (
-	ranLine   = regexp.MustCompile(`seed \d+: \d+ lines, .* hash`)
+	ranLine   = regexp.MustCompile(`seed \d+: .* in .* hash`)
 	wrongLine = regexp.MustCompile(`seed (\d+): ([a-z ]+: .*)`)
 )
 

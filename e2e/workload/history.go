@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"fmt"
@@ -12,12 +12,13 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// History is what happened in one simulation: a story for people, its hash, and what the checks look at. Its methods
-// may be called from any goroutine of the bubble.
+// History is what happened: a story for people, its hash, and what the checks look at. Its methods may be called from
+// any goroutine.
 type History struct {
 	begun time.Time
 
-	unclean string // the topic whose acknowledged records may be lost
+	// Unclean is the topic whose acknowledged records may be lost. It is set before anything happens.
+	Unclean string
 
 	mu         sync.Mutex // guards the rest
 	lines      []string
@@ -25,32 +26,33 @@ type History struct {
 	violations []string
 	attempts   map[string]*attempt           // by value, which is never used twice
 	seen       map[place]string              // values that consumers read
-	ends       map[partition]map[int32]int64 // the highest high watermark that a client was told, by leader epoch
+	ends       map[Partition]map[int32]int64 // the highest high watermark that a client was told, by leader epoch
 	leaders    map[leaderEpoch]int32
 	asks       []porcupine.Operation
-	commits    map[partition]int64 // the newest offset that a group was told is committed
+	commits    map[Partition]int64 // the newest offset that a group was told is committed
 }
 
-type partition struct {
-	topic string
-	n     int32
+// Partition is one of a topic's.
+type Partition struct {
+	Topic string
+	N     int32
 }
 
-func (p partition) String() string { return fmt.Sprintf("%s-%d", p.topic, p.n) }
+func (p Partition) String() string { return fmt.Sprintf("%s-%d", p.Topic, p.N) }
 
 type place struct {
-	partition
+	Partition
 	offset int64
 }
 
 type leaderEpoch struct {
-	partition
+	Partition
 	epoch int32
 }
 
 // attempt is one record that a producer sent.
 type attempt struct {
-	to         partition
+	to         Partition
 	producer   int
 	n          int // of the producer's records
 	idempotent bool
@@ -58,40 +60,41 @@ type attempt struct {
 	offset     int64 // where, once acked
 }
 
-func newHistory() *History {
+// NewHistory begins a history now.
+func NewHistory() *History {
 	return &History{begun: time.Now(), sum: fnv.New64a(), attempts: map[string]*attempt{}, seen: map[place]string{},
-		ends: map[partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, commits: map[partition]int64{}}
+		ends: map[Partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, commits: map[Partition]int64{}}
 }
 
-// say tells what a client or the test did. It is part of the hash.
-func (h *History) say(format string, args ...any) {
+// Say tells what a client or the test did. It is part of the hash.
+func (h *History) Say(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tell(fmt.Sprintf(format, args...))
 }
 
-// tell is say. mu is held.
+// tell is Say. mu is held.
 func (h *History) tell(text string) {
 	line := fmt.Sprintf("%12.6f %s", time.Since(h.begun).Seconds(), text)
 	h.lines = append(h.lines, line)
 	_, _ = fmt.Fprintln(h.sum, line)
 }
 
-// note adds a line of a node's log: to the story, not to the hash.
-func (h *History) note(node, text string) {
+// Note adds a line of a node's log: to the story, not to the hash.
+func (h *History) Note(node, text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lines = append(h.lines, fmt.Sprintf("%12.6f    %s: %s", time.Since(h.begun).Seconds(), node, text))
 }
 
-// wrong says that a check has failed.
-func (h *History) wrong(check, format string, args ...any) {
+// Wrong says that a check has failed.
+func (h *History) Wrong(check, format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.violation(check, format, args...)
 }
 
-// violation is wrong. mu is held.
+// violation is Wrong. mu is held.
 func (h *History) violation(check, format string, args ...any) {
 	text := check + ": " + fmt.Sprintf(format, args...)
 	if len(h.violations) < 20 {
@@ -121,22 +124,22 @@ func (h *History) read(who string, at place, value string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old, again := h.seen[at]
-	if again && old != value && at.topic != h.unclean {
-		h.violation("offset reused", "%s reads %s at %s/%d, where %s was before", who, value, at.partition, at.offset, old)
+	if again && old != value && at.Topic != h.Unclean {
+		h.violation("offset reused", "%s reads %s at %s/%d, where %s was before", who, value, at.Partition, at.offset, old)
 	}
 	if !again {
 		h.seen[at] = value
-		h.tell(fmt.Sprintf("%s reads %s at %s/%d", who, value, at.partition, at.offset))
+		h.tell(fmt.Sprintf("%s reads %s at %s/%d", who, value, at.Partition, at.offset))
 	}
 }
 
 // end notes the high watermark that a client was told by the leader of an epoch: it is never less than what leaders of that
 // epoch or of earlier ones have told. (One that is cut off goes on to tell what it knows, as in Kafka.)
-func (h *History) end(p partition, epoch int32, offset int64) {
+func (h *History) end(p Partition, epoch int32, offset int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for known, told := range h.ends[p] {
-		if known <= epoch && offset < told && p.topic != h.unclean {
+		if known <= epoch && offset < told && p.Topic != h.Unclean {
 			h.violation("high watermark fell", "%s ends at %d in epoch %d, and ended at %d in epoch %d before", p, offset, epoch, told, known)
 		}
 	}
@@ -150,7 +153,7 @@ func (h *History) end(p partition, epoch int32, offset int64) {
 }
 
 // leads notes who a broker says leads a partition in an epoch: there is one.
-func (h *History) leads(by int32, p partition, epoch, leader int32) {
+func (h *History) leads(by int32, p Partition, epoch, leader int32) {
 	if leader < 0 {
 		return
 	}
@@ -167,7 +170,7 @@ func (h *History) leads(by int32, p partition, epoch, leader int32) {
 }
 
 // committed notes an offset that a group was told is committed.
-func (h *History) committed(who string, p partition, offset int64) {
+func (h *History) committed(who string, p Partition, offset int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.commits[p] = max(h.commits[p], offset)
@@ -175,16 +178,16 @@ func (h *History) committed(who string, p partition, offset int64) {
 }
 
 // starts notes where a group begins or goes on: never before what it committed.
-func (h *History) starts(who string, p partition, offset, committed int64) {
+func (h *History) starts(who string, p Partition, offset, committed int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tell(fmt.Sprintf("%s is told that %s is committed to %d", who, p, offset))
-	if offset < committed && p.topic != h.unclean {
+	if offset < committed && p.Topic != h.Unclean {
 		h.violation("committed offset went back", "%s is told that %s is committed to %d, and it was to %d before it asked", who, p, offset, committed)
 	}
 }
 
-func (h *History) committedSoFar(p partition) int64 {
+func (h *History) committedSoFar(p Partition) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.commits[p]

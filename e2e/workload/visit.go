@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"context"
@@ -78,7 +78,7 @@ var visits = map[string]func(context.Context, *visitor) error{
 	},
 	"move to another directory": func(ctx context.Context, v *visitor) error {
 		req := kadm.AlterReplicaLogDirsReq{}
-		req.Add(logDirs[v.rng.IntN(len(logDirs))], kadm.TopicsSet{visitTopic: {0: {}}, v.topic(): {0: {}}})
+		req.Add(v.work.LogDirs[v.rng.IntN(len(v.work.LogDirs))], kadm.TopicsSet{visitTopic: {0: {}}, v.topic(): {0: {}}})
 		return second(v.admin.AlterBrokerReplicaLogDirs(ctx, v.broker(), req))
 	},
 	"set a topic's settings": func(ctx context.Context, v *visitor) error {
@@ -113,29 +113,29 @@ func second[T any](_ T, err error) error { return err }
 
 // visitor is a client that asks for anything.
 type visitor struct {
-	work   *workload
+	work   *Workload
 	client *kgo.Client
 	admin  *kadm.Client
 	rng    *rand.Rand
 }
 
 func (v *visitor) topic() string { return v.work.topics()[v.rng.IntN(len(v.work.topics()))] }
-func (v *visitor) broker() int32 { return int32(1 + v.rng.IntN(len(v.work.seeds))) }
+func (v *visitor) broker() int32 { return int32(1 + v.rng.IntN(len(v.work.Seeds))) }
 
-// visit asks for random things until the workload stops.
-func (w *workload) visit(i int, rng *rand.Rand) error {
-	cl, err := w.client(i, kgo.RecordRetries(3), kgo.RecordDeliveryTimeout(5*time.Second))
+// Visit asks for random things until the workload stops.
+func (w *Workload) Visit(i int, rng *rand.Rand) error {
+	cl, err := w.Client(i, kgo.RecordRetries(3), kgo.RecordDeliveryTimeout(5*time.Second))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
 	v := &visitor{w, cl, kadm.NewClient(cl), rng}
-	for w.ctx.Err() == nil {
+	for w.Context.Err() == nil {
 		name := visitNames[rng.IntN(len(visitNames))]
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		err := visits[name](ctx, v)
 		cancel()
-		w.history.note(fmt.Sprintf("visitor %d", i), fmt.Sprintf("%s: %v", name, err))
+		w.History.Note(fmt.Sprintf("visitor %d", i), fmt.Sprintf("%s: %v", name, err))
 		w.pause(200*time.Millisecond, rng)
 	}
 	return nil

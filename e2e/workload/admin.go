@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"context"
@@ -37,9 +37,12 @@ type topicState struct {
 }
 
 const (
-	adminKey      = "retention.ms"
-	topicResource = 2
+	// AdminKey is the setting that administrators change.
+	AdminKey    = "retention.ms"
+	adminTopics = 2
 )
+
+func adminTopic(n int) string { return fmt.Sprintf("a%d", n) }
 
 // adminModel is what the metadata of one topic is to the outside: each operation takes effect at one moment between its
 // request and its answer.
@@ -86,21 +89,21 @@ func step(s topicState, op adminOp, a adminAnswer) (legal bool, next topicState)
 	return a.exists == s.exists && a.value == s.value, s
 }
 
-// administrate creates, deletes and configures topics until the workload stops. Requests are sent once.
-func (w *workload) administrate(i int, rng *rand.Rand) error {
-	cl, err := w.client(i, kgo.RequestRetries(0))
+// Administrate creates, deletes and configures topics until the workload stops. Requests are sent once.
+func (w *Workload) Administrate(i int, rng *rand.Rand) error {
+	cl, err := w.Client(i, kgo.RequestRetries(0))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
 	admin := kadm.NewClient(cl)
-	for n := 0; w.ctx.Err() == nil; n++ {
-		op := adminOp{do: []string{"create", "delete", "set", "set"}[rng.IntN(4)], topic: fmt.Sprintf("a%d", rng.IntN(2)), value: fmt.Sprint(1_000_000 + i*100_000 + n)}
+	for n := 0; w.Context.Err() == nil; n++ {
+		op := adminOp{do: []string{"create", "delete", "set", "set"}[rng.IntN(4)], topic: adminTopic(rng.IntN(adminTopics)), value: fmt.Sprint(1_000_000 + i*100_000 + n)}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		begun := time.Now()
 		a := ask(ctx, admin, op)
 		cancel()
-		w.history.asked(i, op, begun, a)
+		w.History.asked(i, op, begun, a)
 		w.pause(300*time.Millisecond, rng)
 	}
 	return nil
@@ -115,7 +118,7 @@ func ask(ctx context.Context, admin *kadm.Client, op adminOp) (a adminAnswer) {
 		_, err = admin.DeleteTopic(ctx, op.topic)
 	case "set":
 		var answers kadm.AlterConfigsResponses
-		if answers, err = admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: adminKey, Value: &op.value}}, op.topic); err == nil && len(answers) == 1 {
+		if answers, err = admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: AdminKey, Value: &op.value}}, op.topic); err == nil && len(answers) == 1 {
 			err = answers[0].Err
 		}
 	}
@@ -136,22 +139,17 @@ func (h *History) asked(client int, op adminOp, begun time.Time, a adminAnswer) 
 	h.tell(fmt.Sprintf("administrator %d: %s %s %s: %+v", client, op.do, op.topic, op.value, a))
 }
 
-// checkAdmin asks every broker what there is in the end.
-func (s *Sim) checkAdmin() {
-	time.Sleep(5 * time.Second) // every broker hears of the last change, also what was lost before and is sent again
-	for _, m := range s.machines {
-		img := m.Image()
-		for n := range 2 {
-			name, begun := fmt.Sprintf("a%d", n), time.Now()
-			t, ok := img.Topic(name)
-			a := adminAnswer{exists: ok}
-			if ok {
-				a.value = img.Config(topicResource, t.Name)[adminKey]
-			}
-			s.history.asked(int(m.id), adminOp{do: "read", topic: name}, begun, a)
-			time.Sleep(time.Microsecond)
-		}
+// AdminTopics are the names of those that administrators create and delete.
+func AdminTopics() (names []string) {
+	for n := range adminTopics {
+		names = append(names, adminTopic(n))
 	}
+	return names
+}
+
+// Found notes what a broker says of an administrators' topic: whether there is one, and its retention.ms.
+func (h *History) Found(broker int32, topic string, exists bool, value string, begun time.Time) {
+	h.asked(int(broker), adminOp{do: "read", topic: topic}, begun, adminAnswer{exists: exists, value: value})
 }
 
 // undecided is how long a search for an order may take, in real time: answers that never came make it long.
@@ -162,8 +160,8 @@ const undecided = 2 * time.Second
 func (h *History) CheckOrder() {
 	switch porcupine.CheckOperationsTimeout(adminModel, h.asks, undecided) {
 	case porcupine.Illegal:
-		h.wrong("not linearizable", "no order of what administrators asked for explains their answers")
+		h.Wrong("not linearizable", "no order of what administrators asked for explains their answers")
 	case porcupine.Unknown:
-		h.note("administrators", "whether an order explains their answers was not found out")
+		h.Note("administrators", "whether an order explains their answers was not found out")
 	}
 }
