@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -74,14 +75,22 @@ func StartKraft(dir string, args ...string) (*Kraft, error) {
 	return k, k.Start()
 }
 
-// Start starts the broker again after Stop or Kill.
-func (k *Kraft) Start() error {
+// Node is a broker of which the caller knows all arguments. Start starts it.
+func Node(addr, data string, args ...string) *Kraft {
+	return &Kraft{Addr: addr, Data: data, args: args}
+}
+
+// Start starts the broker, for the first time or again after Stop or Kill.
+func (k *Kraft) Start() error { return k.StartWith() }
+
+// StartWith is Start with more arguments, for this time only.
+func (k *Kraft) StartWith(more ...string) error {
 	bin, err := Binary()
 	if err != nil {
 		return err
 	}
 	k.past = []byte(k.Output())
-	p, err := Start(exec.Command(bin, k.args...))
+	p, err := Start(exec.Command(bin, slices.Concat(k.args, more)...))
 	if err != nil {
 		return err
 	}
