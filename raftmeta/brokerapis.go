@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -289,9 +290,13 @@ func (m *Meta) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*
 
 // describeQuorum answers DescribeQuorum (KIP-595, KIP-836) from raft's own view; only the leader knows the
 // others' progress.
-func (m *Meta) describeQuorum(ctx *wire.Request, _ *kmsg.DescribeQuorumRequest) (*kmsg.DescribeQuorumResponse, error) {
+func (m *Meta) describeQuorum(ctx *wire.Request, req *kmsg.DescribeQuorumRequest) (*kmsg.DescribeQuorumResponse, error) {
+	return m.quorumStatus(ctx.Context(), req)
+}
+
+func (m *Meta) quorumStatus(ctx context.Context, _ *kmsg.DescribeQuorumRequest) (*kmsg.DescribeQuorumResponse, error) {
 	resp := kmsg.NewPtrDescribeQuorumResponse()
-	s, err := m.node.Status(ctx.Context())
+	s, err := m.node.Status(ctx)
 	if err == nil && !m.Leads() {
 		err = kerr.NotLeaderForPartition
 	}
@@ -301,7 +306,7 @@ func (m *Meta) describeQuorum(ctx *wire.Request, _ *kmsg.DescribeQuorumRequest) 
 	}
 	p := kmsg.NewDescribeQuorumResponseTopicPartition()
 	p.LeaderID, p.LeaderEpoch, p.HighWatermark = nodeID(s.Leader), int32(s.Term), int64(s.Commit)
-	now := ctx.Received.UnixMilli()
+	now := time.Now().UnixMilli()
 	for _, member := range s.Members {
 		r := kmsg.NewDescribeQuorumResponseTopicPartitionReplicaState()
 		r.ReplicaID, r.LogEndOffset, r.LastFetchTimestamp, r.LastCaughtUpTimestamp = nodeID(member.ID), int64(member.Match), -1, -1

@@ -93,6 +93,32 @@ func (m *Meta) register(ctx context.Context, cleanEpoch int64) error {
 	}
 }
 
+// CatchUp returns when this node has applied what the active controller knew to be committed, or more: Newest is no older
+// than the call. Call it after Join, from any goroutine.
+func (m *Meta) CatchUp(ctx context.Context) error {
+	resp, err := ask(ctx, m, kmsg.NewPtrDescribeQuorumRequest(), m.quorumStatus, func(r *kmsg.DescribeQuorumResponse) bool {
+		return r.ErrorCode != 0 || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1
+	})
+	if err != nil {
+		return err
+	}
+	committed := uint64(resp.Topics[0].Partitions[0].HighWatermark)
+	for {
+		s, err := m.node.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Applied >= committed {
+			return nil
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("the metadata is applied up to %d of %d: %w", s.Applied, committed, ctx.Err())
+		}
+	}
+}
+
 // until waits for an image for which seen is true.
 func (m *Meta) until(ctx context.Context, seen func(*image.Image) bool) error {
 	for !seen(m.Image()) {

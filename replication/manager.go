@@ -362,8 +362,8 @@ func (m *Manager) find(byID bool, name string, id image.UUID, n int32) (*Partiti
 	return m.Partition(name, n)
 }
 
-// quiet says that an error is everyday business of clients and not worth a line.
+// quiet says that an error is everyday business of clients, or is told elsewhere, and not worth a line.
 func quiet(err error) bool {
 	var k *kerr.Error
-	return errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrDiskFull) || errors.As(err, &k) && k != kerr.KafkaStorageError && k != kerr.UnknownServerError
+	return errors.Is(err, context.Canceled) || storage.IsDiskFull(err) || errors.As(err, &k) && k != kerr.KafkaStorageError && k != kerr.UnknownServerError
 }

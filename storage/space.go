@@ -60,7 +60,7 @@ func (s *space) take(n int) {
 
 // failed takes the word of a write that failed: the disk is full before anybody looked.
 func (s *space) failed(err error) {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if IsDiskFull(err) {
 		s.level.Store(full)
 	}
 }
@@ -71,6 +71,11 @@ func (s *space) refuses(internal bool) error {
 		return nil
 	}
 	return ErrDiskFull
+}
+
+// IsDiskFull says that an error is for want of room, which the manager tells once.
+func IsDiskFull(err error) bool {
+	return errors.Is(err, ErrDiskFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // ErrDiskFull refuses an append while the disk is full up to log.dir.reserve.bytes. Clients try again.

@@ -120,8 +120,13 @@ func (n *Node) start(ctx context.Context) error {
 
 // startBroker opens the logs and serves clients.
 func (n *Node) startBroker(ctx context.Context) error {
-	if err := n.checkLost(); err != nil {
-		return err
+	if n.checkLost() != nil { // as far as this node knows: others may know that the loss was accepted
+		if err := n.meta.CatchUp(ctx); err != nil {
+			return err
+		}
+		if err := n.checkLost(); err != nil {
+			return err
+		}
 	}
 	if err := n.meta.Register(ctx, n.directoryIDs(), storage.CleanEpoch(n.dirs)); err != nil {
 		return fmt.Errorf("register broker: %w", err)
@@ -296,7 +301,7 @@ func (n *Node) claimDirs() error {
 // checkLost refuses to start when a directory that holds this node's partitions is not among those given:
 // they would begin again, empty, in another. Directories that are given and cannot be used may be the ones.
 func (n *Node) checkLost() error {
-	img := n.meta.Image()
+	img := n.meta.Newest()
 	last, ok := img.Broker(n.config.NodeID)
 	if !ok || n.config.AcceptLost {
 		return nil

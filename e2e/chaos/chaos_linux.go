@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 
+	"kraft/e2e/harness"
 	"kraft/e2e/workload"
 )
 
@@ -16,22 +18,35 @@ const (
 	whole = time.Minute     // in which a cluster is to be whole again after the last fault
 )
 
-// Run has clients work on a cluster that was started, makes things fail for about the given time, one after the other, and
-// then waits until all is well again and stops the nodes. The cluster's history says what it found.
-func Run(c *Cluster, seed uint64, length time.Duration) error {
-	w := &workload.Workload{History: c.History, Seeds: c.Bootstrap(), Pause: 10 * time.Millisecond, LogDirs: []string{"/none/has/this"}, Dial: c.dial}
-	for t := range 2 {
-		topic := fmt.Sprintf("t%d", t)
-		c.Topics = append(c.Topics, topic)
-		for n := range int32(3) {
+// Partitions is how many each topic has.
+const Partitions = 3
+
+// Create makes topics, with three replicas of each partition.
+func (c *Cluster) Create(topics ...string) error {
+	c.Topics = topics
+	ctx, cancel := context.WithTimeout(context.Background(), whole)
+	defer cancel()
+	return c.work().Create(ctx, Partitions, 3)
+}
+
+// work is what is common to all clients of a workload.
+func (c *Cluster) work() *workload.Workload {
+	w := &workload.Workload{History: c.History, Seeds: c.Bootstrap(), Pause: 10 * time.Millisecond, LogDirs: []string{"/none/has/this"},
+		Dial: func(ctx context.Context, _ int, address string) (net.Conn, error) {
+			return c.Clients.Dial(ctx, address)
+		}}
+	for _, topic := range c.Topics {
+		for n := range int32(Partitions) {
 			w.Parts = append(w.Parts, workload.Partition{Topic: topic, N: n})
 		}
 	}
-	creating, cancel := context.WithTimeout(context.Background(), whole)
-	defer cancel()
-	if err := w.Create(creating, 3, int16(min(3, len(c.Nodes)))); err != nil {
-		return err
-	}
+	return w
+}
+
+// Run has clients work on topics that were made, beside programs that may have been started, while fail makes things
+// fail. Then it waits until all is well again, and ends programs and nodes. The cluster's history says what it found.
+func (c *Cluster) Run(seed uint64, fail func() error) error {
+	w := c.work()
 	working, stop := context.WithCancel(context.Background())
 	defer stop()
 	w.Context = working
@@ -55,7 +70,10 @@ func Run(c *Cluster, seed uint64, length time.Duration) error {
 	for _, f := range []func(int, *rand.Rand) error{w.Group, w.Group, w.Administrate, w.Administrate, w.Visit, w.Watch} {
 		start(&others, f)
 	}
-	problem := c.fail(rand.New(rand.NewPCG(seed, 1000)), length)
+	problem := c.busy(w.Parts)
+	if problem == nil {
+		problem = fail()
+	}
 	c.History.Say("no more faults")
 	time.Sleep(calm)
 	stop()
@@ -71,6 +89,7 @@ func Run(c *Cluster, seed uint64, length time.Duration) error {
 	partitions, err := c.Whole(whole)
 	problem = errors.Join(problem, err)
 	others.Wait()
+	problem = errors.Join(problem, c.stopPrograms())
 	c.look(w)
 	problem = errors.Join(problem, c.Close())
 	c.CheckLogs(partitions)
@@ -78,13 +97,27 @@ func Run(c *Cluster, seed uint64, length time.Duration) error {
 	return problem
 }
 
-// fail makes things fail, for about the given time.
-func (c *Cluster) fail(rng *rand.Rand, length time.Duration) error {
+// busy waits until every partition's records are acknowledged.
+func (c *Cluster) busy(parts []workload.Partition) error {
+	return harness.Eventually(whole, func() error {
+		for _, p := range parts {
+			if c.History.Acks(p) == 0 {
+				return fmt.Errorf("no record of %v is acknowledged yet", p)
+			}
+		}
+		return nil
+	})
+}
+
+// Fail makes things fail at random, one after the other, for about the given time.
+func (c *Cluster) Fail(seed uint64, length time.Duration) error {
+	rng := rand.New(rand.NewPCG(seed, 1000))
+	processes, networks := deck{all: processFaults, rng: rng}, deck{all: networkFaults, rng: rng}
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		time.Sleep(calm)
 		var undo []func() error
-		choose := func(from []fault) {
-			what, end := from[rng.IntN(len(from))](c, rng)
+		choose := func(from *deck) {
+			what, end := from.next()(c, rng)
 			if what != "" {
 				c.History.Say("FAULT %s", what)
 			}
@@ -92,10 +125,10 @@ func (c *Cluster) fail(rng *rand.Rand, length time.Duration) error {
 		}
 		kind := rng.IntN(4)
 		if kind != 0 {
-			choose(processFaults)
+			choose(&processes)
 		}
 		if kind <= 1 {
-			choose(networkFaults)
+			choose(&networks)
 		}
 		time.Sleep(time.Duration(500+rng.IntN(5000)) * time.Millisecond)
 		var err error
@@ -108,6 +141,35 @@ func (c *Cluster) fail(rng *rand.Rand, length time.Duration) error {
 		c.History.Say("mended")
 	}
 	return nil
+}
+
+// deck gives out faults at random, each as often as the others.
+type deck struct {
+	all, left []fault
+	rng       *rand.Rand
+}
+
+func (d *deck) next() fault {
+	if len(d.left) == 0 {
+		for _, i := range d.rng.Perm(len(d.all)) {
+			d.left = append(d.left, d.all[i])
+		}
+	}
+	f := d.left[0]
+	d.left = d.left[1:]
+	return f
+}
+
+// stopPrograms ends what was started by Stream and Consume.
+func (c *Cluster) stopPrograms() error {
+	errs := make([]error, len(c.programs))
+	var stopping sync.WaitGroup
+	for i, p := range c.programs {
+		stopping.Go(func() { errs[i] = p.Stop(whole) })
+	}
+	stopping.Wait()
+	c.programs = nil
+	return errors.Join(errs...)
 }
 
 // look asks once more for what clients were told.

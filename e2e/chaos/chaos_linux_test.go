@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"kraft/e2e/clients"
 	"kraft/e2e/harness"
 )
 
@@ -30,7 +31,11 @@ func TestChaos(t *testing.T) {
 		seed := rand.Uint64()
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			c := start(t, []int{3, 3, 5}[seed%3])
-			check(t, c, Run(c, seed, min(round, time.Until(end))))
+			for name, d := range drivers(t) {
+				stream(t, c, d, name, "t0", name != "librdkafka")
+				consume(t, c, d, name, "t0")
+			}
+			check(t, c, c.Run(seed, func() error { return c.Fail(seed, min(round, time.Until(end))) }))
 		})
 	}
 }
@@ -58,10 +63,41 @@ func start(t *testing.T, nodes int, args ...string) *Cluster {
 			}
 		}
 	})
-	if err := c.Start(); err != nil {
+	err = c.Start()
+	if err == nil {
+		err = c.Create("t0", "t1")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// drivers are those of other languages' clients, as far as this machine can run them.
+func drivers(t *testing.T) map[string]clients.Driver {
+	out := map[string]clients.Driver{}
+	for name, get := range map[string]func(testing.TB) clients.Driver{"java": clients.Java, "librdkafka": clients.Confluent} {
+		t.Run(name, func(t *testing.T) { out[name] = get(t) }) // skips itself, and not the rest
+	}
+	return out
+}
+
+// stream starts a producer.
+func stream(t *testing.T, c *Cluster, d clients.Driver, name, topic string, idempotent bool) *Program {
+	t.Helper()
+	p, err := c.Stream(d, name, topic, idempotent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// consume starts a member of the client's own group.
+func consume(t *testing.T, c *Cluster, d clients.Driver, name, topic string) {
+	t.Helper()
+	if _, err := c.Consume(d, name+"'s consumer", topic, name); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // check fails the test by what its history found, and keeps the story of a failure.

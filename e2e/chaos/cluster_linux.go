@@ -14,8 +14,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/e2e/harness"
 	"kraft/e2e/workload"
@@ -29,7 +30,8 @@ type Cluster struct {
 	History *workload.History
 	Topics  []string // that are to be whole
 
-	admin *kgo.Client
+	admin    *kgo.Client
+	programs []*Program
 }
 
 // Node is one of a cluster's: a process that is started again. Its methods are for one goroutine at a time.
@@ -87,6 +89,9 @@ func (c *Cluster) Close() error {
 	if c.admin != nil {
 		c.admin.Close()
 	}
+	for _, p := range c.programs {
+		p.kill()
+	}
 	errs := make([]error, len(c.Nodes))
 	var stopping sync.WaitGroup
 	for i, n := range c.Nodes {
@@ -109,10 +114,6 @@ func (c *Cluster) Bootstrap() (out []string) {
 	return out
 }
 
-func (c *Cluster) dial(ctx context.Context, _ int, address string) (net.Conn, error) {
-	return c.Clients.Dial(ctx, address)
-}
-
 // Client makes a client on the clients' host.
 func (c *Cluster) Client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
@@ -121,8 +122,9 @@ func (c *Cluster) Client(opts ...kgo.Opt) (*kgo.Client, error) {
 	}, opts...)...)
 }
 
-// Whole waits until all partitions of Topics are led and have all replicas in their ISRs, and returns them.
-func (c *Cluster) Whole(patience time.Duration) (partitions map[workload.Partition]kadm.PartitionDetail, err error) {
+// Whole waits until all nodes say the same: that all partitions of Topics are led and have all replicas in their ISRs. It
+// returns them.
+func (c *Cluster) Whole(patience time.Duration) (partitions map[workload.Partition]kmsg.MetadataResponseTopicPartition, err error) {
 	if c.admin == nil {
 		if c.admin, err = c.Client(kgo.RequestRetries(0)); err != nil {
 			return nil, err
@@ -131,21 +133,10 @@ func (c *Cluster) Whole(patience time.Duration) (partitions map[workload.Partiti
 	err = harness.Eventually(patience, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		partitions = map[workload.Partition]kadm.PartitionDetail{}
-		found, err := kadm.NewClient(c.admin).ListTopics(ctx, c.Topics...)
-		if err != nil {
-			return err
-		}
-		for _, topic := range c.Topics {
-			t := found[topic]
-			if t.Err != nil || len(t.Partitions) == 0 {
-				return fmt.Errorf("topic %s: %w", topic, errors.Join(t.Err, errors.New("it is not known")))
-			}
-			for _, p := range t.Partitions {
-				if p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
-					return fmt.Errorf("%s-%d is led by %d, its ISR is %v of %v", topic, p.Partition, p.Leader, p.ISR, p.Replicas)
-				}
-				partitions[workload.Partition{Topic: topic, N: p.Partition}] = p
+		partitions = map[workload.Partition]kmsg.MetadataResponseTopicPartition{}
+		for _, n := range c.Nodes {
+			if err := c.ask(ctx, n, partitions); err != nil {
+				return fmt.Errorf("node %d: %w", n.ID, err)
 			}
 		}
 		return nil
@@ -153,8 +144,38 @@ func (c *Cluster) Whole(patience time.Duration) (partitions map[workload.Partiti
 	return partitions, err
 }
 
+// ask takes what a node says of Topics, which has to be what others said.
+func (c *Cluster) ask(ctx context.Context, n *Node, partitions map[workload.Partition]kmsg.MetadataResponseTopicPartition) error {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, topic := range c.Topics {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(topic)
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := c.admin.Broker(int(n.ID)).Request(ctx, req)
+	if err != nil {
+		return err
+	}
+	for _, t := range resp.(*kmsg.MetadataResponse).Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+			return fmt.Errorf("topic %s: %w", *t.Topic, err)
+		}
+		for _, now := range t.Partitions {
+			if now.Leader < 0 || len(now.ISR) < len(now.Replicas) {
+				return fmt.Errorf("%s-%d is led by %d, its ISR is %v of %v", *t.Topic, now.Partition, now.Leader, now.ISR, now.Replicas)
+			}
+			p := workload.Partition{Topic: *t.Topic, N: now.Partition}
+			if other, ok := partitions[p]; ok && other.LeaderEpoch != now.LeaderEpoch {
+				return fmt.Errorf("%v is in epoch %d, for others in %d", p, now.LeaderEpoch, other.LeaderEpoch)
+			}
+			partitions[p] = now
+		}
+	}
+	return nil
+}
+
 // CheckLogs holds the replicas of partitions against each other and against the history. The nodes have stopped.
-func (c *Cluster) CheckLogs(partitions map[workload.Partition]kadm.PartitionDetail) {
+func (c *Cluster) CheckLogs(partitions map[workload.Partition]kmsg.MetadataResponseTopicPartition) {
 	for p, d := range partitions {
 		logs := map[int32][]workload.Stored{}
 		for _, id := range d.Replicas {

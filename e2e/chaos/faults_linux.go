@@ -87,7 +87,7 @@ func emptied(c *Cluster, rng *rand.Rand) (string, func() error) {
 	}
 }
 
-// cut cuts the ways between nodes, in the direction given, by their places.
+// cut cuts the way from one node to another, by their places.
 func (c *Cluster) cut(from, to int) { c.Network.Set(from, to, Condition{Cut: true}) }
 
 func (c *Cluster) heal() error { c.Network.Heal(); return nil }
@@ -95,11 +95,16 @@ func (c *Cluster) heal() error { c.Network.Heal(); return nil }
 // cutOff cuts a node off from the others; clients reach it.
 func cutOff(c *Cluster, rng *rand.Rand) (string, func() error) {
 	i := rng.IntN(len(c.Nodes))
+	c.cutOff(i)
+	return fmt.Sprintf("node %d cut off", i+1), c.heal
+}
+
+// cutOff cuts the node in a place off from the others.
+func (c *Cluster) cutOff(i int) {
 	for j := range c.Nodes {
 		c.cut(i, j)
 		c.cut(j, i)
 	}
-	return fmt.Sprintf("node %d cut off", i+1), c.heal
 }
 
 // oneWay takes what a node sends to the others, who it hears.

@@ -1,12 +1,3 @@
-// Package clients runs other people's Kafka clients against kraft. Each is a small program in its own
-// language with two commands:
-//
-//	produce ADDR TOPIC CODEC FROM TO   writes records FROM to TO (exclusive) and waits for all to be
-//	                                   acknowledged; record i has the key "key-i", a value that starts
-//	                                   with "value-i-" and the header i=i
-//	consume ADDR TOPIC GROUP           reads as a member of GROUP, from the oldest record on, and prints
-//	                                   "assigned P,P" and "record PARTITION OFFSET KEY VALUE HEADER";
-//	                                   a line on stdin makes it commit, leave and print "closed"
 package clients
 
 import (
@@ -14,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,17 +23,8 @@ const (
 	topicName  = "orders"
 )
 
-var allCodecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
-
-// driver is one client.
-type driver struct {
-	command   func(args ...string) *exec.Cmd
-	codecs    []string
-	noHeaders bool
-}
-
 // checkClient is what every client has to do.
-func checkClient(t *testing.T, d driver) {
+func checkClient(t *testing.T, d Driver) {
 	k := harness.NewKraft(t)
 	k.CLI(t, "", "topic", "create", topicName, "--partitions", strconv.Itoa(partitions))
 	each := records / len(d.codecs)
@@ -100,11 +81,11 @@ func checkClient(t *testing.T, d driver) {
 	}
 }
 
-func (d driver) produce(t *testing.T, k *harness.Kraft, codec string, from, to int) {
+func (d Driver) produce(t *testing.T, k *harness.Kraft, codec string, from, to int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if _, err := harness.Run(ctx, d.command("produce", k.Addr, topicName, codec, strconv.Itoa(from), strconv.Itoa(to))); err != nil {
+	if _, err := harness.Run(ctx, d.Command("produce", k.Addr, topicName, codec, strconv.Itoa(from), strconv.Itoa(to))); err != nil {
 		t.Fatalf("produce with %s: %v", codec, err)
 	}
 }
@@ -150,13 +131,13 @@ func checkCodecs(t *testing.T, k *harness.Kraft, codecs []string, each int) {
 type consumer struct {
 	*harness.Process
 	stdin    io.Closer
-	d        driver
+	d        Driver
 	assigned []string
 }
 
-func (d driver) consume(t *testing.T, k *harness.Kraft) *consumer {
+func (d Driver) consume(t *testing.T, k *harness.Kraft) *consumer {
 	t.Helper()
-	cmd := d.command("consume", k.Addr, topicName, "billing")
+	cmd := d.Command("consume", k.Addr, topicName, "billing")
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -152,7 +152,7 @@ func TestJava08(t *testing.T) {
 		seen := map[string]int{}
 		c := &consumer{d: d}
 		committed := 0
-		for _, line := range strings.Split(run(t, "", d.command("read", k.Addr, topicName, strconv.Itoa(partitions), "old-group")), "\n") {
+		for _, line := range strings.Split(run(t, "", d.Command("read", k.Addr, topicName, strconv.Itoa(partitions), "old-group")), "\n") {
 			c.take(t, line, seen)
 			if f := strings.Fields(line); len(f) == 5 && f[0] == "committed" && f[3]+f[4] == "byold" {
 				committed++

@@ -24,12 +24,15 @@ type History struct {
 	lines      []string
 	sum        hash.Hash64 // of what clients and the test did
 	violations []string
-	attempts   map[string]*attempt           // by value, which is never used twice
+	attempts   map[string]*Attempt           // by value, which is never used twice
 	seen       map[place]string              // values that consumers read
 	ends       map[Partition]map[int32]int64 // the highest high watermark that a client was told, by leader epoch
 	leaders    map[leaderEpoch]int32
 	asks       []porcupine.Operation
 	commits    map[Partition]int64 // the newest offset that a group was told is committed
+	acks       map[Partition]int
+	newest     map[Partition]time.Time     // acknowledgement
+	gaps       map[Partition]time.Duration // the longest without one
 }
 
 // Partition is one of a topic's.
@@ -50,20 +53,23 @@ type leaderEpoch struct {
 	epoch int32
 }
 
-// attempt is one record that a producer sent.
-type attempt struct {
-	to         Partition
-	producer   int
-	n          int // of the producer's records
-	idempotent bool
-	acked      bool
-	offset     int64 // where, once acked
+// Attempt is one record that a producer sends.
+type Attempt struct {
+	To         Partition
+	Producer   int
+	N          int  // of the producer's records
+	Idempotent bool // it is there once
+	Unordered  bool // it may overtake others
+
+	acked  bool
+	offset int64 // where, once acked
 }
 
 // NewHistory begins a history now.
 func NewHistory() *History {
-	return &History{begun: time.Now(), sum: fnv.New64a(), attempts: map[string]*attempt{}, seen: map[place]string{},
-		ends: map[Partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, commits: map[Partition]int64{}}
+	return &History{begun: time.Now(), sum: fnv.New64a(), attempts: map[string]*Attempt{}, seen: map[place]string{},
+		ends: map[Partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, commits: map[Partition]int64{},
+		acks: map[Partition]int{}, newest: map[Partition]time.Time{}, gaps: map[Partition]time.Duration{}}
 }
 
 // Say tells what a client or the test did. It is part of the hash.
@@ -103,24 +109,45 @@ func (h *History) violation(check, format string, args ...any) {
 	h.tell("WRONG " + text)
 }
 
-// sends notes that a record is on its way.
-func (h *History) sends(value string, a attempt) {
+// Sends notes that a record is on its way. No other has its value.
+func (h *History) Sends(value string, a Attempt) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.attempts[value] = &a
 }
 
-// acked notes that a producer was told where its record is.
-func (h *History) acked(value string, offset int64) {
+// Acked notes that a producer was told where its record is.
+func (h *History) Acked(value string, offset int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	a := h.attempts[value]
 	a.acked, a.offset = true, offset
-	h.tell(fmt.Sprintf("%s is %s at %d", value, a.to, offset))
+	now := time.Now()
+	if last, ok := h.newest[a.To]; ok {
+		h.gaps[a.To] = max(h.gaps[a.To], now.Sub(last))
+	}
+	h.newest[a.To] = now
+	h.acks[a.To]++
+	h.tell(fmt.Sprintf("%s is %s at %d", value, a.To, offset))
 }
 
-// read notes what a consumer found: never two values in one place.
-func (h *History) read(who string, at place, value string) {
+// Acks is how many of a partition's records are acknowledged.
+func (h *History) Acks(p Partition) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.acks[p]
+}
+
+// Gap is the longest time between two acknowledgements of a partition's records.
+func (h *History) Gap(p Partition) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.gaps[p]
+}
+
+// Read notes what a consumer found: never two values in one place.
+func (h *History) Read(who string, p Partition, offset int64, value string) {
+	at := place{p, offset}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old, again := h.seen[at]

@@ -86,27 +86,27 @@ func (h *History) CheckLogs(p Partition, replicas map[int32][]Stored) {
 		}
 		at[r.Offset] = r.Value
 		a := h.attempts[r.Value]
-		if a == nil || a.to != p {
+		if a == nil || a.To != p {
 			h.violation("invented", "%s at %s/%d was not sent there", r.Value, p, r.Offset)
 			continue
 		}
 		values[r.Value]++
 		if n := values[r.Value]; n > 1 {
-			if a.idempotent {
+			if a.Idempotent {
 				h.violation("duplicated", "%s is %d times in %s, at %d too", r.Value, n, p, r.Offset)
 			}
 			continue
 		}
-		if last, ok := newest[a.producer]; ok && a.n < last {
+		if last, ok := newest[a.Producer]; ok && a.N < last && !a.Unordered {
 			h.violation("reordered", "%s at %s/%d comes after the producer's record %d", r.Value, p, r.Offset, last)
 		}
-		newest[a.producer] = max(newest[a.producer], a.n)
+		newest[a.Producer] = max(newest[a.Producer], a.N)
 	}
 	if p.Topic == h.Unclean {
 		return
 	}
 	for value, a := range h.attempts {
-		if a.to == p && a.acked && at[a.offset] != value {
+		if a.To == p && a.acked && at[a.offset] != value {
 			h.violation("lost", "%s was acknowledged at %s/%d, where %q is now", value, p, a.offset, at[a.offset])
 		}
 	}

@@ -59,10 +59,10 @@ func (w *Workload) Produce(end context.Context, i int, idempotent bool, rng *ran
 	for n := 0; w.Context.Err() == nil; n++ {
 		p := w.Parts[rng.IntN(len(w.Parts))]
 		value := fmt.Sprintf("p%d-%d", i, n)
-		w.History.sends(value, attempt{to: p, producer: i, n: n, idempotent: idempotent})
+		w.History.Sends(value, Attempt{To: p, Producer: i, N: n, Idempotent: idempotent})
 		cl.Produce(end, &kgo.Record{Topic: p.Topic, Partition: p.N, Value: []byte(value)}, func(r *kgo.Record, err error) {
 			if err == nil {
-				w.History.acked(value, r.Offset)
+				w.History.Acked(value, r.Offset)
 			} else {
 				w.History.Say("%s failed: %v", value, err)
 			}
@@ -98,7 +98,7 @@ func (w *Workload) Consume(i int) error {
 	for w.Context.Err() == nil {
 		cl.PollFetches(w.Context).EachRecord(func(r *kgo.Record) {
 			p := Partition{r.Topic, r.Partition}
-			w.History.read(fmt.Sprintf("consumer %d", i), place{p, r.Offset}, string(r.Value))
+			w.History.Read(fmt.Sprintf("consumer %d", i), p, r.Offset, string(r.Value))
 			if r.Offset != next[p] && p.Topic != w.History.Unclean {
 				w.History.Wrong("gap read", "consumer %d reads %s/%d after %d", i, p, r.Offset, next[p]-1)
 			}
@@ -119,7 +119,7 @@ func (w *Workload) Group(i int, rng *rand.Rand) error {
 	defer cl.Close()
 	for w.Context.Err() == nil {
 		cl.PollFetches(w.Context).EachRecord(func(r *kgo.Record) {
-			w.History.read(who, place{Partition{r.Topic, r.Partition}, r.Offset}, string(r.Value))
+			w.History.Read(who, Partition{r.Topic, r.Partition}, r.Offset, string(r.Value))
 		})
 		cl.CommitOffsetsSync(w.Context, cl.UncommittedOffsets(), func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 			if err == nil {

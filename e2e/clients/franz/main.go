@@ -1,4 +1,4 @@
-// franz-go, driven by the tests. The two commands are described in clients_test.go.
+// franz-go, driven by the tests. The commands are described in drivers.go.
 package main
 
 import (
@@ -25,6 +25,9 @@ func main() {
 		from, _ := strconv.Atoi(a[4])
 		to, _ := strconv.Atoi(a[5])
 		err = produce(a[1], a[2], a[3], from, to)
+	case "stream":
+		partitions, _ := strconv.Atoi(a[3])
+		err = stream(a[1], a[2], partitions, a[4])
 	default:
 		err = consume(a[1], a[2], a[3])
 	}
@@ -35,7 +38,7 @@ func main() {
 }
 
 func produce(addr, topic, codec string, from, to int) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(codecs[codec]))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(addr, ",")...), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(codecs[codec]))
 	if err != nil {
 		return err
 	}
@@ -48,6 +51,41 @@ func produce(addr, topic, codec string, from, to int) error {
 		})
 	}
 	return cl.ProduceSync(context.Background(), batch...).FirstErr()
+}
+
+func stream(addr, topic string, partitions int, name string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(addr, ",")...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	end := make(chan struct{})
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		close(end)
+	}()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		value := fmt.Sprintf("%s-%d", name, i)
+		fmt.Println("sent", value, i%partitions)
+		cl.Produce(context.Background(), &kgo.Record{Partition: int32(i % partitions), Key: fmt.Appendf(nil, "key-%d", i), Value: []byte(value)}, func(r *kgo.Record, err error) {
+			if err != nil {
+				fmt.Println("error", value, err)
+			} else {
+				fmt.Println("ack", value, r.Offset)
+			}
+		})
+		select {
+		case <-tick.C:
+		case <-end:
+			if err := cl.Flush(context.Background()); err != nil {
+				return err
+			}
+			fmt.Println("closed")
+			return nil
+		}
+	}
 }
 
 func consume(addr, topic, group string) error {
@@ -68,7 +106,7 @@ func consume(addr, topic, group string) error {
 		show()
 	}
 	cl, err := kgo.NewClient(
-		kgo.SeedBrokers(addr), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.SeedBrokers(strings.Split(addr, ",")...), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.AutoCommitMarks(), kgo.BlockRebalanceOnPoll(), kgo.HeartbeatInterval(300*time.Millisecond),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) {
 			for _, p := range got[topic] {
@@ -89,13 +127,16 @@ func consume(addr, topic, group string) error {
 	for ctx.Err() == nil {
 		fetches := cl.PollFetches(ctx)
 		fetches.EachRecord(func(r *kgo.Record) {
-			header := "-"
+			key, header := "-", "-"
+			if len(r.Key) > 0 {
+				key = string(r.Key)
+			}
 			for _, h := range r.Headers {
 				if h.Key == "i" {
 					header = string(h.Value)
 				}
 			}
-			fmt.Println("record", r.Partition, r.Offset, string(r.Key), string(r.Value), header)
+			fmt.Println("record", r.Partition, r.Offset, key, string(r.Value), header)
 			cl.MarkCommitRecords(r)
 		})
 		cl.AllowRebalance()

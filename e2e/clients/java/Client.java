@@ -9,13 +9,14 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.*;
 
-/** Apache Kafka's own Java client, driven by the tests. The two commands are described in clients_test.go. */
+/** Apache Kafka's own Java client, driven by the tests. The commands are described in drivers.go. */
 public class Client {
     static final PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
 
     public static void main(String[] args) throws Exception {
         switch (args[0]) {
             case "produce" -> produce(args[1], args[2], args[3], Integer.parseInt(args[4]), Integer.parseInt(args[5]));
+            case "stream" -> stream(args[1], args[2], Integer.parseInt(args[3]), args[4]);
             case "consume" -> consume(args[1], args[2], args[3]);
             default -> throw new IllegalArgumentException(args[0]);
         }
@@ -35,6 +36,21 @@ public class Client {
             }
             for (var f : sent) f.get();
         }
+    }
+
+    static void stream(String addr, String topic, int partitions, String name) throws Exception {
+        Properties p = new Properties();
+        p.put("bootstrap.servers", addr);
+        try (Producer<String, String> producer = new KafkaProducer<>(p, new StringSerializer(), new StringSerializer())) {
+            for (int i = 0; System.in.available() == 0; i++) { // the test sends a line to end it
+                String value = name + "-" + i;
+                out.println("sent " + value + " " + i % partitions);
+                producer.send(new ProducerRecord<>(topic, i % partitions, "key-" + i, value), (at, e) ->
+                    out.println(e == null ? "ack " + value + " " + at.offset() : "error " + value + " " + e));
+                Thread.sleep(5);
+            }
+        }
+        out.println("closed");
     }
 
     static void consume(String addr, String topic, String group) throws Exception {

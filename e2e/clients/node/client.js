@@ -1,4 +1,4 @@
-// kafkajs, driven by the tests. The two commands are described in clients_test.go.
+// kafkajs, driven by the tests. The commands are described in drivers.go.
 // It brings gzip itself; the other codecs are packages that it is told of.
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs')
 const lz4 = require('lz4js')

@@ -1,4 +1,4 @@
-"""confluent-kafka, driven by the tests. The two commands are described in clients_test.go."""
+"""confluent-kafka, driven by the tests. The commands are described in drivers.go."""
 import select
 import sys
 
@@ -16,6 +16,25 @@ def produce(addr, topic, codec, start, end):
         producer.poll(0)
     if producer.flush(30) or failures:
         sys.exit(f"not delivered: {failures[:3]}")
+
+
+def stream(addr, topic, partitions, name):
+    producer = Producer({"bootstrap.servers": addr})
+
+    def answered(value):
+        def show(err, m):
+            print(f"error {value} {err}" if err else f"ack {value} {m.offset()}", flush=True)
+        return show
+
+    i = 0
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        value = f"{name}-{i}"
+        print("sent", value, i % partitions, flush=True)
+        producer.produce(topic, value, f"key-{i}", partition=i % partitions, on_delivery=answered(value))
+        producer.poll(0.005)
+        i += 1
+    producer.flush()
+    print("closed", flush=True)
 
 
 def consume(addr, topic, group):
@@ -46,7 +65,7 @@ def consume(addr, topic, group):
                 print(m.error(), file=sys.stderr, flush=True)
             continue
         header = dict(m.headers() or []).get("i", b"-").decode()
-        print("record", m.partition(), m.offset(), m.key().decode(), m.value().decode(), header, flush=True)
+        print("record", m.partition(), m.offset(), (m.key() or b"-").decode(), m.value().decode(), header, flush=True)
     commit(asynchronous=False)
     consumer.close()
     print("closed", flush=True)
@@ -54,5 +73,7 @@ def consume(addr, topic, group):
 
 if sys.argv[1] == "produce":
     produce(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]), int(sys.argv[6]))
+elif sys.argv[1] == "stream":
+    stream(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])
 else:
     consume(*sys.argv[2:5])

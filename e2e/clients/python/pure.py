@@ -1,4 +1,4 @@
-"""kafka-python, driven by the tests. The two commands are described in clients_test.go."""
+"""kafka-python, driven by the tests. The commands are described in drivers.go."""
 import select
 import sys
 

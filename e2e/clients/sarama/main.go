@@ -1,4 +1,4 @@
-// Sarama, driven by the tests. The two commands are described in clients_test.go.
+// Sarama, driven by the tests. The commands are described in drivers.go.
 package main
 
 import (

@@ -1,4 +1,4 @@
-//! rdkafka, driven by the tests. The two commands are described in clients_test.go.
+//! rdkafka, driven by the tests. The commands are described in drivers.go.
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
