@@ -86,7 +86,9 @@ func (c *Cluster) Run(seed uint64, fail func() error) error {
 		giveUp()
 		<-answered
 	}
+	rested := time.Now()
 	partitions, err := c.Whole(whole)
+	c.History.Say("whole again after %v", time.Since(rested))
 	problem = errors.Join(problem, err)
 	others.Wait()
 	problem = errors.Join(problem, c.stopPrograms())

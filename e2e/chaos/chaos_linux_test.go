@@ -109,7 +109,7 @@ func check(t *testing.T, c *Cluster, err error) {
 	}
 	story := c.History.Story()
 	for line := range strings.Lines(story) {
-		if strings.Contains(line, "FAULT") || strings.Contains(line, "mended") {
+		if strings.Contains(line, "FAULT") || strings.Contains(line, "mended") || strings.Contains(line, "whole again") {
 			t.Log(strings.TrimRight(line, "\n"))
 		}
 	}
