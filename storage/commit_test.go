@@ -328,3 +328,43 @@ func TestFlushWithoutRoom(t *testing.T) {
 		t.Errorf("flushed to %d with room again: %v", l.Durable(), err)
 	}
 }
+
+// TestIndexSealedAfterCommit: a segment that is sealed when its records are on disk has its indexes written after them. What a
+// loss of power leaves of those must not make its records look as old as 1970: retention would take them.
+func TestIndexSealedAfterCommit(t *testing.T) {
+	for seed := range uint64(60) {
+		fs := faultfs.New(seed)
+		l, m := openOn(t, fs, storage.DefaultLogConfig())
+		commit := func() {
+			now := time.Now()
+			a, err := l.Append(oneRecord(t, "v"), 0, now)
+			if err == nil {
+				err = l.Commit(a.Last + 1)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		commit()
+		if err := l.Roll(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if seed%2 == 0 {
+			commit() // else the power goes before
+		}
+		if err := m.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		m.Abandon()
+		fs.Restart()
+		l, m = openOn(t, fs, storage.DefaultLogConfig())
+		l.SetHighWatermark(l.EndOffset())
+		if err := l.Retain(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if start := l.StartOffset(); start != 0 {
+			t.Fatalf("seed %d: retention took the records before %d", seed, start)
+		}
+		m.Abandon()
+	}
+}

@@ -131,8 +131,9 @@ func (x *indexes) encode() (offsets, times []byte) {
 
 var errBadIndex = errors.New("index cannot be right")
 
-// decodeIndexes reads both files of a segment of the given size. Files that Kafka left preallocated end
-// in zeros, which are cut. It returns errBadIndex if entries do not rise or pass the segment.
+// decodeIndexes reads both files of a segment of the given size. It returns errBadIndex if entries do not rise or pass the
+// segment, or end in zeros: in a file that Kafka left preallocated or the kernel did not write, there is no saying what is
+// missing.
 func decodeIndexes(offsets, times []byte, size int64) (*indexes, error) {
 	x := new(indexes)
 	if len(offsets)%offsetEntrySize != 0 || len(times)%timeEntrySize != 0 {
@@ -142,9 +143,6 @@ func decodeIndexes(offsets, times []byte, size int64) (*indexes, error) {
 	for ; len(offsets) > 0; offsets = offsets[offsetEntrySize:] {
 		e := offsetEntry{int32(binary.BigEndian.Uint32(offsets)), int32(binary.BigEndian.Uint32(offsets[4:]))}
 		if n := len(oe); n > 0 && (e.rel <= oe[n-1].rel || e.pos <= oe[n-1].pos) {
-			if e.rel == 0 && e.pos == 0 {
-				break
-			}
 			return nil, fmt.Errorf("%w: entry %d does not rise", errBadIndex, n)
 		}
 		if e.rel < 0 || e.pos < 0 || int64(e.pos) >= size && size > 0 {
@@ -156,10 +154,10 @@ func decodeIndexes(offsets, times []byte, size int64) (*indexes, error) {
 	for ; len(times) > 0; times = times[timeEntrySize:] {
 		e := timeEntry{int64(binary.BigEndian.Uint64(times)), int32(binary.BigEndian.Uint32(times[8:]))}
 		if n := len(te); n > 0 && (e.timestamp <= te[n-1].timestamp || e.rel < te[n-1].rel) {
-			if e.timestamp == 0 && e.rel == 0 {
-				break
-			}
 			return nil, fmt.Errorf("%w: time entry %d does not rise", errBadIndex, n)
+		}
+		if e == (timeEntry{}) { // records of 1970 would be older than any retention
+			return nil, fmt.Errorf("%w: time entry %d is empty", errBadIndex, len(te))
 		}
 		te = append(te, e)
 	}

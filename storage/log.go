@@ -318,9 +318,10 @@ func (l *Log) Flush() error {
 	return nil
 }
 
+// syncSegments syncs what lies behind point, and the indexes of segments that were sealed when their records were on disk.
 func (l *Log) syncSegments(segments []*segment, point int64) error {
 	for i, s := range segments {
-		if i+1 < len(segments) && segments[i+1].base <= point || s.size.Load() == 0 {
+		if i+1 < len(segments) && segments[i+1].base <= point && !s.unsyncedIndex.Load() || s.size.Load() == 0 {
 			continue
 		}
 		if err := s.sync(); err != nil {

@@ -232,7 +232,8 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 	end := segments[0].base
 	for i, s := range segments {
 		last := i == len(segments)-1
-		if !last && (st.clean || segments[i+1].base <= st.recoveryPoint) {
+		// One that ends at the recovery point may have been sealed after the last flush: its indexes are not sure to be on disk.
+		if !last && (st.clean || segments[i+1].base < st.recoveryPoint) {
 			end = segments[i+1].base
 			continue
 		}
