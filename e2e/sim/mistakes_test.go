@@ -1,13 +1,10 @@
 package sim
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +20,6 @@ func withMistakes(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
 	sources := map[string]string{}
 	for _, m := range Mistakes {
 		path := filepath.Join(root, m.File)
@@ -42,23 +38,7 @@ func withMistakes(t *testing.T) string {
 		}
 		sources[path] = strings.Replace(sources[path], m.Old, m.New, 1)
 	}
-	replace := map[string]string{}
-	for i, path := range slices.Sorted(maps.Keys(sources)) {
-		changed := filepath.Join(dir, fmt.Sprintf("%d.go", i))
-		if err := os.WriteFile(changed, []byte(sources[path]), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		replace[path] = changed
-	}
-	overlay := filepath.Join(dir, "overlay.json")
-	data, err := json.Marshal(map[string]any{"Replace": replace})
-	if err == nil {
-		err = os.WriteFile(overlay, data, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return build(t, "-vet=off", "-overlay", overlay)
+	return build(t, sources)
 }
 
 // TestMistakesAreFound: kraft with any of these mistakes does not pass its simulations.
@@ -71,7 +51,7 @@ func TestMistakesAreFound(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Setenv(planted.Variable, m.Name)
 			seeds := new(search)
-			each(1, m.Seeds, func(from, n int) { seeds.try(bin, from, n) })
+			each(1, m.Seeds, func(seed int) { seeds.try(bin, seed) })
 			if seeds.found == 0 {
 				t.Errorf("not found within %d seeds", m.Seeds)
 				return

@@ -3,11 +3,9 @@
 package sim
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"runtime/debug"
-	"strings"
 	"testing"
 	"testing/cryptotest"
 	"testing/synctest"
@@ -16,52 +14,21 @@ import (
 	"kraft/e2e/workload"
 )
 
-var (
-	seed   = flag.Uint64("seed", 1, "the first seed of TestSeed")
-	count  = flag.Int("seeds", 1, "how many seeds TestSeed tries")
-	story  = flag.Bool("story", false, "tell what happened, also of a seed that found nothing")
-	less   = flag.String("less", "", "leave these pieces of the plan out, as -shrink names them")
-	shrink = flag.Bool("shrink", false, "of a seed that finds something, look for the smallest plan that finds it, and tell that one's story")
-	tries  = flag.Int("tries", 5, "how often -shrink tries a plan before it takes it for sound")
-)
+// reseed has the runtime choose by a seed from now on, where it can.
+var reseed = func(uint64) {}
 
-// TestSeed runs the simulations of -seed and those after it.
-func TestSeed(t *testing.T) {
-	for s := *seed; s < *seed+uint64(*count); s++ {
-		plan := NewPlan(s)
-		pieces := ParsePieces(*less)
-		h := runPlan(t, plan.Less(pieces))
-		wrong := h.Violations()
-		if *shrink && len(wrong) > 0 {
-			pieces, h = smallest(t, plan, wrong[0], h)
-			wrong = h.Violations()
-			t.Logf("smallest: -seed %d -less %s", s, strings.Join(pieces, ","))
-		}
-		if len(wrong) > 0 || *story {
-			t.Logf("%s", h.Story())
-		}
-		for _, w := range wrong {
-			t.Errorf("seed %d: %s", s, w)
-		}
+// TestSimulation runs the plan of -seed without the pieces of -less. It is for a process of its own, which TestSeed and
+// TestSeeds start.
+func TestSimulation(t *testing.T) {
+	reseed(*seed)
+	h := runPlan(t, NewPlan(*seed).Less(ParsePieces(*less)))
+	wrong := h.Violations()
+	if len(wrong) > 0 || *story {
+		fmt.Println(h.Story())
 	}
-}
-
-// smallest shrinks a plan that went wrong in some way.
-func smallest(t *testing.T, plan *Plan, wrong string, h *workload.History) ([]string, *workload.History) {
-	check, _, _ := strings.Cut(wrong, ":")
-	pieces := plan.Shrink(func(pieces []string) bool {
-		for range *tries {
-			again := runPlan(t, plan.Less(pieces))
-			for _, w := range again.Violations() {
-				if strings.HasPrefix(w, check+":") {
-					h = again
-					return true
-				}
-			}
-		}
-		return false
-	})
-	return pieces, h
+	for _, w := range wrong {
+		t.Errorf("seed %d: %s", *seed, w)
+	}
 }
 
 // realTime is what a simulation may take; most take a twentieth of a second.
@@ -70,8 +37,8 @@ const realTime = 40 * time.Second
 func runPlan(t *testing.T, plan *Plan) *workload.History {
 	t.Helper()
 	began := time.Now()
-	dir, err := os.MkdirTemp("/dev/shm", "kraft-sim-")
-	if err != nil {
+	dir := fmt.Sprintf("/dev/shm/kraft-sim-%010d", os.Getpid()) // as long in every process
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		dir = t.TempDir()
 	}
 	defer os.RemoveAll(dir)

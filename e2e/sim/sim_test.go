@@ -1,30 +1,65 @@
 package sim
 
 import (
-	"bufio"
-	"bytes"
-	"fmt"
+	"context"
+	"flag"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 )
 
-// build builds this package's test binary, with clients that wait for locks in virtual time: franz-go has the tag synctests
-// for that.
-func build(t *testing.T, flags ...string) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "sim.test")
-	args := append([]string{"test", "-c", "-tags", "synctests", "-o", bin}, flags...)
-	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+var (
+	seed   = flag.Uint64("seed", 1, "the first seed of TestSeed")
+	count  = flag.Int("seeds", 1, "how many seeds TestSeed tries")
+	story  = flag.Bool("story", false, "tell what happened, also of a seed that found nothing")
+	less   = flag.String("less", "", "leave these pieces of the plan out, as -shrink names them")
+	shrink = flag.Bool("shrink", false, "of a seed that finds something, look for the smallest plan that finds it, and tell that one's story")
+)
+
+// TestSeed runs the simulations of -seed and those after it.
+func TestSeed(t *testing.T) {
+	bin := build(t, nil)
+	for s := *seed; s < *seed+uint64(*count); s++ {
+		pieces, out := *less, simulate(bin, s, *less)
+		if *shrink && len(out.wrong) > 0 {
+			pieces, out = smallest(bin, s, out)
+			t.Logf("smallest: -seed %d -less %s", s, pieces)
+		}
+		switch {
+		case len(out.wrong) > 0:
+			t.Errorf("%s\n%s", out.text, out.wrong[0])
+		case !out.ended:
+			t.Errorf("%s\nseed %d: the process ended", out.text, s)
+		case *story:
+			t.Log(out.text)
+		default:
+			t.Log(out.hash)
+		}
 	}
-	return bin
+}
+
+// smallest shrinks a plan that went wrong in some way. Pieces that -less leaves out stay away.
+func smallest(bin string, seed uint64, out outcome) (pieces string, found outcome) {
+	pieces, found = *less, out
+	check := out.check()
+	NewPlan(seed).Shrink(func(try []string) bool {
+		list := strings.Join(append(ParsePieces(*less), try...), ",")
+		again := simulate(bin, seed, list)
+		if again.check() != check {
+			return false
+		}
+		pieces, found = list, again
+		return true
+	})
+	return pieces, found
 }
 
 // TestSeeds runs many simulations, in processes of their own.
@@ -43,22 +78,36 @@ func TestSeeds(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("KRAFT_SIM_FROM")); err == nil {
 		from = n
 	}
-	bin := build(t)
-	var mu sync.Mutex // guards ran
-	ran := 0
-	each(from, count, func(from, n int) {
-		out := runSeeds(bin, from, n)
-		mu.Lock()
-		defer mu.Unlock()
-		ran += out.ran
-		for _, w := range out.wrong {
-			t.Error(w)
-		}
-		if out.ran < n {
-			t.Errorf("ended before seed %d:\n%s", from+out.ran, out.tail)
+	bin := build(t, nil)
+	var ran atomic.Int32
+	each(from, count, func(seed int) {
+		out := simulate(bin, uint64(seed), "")
+		ran.Add(1)
+		if len(out.wrong) > 0 {
+			t.Errorf("%s\nits story: go test ./e2e/sim -run 'TestSeed$' -v -seed %d (or -shrink)", out.wrong[0], seed)
+		} else if !out.ended {
+			t.Errorf("seed %d: the process ended:\n%s", seed, out.text[max(0, len(out.text)-3000):])
 		}
 	})
-	t.Logf("%d simulations", ran)
+	t.Logf("%d simulations", ran.Load())
+}
+
+// TestRepeats: a seed does the same every time.
+func TestRepeats(t *testing.T) {
+	if _, err := changedRuntime(); err != nil {
+		t.Skipf("not with this runtime: %v", err)
+	}
+	const seeds, wanted = 20, 18
+	bin, same := build(t, nil), atomic.Int32{}
+	each(1000, seeds, func(seed int) {
+		if first := simulate(bin, uint64(seed), "").hash; first != "" && first == simulate(bin, uint64(seed), "").hash {
+			same.Add(1)
+		}
+	})
+	t.Logf("%d of %d seeds repeat their hash", same.Load(), seeds)
+	if same.Load() < wanted {
+		t.Errorf("%d of %d seeds repeat their hash, fewer than %d", same.Load(), seeds, wanted)
+	}
 }
 
 // search looks for a seed that finds something.
@@ -68,80 +117,90 @@ type search struct {
 	check string     // what it found
 }
 
-// try runs seeds unless a smaller one has found something.
-func (s *search) try(bin string, from, n int) {
+// try runs a seed unless a smaller one has found something.
+func (s *search) try(bin string, seed int) {
 	s.mu.Lock()
-	done := s.found > 0 && s.found < from
+	done := s.found > 0 && s.found < seed
 	s.mu.Unlock()
 	if done {
 		return
 	}
-	out := runSeeds(bin, from, n)
+	out := simulate(bin, uint64(seed), "")
+	check := out.check()
+	if check == "" && !out.ended {
+		check = "the process ended"
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, check := 0, ""
-	if len(out.wrong) > 0 {
-		m := wrongLine.FindStringSubmatch(out.wrong[0])
-		at, _ = strconv.Atoi(m[1])
-		check, _, _ = strings.Cut(m[2], ":")
-	} else if out.ran < n {
-		at, check = from+out.ran, "the process ended"
-	}
-	if at > 0 && (s.found == 0 || at < s.found) {
-		s.found, s.check = at, check
+	if check != "" && (s.found == 0 || seed < s.found) {
+		s.found, s.check = seed, check
 	}
 }
 
-const chunk = 20
-
-// each runs f for chunks of count seeds, on a goroutine for each processor.
-func each(first, count int, f func(from, n int)) {
+// each runs f for count seeds, on a goroutine for each processor.
+func each(first, count int, f func(seed int)) {
 	var running sync.WaitGroup
 	next := make(chan int)
 	for range runtime.GOMAXPROCS(0) {
 		running.Go(func() {
-			for from := range next {
-				f(from, min(chunk, first+count-from))
+			for seed := range next {
+				f(seed)
 			}
 		})
 	}
-	for from := first; from < first+count; from += chunk {
-		next <- from
+	for seed := first; seed < first+count; seed++ {
+		next <- seed
 	}
 	close(next)
 	running.Wait()
 }
 
+// outcome is what a simulation's process said.
 type outcome struct {
-	ran   int
-	wrong []string // the first finding of each seed, with how to see it again
-	tail  string
+	ended bool     // in its own time
+	hash  string   // of what happened
+	wrong []string // its findings
+	text  string   // all of it
+}
+
+// check is the name of the first check that failed.
+func (o outcome) check() string {
+	if len(o.wrong) == 0 {
+		return ""
+	}
+	check, _, _ := strings.Cut(wrongLine.FindStringSubmatch(o.wrong[0])[1], ":")
+	return check
 }
 
 var (
-	ranLine   = regexp.MustCompile(`seed \d+: .* in .* hash`)
-	wrongLine = regexp.MustCompile(`seed (\d+): ([a-z ]+: .*)`)
+	hashLine  = regexp.MustCompile(`seed \d+: .* hash (\w+)`)
+	wrongLine = regexp.MustCompile(`seed \d+: ([a-z ]+: .*)`)
 )
 
-func runSeeds(bin string, from, n int) (o outcome) {
-	cmd := exec.Command(bin, "-test.run", "^TestSeed$", "-test.v", "-seed", fmt.Sprint(from), "-seeds", fmt.Sprint(n))
-	out, _ := cmd.CombinedOutput()
-	told := map[string]bool{}
-	lines := bufio.NewScanner(bytes.NewReader(out))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line := lines.Text()
-		if ranLine.MatchString(line) {
-			o.ran++
-		} else if m := wrongLine.FindStringSubmatch(line); m != nil && !told[m[1]] {
-			told[m[1]] = true
-			o.wrong = append(o.wrong, fmt.Sprintf("%s\nits story: go test -tags synctests ./e2e/sim -run 'TestSeed$' -v -seed %s -story (or -shrink)", m[0], m[1]))
-		}
+// processTime is what a simulation's process may take: it looks after itself, unless a goroutine never gives way.
+const processTime = 90 * time.Second
+
+// simulate runs a seed's plan without some of its pieces.
+func simulate(bin string, seed uint64, less string) (o outcome) {
+	ctx, cancel := context.WithTimeout(context.Background(), processTime)
+	defer cancel()
+	args := []string{"-test.run", "^TestSimulation$", "-test.v", "-seed", strconv.FormatUint(seed, 10), "-less", less}
+	if *story {
+		args = append(args, "-story")
 	}
-	if all := strings.TrimSpace(string(out)); len(all) > 3000 {
-		o.tail = all[len(all)-3000:]
-	} else {
-		o.tail = all
+	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Env = append(os.Environ(), repeatable...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // it says where it is
+	cmd.WaitDelay = 5 * time.Second
+	out, _ := cmd.CombinedOutput()
+	o.text = strings.TrimSpace(string(out))
+	for line := range strings.Lines(o.text) {
+		line = strings.TrimRight(line, "\n")
+		if m := hashLine.FindStringSubmatch(line); m != nil {
+			o.ended, o.hash = true, m[1]
+		} else if wrongLine.MatchString(line) {
+			o.wrong = append(o.wrong, strings.TrimSpace(line))
+		}
 	}
 	return o
 }

@@ -1,0 +1,111 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// runtimeChanges make Go's runtime choose by the seed what it otherwise chooses at random (the order of maps, of select, of
+// timers, math/rand), leave a goroutine the only processor while it is in a system call, and keep real time out of mutexes:
+// with one processor and no garbage collector a simulation then does the same every time. Threads come and go as they like,
+// so what they draw must not move what goroutines draw. Old is in the file once.
+var runtimeChanges = []struct{ file, old, new string }{
+	{"runtime/rand.go", "	globalRand.state.Init(*seed)\n", "	*seed = [len(*seed)]byte{}\n	globalRand.state.Init(*seed)\n"},
+	{"runtime/rand.go", "	mp.cheaprand = rand()\n", "	mp.cheaprand = 1\n"},
+	{"runtime/rand.go", "func rand() uint64 {\n", "func rand() uint64 {\n	if true {\n		return simulated(&simulation)\n	}\n"},
+	{"runtime/rand.go", "// randn is like rand() % n but faster.\n", `//go:linkname simulation
+var simulation uint64
+
+//go:linkname simulatedOrder
+var simulatedOrder uint64 // of selects and timers
+
+//go:nosplit
+func simulated(state *uint64) uint64 { // splitmix64
+	*state += 0x9e3779b97f4a7c15
+	z := *state
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb
+	return z ^ (z >> 31)
+}
+
+// randn is like rand() % n but faster.
+`},
+	{"runtime/select.go", "cheaprandn(uint32(norder + 1))", "uint32(simulated(&simulatedOrder) % uint64(norder+1))"},
+	{"runtime/time.go", "t.rand = cheaprand()", "t.rand = uint32(simulated(&simulatedOrder))"},
+	{"runtime/proc.go", "func retake(now int64) uint32 {\n", "func retake(now int64) uint32 {\n	if true {\n		return 0\n	}\n"},
+	{"internal/sync/mutex.go", "starvationThresholdNs = 1e6", "starvationThresholdNs = 1e18"},
+}
+
+// repeatable are the environment's parts in making a simulation repeat.
+var repeatable = []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off"}
+
+// changedRuntime are the sources of a runtime in which simulations repeat, by path, or why there are none.
+func changedRuntime() (map[string]string, error) {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return nil, err
+	}
+	sources := map[string]string{}
+	for _, c := range runtimeChanges {
+		path := filepath.Join(strings.TrimSpace(string(root)), "src", c.file)
+		if sources[path] == "" {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return nil, err
+			}
+			sources[path] = string(data)
+		}
+		if strings.Count(sources[path], c.old) != 1 {
+			return nil, fmt.Errorf("%q is not once in %s of %s", c.old, c.file, runtime.Version())
+		}
+		sources[path] = strings.Replace(sources[path], c.old, c.new, 1)
+	}
+	return sources, nil
+}
+
+// build builds the simulator: this package's test binary, with clients that wait for locks in virtual time (franz-go has the
+// tag synctests for that), on a runtime that repeats itself. More sources may be changed, by path.
+func build(t *testing.T, changed map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	bin, tags := filepath.Join(dir, "sim.test"), "synctests"
+	sources, err := changedRuntime()
+	if err != nil {
+		t.Logf("seeds do not repeat exactly: %v", err)
+	} else {
+		tags += ",repeatable"
+	}
+	sources = maps.Clone(sources)
+	if sources == nil {
+		sources = map[string]string{}
+	}
+	maps.Copy(sources, changed)
+	replace := map[string]string{}
+	for path, source := range sources {
+		file := filepath.Join(dir, fmt.Sprintf("%d-%s", len(replace), filepath.Base(path)))
+		if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[path] = file
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	data, err := json.Marshal(map[string]any{"Replace": replace})
+	if err == nil {
+		err = os.WriteFile(overlay, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "test", "-c", "-vet=off", "-tags", tags, "-overlay", overlay, "-o", bin, ".")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}

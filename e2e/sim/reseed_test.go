@@ -1,0 +1,13 @@
+//go:build synctests && repeatable
+
+package sim
+
+import _ "unsafe" // for go:linkname
+
+//go:linkname simulation runtime.simulation
+var simulation uint64
+
+//go:linkname simulatedOrder runtime.simulatedOrder
+var simulatedOrder uint64
+
+func init() { reseed = func(seed uint64) { simulation, simulatedOrder = seed, ^seed } }
