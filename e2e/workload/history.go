@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // History is what happened: a story for people, its hash, and what the checks look at. Its methods may be called from
@@ -20,19 +21,20 @@ type History struct {
 	// Unclean is the topic whose acknowledged records may be lost. It is set before anything happens.
 	Unclean string
 
-	mu         sync.Mutex // guards the rest
-	lines      []string
-	sum        hash.Hash64 // of what clients and the test did
-	violations []string
-	attempts   map[string]*Attempt           // by value, which is never used twice
-	seen       map[place]string              // values that consumers read
-	ends       map[Partition]map[int32]int64 // the highest high watermark that a client was told, by leader epoch
-	leaders    map[leaderEpoch]int32
-	asks       []porcupine.Operation
-	commits    map[Partition]int64 // the newest offset that a group was told is committed
-	acks       map[Partition]int
-	newest     map[Partition]time.Time     // acknowledgement
-	gaps       map[Partition]time.Duration // the longest without one
+	mu          sync.Mutex // guards the rest
+	lines       []string
+	sum         hash.Hash64 // of what clients and the test did
+	violations  []string
+	attempts    map[string]*Attempt           // by value, which is never used twice
+	seen        map[place]string              // values that consumers read
+	ends        map[Partition]map[int32]int64 // the highest high watermark that a client was told, by leader epoch
+	leaders     map[leaderEpoch]int32
+	asks        []porcupine.Operation
+	committedTo map[Partition]int64 // the newest offset that a group was told is committed
+	wanted      map[place]bool      // offsets that a member asked to commit and has no answer about
+	acks        map[Partition]int
+	newest      map[Partition]time.Time     // acknowledgement
+	gaps        map[Partition]time.Duration // the longest without one
 }
 
 // Partition is one of a topic's.
@@ -68,7 +70,7 @@ type Attempt struct {
 // NewHistory begins a history now.
 func NewHistory() *History {
 	return &History{begun: time.Now(), sum: fnv.New64a(), attempts: map[string]*Attempt{}, seen: map[place]string{},
-		ends: map[Partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, commits: map[Partition]int64{},
+		ends: map[Partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, committedTo: map[Partition]int64{}, wanted: map[place]bool{},
 		acks: map[Partition]int{}, newest: map[Partition]time.Time{}, gaps: map[Partition]time.Duration{}}
 }
 
@@ -196,11 +198,24 @@ func (h *History) leads(by int32, p Partition, epoch, leader int32) {
 	}
 }
 
+// commits notes that a member asks to commit offsets: that may happen at any time from now on, also after others have
+// committed more. (A member that was taken for dead and joins again may still commit what it has read.)
+func (h *History) commits(offsets map[string]map[int32]kgo.EpochOffset) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for topic, partitions := range offsets {
+		for n, o := range partitions {
+			h.wanted[place{Partition{topic, n}, o.Offset}] = true
+		}
+	}
+}
+
 // committed notes an offset that a group was told is committed.
 func (h *History) committed(who string, p Partition, offset int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.commits[p] = max(h.commits[p], offset)
+	h.committedTo[p] = max(h.committedTo[p], offset)
+	delete(h.wanted, place{p, offset})
 	h.tell(fmt.Sprintf("%s commits %s/%d", who, p, offset))
 }
 
@@ -209,6 +224,10 @@ func (h *History) starts(who string, p Partition, offset, committed int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tell(fmt.Sprintf("%s is told that %s is committed to %d", who, p, offset))
+	if offset < committed && h.wanted[place{p, offset}] {
+		h.committedTo[p] = offset
+		return
+	}
 	if offset < committed && p.Topic != h.Unclean {
 		h.violation("committed offset went back", "%s is told that %s is committed to %d, and it was to %d before it asked", who, p, offset, committed)
 	}
@@ -217,7 +236,7 @@ func (h *History) starts(who string, p Partition, offset, committed int64) {
 func (h *History) committedSoFar(p Partition) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.commits[p]
+	return h.committedTo[p]
 }
 
 // Violations are the checks that failed, each with its finding.

@@ -121,7 +121,9 @@ func (w *Workload) Group(i int, rng *rand.Rand) error {
 		cl.PollFetches(w.Context).EachRecord(func(r *kgo.Record) {
 			w.History.Read(who, Partition{r.Topic, r.Partition}, r.Offset, string(r.Value))
 		})
-		cl.CommitOffsetsSync(w.Context, cl.UncommittedOffsets(), func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		asked := cl.UncommittedOffsets()
+		w.History.commits(asked)
+		cl.CommitOffsetsSync(w.Context, asked, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 			if err == nil {
 				w.noteCommits(who, req, resp)
 			}
