@@ -321,18 +321,20 @@ func TestMove(t *testing.T) {
 // TestMoveCrashes crashes after every n-th write of a move: what was on disk is there at the next start, in
 // one directory, and the move goes on.
 func TestMoveCrashes(t *testing.T) {
-	for _, power := range []bool{false, true} {
-		done := false
-		for n := 0; !done; n++ {
-			if done = moveAndCrash(t, n, power); t.Failed() {
-				t.Fatalf("after %d operations, power lost: %v", n, power)
+	for power, seeds := range map[bool]uint64{false: 1, true: 60} { // of what is lost with the power
+		for seed := range seeds {
+			done := false
+			for n := 0; !done; n++ {
+				if done = moveAndCrash(t, n, power, seed); t.Failed() {
+					t.Fatalf("after %d operations, power lost: %v, seed %d", n, power, seed)
+				}
 			}
 		}
 	}
 }
 
-func moveAndCrash(t *testing.T, n int, power bool) (done bool) {
-	d := &disks{t: t, fs: faultfs.New(uint64(n + 1))}
+func moveAndCrash(t *testing.T, n int, power bool, seed uint64) (done bool) {
+	d := &disks{t: t, fs: faultfs.New(seed<<16 | uint64(n+1))}
 	if err := d.start("/a", "/b"); err != nil {
 		t.Fatal(err)
 	}
@@ -399,6 +401,16 @@ func moveAndCrash(t *testing.T, n int, power bool) (done bool) {
 		if strings.Contains(p, "-future/") || strings.Contains(p, "-moved/") || strings.Contains(p, "-stray/") {
 			t.Errorf("left behind: %s", p)
 		}
+	}
+	d.fs.Kill()
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	defer d.m.Abandon()
+	if l, err = d.m.Open(tp, historyID, d.dirs[1].Meta().DirectoryID, c); err != nil {
+		t.Error(err)
+	} else if got, err := values(l); err != nil || !slices.Equal(got, want) {
+		t.Errorf("after the move the log holds %v, want %v (%v)", got, want, err)
 	}
 	return done
 }

@@ -280,7 +280,15 @@ func (v *mover) carry(mv *move) error {
 	if err := mv.ctx.Err(); err != nil {
 		return err
 	}
-	future, err := openLog(mv.to.fs, mv.path, mv.log.tp, mv.log.id, mv.log.Config(), logState{space: &mv.to.space, compacted: 1<<63 - 1}, time.Now())
+	state := logState{space: &mv.to.space}
+	if mv.log.gaps.Load() {
+		// What an earlier start has left may lack what was not synced, and nothing tells that from a gap.
+		state.compacted = 1<<63 - 1
+		if err := mv.to.fs.RemoveAll(mv.path); err != nil {
+			return fmt.Errorf("begin the copy %s anew: %w", mv.path, err)
+		}
+	}
+	future, err := openLog(mv.to.fs, mv.path, mv.log.tp, mv.log.id, mv.log.Config(), state, time.Now())
 	if err != nil {
 		return fmt.Errorf("open %s: %w", mv.path, err)
 	}
