@@ -10,4 +10,10 @@ var simulation uint64
 //go:linkname simulatedOrder runtime.simulatedOrder
 var simulatedOrder uint64
 
-func init() { reseed = func(seed uint64) { simulation, simulatedOrder = seed, ^seed } }
+//go:linkname over runtime.simulatedOver
+var over bool
+
+func init() {
+	reseed = func(seed uint64) { simulation, simulatedOrder = seed, ^seed }
+	ended = func() { over = true }
+}

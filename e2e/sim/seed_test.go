@@ -17,6 +17,9 @@ import (
 // reseed has the runtime choose by a seed from now on, where it can.
 var reseed = func(uint64) {}
 
+// ended gives the runtime its ways back: goroutines that do not wait are interrupted again.
+var ended = func() {}
+
 // TestSimulation runs the plan of -seed without the pieces of -less. It is for a process of its own, which TestSeed and
 // TestSeeds start.
 func TestSimulation(t *testing.T) {
@@ -57,6 +60,7 @@ func runPlan(t *testing.T, plan *Plan) *workload.History {
 		h = Run(plan, dir)
 		took = time.Since(virtual)
 	})
+	ended()
 	h.CheckOrder()
 	t.Logf("seed %d: %v in %v, hash %016x", plan.Seed, took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), h.Hash())
 	return h
