@@ -28,8 +28,9 @@ var (
 func TestSeed(t *testing.T) {
 	bin := build(t, nil)
 	for s := *seed; s < *seed+uint64(*count); s++ {
-		pieces, out := *less, simulate(bin, s, *less)
+		out := simulate(bin, s, *less)
 		if *shrink && len(out.wrong) > 0 {
+			var pieces string
 			pieces, out = smallest(bin, s, out)
 			t.Logf("smallest: -seed %d -less %s", s, pieces)
 		}

@@ -1,3 +1,5 @@
+// Package workload is clients of a cluster that work while things fail, the history of what they were told, and the checks
+// that hold it against what is there in the end. Simulations and chaos share it.
 package workload
 
 import (
