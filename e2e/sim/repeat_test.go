@@ -3,7 +3,6 @@ package sim
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,20 +53,28 @@ func changedRuntime() (map[string]string, error) {
 	}
 	sources := map[string]string{}
 	for _, c := range runtimeChanges {
-		path := filepath.Join(strings.TrimSpace(string(root)), "src", c.file)
-		if sources[path] == "" {
-			data, err := os.ReadFile(path)
-			if err != nil {
-				return nil, err
-			}
-			sources[path] = string(data)
+		if err := change(sources, filepath.Join(strings.TrimSpace(string(root)), "src", c.file), c.old, c.new); err != nil {
+			return nil, fmt.Errorf("%s: %w", runtime.Version(), err)
 		}
-		if strings.Count(sources[path], c.old) != 1 {
-			return nil, fmt.Errorf("%q is not once in %s of %s", c.old, c.file, runtime.Version())
-		}
-		sources[path] = strings.Replace(sources[path], c.old, c.new, 1)
 	}
 	return sources, nil
+}
+
+// change puts something new in the place of what is once in a file, of which sources has the changed text if there is one.
+func change(sources map[string]string, path, old, new string) error {
+	text, ok := sources[path]
+	if !ok {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		text = string(data)
+	}
+	if n := strings.Count(text, old); n != 1 {
+		return fmt.Errorf("%q is %d times in %s", old, n, path)
+	}
+	sources[path] = strings.Replace(text, old, new, 1)
+	return nil
 }
 
 // build builds the simulator: this package's test binary, with clients that wait for locks in virtual time (franz-go has the
@@ -76,24 +83,21 @@ func build(t *testing.T, changed map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	bin, tags := filepath.Join(dir, "sim.test"), "synctests"
-	sources, err := changedRuntime()
+	repeating, err := changedRuntime()
 	if err != nil {
 		t.Logf("seeds do not repeat exactly: %v", err)
 	} else {
 		tags += ",repeatable"
 	}
-	sources = maps.Clone(sources)
-	if sources == nil {
-		sources = map[string]string{}
-	}
-	maps.Copy(sources, changed)
 	replace := map[string]string{}
-	for path, source := range sources {
-		file := filepath.Join(dir, fmt.Sprintf("%d-%s", len(replace), filepath.Base(path)))
-		if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
-			t.Fatal(err)
+	for _, sources := range []map[string]string{repeating, changed} {
+		for path, source := range sources {
+			file := filepath.Join(dir, fmt.Sprintf("%d-%s", len(replace), filepath.Base(path)))
+			if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			replace[path] = file
 		}
-		replace[path] = file
 	}
 	overlay := filepath.Join(dir, "overlay.json")
 	data, err := json.Marshal(map[string]any{"Replace": replace})

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"kraft/e2e/harness"
 )
 
 var (
@@ -96,7 +98,7 @@ func TestSeeds(t *testing.T) {
 // TestRepeats: a seed does the same every time.
 func TestRepeats(t *testing.T) {
 	if _, err := changedRuntime(); err != nil {
-		t.Skipf("not with this runtime: %v", err)
+		harness.Skip(t, "seeds do not repeat with this runtime: %v", err)
 	}
 	const seeds, wanted = 20, 18
 	bin, same := build(t, nil), atomic.Int32{}
