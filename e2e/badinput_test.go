@@ -2,10 +2,7 @@ package e2e
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -46,16 +43,11 @@ func compressedBatch(t testing.TB, codec record.Codec, value []byte) []byte {
 // memory is a process's resident size in MB.
 func memory(t testing.TB, k *harness.Kraft) int {
 	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", k.Cmd.Process.Pid))
+	size, err := k.Resident()
 	if err != nil {
 		harness.Skip(t, "memory is read from /proc: %v", err)
 	}
-	_, after, _ := strings.Cut(string(data), "VmRSS:")
-	kb, err := strconv.Atoi(strings.Fields(after)[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kb / 1000
+	return size >> 10 / 1000
 }
 
 func TestBadRecords(t *testing.T) {

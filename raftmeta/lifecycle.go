@@ -103,20 +103,10 @@ func (m *Meta) CatchUp(ctx context.Context) error {
 		return err
 	}
 	committed := uint64(resp.Topics[0].Partitions[0].HighWatermark)
-	for {
+	return m.until(ctx, func(*image.Image) bool {
 		s, err := m.node.Status(ctx)
-		if err != nil {
-			return err
-		}
-		if s.Applied >= committed {
-			return nil
-		}
-		select {
-		case <-time.After(time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("the metadata is applied up to %d of %d: %w", s.Applied, committed, ctx.Err())
-		}
-	}
+		return err == nil && s.Applied >= committed
+	})
 }
 
 // until waits for an image for which seen is true.

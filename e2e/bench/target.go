@@ -91,11 +91,9 @@ func (t *target) cpu() float64 {
 
 // memory is the process's resident size in MB.
 func (t *target) memory() float64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t.process.Cmd.Process.Pid))
+	size, err := t.process.Resident()
 	if err != nil {
 		return 0
 	}
-	_, after, _ := strings.Cut(string(data), "VmRSS:")
-	kb, _ := strconv.ParseFloat(strings.Fields(after)[0], 64)
-	return kb / 1000
+	return float64(size>>10) / 1000
 }

@@ -3,22 +3,19 @@ package chaos
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"kraft/e2e/clients"
-	"kraft/e2e/harness"
 	"kraft/e2e/workload"
 )
 
 // Program is a running program of e2e/clients on the clients' host, whose lines become part of the history.
 type Program struct {
+	*clients.Program
 	name    string
-	process *harness.Process
-	stdin   *os.File
 	reading sync.WaitGroup
 
 	mu     sync.Mutex // guards the rest
@@ -68,21 +65,11 @@ func (c *Cluster) Consume(d clients.Driver, name, topic, group string) (*Program
 func (c *Cluster) bootstrap() string { return strings.Join(c.Bootstrap(), ",") }
 
 func (c *Cluster) start(p *Program, d clients.Driver, line func([]string), args ...string) error {
-	r, w, err := os.Pipe()
-	if err != nil {
+	if err := c.Clients.Do(func() (err error) { p.Program, err = d.Start(args...); return err }); err != nil {
 		return err
 	}
-	cmd := d.Command(args...)
-	cmd.Stdin = r
-	err = c.Clients.Do(func() (err error) { p.process, err = harness.Start(cmd); return err })
-	_ = r.Close()
-	if err != nil {
-		_ = w.Close()
-		return err
-	}
-	p.stdin = w
 	p.reading.Go(func() {
-		for l := range p.process.Lines {
+		for l := range p.Lines {
 			line(strings.Fields(l))
 		}
 	})
@@ -92,23 +79,24 @@ func (c *Cluster) start(p *Program, d clients.Driver, line func([]string), args 
 
 // Stop has the program end in its own time, and says how it ended.
 func (p *Program) Stop(patience time.Duration) error {
-	_, _ = p.stdin.WriteString("stop\n")
-	err := p.process.Wait(patience)
+	err := p.End()
+	if err == nil {
+		err = p.Wait(patience)
+	}
 	p.kill()
-	if err == nil && !strings.Contains(p.process.Output(), "closed") {
+	if err == nil && !strings.Contains(p.Output(), "closed") {
 		err = errors.New("it did not close")
 	}
 	if err != nil {
 		const enough = 1000
-		out := p.process.Output()
+		out := p.Output()
 		return fmt.Errorf("%s: %w; it said: ...%s", p.name, err, out[max(0, len(out)-enough):])
 	}
 	return nil
 }
 
 func (p *Program) kill() {
-	p.process.Kill()
-	_ = p.stdin.Close()
+	p.Kill()
 	p.reading.Wait()
 }
 

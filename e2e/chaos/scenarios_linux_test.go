@@ -65,7 +65,7 @@ func (p *Program) more(records int) error {
 	_, before := p.Told()
 	return harness.Eventually(whole, func() error {
 		if _, now := p.Told(); now < before+records {
-			return fmt.Errorf("%s: %d records are acknowledged, and were %d; it says: %s", p.name, now, before, p.process.Output())
+			return fmt.Errorf("%s: %d records are acknowledged, and were %d; it says: %s", p.name, now, before, p.Output())
 		}
 		return nil
 	})

@@ -3,8 +3,6 @@ package clients
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -129,36 +127,19 @@ func checkCodecs(t *testing.T, k *harness.Kraft, codecs []string, each int) {
 
 // consumer is a running consume command.
 type consumer struct {
-	*harness.Process
-	stdin    io.Closer
+	*Program
 	d        Driver
 	assigned []string
 }
 
 func (d Driver) consume(t *testing.T, k *harness.Kraft) *consumer {
 	t.Helper()
-	cmd := d.Command("consume", k.Addr, topicName, "billing")
-	r, w, err := os.Pipe()
+	p, err := d.Start("consume", k.Addr, topicName, "billing")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stdin = r
-	p, err := harness.Start(cmd)
-	_ = r.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &consumer{Process: p, stdin: closer{w}, d: d}
-	t.Cleanup(func() { _ = w.Close(); p.Kill() })
-	return c
-}
-
-// closer ends a client by a line on its stdin.
-type closer struct{ *os.File }
-
-func (c closer) Close() error {
-	_, err := c.WriteString("stop\n")
-	return err
+	t.Cleanup(p.Kill)
+	return &consumer{Program: p, d: d}
 }
 
 // read takes lines until done says so.
@@ -216,7 +197,7 @@ func (c *consumer) take(t *testing.T, line string, into map[string]int) {
 
 func (c *consumer) close(t *testing.T) {
 	t.Helper()
-	if err := c.stdin.Close(); err != nil {
+	if err := c.End(); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Wait(30 * time.Second); err != nil {

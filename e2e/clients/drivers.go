@@ -33,6 +33,41 @@ type Driver struct {
 	noHeaders bool
 }
 
+// Program is a driver's running program.
+type Program struct {
+	*harness.Process
+	stdin *os.File
+}
+
+// Start starts the program with one of the commands and its arguments.
+func (d Driver) Start(args ...string) (*Program, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd := d.Command(args...)
+	cmd.Stdin = r
+	p, err := harness.Start(cmd)
+	_ = r.Close()
+	if err != nil {
+		_ = w.Close()
+		return nil, err
+	}
+	return &Program{p, w}, nil
+}
+
+// End has the program end in its own time, by a line on its stdin.
+func (p *Program) End() error {
+	_, err := p.stdin.WriteString("stop\n")
+	return err
+}
+
+// Kill ends the program at once.
+func (p *Program) Kill() {
+	p.Process.Kill()
+	_ = p.stdin.Close()
+}
+
 var allCodecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
 
 // Java is Apache Kafka's own client.

@@ -17,6 +17,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -151,6 +153,18 @@ func (p *Process) Output() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return string(p.out)
+}
+
+// Resident is the program's memory in bytes, as /proc says.
+func (p *Process) Resident() (int, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(data), "VmRSS:")
+	size, _, _ := strings.Cut(strings.TrimSpace(after), " ")
+	kb, err := strconv.Atoi(size)
+	return kb << 10, err
 }
 
 // Done is closed when the program has ended.

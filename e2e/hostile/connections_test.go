@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,21 +58,17 @@ func start(t *testing.T) (*harness.Kraft, string) {
 	return k, net.JoinHostPort("127.0.0.1", port)
 }
 
-// resident is the broker's memory in bytes; files is how many it has open.
+// resident is the broker's memory in bytes.
 func resident(t *testing.T, k *harness.Kraft) int {
 	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", k.Cmd.Process.Pid))
+	size, err := k.Resident()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(data), "VmRSS:")
-	kb, err := strconv.Atoi(strings.Fields(after)[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kb << 10
+	return size
 }
 
+// files is how many files the broker has open.
 func files(t *testing.T, k *harness.Kraft) int {
 	t.Helper()
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", k.Cmd.Process.Pid))
@@ -261,12 +256,7 @@ func TestSlowClients(t *testing.T) {
 			}
 		}
 	})
-	fetch := kmsg.NewPtrFetchRequest()
-	fetch.Version, fetch.ReplicaID, fetch.MinBytes, fetch.MaxBytes, fetch.SessionEpoch = 11, -1, 1, 50<<20, -1
-	p := kmsg.NewFetchRequestTopicPartition()
-	p.PartitionMaxBytes, p.CurrentLeaderEpoch = 50<<20, -1
-	fetch.Topics = []kmsg.FetchRequestTopic{{Topic: "big", Partitions: []kmsg.FetchRequestTopicPartition{p}}}
-	frame := kmsg.NewRequestFormatter().AppendRequest(nil, fetch, 5)
+	frame := kmsg.NewRequestFormatter().AppendRequest(nil, fetchRequest("big", 50<<20), 5)
 	many := bytes.Repeat(frame, 1000)
 	attack(200, func(c net.Conn) { // ask for five megabytes again and again, and take nothing
 		for sent := 0; ; {

@@ -139,14 +139,9 @@ func newWitness(f *testing.F, address string) *witness {
 			f.Fatal(err)
 		}
 	}
-	fetch := kmsg.NewPtrFetchRequest()
-	fetch.Version, fetch.ReplicaID, fetch.MinBytes, fetch.MaxBytes, fetch.SessionEpoch = 11, -1, 1, 1<<20, -1
-	fp := kmsg.NewFetchRequestTopicPartition()
-	fp.PartitionMaxBytes, fp.CurrentLeaderEpoch = 1<<20, -1
-	fetch.Topics = []kmsg.FetchRequestTopic{{Topic: "honest", Partitions: []kmsg.FetchRequestTopicPartition{fp}}}
 	versions := kmsg.NewPtrApiVersionsRequest()
 	versions.Version = 2
-	for i, r := range []kmsg.Request{fetch, versions} {
+	for i, r := range []kmsg.Request{fetchRequest("honest", 1<<20), versions} {
 		q := kmsg.NewRequestFormatter().AppendRequest(nil, r, int32(i))
 		a, err := w.send(q)
 		if err != nil {
@@ -158,6 +153,16 @@ func newWitness(f *testing.F, address string) *witness {
 		f.Fatal("the witness does not read its record")
 	}
 	return w
+}
+
+// fetchRequest asks for a topic's first partition, from its beginning on.
+func fetchRequest(topic string, bytes int32) *kmsg.FetchRequest {
+	r := kmsg.NewPtrFetchRequest()
+	r.Version, r.ReplicaID, r.MinBytes, r.MaxBytes, r.SessionEpoch = 11, -1, 1, bytes, -1
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.PartitionMaxBytes, p.CurrentLeaderEpoch = bytes, -1
+	r.Topics = []kmsg.FetchRequestTopic{{Topic: topic, Partitions: []kmsg.FetchRequestTopicPartition{p}}}
+	return r
 }
 
 func (w *witness) ask(t *testing.T) {
