@@ -67,7 +67,14 @@ func fullDisk(c *Cluster, _ *rand.Rand) (string, func() error) {
 	if err != nil {
 		return "", func() error { return err }
 	}
-	return fmt.Sprintf("node %d has no room", n.ID), empty
+	return fmt.Sprintf("node %d has no room", n.ID), func() error {
+		if err := empty(); err != nil {
+			return err
+		}
+		// One that could not write its metadata ends by itself, some seconds later: it is started again, either way.
+		n.Kill()
+		return n.Start()
+	}
 }
 
 // emptied takes the log directory of a node, while all others have everything.
