@@ -118,19 +118,12 @@ func (c *Cluster) Fail(seed uint64, length time.Duration) error {
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		time.Sleep(calm)
 		var undo []func() error
-		choose := func(from *deck) {
-			what, end := from.next()(c, rng)
-			if what != "" {
-				c.History.Say("FAULT %s", what)
-			}
-			undo = append(undo, end)
-		}
 		kind := rng.IntN(4)
 		if kind != 0 {
-			choose(&processes)
+			undo = append(undo, c.begin(processes.next(), rng))
 		}
 		if kind <= 1 {
-			choose(&networks)
+			undo = append(undo, c.begin(networks.next(), rng))
 		}
 		time.Sleep(time.Duration(500+rng.IntN(5000)) * time.Millisecond)
 		var err error
@@ -143,6 +136,15 @@ func (c *Cluster) Fail(seed uint64, length time.Duration) error {
 		c.History.Say("mended")
 	}
 	return nil
+}
+
+// begin makes something fail, and says what.
+func (c *Cluster) begin(f fault, rng *rand.Rand) (undo func() error) {
+	what, undo := f(c, rng)
+	if what != "" {
+		c.History.Say("FAULT %s", what)
+	}
+	return undo
 }
 
 // deck gives out faults at random, each as often as the others.
@@ -164,14 +166,9 @@ func (d *deck) next() fault {
 
 // stopPrograms ends what was started by Stream and Consume.
 func (c *Cluster) stopPrograms() error {
-	errs := make([]error, len(c.programs))
-	var stopping sync.WaitGroup
-	for i, p := range c.programs {
-		stopping.Go(func() { errs[i] = p.Stop(whole) })
-	}
-	stopping.Wait()
+	programs := c.programs
 	c.programs = nil
-	return errors.Join(errs...)
+	return together(programs, func(p *Program) error { return p.Stop(whole) })
 }
 
 // look asks once more for what clients were told.

@@ -41,7 +41,7 @@ func TestChaos(t *testing.T) {
 }
 
 // start starts a cluster whose first node has a small disk.
-func start(t *testing.T, nodes int, args ...string) *Cluster {
+func start(t *testing.T, nodes int) *Cluster {
 	t.Helper()
 	if _, err := harness.Binary(); err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func start(t *testing.T, nodes int, args ...string) *Cluster {
 		harness.Skip(t, "%v", err)
 	}
 	t.Cleanup(func() { _ = unmount() })
-	c := NewCluster(network, dir, args...)
+	c := NewCluster(network, dir)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)

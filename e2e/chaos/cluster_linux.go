@@ -34,12 +34,11 @@ type Cluster struct {
 	programs []*Program
 }
 
-// Node is one of a cluster's: a process that is started again. Its methods are for one goroutine at a time.
+// Node is one of a cluster's: a process that is started again. Data is its log directory, the metadata is elsewhere. Its methods are for one goroutine at a time.
 type Node struct {
 	*harness.Kraft
 	ID   int32
 	host *Host
-	disk string // its log directory; the metadata is elsewhere
 
 	paused bool
 }
@@ -47,8 +46,7 @@ type Node struct {
 const stopPatience = 30 * time.Second
 
 // NewCluster makes a cluster of nodes below dir, on the first hosts of the network; its clients are on the last. Start it.
-// {id} in more arguments is the node's id.
-func NewCluster(network *Network, dir string, args ...string) *Cluster {
+func NewCluster(network *Network, dir string) *Cluster {
 	c := &Cluster{Network: network, Clients: network.Hosts[len(network.Hosts)-1], History: workload.NewHistory()}
 	hosts := network.Hosts[:len(network.Hosts)-1]
 	var peers []string
@@ -57,15 +55,11 @@ func NewCluster(network *Network, dir string, args ...string) *Cluster {
 	}
 	for i, h := range hosts {
 		id := fmt.Sprint(i + 1)
-		n := &Node{ID: int32(i + 1), host: h, disk: filepath.Join(dir, id, "logs")}
-		all := []string{"--node-id", id, "--peers", strings.Join(peers, ","), "--listeners", "PLAINTEXT://" + h.Address + ":9092",
-			"--data", n.disk, "--override", "metadata.log.dir=" + filepath.Join(dir, id, "metadata"), "--override", "min.insync.replicas=2",
-			"--override", "offsets.topic.num.partitions=1", "--override", "group.initial.rebalance.delay.ms=0", "--log-level", "info"}
-		for _, a := range args {
-			all = append(all, strings.ReplaceAll(a, "{id}", id))
-		}
-		n.Kraft = harness.Node(h.Address+":9092", n.disk, all...)
-		c.Nodes = append(c.Nodes, n)
+		address, data := h.Address+":9092", filepath.Join(dir, id, "logs")
+		k := harness.Node(address, data, "--node-id", id, "--peers", strings.Join(peers, ","), "--listeners", "PLAINTEXT://"+address,
+			"--data", data, "--override", "metadata.log.dir="+filepath.Join(dir, id, "metadata"), "--override", "min.insync.replicas=2",
+			"--override", "offsets.topic.num.partitions=1", "--override", "group.initial.rebalance.delay.ms=0", "--log-level", "info")
+		c.Nodes = append(c.Nodes, &Node{Kraft: k, ID: int32(i + 1), host: h})
 	}
 	return c
 }
@@ -75,12 +69,17 @@ func (c *Cluster) Start(nodes ...*Node) error {
 	if len(nodes) == 0 {
 		nodes = c.Nodes
 	}
-	errs := make([]error, len(nodes))
-	var starting sync.WaitGroup
-	for i, n := range nodes {
-		starting.Go(func() { errs[i] = n.Start() })
+	return together(nodes, (*Node).Start)
+}
+
+// together does the same to all at the same time.
+func together[T any](all []T, do func(T) error) error {
+	errs := make([]error, len(all))
+	var doing sync.WaitGroup
+	for i, one := range all {
+		doing.Go(func() { errs[i] = do(one) })
 	}
-	starting.Wait()
+	doing.Wait()
 	return errors.Join(errs...)
 }
 
@@ -92,18 +91,13 @@ func (c *Cluster) Close() error {
 	for _, p := range c.programs {
 		p.kill()
 	}
-	errs := make([]error, len(c.Nodes))
-	var stopping sync.WaitGroup
-	for i, n := range c.Nodes {
-		stopping.Go(func() {
-			n.Resume()
-			if n.Running() {
-				errs[i] = n.Stop(stopPatience)
-			}
-		})
-	}
-	stopping.Wait()
-	return errors.Join(errs...)
+	return together(c.Nodes, func(n *Node) error {
+		n.Resume()
+		if !n.Running() {
+			return nil
+		}
+		return n.Stop(stopPatience)
+	})
 }
 
 // Bootstrap is all nodes' addresses, by their ids.
@@ -144,19 +138,22 @@ func (c *Cluster) Whole(patience time.Duration) (partitions map[workload.Partiti
 	return partitions, err
 }
 
+// Leader waits until the cluster is whole, and returns who leads a partition.
+func (c *Cluster) Leader(p workload.Partition) (*Node, error) {
+	partitions, err := c.Whole(whole)
+	if err != nil {
+		return nil, err
+	}
+	return c.Nodes[partitions[p].Leader-1], nil
+}
+
 // ask takes what a node says of Topics, which has to be what others said.
 func (c *Cluster) ask(ctx context.Context, n *Node, partitions map[workload.Partition]kmsg.MetadataResponseTopicPartition) error {
-	req := kmsg.NewPtrMetadataRequest()
-	for _, topic := range c.Topics {
-		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(topic)
-		req.Topics = append(req.Topics, t)
-	}
-	resp, err := c.admin.Broker(int(n.ID)).Request(ctx, req)
+	topics, err := workload.Ask(ctx, c.admin, int(n.ID), c.Topics)
 	if err != nil {
 		return err
 	}
-	for _, t := range resp.(*kmsg.MetadataResponse).Topics {
+	for _, t := range topics {
 		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
 			return fmt.Errorf("topic %s: %w", *t.Topic, err)
 		}
@@ -177,16 +174,7 @@ func (c *Cluster) ask(ctx context.Context, n *Node, partitions map[workload.Part
 // CheckLogs holds the replicas of partitions against each other and against the history. The nodes have stopped.
 func (c *Cluster) CheckLogs(partitions map[workload.Partition]kmsg.MetadataResponseTopicPartition) {
 	for p, d := range partitions {
-		logs := map[int32][]workload.Stored{}
-		for _, id := range d.Replicas {
-			log, err := workload.ReadLog(files(c.Nodes[id-1].disk), p)
-			if err != nil {
-				c.History.Wrong("unreadable", "%v on %d: %v", p, id, err)
-				continue
-			}
-			logs[id] = log
-		}
-		c.History.CheckLogs(p, logs)
+		c.History.CheckLogs(p, c.History.ReadReplicas(p, d.Replicas, func(id int32) workload.Disk { return files(c.Nodes[id-1].Data) }))
 	}
 }
 
@@ -245,16 +233,16 @@ func (n *Node) Resume() {
 
 // Empty removes everything from the log directory. The process has ended.
 func (n *Node) Empty() error {
-	entries, err := os.ReadDir(n.disk)
+	entries, err := os.ReadDir(n.Data)
 	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(n.disk, e.Name())))
+		err = errors.Join(err, os.RemoveAll(filepath.Join(n.Data, e.Name())))
 	}
 	return err
 }
 
 // Fill leaves no room on the disk, and returns what makes room again. The disk is one of SmallDisk's.
 func (n *Node) Fill() (empty func() error, err error) {
-	ballast := filepath.Join(n.disk, "..", "ballast")
+	ballast := filepath.Join(n.Data, "..", "ballast")
 	f, err := os.Create(ballast)
 	if err != nil {
 		return nil, err

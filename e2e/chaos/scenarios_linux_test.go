@@ -78,12 +78,11 @@ func TestCutOffLeader(t *testing.T) {
 	c := start(t, 3)
 	p := workload.Partition{Topic: "t0"}
 	check(t, c, c.Run(1, func() error {
-		partitions, err := c.Whole(whole)
+		leader, err := c.Leader(p)
 		if err != nil {
 			return err
 		}
-		leader := partitions[p].Leader
-		old, err := c.Client(kgo.SeedBrokers(c.Nodes[leader-1].Addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableIdempotentWrite(),
+		old, err := c.Client(kgo.SeedBrokers(leader.Addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableIdempotentWrite(),
 			kgo.RecordRetries(0), kgo.ProduceRequestTimeout(time.Second), kgo.MetadataMaxAge(time.Hour), kgo.MetadataMinAge(time.Hour))
 		if err != nil {
 			return err
@@ -93,8 +92,8 @@ func TestCutOffLeader(t *testing.T) {
 		if err := old.ProduceSync(context.Background(), c.record(p, "old-before", 1)).FirstErr(); err != nil {
 			return err
 		}
-		c.cutOff(int(leader) - 1)
-		c.History.Say("FAULT node %d, which leads %v, is cut off from the others", leader, p)
+		c.cutOff(int(leader.ID) - 1)
+		c.History.Say("FAULT node %d, which leads %v, is cut off from the others", leader.ID, p)
 		began := time.Now()
 		for n := 0; time.Since(began) < 15*time.Second; n++ {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -137,11 +136,10 @@ func TestPausedLeader(t *testing.T) {
 	c := start(t, 3)
 	p := workload.Partition{Topic: "t0"}
 	check(t, c, c.Run(1, func() error {
-		partitions, err := c.Whole(whole)
+		n, err := c.Leader(p)
 		if err != nil {
 			return err
 		}
-		n := c.Nodes[partitions[p].Leader-1]
 		c.History.Say("FAULT node %d, which leads %v, is paused", n.ID, p)
 		n.Pause()
 		time.Sleep(30 * time.Second) // as long as the fault lasts, which nothing announces
@@ -158,15 +156,11 @@ func TestEmptiedDirectory(t *testing.T) {
 	t.Parallel()
 	c := start(t, 3)
 	check(t, c, c.Run(1, func() error {
-		what, undo := emptied(c, rand.New(rand.NewPCG(1, 1)))
-		c.History.Say("FAULT %s", what)
-		if err := undo(); err != nil {
+		if err := c.begin(emptied, rand.New(rand.NewPCG(1, 1)))(); err != nil {
 			return err
 		}
 		c.History.Say("mended")
-		what, undo = kill(all)(c, nil)
-		c.History.Say("FAULT %s", what)
-		return undo()
+		return c.begin(kill(all), nil)()
 	}))
 }
 
@@ -177,8 +171,7 @@ func TestPartitionedQuorum(t *testing.T) {
 	c := start(t, 5)
 	check(t, c, c.Run(1, func() error {
 		for _, f := range []fault{ring, bridge} {
-			what, undo := f(c, rand.New(rand.NewPCG(1, 1)))
-			c.History.Say("FAULT %s", what)
+			undo := c.begin(f, rand.New(rand.NewPCG(1, 1)))
 			time.Sleep(12 * time.Second) // longer than broker.session.timeout.ms
 			if err := undo(); err != nil {
 				return err

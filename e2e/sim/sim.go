@@ -229,16 +229,7 @@ const readAgain = 5
 
 // readReplicas reads what each replica of a partition has on its disk.
 func (s *Sim) readReplicas(p workload.Partition) map[int32][]workload.Stored {
-	replicas := map[int32][]workload.Stored{}
-	for _, id := range s.known[p].Replicas {
-		log, err := workload.ReadLog(s.machines[id-1].disk, p)
-		if err != nil {
-			s.history.Wrong("unreadable", "%s on %d: %v", p, id, err)
-			continue
-		}
-		replicas[id] = log
-	}
-	return replicas
+	return s.history.ReadReplicas(p, s.known[p].Replicas, func(id int32) workload.Disk { return s.machines[id-1].disk })
 }
 
 // topicResource is a topic's type among configurations.

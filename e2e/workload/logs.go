@@ -55,6 +55,20 @@ func ReadLog(disk Disk, p Partition) ([]Stored, error) {
 	return out, nil
 }
 
+// ReadReplicas reads what each replica of a partition has on its disk.
+func (h *History) ReadReplicas(p Partition, replicas []int32, disk func(id int32) Disk) map[int32][]Stored {
+	logs := map[int32][]Stored{}
+	for _, id := range replicas {
+		log, err := ReadLog(disk(id), p)
+		if err != nil {
+			h.Wrong("unreadable", "%s on %d: %v", p, id, err)
+			continue
+		}
+		logs[id] = log
+	}
+	return logs
+}
+
 // CheckLogs holds the replicas of a partition, which have come to rest, against each other and against what producers
 // and consumers were told.
 func (h *History) CheckLogs(p Partition, replicas map[int32][]Stored) {

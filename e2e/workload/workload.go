@@ -177,17 +177,11 @@ func (w *Workload) Look(ctx context.Context, cl *kgo.Client) {
 		})
 	}
 	for id := range w.Seeds {
-		req := kmsg.NewPtrMetadataRequest()
-		for _, t := range w.topics() {
-			rt := kmsg.NewMetadataRequestTopic()
-			rt.Topic = kmsg.StringPtr(t)
-			req.Topics = append(req.Topics, rt)
-		}
-		resp, err := cl.Broker(id+1).Request(ctx, req)
+		topics, err := Ask(ctx, cl, id+1, w.topics())
 		if err != nil {
 			continue
 		}
-		for _, t := range resp.(*kmsg.MetadataResponse).Topics {
+		for _, t := range topics {
 			for _, p := range t.Partitions {
 				w.History.leads(int32(id+1), Partition{*t.Topic, p.Partition}, p.LeaderEpoch, p.Leader)
 			}
@@ -208,6 +202,21 @@ func (w *Workload) Look(ctx context.Context, cl *kgo.Client) {
 			w.History.Wrong("committed offset went back", "%s has none, and it was %d", p, before[p])
 		}
 	}
+}
+
+// Ask asks one broker what it knows of topics.
+func Ask(ctx context.Context, cl *kgo.Client, broker int, topics []string) ([]kmsg.MetadataResponseTopic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, topic := range topics {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(topic)
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := cl.Broker(broker).Request(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return resp.(*kmsg.MetadataResponse).Topics, nil
 }
 
 // topics are the names of all topics, each once.
