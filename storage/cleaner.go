@@ -36,10 +36,11 @@ type cleaner struct {
 	mu    sync.Mutex // guards the rest
 	busy  map[TopicPartition]bool
 	dirty map[*Dir]map[TopicPartition]int64 // first offset never compacted
+	stale map[*Dir]bool                     // the checkpoint file says something of partitions that are forgotten
 }
 
 func newCleaner(m *Manager, config CleanerConfig) *cleaner {
-	c := &cleaner{manager: m, config: config, busy: map[TopicPartition]bool{}, dirty: map[*Dir]map[TopicPartition]int64{}}
+	c := &cleaner{manager: m, config: config, busy: map[TopicPartition]bool{}, dirty: map[*Dir]map[TopicPartition]int64{}, stale: map[*Dir]bool{}}
 	for _, d := range m.online() {
 		offsets, err := readOffsets(d.fs, d.path, cleanerCheckpointFile)
 		if err != nil { // everything counts as dirty again
@@ -47,6 +48,11 @@ func newCleaner(m *Manager, config CleanerConfig) *cleaner {
 			offsets = map[TopicPartition]int64{}
 		}
 		c.dirty[d] = offsets
+		for tp := range offsets {
+			if !m.states[d].present[tp] {
+				c.forget(d, tp)
+			}
+		}
 	}
 	return c
 }
@@ -117,12 +123,14 @@ func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
 	log := p.log
 	begun := time.Now()
 	pass, end, err := log.compact(work, keys, now, c.throttle, c.ctx.Done())
+	c.manager.mu.RLock()
 	c.mu.Lock()
 	delete(c.busy, log.tp)
-	if err == nil {
+	if err == nil && c.manager.logs[log.tp] == p { // and not deleted since
 		c.dirty[p.dir][log.tp] = end
 	}
 	c.mu.Unlock()
+	c.manager.mu.RUnlock()
 	switch {
 	case errors.Is(err, errStopped), errors.Is(err, errChanged):
 		return err == nil
@@ -194,7 +202,21 @@ func (c *cleaner) dirtyFrom(d *Dir, tp TopicPartition) int64 {
 func (c *cleaner) forget(d *Dir, tp TopicPartition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.dirty[d], tp)
+	if _, ok := c.dirty[d][tp]; ok {
+		delete(c.dirty[d], tp)
+		c.stale[d] = true
+	}
+}
+
+// settle sees to it that the checkpoint file says nothing of what was forgotten.
+func (c *cleaner) settle(d *Dir) error {
+	c.mu.Lock()
+	stale := c.stale[d]
+	c.mu.Unlock()
+	if !stale {
+		return nil
+	}
+	return c.checkpoint(d)
 }
 
 // truncated takes back how far a partition was compacted when its log is cut before that.
@@ -226,11 +248,21 @@ func (c *cleaner) announce(from, to *Dir, tp TopicPartition) error {
 }
 
 func (c *cleaner) checkpoint(d *Dir) error {
+	writing := &c.manager.states[d].writing
+	writing.Lock()
+	defer writing.Unlock()
 	c.mu.Lock()
 	offsets := make(map[TopicPartition]int64, len(c.dirty[d]))
 	for tp, o := range c.dirty[d] {
 		offsets[tp] = o
 	}
+	c.stale[d] = false
 	c.mu.Unlock()
-	return writeOffsets(d.fs, filepath.Clean(d.path), cleanerCheckpointFile, offsets)
+	err := writeOffsets(d.fs, filepath.Clean(d.path), cleanerCheckpointFile, offsets)
+	if err != nil {
+		c.mu.Lock()
+		c.stale[d] = true
+		c.mu.Unlock()
+	}
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -272,11 +273,24 @@ func (d *Dir) partitionDirs() (f found, err error) {
 			}
 		}
 		if tp, ok := parseTopicPartition(name); ok {
-			if _, err := d.fs.Stat(filepath.Join(d.path, name, partitionMetadata)); err == nil {
+			path := filepath.Join(d.path, name)
+			_, err := d.fs.Stat(filepath.Join(path, partitionMetadata))
+			has := err == nil
+			if !has { // a crash before there was anything, or Kafka before 2.8
+				if has, err = hasSegments(d.fs, path); err != nil {
+					return f, err
+				}
+			}
+			if has {
 				f.partitions = append(f.partitions, tp)
 			}
 		}
 	}
 	sort.Slice(f.partitions, func(i, j int) bool { return f.partitions[i].before(f.partitions[j]) })
 	return f, nil
+}
+
+func hasSegments(fsys FS, dir string) (bool, error) {
+	entries, err := fsys.ReadDir(dir)
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), logSuffix) }), err
 }

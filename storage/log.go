@@ -424,8 +424,8 @@ func (l *Log) seal(end int64, sync bool) error {
 	segments := *l.segments.Load()
 	small := len(segments) == 1 && segments[0].size.Load() < smallLog && len(l.producers.byID) == 0
 	if l.recoveryPoint == end {
-		if small {
-			return nil
+		if err := l.sealName(sync); err != nil || small {
+			return err
 		}
 		return l.epochs.save(end, sync)
 	}
@@ -442,11 +442,8 @@ func (l *Log) seal(end int64, sync bool) error {
 			}
 		}
 	}
-	if sync && !l.named {
-		if err := errors.Join(syncFile(l.fs, filepath.Join(l.dir, partitionMetadata)), l.fs.SyncDir(l.dir)); err != nil {
-			return err
-		}
-		l.named = true
+	if err := l.sealName(sync); err != nil {
+		return err
 	}
 	if small {
 		return nil
@@ -455,6 +452,18 @@ func (l *Log) seal(end int64, sync bool) error {
 		return err
 	}
 	return writeProducers(l.fs, l.dir, end, l.producers)
+}
+
+// sealName puts on disk whose log it is, and the names of its files. mu is held.
+func (l *Log) sealName(sync bool) error {
+	if !sync || !l.created || l.named {
+		return nil
+	}
+	if err := errors.Join(syncFile(l.fs, filepath.Join(l.dir, partitionMetadata)), l.fs.SyncDir(l.dir)); err != nil {
+		return err
+	}
+	l.named = true
+	return nil
 }
 
 // smallLog is the size in bytes below which a log without producers is closed as it is: reading it again

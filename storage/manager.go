@@ -133,25 +133,18 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", tp, err)
 	}
-	st := m.states[d]
+	known := logState{clean: d.clean, space: &d.space}
 	path := partitionDir(d.path, tp)
-	known := logState{clean: d.clean, space: &d.space, recoveryPoint: st.recovery[tp], start: st.start[tp], high: st.high[tp], compacted: m.cleaner.dirtyFrom(d, tp)}
-	if st.present[tp] {
-		have, ok, err := readTopicID(d.fs, path)
-		if err != nil {
-			return nil, err
-		}
-		known.identified = ok && have == id
-		if ok && have != id {
-			// The topic was deleted and created again while this node was away.
-			if err := d.fs.Rename(path, path+"."+hex.EncodeToString(have[:])+straySuffix); err != nil {
-				return nil, err
-			}
-			m.log.Warn().Str("partition", tp.String()).Msg("set aside data of a deleted topic of the same name")
-			// What the checkpoints say is of that topic, too.
-			m.cleaner.forget(d, tp)
-			known = logState{clean: d.clean, space: &d.space}
-		}
+	mine, identified, err := m.holds(d, tp, id)
+	if err != nil {
+		return nil, err
+	}
+	known.identified = identified
+	if mine {
+		st := m.states[d]
+		known.recoveryPoint, known.start, known.high, known.compacted = st.recovery[tp], st.start[tp], st.high[tp], m.cleaner.dirtyFrom(d, tp)
+	} else if err := m.beginAnew(d, tp); err != nil {
+		return nil, err
 	}
 	l, err := openLog(d.fs, path, tp, id, config, known, time.Now())
 	if err != nil {
@@ -169,6 +162,48 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 	}
 	m.mover.resume(l)
 	return l, nil
+}
+
+// holds reports whether a directory has the log of a partition, and whether partition.metadata says so: before Kafka 2.8 there
+// was none. A log of another topic by that name is set aside; so is one whose partition.metadata says nothing, for that is
+// synced before a record counts as being on disk.
+func (m *Manager) holds(d *Dir, tp TopicPartition, id [16]byte) (mine, identified bool, err error) {
+	m.mu.RLock()
+	present := m.states[d].present[tp]
+	m.mu.RUnlock()
+	if !present {
+		return false, false, nil
+	}
+	path := partitionDir(d.path, tp)
+	have, ok, err := readTopicID(d.fs, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, false, nil
+	}
+	if err != nil || ok && have == id {
+		return true, true, err
+	}
+	if err := d.fs.Rename(path, path+"."+hex.EncodeToString(have[:])+straySuffix); err != nil {
+		return false, false, err
+	}
+	m.log.Warn().Str("partition", tp.String()).Msg("set aside data of a deleted topic of the same name")
+	return false, false, nil
+}
+
+// beginAnew sees to it that checkpoints say nothing of a partition that has no log in a directory: what they said of a
+// deleted topic would be taken for the next one of its name.
+func (m *Manager) beginAnew(d *Dir, tp TopicPartition) error {
+	m.mu.Lock()
+	st := m.states[d]
+	st.forget(tp)
+	named := st.checkpointed[tp]
+	m.mu.Unlock()
+	m.cleaner.forget(d, tp)
+	if named {
+		if err := m.checkpointDir(d); err != nil {
+			return err
+		}
+	}
+	return m.cleaner.settle(d)
 }
 
 // truncated writes the checkpoints of a partition's directory again after its log was cut.
@@ -343,6 +378,9 @@ func (m *Manager) checkpoint() error {
 }
 
 func (m *Manager) checkpointDir(d *Dir) error {
+	st := m.states[d]
+	st.writing.Lock()
+	defer st.writing.Unlock()
 	recovery, high, start := map[TopicPartition]int64{}, map[TopicPartition]int64{}, map[TopicPartition]int64{}
 	for _, p := range m.snapshot() {
 		if p.dir != d {
@@ -360,7 +398,6 @@ func (m *Manager) checkpointDir(d *Dir) error {
 		high[l.tp] = l.high.Load()
 	}
 	m.mu.RLock() // what is not open yet stays as it was
-	st := m.states[d]
 	for tp := range st.present {
 		if m.logs[tp] != nil {
 			continue
@@ -379,6 +416,12 @@ func (m *Manager) checkpointDir(d *Dir) error {
 		if err := writeOffsets(d.fs, d.path, f.file, f.offsets); err != nil {
 			return err
 		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st.checkpointed = make(map[TopicPartition]bool, len(recovery))
+	for tp := range recovery {
+		st.checkpointed[tp] = true
 	}
 	return nil
 }

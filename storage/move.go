@@ -288,6 +288,9 @@ func (v *mover) carry(mv *move) error {
 			return fmt.Errorf("begin the copy %s anew: %w", mv.path, err)
 		}
 	}
+	if err := v.manager.beginAnew(mv.to, mv.log.tp); err != nil {
+		return err
+	}
 	future, err := openLog(mv.to.fs, mv.path, mv.log.tp, mv.log.id, mv.log.Config(), state, time.Now())
 	if err != nil {
 		return fmt.Errorf("open %s: %w", mv.path, err)

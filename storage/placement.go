@@ -2,20 +2,25 @@ package storage
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"sync"
 )
 
 // dirState is what a directory held when it was opened.
 type dirState struct {
 	recovery, high, start map[TopicPartition]int64 // by the checkpoints
 	present               map[TopicPartition]bool
+	checkpointed          map[TopicPartition]bool   // the checkpoint files say something of it
 	future, moved         map[TopicPartition]string // paths of a move's two ends
+	writing               sync.Mutex                // held while the checkpoint files are written
 }
 
 func newDirState() *dirState {
 	return &dirState{recovery: map[TopicPartition]int64{}, high: map[TopicPartition]int64{}, start: map[TopicPartition]int64{},
-		present: map[TopicPartition]bool{}, future: map[TopicPartition]string{}, moved: map[TopicPartition]string{}}
+		present: map[TopicPartition]bool{}, checkpointed: map[TopicPartition]bool{}, future: map[TopicPartition]string{}, moved: map[TopicPartition]string{}}
 }
 
 func (st *dirState) forget(tp TopicPartition) {
@@ -42,6 +47,9 @@ func (m *Manager) readState(d *Dir) error {
 			offsets = map[TopicPartition]int64{}
 		}
 		*f.into = offsets
+		for tp := range offsets {
+			st.checkpointed[tp] = true
+		}
 	}
 	found, err := d.partitionDirs()
 	if err != nil {
@@ -49,6 +57,11 @@ func (m *Manager) readState(d *Dir) error {
 	}
 	for _, tp := range found.partitions {
 		st.present[tp] = true
+	}
+	for tp := range st.checkpointed {
+		if !st.present[tp] {
+			st.forget(tp)
+		}
 	}
 	for _, name := range found.doomed {
 		if err := d.fs.RemoveAll(filepath.Join(d.path, name)); err != nil {
@@ -111,7 +124,7 @@ func (m *Manager) setAside(tp TopicPartition, here *Dir) error {
 		}
 		path := partitionDir(d.path, tp)
 		id, _, err := readTopicID(d.fs, path)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		to := path + "." + hex.EncodeToString(id[:]) + straySuffix

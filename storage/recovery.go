@@ -54,11 +54,6 @@ func openLog(fsys *dirFS, path string, tp TopicPartition, id [16]byte, config *L
 			return nil, err
 		}
 	}
-	if !st.identified {
-		if err := l.writeTopicID(); err != nil {
-			return nil, err
-		}
-	}
 	epochsKnown := true
 	if l.epochs, err = openEpochs(fsys, l.dir); err != nil {
 		epochsKnown = false // damaged: the batches know
@@ -67,6 +62,11 @@ func openLog(fsys *dirFS, path string, tp TopicPartition, id [16]byte, config *L
 	segments, err := l.loadSegments(entries, now)
 	if err != nil {
 		return nil, err
+	}
+	if !st.identified { // as a whole: a log that says nothing of its topic is nobody's
+		if err := fsys.WriteFile(filepath.Join(l.dir, partitionMetadata), l.metadata()); err != nil {
+			return nil, err
+		}
 	}
 	if err := l.upgrade(segments, st, entries); err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (l *Log) create() error {
 	if err := l.fs.MkdirAll(l.dir); err != nil {
 		return err
 	}
-	if err := l.writeTopicID(); err != nil {
+	if err := writeWhole(l.fs, filepath.Join(l.dir, partitionMetadata), l.metadata()); err != nil {
 		return err
 	}
 	if _, err := l.active().open(true); err != nil {
@@ -157,17 +157,15 @@ func (l *Log) create() error {
 	return nil
 }
 
-func (l *Log) writeTopicID() error {
-	text := "version: 0\ntopic_id: " + base64.RawURLEncoding.EncodeToString(l.id[:])
-	return writeWhole(l.fs, filepath.Join(l.dir, partitionMetadata), []byte(text))
+// metadata is what partition.metadata says.
+func (l *Log) metadata() []byte {
+	return []byte("version: 0\ntopic_id: " + base64.RawURLEncoding.EncodeToString(l.id[:]))
 }
 
-// readTopicID returns the topic id of a partition directory; ok is false if the file is missing.
+// readTopicID returns the topic id of a partition directory; ok is false if the file was torn. Without it the error wraps
+// fs.ErrNotExist.
 func readTopicID(fsys FS, dir string) (id [16]byte, ok bool, err error) {
 	data, err := fsys.ReadFile(filepath.Join(dir, partitionMetadata))
-	if errors.Is(err, fs.ErrNotExist) {
-		return id, false, nil
-	}
 	if err != nil {
 		return id, false, err
 	}

@@ -194,7 +194,7 @@ func (w *witness) send(frame []byte) ([]byte, error) {
 // blobs are a good batch of records, and bytes that are none.
 func blobs(f *testing.F) [][]byte {
 	b := record.NewBuilder(record.None)
-	b.Add(&record.Record{Timestamp: 1, Key: []byte("k"), Value: []byte("honest value")})
+	b.Add(&record.Record{Timestamp: time.Now().UnixMilli(), Key: []byte("k"), Value: []byte("honest value")})
 	good, err := b.Build()
 	if err != nil {
 		f.Fatal(err)

@@ -20,6 +20,9 @@ func (p *Plan) Pieces() []string {
 	add("administrator", p.Administrators)
 	add("visitor", p.Visitors)
 	add("member", p.Members)
+	if p.Recreate {
+		add("recreator", 1)
+	}
 	if p.Idempotent+p.Plain > 1 {
 		add("plain", p.Plain)
 		add("idempotent", p.Idempotent)
@@ -52,6 +55,8 @@ func (p *Plan) Less(pieces []string) *Plan {
 			q.Administrators--
 		case "visitor":
 			q.Visitors--
+		case "recreator":
+			q.Recreate = false
 		case "member":
 			q.Members--
 		case "plain":

@@ -33,11 +33,18 @@ type Sim struct {
 	administrator *kadm.Client
 	background    sync.WaitGroup // faults that take time
 
-	mu          sync.Mutex                              // guards the rest
-	known       map[workload.Partition]*image.Partition // the newest of any node
-	brokers     map[int32]int64                         // newest epochs
-	lostAt      map[int32]int64                         // the newest broker epoch there was when a machine lost power
+	mu          sync.Mutex                          // guards the rest
+	known       map[workload.Partition]registration // the newest of any node
+	lives       map[image.UUID]int                  // topic ids, in the order in which they were seen first
+	brokers     map[int32]int64                     // newest epochs
+	lostAt      map[int32]int64                     // the newest broker epoch there was when a machine lost power
 	newestEpoch int64
+}
+
+// registration is what the metadata says of a partition.
+type registration struct {
+	*image.Partition
+	id image.UUID // its topic's: one that is made again begins anew
 }
 
 // observePause is how often the simulation looks at what nodes know.
@@ -51,7 +58,7 @@ var Running atomic.Pointer[workload.History]
 func Run(plan *Plan, dir string) *workload.History {
 	h := workload.NewHistory()
 	Running.Store(h)
-	s := &Sim{plan: plan, network: NewNetwork(plan.Seed), history: h, known: map[workload.Partition]*image.Partition{}, brokers: map[int32]int64{}, lostAt: map[int32]int64{}}
+	s := &Sim{plan: plan, network: NewNetwork(plan.Seed), history: h, known: map[workload.Partition]registration{}, lives: map[image.UUID]int{}, brokers: map[int32]int64{}, lostAt: map[int32]int64{}}
 	if err := s.run(dir); err != nil {
 		h.Wrong("unavailable", "%v", err)
 	}
@@ -154,6 +161,9 @@ func (s *Sim) startWork(end context.Context) (done <-chan struct{}) {
 	for range s.plan.Visitors {
 		client(&s.running, w.Visit)
 	}
+	if s.plan.Recreate {
+		client(&s.running, func(i int, rng *rand.Rand) error { return w.Recreate(i, int16(min(3, s.plan.Nodes())), rng) })
+	}
 	client(&s.running, w.Watch)
 	s.clients = next
 	ch := make(chan struct{})
@@ -199,13 +209,13 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 		cancel()
 		<-producers
 	}
+	s.running.Wait()
 	for !s.whole() && problem == nil {
 		if time.Now().After(deadline) {
 			problem = fmt.Errorf("not whole %v after the last fault: %s", rest, s.describe())
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	s.running.Wait()
 	if problem != nil {
 		return problem
 	}
@@ -282,14 +292,22 @@ func (s *Sim) learn() {
 		img.Topics("", func(t *image.Topic) bool {
 			for n, now := range t.Partitions {
 				p := workload.Partition{Topic: t.Name, N: int32(n)}
-				if old := s.known[p]; old == nil || now.PartitionEpoch > old.PartitionEpoch {
-					s.known[p] = now
+				if s.newer(t.ID, now, s.known[p]) {
+					s.known[p] = registration{now, t.ID}
 					s.history.Note("metadata", fmt.Sprintf("%v is led by %d in epoch %d, replicas %v, ISR %v, ELR %v, last ELR %v", p, now.Leader, now.LeaderEpoch, now.Replicas, now.ISR, now.ELR, now.LastKnownELR))
 				}
 			}
 			return true
 		})
 	}
+}
+
+// newer says that a partition, of a topic with this id, is newer than what is known. mu is held.
+func (s *Sim) newer(id image.UUID, p *image.Partition, old registration) bool {
+	if s.lives[id] == 0 {
+		s.lives[id] = len(s.lives) + 1
+	}
+	return old.Partition == nil || s.lives[id] > s.lives[old.id] || id == old.id && p.PartitionEpoch > old.PartitionEpoch
 }
 
 // observe learns until ctx ends.
@@ -309,9 +327,12 @@ func (s *Sim) whole() bool {
 	s.learn()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.knowAgain() {
+		return false
+	}
 	for _, p := range s.work.Parts {
 		k := s.known[p]
-		if k == nil || k.Leader < 0 || len(k.ISR) != len(k.Replicas) || len(k.Adding)+len(k.Removing) > 0 {
+		if k.Partition == nil || k.Leader < 0 || len(k.ISR) != len(k.Replicas) || len(k.Adding)+len(k.Removing) > 0 {
 			return false
 		}
 		for _, m := range s.machines {
@@ -319,7 +340,7 @@ func (s *Sim) whole() bool {
 			if img == nil {
 				return false
 			}
-			if t, ok := img.Topic(p.Topic); !ok || t.Partitions[p.N].PartitionEpoch != k.PartitionEpoch {
+			if t, ok := img.Topic(p.Topic); !ok || t.ID != k.id || t.Partitions[p.N].PartitionEpoch != k.PartitionEpoch {
 				return false
 			}
 		}
@@ -330,6 +351,33 @@ func (s *Sim) whole() bool {
 				return false
 			}
 			size = int64(len(log))
+		}
+	}
+	return true
+}
+
+// knowAgain reports whether all nodes say the same of the topic that is made again; then it is one of those to look at, if it is
+// there. Clients have stopped. mu is held.
+func (s *Sim) knowAgain() bool {
+	var lives []registration
+	for _, m := range s.machines {
+		img := m.Image()
+		if img == nil {
+			return false
+		}
+		var r registration
+		if t, ok := img.Topic(workload.Again.Topic); ok {
+			r = registration{t.Partitions[0], t.ID}
+		}
+		if lives = append(lives, r); r.id != lives[0].id {
+			return false
+		}
+	}
+	s.work.Parts = slices.DeleteFunc(s.work.Parts, func(p workload.Partition) bool { return p == workload.Again })
+	if now := lives[0]; now.Partition != nil {
+		s.work.Parts = append(s.work.Parts, workload.Again)
+		if s.known[workload.Again].id != now.id {
+			s.known[workload.Again] = now
 		}
 	}
 	return true
@@ -379,7 +427,7 @@ func (s *Sim) tellLogs() {
 func (s *Sim) describe() string {
 	var out []string
 	for _, p := range s.work.Parts {
-		if k := s.known[p]; k != nil {
+		if k := s.known[p]; k.Partition != nil {
 			var sizes []string
 			for _, id := range k.Replicas {
 				log, err := workload.ReadLog(s.machines[id-1].disk, p)

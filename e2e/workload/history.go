@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -133,6 +134,16 @@ func (h *History) Acked(value string, offset int64) {
 	h.newest[a.To] = now
 	h.acks[a.To]++
 	h.tell(fmt.Sprintf("%s is %s at %d", value, a.To, offset))
+}
+
+// forget ends all that is known of a partition: its topic is deleted.
+func (h *History) forget(p Partition) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.attempts, func(_ string, a *Attempt) bool { return a.To == p })
+	maps.DeleteFunc(h.seen, func(at place, _ string) bool { return at.Partition == p })
+	maps.DeleteFunc(h.leaders, func(e leaderEpoch, _ int32) bool { return e.Partition == p })
+	delete(h.ends, p)
 }
 
 // Acks is how many of a partition's records are acknowledged.

@@ -187,21 +187,77 @@ func (w *Workload) Look(ctx context.Context, cl *kgo.Client) {
 			}
 		}
 	}
+	w.lookAtOffsets(ctx, cl)
+}
+
+// lookAtOffsets asks what the group has committed. A coordinator that is cut off goes on to tell what it knows, as in Kafka:
+// who tells of less than was committed must not be what any broker takes for the leader of the group's partition.
+func (w *Workload) lookAtOffsets(ctx context.Context, cl *kgo.Client) {
 	before := map[Partition]int64{}
 	for _, p := range w.Parts {
 		before[p] = w.History.committedSoFar(p)
 	}
-	offsets, err := admin.FetchOffsets(ctx, groupName)
-	if err != nil {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = groupName
+	req.Groups = append(req.Groups, g)
+	shards := cl.RequestSharded(ctx, req)
+	if len(shards) != 1 || shards[0].Err != nil {
 		return
 	}
-	for _, p := range w.Parts {
-		if o, ok := offsets.Lookup(p.Topic, p.N); ok && o.Err == nil {
-			w.History.starts("watcher", p, o.At, before[p])
-		} else if before[p] > 0 && !ok {
-			w.History.Wrong("committed offset went back", "%s has none, and it was %d", p, before[p])
+	groups := shards[0].Resp.(*kmsg.OffsetFetchResponse).Groups
+	if len(groups) != 1 || groups[0].ErrorCode != 0 {
+		return
+	}
+	told, failed := map[Partition]int64{}, map[Partition]bool{}
+	for _, t := range groups[0].Topics {
+		for _, p := range t.Partitions {
+			at := Partition{t.Topic, p.Partition}
+			told[at], failed[at] = p.Offset, p.ErrorCode != 0
 		}
 	}
+	superseded := false
+	for _, p := range w.Parts {
+		if told[p] < before[p] {
+			superseded = w.superseded(ctx, cl, shards[0].Meta.NodeID)
+			break
+		}
+	}
+	for _, p := range w.Parts {
+		if _, has := told[p]; (has || before[p] > 0) && !failed[p] && !superseded {
+			w.History.starts("watcher", p, told[p], before[p])
+		}
+	}
+}
+
+// superseded says that some broker knows of a newer coordinator of the group than this one.
+func (w *Workload) superseded(ctx context.Context, cl *kgo.Client, coordinator int32) bool {
+	n := offsetsPartition(groupName)
+	epoch, leader := int32(-1), int32(-1)
+	for id := range w.Seeds {
+		topics, err := Ask(ctx, cl, id+1, []string{offsetsTopic})
+		if err != nil {
+			continue
+		}
+		for _, p := range topics[0].Partitions {
+			if p.LeaderEpoch > epoch && p.Partition == n%int32(len(topics[0].Partitions)) {
+				epoch, leader = p.LeaderEpoch, p.Leader
+			}
+		}
+	}
+	return leader != coordinator
+}
+
+// offsetsTopic is where groups' offsets are.
+const offsetsTopic = "__consumer_offsets"
+
+// offsetsPartition chooses a group's partition, before it is divided by their number: Java's hash, without its sign.
+func offsetsPartition(group string) int32 {
+	h := int32(0)
+	for _, c := range group {
+		h = 31*h + c
+	}
+	return h & 0x7fffffff
 }
 
 // Ask asks one broker what it knows of topics.

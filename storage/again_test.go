@@ -1,0 +1,114 @@
+package storage_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"kraft/storage"
+	"kraft/storage/faultfs"
+)
+
+// again is a partition of a topic that was deleted and made again: 3 of its first life's 5 records were deleted.
+func again(t *testing.T, fs *faultfs.FS) (d *disks, tp storage.TopicPartition, second [16]byte) {
+	t.Helper()
+	d, tp = &disks{t: t, fs: fs}, storage.TopicPartition{Topic: "again"}
+	if err := d.start("/data"); err != nil {
+		t.Fatal(err)
+	}
+	l := d.open(tp, 0, storage.DefaultLogConfig())
+	for _, v := range []string{"a", "b", "c", "d", "e"} {
+		if err := put(t, l, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.SetHighWatermark(5)
+	if _, err := l.DeleteBefore(3, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.m.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	return d, tp, [16]byte{2}
+}
+
+// TestMadeAgain: checkpoints of a deleted topic say nothing of the next one of its name, after a crash either.
+func TestMadeAgain(t *testing.T) {
+	for name, while := range map[string]func(*disks) error{
+		"running": func(*disks) error { return nil },
+		"killed between": func(d *disks) error {
+			d.m.Abandon()
+			d.fs.Kill()
+			return d.start("/data")
+		},
+		"power lost between": func(d *disks) error {
+			d.m.Abandon()
+			d.fs.Restart()
+			return d.start("/data")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, tp, second := again(t, faultfs.New(1))
+			if err := d.m.Delete(tp); err != nil {
+				t.Fatal(err)
+			}
+			if err := while(d); err != nil {
+				t.Fatal(err)
+			}
+			open := func() *storage.Log {
+				t.Helper()
+				l, err := d.m.Open(tp, second, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
+			}
+			l := open()
+			if err := put(t, l, "f"); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Commit(1); err != nil {
+				t.Fatal(err)
+			}
+			d.m.Abandon()
+			d.fs.Restart()
+			if err := d.start("/data"); err != nil {
+				t.Fatal(err)
+			}
+			l = open()
+			defer d.m.Abandon()
+			if got, err := values(l); err != nil || !slices.Equal(got, []string{"f"}) || l.StartOffset() != 0 || l.HighWatermark() > 1 {
+				t.Errorf("from %d, high watermark %d, %v %v; want f at 0", l.StartOffset(), l.HighWatermark(), got, err)
+			}
+		})
+	}
+}
+
+// TestTornOwner: a log whose partition.metadata was torn before anything was flushed is not the next topic's of its name.
+func TestTornOwner(t *testing.T) {
+	fs := faultfs.New(1)
+	d, tp, second := again(t, fs)
+	d.m.Abandon()
+	fs.Kill()
+	f, err := fs.OpenFile("/data/again-0/partition.metadata", false)
+	if err == nil {
+		err = f.Truncate(12)
+	}
+	if err == nil {
+		err = d.start("/data")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.m.Abandon()
+	l, err := d.m.Open(tp, second, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.StartOffset() != 0 || l.EndOffset() != 0 {
+		t.Errorf("a new topic's log is from %d to %d", l.StartOffset(), l.EndOffset())
+	}
+}
