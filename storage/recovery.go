@@ -432,8 +432,8 @@ func (l *Log) restoreProducers(entries []fs.DirEntry, scanned, end int64) error 
 }
 
 const (
-	recallBytes = 1 << 20         // of batches before a snapshot that are looked at again
-	recallAge   = 5 * time.Minute // of a partition's newest batch: no producer repeats older ones (delivery.timeout.ms)
+	recallBytes = 1 << 20   // of batches before a snapshot that are looked at again
+	recallAge   = time.Hour // of a partition's newest batch: no producer repeats older ones (delivery.timeout.ms), but a clock may jump
 )
 
 // recall adds to producers that come from a snapshot of offset from, which knows the last batch of each, those before it:

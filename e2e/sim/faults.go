@@ -3,10 +3,13 @@ package sim
 import (
 	"context"
 	"fmt"
+	"runtime/pprof"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // faults are what may happen, each as a function that does it and says what it did; "" when it could not be now.
@@ -28,11 +31,15 @@ var faults = map[faultKind]func(*Sim, [3]uint64) string{
 	"torn":      tornWrite,
 	"full":      fullDisk,
 	"bad sync":  badSync,
+	"slow disk": slowDisk,
+	"clock":     moveClock,
+	"voters":    changeVoters,
 }
 
 // kinds are drawn from; what is there twice happens twice as often.
 var kinds = []faultKind{"kill", "kill", "kill all", "power", "power", "power all", "start", "start", "start", "stop", "cut", "cut off", "cut off", "slow", "lossy",
-	"heal", "heal", "reset", "reset", "elect", "reassign", "torn", "full", "bad sync"}
+	"heal", "heal", "reset", "reset", "elect", "reassign", "torn", "full", "bad sync",
+	"slow disk", "slow disk", "clock", "voters", "voters"}
 
 // one picks a machine.
 func (s *Sim) one(dice uint64) *Machine { return s.machines[dice%uint64(len(s.machines))] }
@@ -291,4 +298,66 @@ func badSync(s *Sim, dice [3]uint64) string {
 		s.history.Say("%v syncs again, and is started again", m)
 	})
 	return fmt.Sprintf("the disk of %v fails after %d syncs", m, n)
+}
+
+// slowDisk lets all that changes a machine's disk take time, for some seconds.
+func slowDisk(s *Sim, dice [3]uint64) string {
+	if !s.plan.SlowDisks {
+		return ""
+	}
+	m := s.one(dice[0])
+	by := time.Duration(1+dice[1]%300) * time.Millisecond
+	m.disk.SetDelay(by)
+	s.background.Go(func() {
+		time.Sleep(time.Duration(1+dice[2]%6000) * time.Millisecond)
+		m.disk.SetDelay(0)
+		s.history.Say("the disk of %v is fast again", m)
+	})
+	return fmt.Sprintf("the disk of %v takes up to %v", m, by)
+}
+
+// jump puts the clock of the caller's machine forward or back, where the runtime can.
+var jump = func(time.Duration) {}
+
+// moveClock lets a machine's clock jump by up to 50 minutes, but not what it measures with timers. (Who a producer is that has been
+// silent for an hour is not looked up at a start.)
+func moveClock(s *Sim, dice [3]uint64) string {
+	m := s.one(dice[0])
+	by := time.Duration(int64(dice[1]%6_000_000)-3_000_000) * time.Millisecond
+	if dice[2]%2 == 0 {
+		by /= 100
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		pprof.SetGoroutineLabels(m.labels)
+		jump(by)
+	}()
+	<-done
+	return fmt.Sprintf("the clock of %v jumps by %v", m, by)
+}
+
+// changeVoters asks for a voter to become an observer, or for one that is not a voter to become one.
+func changeVoters(s *Sim, dice [3]uint64) string {
+	id := int32(dice[0]%uint64(len(s.machines))) + 1
+	if dice[1]%2 == 0 {
+		return s.admin(fmt.Sprintf("make node %d a voter", id), func(ctx context.Context, _ *kadm.Client) error {
+			req := kmsg.NewPtrAddRaftVoterRequest()
+			req.VoterID, req.TimeoutMillis = id, 5000
+			resp, err := req.RequestWith(ctx, s.client)
+			if err != nil {
+				return err
+			}
+			return kerr.ErrorForCode(resp.ErrorCode)
+		})
+	}
+	return s.admin(fmt.Sprintf("make node %d no voter", id), func(ctx context.Context, _ *kadm.Client) error {
+		req := kmsg.NewPtrRemoveRaftVoterRequest()
+		req.VoterID = id
+		resp, err := req.RequestWith(ctx, s.client)
+		if err != nil {
+			return err
+		}
+		return kerr.ErrorForCode(resp.ErrorCode)
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type Machine struct {
 	history  *workload.History
 	disk     *faultfs.FS
 	settings map[string]string
+	labels   context.Context // of the node's goroutines, which tell the time by the machine's clock
 
 	mu      sync.Mutex // guards the rest
 	process *process   // nil while none is to run
@@ -64,6 +66,7 @@ func hostName(id int32) string { return "10.0.0." + strconv.Itoa(int(id)) }
 
 func newMachine(id int32, voters string, n *Network, h *workload.History, seed uint64, dir string, settings map[string]string) (*Machine, error) {
 	m := &Machine{id: id, name: hostName(id), network: n, history: h, disk: faultfs.New(seed), settings: maps.Clone(settings)}
+	m.labels = pprof.WithLabels(context.Background(), pprof.Labels("machine", m.name))
 	meta := filepath.Join(dir, strconv.Itoa(int(id)))
 	if err := os.MkdirAll(meta, 0o755); err != nil {
 		return nil, err
@@ -99,6 +102,7 @@ func (m *Machine) Start() {
 	m.process, m.last = p, p
 	go func() {
 		defer close(p.done)
+		pprof.SetGoroutineLabels(m.labels)
 		if before != nil {
 			<-before.done // it lets go of its files
 		}

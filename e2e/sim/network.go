@@ -49,6 +49,7 @@ const (
 	window       = 512 << 10 // bytes on their way or unread, after which a writer waits
 	synInterval  = time.Second
 	dialPatience = 30 * time.Second
+	twins        = 50               // one connection of so many is made twice
 	silence      = 15 * time.Second // after which a peer that lost power is given up
 )
 
@@ -268,10 +269,26 @@ func (n *Network) Dial(ctx context.Context, from, to string) (net.Conn, error) {
 		if err != nil {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: a, Err: err}
 		}
-		if c != nil {
-			return c, nil
+		if c == nil {
+			continue
 		}
+		if rng.IntN(twins) == 0 {
+			n.twin(w, a.Port, rng)
+		}
+		return c, nil
 	}
+}
+
+// twin makes the connection once more, of which only the other end knows: its first packet came twice.
+func (n *Network) twin(w way, port int, rng *rand.Rand) {
+	c, err := n.connect(w, port, rng)
+	if c == nil || err != nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c.peer.orphan = true
+	c.fail(syscall.ECONNRESET)
 }
 
 func roundTrip(rng *rand.Rand) time.Duration {

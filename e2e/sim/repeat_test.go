@@ -14,7 +14,8 @@ import (
 // runtimeChanges make Go's runtime choose by the seed what it otherwise chooses at random (the order of maps, of select, of
 // timers, math/rand), leave a goroutine the only processor while it is in a system call, and keep real time out of mutexes:
 // with one processor and no garbage collector a simulation then does the same every time. Threads come and go as they like,
-// so what they draw must not move what goroutines draw. Old is in the file once.
+// so what they draw must not move what goroutines draw. Besides, the machines have clocks of their own, which jump while
+// their timers do not, as on a real one. Old is in the file once.
 var runtimeChanges = []struct{ file, old, new string }{
 	{"runtime/rand.go", "	globalRand.state.Init(*seed)\n", "	*seed = [len(*seed)]byte{}\n	globalRand.state.Init(*seed)\n"},
 	{"runtime/rand.go", "	mp.cheaprand = rand()\n", "	mp.cheaprand = 1\n"},
@@ -39,6 +40,38 @@ func simulated(state *uint64) uint64 { // splitmix64
 	{"runtime/select.go", "cheaprandn(uint32(norder + 1))", "uint32(simulated(&simulatedOrder) % uint64(norder+1))"},
 	{"runtime/time.go", "t.rand = cheaprand()", "t.rand = uint32(simulated(&simulatedOrder))"},
 	{"runtime/proc.go", "func retake(now int64) uint32 {\n", "//go:linkname simulatedOver\nvar simulatedOver bool\n\nfunc retake(now int64) uint32 {\n	if !simulatedOver {\n		return 0\n	}\n"},
+	{"runtime/time.go", "		return sec, nsec, 0\n", "		return sec, nsec, bubble.now\n"},
+	{"runtime/time.go", "		sec = bubble.now / (1000 * 1000 * 1000)\n		nsec = int32(bubble.now % (1000 * 1000 * 1000))\n",
+		"		now := bubble.now + simulatedAhead(getg())\n		sec, nsec = now/1e9, int32(now%1e9)\n"},
+	{"runtime/time.go", "//go:linkname time_runtimeNow time.runtimeNow\n", `//go:linkname simulatedJump
+var simulatedJump int64 // by which the next goroutine that asks for the time puts the clock of its machine forward
+
+var simulatedClocks [16]struct {
+	labels unsafe.Pointer // of all goroutines of a machine
+	ahead  int64
+}
+
+func simulatedAhead(gp *g) int64 {
+	if gp.labels == nil {
+		return 0
+	}
+	for i := range simulatedClocks {
+		if c := &simulatedClocks[i]; c.labels == nil || c.labels == gp.labels {
+			if simulatedJump != 0 {
+				c.labels = gp.labels
+				c.ahead += simulatedJump
+				simulatedJump = 0
+			}
+			return c.ahead
+		}
+	}
+	return 0
+}
+
+//go:linkname time_runtimeNow time.runtimeNow
+`},
+	{"runtime/runtime2.go", "	return isIdleInSynctest[w]\n", "	return isIdleInSynctest[w] || simulatedIdle && (w == waitReasonSyncMutexLock || w == waitReasonSyncRWMutexRLock || w == waitReasonSyncRWMutexLock)\n"},
+	{"runtime/runtime2.go", "func (w waitReason) isIdleInSynctest() bool {\n", "//go:linkname simulatedIdle\nvar simulatedIdle bool // who waits for a lock lets time go on\n\nfunc (w waitReason) isIdleInSynctest() bool {\n"},
 	{"internal/sync/mutex.go", "starvationThresholdNs = 1e6", "starvationThresholdNs = 1e18"},
 }
 

@@ -2,7 +2,10 @@
 
 package sim
 
-import _ "unsafe" // for go:linkname
+import (
+	"time"
+	_ "unsafe" // for go:linkname
+)
 
 //go:linkname simulation runtime.simulation
 var simulation uint64
@@ -13,7 +16,18 @@ var simulatedOrder uint64
 //go:linkname over runtime.simulatedOver
 var over bool
 
+//go:linkname simulatedJump runtime.simulatedJump
+var simulatedJump int64
+
+//go:linkname simulatedIdle runtime.simulatedIdle
+var simulatedIdle bool
+
 func init() {
 	reseed = func(seed uint64) { simulation, simulatedOrder = seed, ^seed }
+	jump = func(by time.Duration) {
+		simulatedJump = int64(by)
+		time.Now()
+	}
+	waitForLocks = func(idle bool) { simulatedIdle = idle }
 	ended = func() { over = true }
 }

@@ -20,11 +20,17 @@ var reseed = func(uint64) {}
 // ended gives the runtime its ways back: goroutines that do not wait are interrupted again.
 var ended = func() {}
 
+// waitForLocks says whether time goes on while somebody waits for a lock. A disk can only be slow if it does; otherwise it is a
+// fault of the product that one is held.
+var waitForLocks = func(bool) {}
+
 // TestSimulation runs the plan of -seed without the pieces of -less. It is for a process of its own, which TestSeed and
 // TestSeeds start.
 func TestSimulation(t *testing.T) {
 	reseed(*seed)
-	h := runPlan(t, NewPlan(*seed).Less(ParsePieces(*less)))
+	plan := NewPlan(*seed).Less(ParsePieces(*less))
+	waitForLocks(plan.SlowDisks)
+	h := runPlan(t, plan)
 	wrong := h.Violations()
 	if len(wrong) > 0 || *story {
 		fmt.Println(h.Story())

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kraft/e2e/workload"
 	"kraft/raftmeta/image"
@@ -30,6 +31,7 @@ type Sim struct {
 	work          *workload.Workload
 	running       sync.WaitGroup // clients, and who looks on
 	clients       int
+	client        *kgo.Client // the test's own
 	administrator *kadm.Client
 	background    sync.WaitGroup // faults that take time
 
@@ -109,7 +111,7 @@ func (s *Sim) run(dir string) error {
 		return err
 	}
 	defer admin.Close()
-	s.administrator = kadm.NewClient(admin)
+	s.client, s.administrator = admin, kadm.NewClient(admin)
 	end, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	producers := s.startWork(end)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -296,6 +297,41 @@ func TestJoin(t *testing.T) {
 	s, err := leader.Status(ctx)
 	if err != nil || len(s.Members) != 4 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestRemovedNodeReturns: a voter that was removed while it was away is a learner when it comes back, and may be a voter again.
+func TestRemovedNodeReturns(t *testing.T) {
+	c := newCluster(t, 1, 2, 3)
+	for _, id := range c.voters {
+		c.start(id, c.voters, 100)
+	}
+	c.add(1)
+	c.agree(1)
+	away := c.leader()%3 + 1
+	c.stop(away)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	change := func(kind pb.ConfChangeType) {
+		t.Helper()
+		if err := c.nodes[c.leader()].ChangeMember(ctx, away, kind); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(pb.ConfChangeRemoveNode)
+	for range 20 {
+		c.add(1)
+	}
+	back := c.start(away, c.voters, 100)
+	c.agree(21)
+	if voters := back.Voters(); len(voters) != 2 || slices.Contains(voters, away) {
+		t.Errorf("voters %v", voters)
+	}
+	change(pb.ConfChangeAddNode)
+	c.add(1)
+	c.agree(22)
+	if voters := c.nodes[c.leader()].Voters(); len(voters) != 3 {
+		t.Errorf("voters %v", voters)
 	}
 }
 

@@ -160,8 +160,11 @@ func (n *Node) has(id uint64, kind pb.ConfChangeType) bool {
 	return !in(m.GetVoters()) && !in(m.GetLearners())
 }
 
-// admit makes a node a learner, or tells where the leader is.
+// admit makes a node a learner unless it is a member, or tells where the leader is.
 func (n *Node) admit(ctx context.Context, id uint64) (leader string, err error) {
+	if n.has(id, pb.ConfChangeAddLearnerNode) {
+		return "", nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, writePatience/2)
 	defer cancel()
 	err = n.ChangeMember(ctx, id, pb.ConfChangeAddLearnerNode)

@@ -56,16 +56,17 @@ type transport struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu      sync.Mutex // guards the rest
-	peers   map[uint64]*peer
-	learnt  map[uint64]string  // addresses that members said they have
-	met     map[uint64]Hello   // how members introduced themselves last
-	opens   map[uint64]int     // streams of messages that members have opened
-	back    map[uint64]*stream // those that members which do not listen opened
-	conns   map[net.Conn]struct{}
-	trouble map[uint64]error // why there is no stream to a peer
-	refusal error            // the last word of a peer that refuses this node
-	closed  bool
+	mu        sync.Mutex // guards the rest
+	peers     map[uint64]*peer
+	learnt    map[uint64]string  // addresses that members said they have
+	met       map[uint64]Hello   // how members introduced themselves last
+	opens     map[uint64]int     // streams of messages that members have opened
+	back      map[uint64]*stream // those that members which do not listen opened
+	conns     map[net.Conn]struct{}
+	returning map[uint64]bool  // removed nodes that are made learners again
+	trouble   map[uint64]error // why there is no stream to a peer
+	refusal   error            // the last word of a peer that refuses this node
+	closed    bool
 }
 
 type peer struct {
@@ -80,7 +81,7 @@ type stream struct {
 }
 
 func newTransport(n *Node, network Network) *transport {
-	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, opens: map[uint64]int{}, trouble: map[uint64]error{}, conns: map[net.Conn]struct{}{}, back: map[uint64]*stream{}}
+	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, opens: map[uint64]int{}, trouble: map[uint64]error{}, returning: map[uint64]bool{}, conns: map[net.Conn]struct{}{}, back: map[uint64]*stream{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -542,6 +543,9 @@ func (t *transport) deliver(m *pb.Message) error {
 	if raft.IsLocalMsg(m.GetType()) {
 		return fmt.Errorf("message of kind %v from outside", m.GetType())
 	}
+	if from := m.GetFrom(); !t.node.has(from, pb.ConfChangeAddLearnerNode) {
+		t.takeBack(from)
+	}
 	select {
 	case t.node.incoming <- m:
 		return nil
@@ -550,6 +554,25 @@ func (t *transport) deliver(m *pb.Message) error {
 	case <-t.ctx.Done():
 		return net.ErrClosed
 	}
+}
+
+// takeBack makes a learner of a node that was removed while it was away: its disk says that it is a member, and it goes by that
+// until it hears otherwise.
+func (t *transport) takeBack(id uint64) {
+	t.mu.Lock()
+	busy := t.returning[id]
+	t.returning[id] = true
+	t.mu.Unlock()
+	if busy {
+		return
+	}
+	t.start(func() {
+		_, err := t.node.admit(t.ctx, id)
+		t.log.Debug().Err(err).Uint64("peer", id).Msg("a removed node is back")
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.returning, id)
+	})
 }
 
 // probe asks whether a member whose stream broke is still there. Nobody listening where it was means that

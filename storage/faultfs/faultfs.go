@@ -49,6 +49,9 @@ type FS struct {
 	left    int // operations until the crash, -1 for none planned
 	boots   int
 
+	slow    time.Duration // at most, that a change takes
+	slowRNG *rand.Rand
+
 	badSyncs  bool
 	goodSyncs int // before they fail
 	now       time.Time
@@ -82,7 +85,7 @@ type change struct {
 // New returns an empty file system whose faults follow from seed.
 func New(seed uint64) *FS {
 	return &FS{rng: rand.New(rand.NewPCG(seed, 1)), files: map[string]*inode{"/": nil}, durable: map[string]*inode{"/": nil},
-		locks: map[string]bool{}, left: -1, now: time.UnixMilli(1_700_000_000_000)}
+		locks: map[string]bool{}, slowRNG: rand.New(rand.NewPCG(seed, 2)), left: -1, now: time.UnixMilli(1_700_000_000_000)}
 }
 
 // CrashAfter plans a crash before the nth write, sync, rename, create or remove from now on.
@@ -207,6 +210,26 @@ func (f *FS) SetCapacity(bounded bool, room int64) {
 	}
 }
 
+// SetDelay lets every change of files and names, and every sync, take a random time of at most d.
+func (f *FS) SetDelay(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.slow = d
+}
+
+// linger takes the time that the disk takes.
+func (f *FS) linger() {
+	f.mu.Lock()
+	var d time.Duration
+	if f.slow > 0 && !f.crashed {
+		d = time.Duration(f.slowRNG.Int64N(int64(f.slow)))
+	}
+	f.mu.Unlock()
+	if d > 0 {
+		time.Sleep(d)
+	}
+}
+
 // FailSyncs makes syncs fail with EIO from the nth from now on. As with a real kernel, what such a sync was for is in
 // memory no more, or not on disk: some of it is lost at once.
 func (f *FS) FailSyncs(n int) {
@@ -288,6 +311,9 @@ func (f *FS) name(path string, n *inode, gone bool) {
 
 // OpenFile implements storage.FS.
 func (f *FS) OpenFile(path string, create bool) (storage.File, error) {
+	if create {
+		f.linger()
+	}
 	path = filepath.Clean(path)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -360,6 +386,7 @@ func (f *FS) WriteFile(path string, data []byte) error {
 
 // Remove implements storage.FS.
 func (f *FS) Remove(path string) error {
+	f.linger()
 	path = filepath.Clean(path)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -375,6 +402,7 @@ func (f *FS) Remove(path string) error {
 
 // RemoveAll implements storage.FS.
 func (f *FS) RemoveAll(path string) error {
+	f.linger()
 	path = filepath.Clean(path)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -401,6 +429,7 @@ func (f *FS) below(path string) []string {
 
 // Rename implements storage.FS, for files and for directories.
 func (f *FS) Rename(from, to string) error {
+	f.linger()
 	from, to = filepath.Clean(from), filepath.Clean(to)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -422,6 +451,7 @@ func (f *FS) Rename(from, to string) error {
 
 // MkdirAll implements storage.FS.
 func (f *FS) MkdirAll(path string) error {
+	f.linger()
 	path = filepath.Clean(path)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -493,6 +523,7 @@ func (f *FS) Chtimes(path string, t time.Time) error {
 
 // SyncDir implements storage.FS. As with a journal, everything named before is on disk then.
 func (f *FS) SyncDir(path string) error {
+	f.linger()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.step(Sync, path); err != nil {
@@ -603,6 +634,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	f.fs.linger()
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	err := f.step(Write)
@@ -634,6 +666,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (f *file) Truncate(size int64) error {
+	f.fs.linger()
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	if err := f.step(Write); err != nil {
@@ -646,6 +679,7 @@ func (f *file) Truncate(size int64) error {
 }
 
 func (f *file) Sync() error {
+	f.fs.linger()
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	if err := f.step(Sync); err != nil {
