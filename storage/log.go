@@ -46,6 +46,7 @@ type Log struct {
 	epochs        *epochCache
 	recoveryPoint int64 // everything below is on disk
 	restarting    int64 // where the log is about to begin anew, -1 if it is not
+	damaged       bool  // recovery cut off more than a last batch that was not written to its end; set before the log is used
 	created       bool  // the log's directory is there; false while it has never had a record
 	named         bool  // the active segment's name is on disk, too
 	jitter        time.Duration

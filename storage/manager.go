@@ -45,6 +45,7 @@ type Manager struct {
 	states   map[*Dir]*dirState
 	watcher  Watcher
 	closed   bool
+	damaged  bool        // see Damaged
 	doomed   []doomedDir // partition directories renamed for deletion
 }
 
@@ -106,6 +107,14 @@ func (m *Manager) Configure(cleaner CleanerConfig, moveBytes int64) {
 // AllFailed is closed when no log directory is left that works.
 func (m *Manager) AllFailed() <-chan struct{} { return m.dead }
 
+// Damaged says that a log which was opened had lost more than the end of a process takes: records of it that were acknowledged
+// may be missing.
+func (m *Manager) Damaged() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.damaged
+}
+
 // Watch sets who learns of failures and moves; call it before Open.
 func (m *Manager) Watch(w Watcher) {
 	m.mu.Lock()
@@ -150,8 +159,12 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
+	if l.damaged {
+		m.log.Warn().Str("partition", tp.String()).Int64("offset", l.EndOffset()).Msg("log was damaged, and is cut off there")
+	}
 	l.truncated = func(end int64) error { return m.truncated(tp, end) }
 	m.mu.Lock()
+	m.damaged = m.damaged || l.damaged
 	m.logs[tp] = &placed{l, d}
 	m.mu.Unlock()
 	if end := l.EndOffset(); end < known.recoveryPoint {

@@ -274,6 +274,7 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 		if !last && next == segments[i+1].base {
 			continue // what a failed write left behind this segment's end
 		}
+		l.damaged = !last || !errors.Is(err, record.ErrTruncated)
 		if err := l.dropAfter(segments[i+1:]); err != nil {
 			return nil, 0, err
 		}

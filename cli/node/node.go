@@ -128,7 +128,8 @@ func (n *Node) startBroker(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := n.meta.Register(ctx, n.directoryIDs(), storage.CleanEpoch(n.dirs)); err != nil {
+	clean := storage.CleanEpoch(n.dirs)
+	if err := n.meta.Register(ctx, n.directoryIDs(), clean); err != nil {
 		return fmt.Errorf("register broker: %w", err)
 	}
 	layers := n.meta.Layers(n.meta.Image(), "")
@@ -154,6 +155,11 @@ func (n *Node) startBroker(ctx context.Context) error {
 	n.groups = groups.NewManager(n.meta, n.parts, n.log)
 	n.parts.Start()
 	n.groups.Start()
+	if clean >= 0 && logs.Damaged() { // it has lost something after all, and leads nothing yet
+		if err := n.meta.Register(ctx, n.directoryIDs(), -1); err != nil {
+			return fmt.Errorf("register broker: %w", err)
+		}
+	}
 	// Only now somebody hears of a directory that fails.
 	if err := storage.MarkAlive(n.dirs, n.meta.BrokerEpoch()); err != nil {
 		return err

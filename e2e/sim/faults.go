@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"path"
 	"runtime/pprof"
 	"strings"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire/record"
 )
 
 // faults are what may happen, each as a function that does it and says what it did; "" when it could not be now.
@@ -34,12 +37,13 @@ var faults = map[faultKind]func(*Sim, [3]uint64) string{
 	"slow disk": slowDisk,
 	"clock":     moveClock,
 	"voters":    changeVoters,
+	"rot":       flipBit,
 }
 
 // kinds are drawn from; what is there twice happens twice as often.
 var kinds = []faultKind{"kill", "kill", "kill all", "power", "power", "power all", "start", "start", "start", "stop", "cut", "cut off", "cut off", "slow", "lossy",
 	"heal", "heal", "reset", "reset", "elect", "reassign", "torn", "full", "bad sync",
-	"slow disk", "slow disk", "clock", "voters", "voters"}
+	"slow disk", "slow disk", "clock", "voters", "voters", "rot", "rot"}
 
 // one picks a machine.
 func (s *Sim) one(dice uint64) *Machine { return s.machines[dice%uint64(len(s.machines))] }
@@ -360,4 +364,46 @@ func changeVoters(s *Sim, dice [3]uint64) string {
 		}
 		return kerr.ErrorForCode(resp.ErrorCode)
 	})
+}
+
+// flipBit flips one bit of what a batch of records has its checksum over, once.
+func flipBit(s *Sim, dice [3]uint64) string {
+	if !s.plan.Rot || s.rotten != nil {
+		return ""
+	}
+	m, p := s.one(dice[0]), s.work.Parts[dice[1]%uint64(len(s.work.Parts))]
+	if !s.mayLose(m) {
+		return ""
+	}
+	var batches []place
+	for _, file := range m.disk.Paths() {
+		if path.Base(path.Dir(file)) != p.String() || !strings.HasSuffix(file, ".log") {
+			continue
+		}
+		data, err := m.disk.ReadFile(file)
+		for at := int64(0); err == nil && len(data) > 0; {
+			var b record.Batch
+			if b, data, err = record.Next(data); err == nil {
+				batches = append(batches, place{file, at, int64(b.Size())})
+				at += int64(b.Size())
+			}
+		}
+	}
+	if len(batches) == 0 {
+		return ""
+	}
+	b := batches[dice[2]%uint64(len(batches))]
+	at := b.at + checksumAt + int64(dice[2]>>8%uint64(b.size-checksumAt))
+	m.disk.FlipAt(b.file, at, int(dice[2]>>40%8))
+	s.rotten = &p
+	return fmt.Sprintf("a bit of byte %d of %s on %v flips", at, b.file, m)
+}
+
+// checksumAt is the first byte of a batch that its checksum tells to be right or wrong, beginning with the checksum.
+const checksumAt = 17
+
+// place is where a batch of records is on a disk.
+type place struct {
+	file     string
+	at, size int64
 }

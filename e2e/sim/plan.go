@@ -22,6 +22,7 @@ type Plan struct {
 	Visitors       int
 	Recreate       bool // a topic is deleted and made again while it is used
 	SlowDisks      bool // disks may be slow; then locks may be held while one waits
+	Rot            bool // a bit of a record on some disk flips
 	Commit         bool // log.flush.policy=commit: power may fail everywhere at once
 	Settings       map[string]string
 	Faults         []Fault
@@ -47,7 +48,7 @@ const (
 // NewPlan makes the plan of a seed.
 func NewPlan(seed uint64) *Plan {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	p := &Plan{Seed: seed, Voters: 3, Partitions: 1 + rng.Int32N(2), Topics: 1, Idempotent: 1 + rng.IntN(2), Plain: rng.IntN(2), Members: rng.IntN(3), Administrators: rng.IntN(3), Visitors: rng.IntN(2), Recreate: rng.IntN(2) == 0, SlowDisks: rng.IntN(6) == 0, Commit: rng.IntN(3) == 0}
+	p := &Plan{Seed: seed, Voters: 3, Partitions: 1 + rng.Int32N(2), Topics: 1, Idempotent: 1 + rng.IntN(2), Plain: rng.IntN(2), Members: rng.IntN(3), Administrators: rng.IntN(3), Visitors: rng.IntN(2), Recreate: rng.IntN(2) == 0, SlowDisks: rng.IntN(6) == 0, Rot: rng.IntN(8) == 0, Commit: rng.IntN(3) == 0}
 	switch rng.IntN(8) {
 	case 0:
 		p.Voters = 1

@@ -33,7 +33,8 @@ type Sim struct {
 	clients       int
 	client        *kgo.Client // the test's own
 	administrator *kadm.Client
-	background    sync.WaitGroup // faults that take time
+	background    sync.WaitGroup      // faults that take time
+	rotten        *workload.Partition // of which a bit has flipped: it may be unavailable from then on, and no more
 
 	mu          sync.Mutex                          // guards the rest
 	known       map[workload.Partition]registration // the newest of any node
@@ -207,7 +208,9 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 	select {
 	case <-producers:
 	case <-time.After(rest):
-		problem = fmt.Errorf("producers wait for answers %v after the last fault", rest)
+		if s.rotten == nil {
+			problem = fmt.Errorf("producers wait for answers %v after the last fault", rest)
+		}
 		cancel()
 		<-producers
 	}
@@ -223,6 +226,9 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 	}
 	s.history.Say("whole again")
 	for _, p := range w.Parts {
+		if s.rotten != nil && p == *s.rotten {
+			continue
+		}
 		var replicas map[int32][]workload.Stored
 		for range readAgain {
 			if replicas = s.readReplicas(p); workload.Same(replicas) {
@@ -333,6 +339,9 @@ func (s *Sim) whole() bool {
 		return false
 	}
 	for _, p := range s.work.Parts {
+		if s.rotten != nil && p == *s.rotten {
+			continue
+		}
 		k := s.known[p]
 		if k.Partition == nil || k.Leader < 0 || len(k.ISR) != len(k.Replicas) || len(k.Adding)+len(k.Removing) > 0 {
 			return false

@@ -340,6 +340,9 @@ func (n *Node) changed(c *pb.ConfState) {
 	n.members.Store(c)
 	if n.net != nil {
 		n.net.reach(c.GetVoters())
+		if n.started.Load() && !n.has(n.config.ID, pb.ConfChangeAddLearnerNode) {
+			n.net.rejoin()
+		}
 	}
 }
 

@@ -559,20 +559,54 @@ func (t *transport) deliver(m *pb.Message) error {
 // takeBack makes a learner of a node that was removed while it was away: its disk says that it is a member, and it goes by that
 // until it hears otherwise.
 func (t *transport) takeBack(id uint64) {
-	t.mu.Lock()
-	busy := t.returning[id]
-	t.returning[id] = true
-	t.mu.Unlock()
-	if busy {
+	if !t.claim(id) {
 		return
 	}
 	t.start(func() {
+		defer t.release(id)
 		_, err := t.node.admit(t.ctx, id)
 		t.log.Debug().Err(err).Uint64("peer", id).Msg("a removed node is back")
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.returning, id)
 	})
+}
+
+// rejoin has this node made a learner, from which it was told that it is no member any more.
+func (t *transport) rejoin() {
+	self := t.node.config.ID
+	if !t.claim(self) {
+		return
+	}
+	t.start(func() {
+		defer t.release(self)
+		for !t.node.has(self, pb.ConfChangeAddLearnerNode) {
+			for _, id := range t.node.Voters() {
+				if _, err := t.node.ask(t.address(id)); err == nil {
+					break
+				}
+			}
+			select {
+			case <-t.ctx.Done():
+				return
+			case <-time.After(lastRetry):
+			}
+		}
+	})
+}
+
+// claim notes that a node is being made a learner again, unless it is already.
+func (t *transport) claim(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.returning[id] {
+		return false
+	}
+	t.returning[id] = true
+	return true
+}
+
+func (t *transport) release(id uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.returning, id)
 }
 
 // probe asks whether a member whose stream broke is still there. Nobody listening where it was means that

@@ -192,12 +192,24 @@ func (f *FS) Flip(path string) bool {
 	if n == nil || len(n.data) == 0 {
 		return false
 	}
-	bit := f.rng.IntN(8 * len(n.data))
+	n.flip(f.rng.IntN(8 * len(n.data)))
+	return true
+}
+
+// FlipAt flips a bit of one of a file's bytes, on the disk itself.
+func (f *FS) FlipAt(path string, at int64, bit int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := f.files[path]; n != nil && at < int64(len(n.data)) {
+		n.flip(int(at)*8 + bit)
+	}
+}
+
+func (n *inode) flip(bit int) {
 	n.data[bit/8] ^= 1 << (bit % 8)
 	if bit/8 < len(n.synced) {
 		n.synced[bit/8] ^= 1 << (bit % 8)
 	}
-	return true
 }
 
 // SetCapacity changes Capacity while the file system is in use: to what there is and so much room, 0 for no bound.
