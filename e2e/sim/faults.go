@@ -98,7 +98,7 @@ func (s *Sim) restartAll(end func(*Machine)) {
 // powerOne takes the power of a machine, if no other one may still lack what it had not synced.
 func powerOne(s *Sim, dice [3]uint64) string {
 	m := s.one(dice[0])
-	if !s.plan.Commit && !s.mayLose(m) {
+	if !s.mayLosePower(m) {
 		return ""
 	}
 	m.PowerOff()
@@ -106,7 +106,7 @@ func powerOne(s *Sim, dice [3]uint64) string {
 }
 
 func powerAll(s *Sim, _ [3]uint64) string {
-	if !s.plan.Commit {
+	if !s.plan.Commit || !s.mayLosePower(s.machines...) {
 		return ""
 	}
 	s.restartAll((*Machine).PowerOff)
@@ -254,7 +254,7 @@ func reassign(s *Sim, dice [3]uint64) string {
 // tornWrite takes a machine's power before one of its next writes, in the middle of it.
 func tornWrite(s *Sim, dice [3]uint64) string {
 	m := s.up(dice[0])
-	if m == nil || !s.plan.Commit && !s.mayLose(m) {
+	if m == nil || !s.mayLosePower(m) {
 		return ""
 	}
 	n := int(dice[1] % 200)

@@ -413,6 +413,21 @@ func (s *Sim) mayLose(m *Machine) bool {
 	return true
 }
 
+// mayLosePower is mayLose for what is lost with the power: nothing that counts, where all is synced before it counts. But then no
+// other disk may have lost something in another way.
+func (s *Sim) mayLosePower(machines ...*Machine) bool {
+	if !s.plan.Commit {
+		return s.mayLose(machines[0])
+	}
+	s.learn()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range machines {
+		s.lostAt[m.id] = s.newestEpoch
+	}
+	return s.rotten == nil
+}
+
 // inSync says that a broker is in all ISRs that it can be in. mu is held.
 func (s *Sim) inSync(id int32) bool {
 	for _, k := range s.known {
