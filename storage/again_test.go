@@ -2,6 +2,8 @@ package storage_test
 
 import (
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -110,5 +112,55 @@ func TestTornOwner(t *testing.T) {
 	}
 	if l.StartOffset() != 0 || l.EndOffset() != 0 {
 		t.Errorf("a new topic's log is from %d to %d", l.StartOffset(), l.EndOffset())
+	}
+}
+
+// TestFullAtStart: a log that could not be recovered for want of room is recovered at the next start, although the stop between
+// was clean (KAFKA-13773).
+func TestFullAtStart(t *testing.T) {
+	d, tp := &disks{t: t, fs: faultfs.New(1)}, storage.TopicPartition{Topic: "torn"}
+	if err := d.start("/data"); err != nil {
+		t.Fatal(err)
+	}
+	l := d.open(tp, 0, storage.DefaultLogConfig())
+	for _, v := range []string{"a", "b", "c"} {
+		if err := put(t, l, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.m.Abandon()
+	d.fs.Kill()
+	data, err := d.fs.ReadFile("/data/torn-0/00000000000000000000.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.fs.FlipAt("/data/torn-0/00000000000000000000.log", int64(len(data)-1), 0)
+	open := func() (*storage.Log, error) {
+		if err := d.start("/data"); err != nil {
+			t.Fatal(err)
+		}
+		return d.m.Open(tp, historyID, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig())
+	}
+	d.fs.Fail = func(op faultfs.Op, path string) error {
+		if op == faultfs.Write && strings.HasPrefix(path, "/data/torn-0/") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	if _, err := open(); err == nil {
+		t.Fatal("a torn log was recovered on a full disk")
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	d.fs.Fail = nil
+	d.fs.Kill()
+	l, err = open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.m.Abandon()
+	if got, err := values(l); err != nil || !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("%v, %v; want the records before the damage", got, err)
 	}
 }

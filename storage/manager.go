@@ -156,6 +156,12 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 		return nil, err
 	}
 	l, err := openLog(d.fs, path, tp, id, config, known, time.Now())
+	m.mu.Lock()
+	delete(m.states[d].unrecovered, tp)
+	if err != nil && !d.clean {
+		m.states[d].unrecovered[tp] = true
+	}
+	m.mu.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
@@ -463,6 +469,9 @@ func (m *Manager) Close(brokerEpoch int64) error {
 	for _, d := range online {
 		if err := d.offline(); err != nil {
 			return err
+		}
+		if len(m.states[d].unrecovered) > 0 {
+			continue // the next start has to look at them
 		}
 		if err := d.markClean(brokerEpoch); err != nil {
 			return err

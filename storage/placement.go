@@ -14,13 +14,14 @@ type dirState struct {
 	recovery, high, start map[TopicPartition]int64 // by the checkpoints
 	present               map[TopicPartition]bool
 	checkpointed          map[TopicPartition]bool   // the checkpoint files say something of it
+	unrecovered           map[TopicPartition]bool   // the last stop was not clean, and recovery failed
 	future, moved         map[TopicPartition]string // paths of a move's two ends
 	writing               sync.Mutex                // held while the checkpoint files are written
 }
 
 func newDirState() *dirState {
 	return &dirState{recovery: map[TopicPartition]int64{}, high: map[TopicPartition]int64{}, start: map[TopicPartition]int64{},
-		present: map[TopicPartition]bool{}, checkpointed: map[TopicPartition]bool{}, future: map[TopicPartition]string{}, moved: map[TopicPartition]string{}}
+		present: map[TopicPartition]bool{}, checkpointed: map[TopicPartition]bool{}, unrecovered: map[TopicPartition]bool{}, future: map[TopicPartition]string{}, moved: map[TopicPartition]string{}}
 }
 
 func (st *dirState) forget(tp TopicPartition) {

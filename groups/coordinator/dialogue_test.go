@@ -56,6 +56,21 @@ func (s *stage) restart() {
 	s.c.Loaded(s.now)
 }
 
+// compact leaves the newest record of each key, in the order of the log, and no tombstones.
+func (s *stage) compact() {
+	newest := map[string]int{}
+	for i, r := range s.log {
+		newest[string(r.Key)] = i
+	}
+	var kept []runtime.Record
+	for i, r := range s.log {
+		if newest[string(r.Key)] == i && r.Value != nil {
+			kept = append(kept, r)
+		}
+	}
+	s.log = kept
+}
+
 // words are a command's arguments: plain ones, and those of the form name=value.
 type words struct {
 	plain []string
@@ -209,6 +224,8 @@ func (s *stage) command(t *testing.T, line string) {
 		s.failure = kerr.NotEnoughReplicas
 	case "restart":
 		s.restart()
+	case "compact":
+		s.compact()
 	case "advance":
 		d, err := time.ParseDuration(f[1])
 		if err != nil {
