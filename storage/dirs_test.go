@@ -122,6 +122,12 @@ func values(l *storage.Log) ([]string, error) {
 // TestDirectoryFails: the logs of a directory whose disk fails are offline with Kafka's error, the others
 // serve on and stop cleanly, and with the disk back everything is there.
 func TestDirectoryFails(t *testing.T) {
+	for _, fault := range []error{syscall.EIO, syscall.EROFS} { // a disk that is read-only is one that failed (KAFKA-19289)
+		t.Run(fault.Error(), func(t *testing.T) { directoryFails(t, fault) })
+	}
+}
+
+func directoryFails(t *testing.T, fault error) {
 	d := &disks{t: t, fs: faultfs.New(1)}
 	if err := d.start("/a", "/b"); err != nil {
 		t.Fatal(err)
@@ -135,7 +141,7 @@ func TestDirectoryFails(t *testing.T) {
 	}
 	d.fs.Fail = func(_ faultfs.Op, path string) error {
 		if strings.HasPrefix(path, "/b/") {
-			return syscall.EIO
+			return fault
 		}
 		return nil
 	}
