@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"kraft/e2e/harness"
 	"kraft/e2e/workload"
 )
@@ -67,7 +69,8 @@ func (c *Cluster) Run(seed uint64, fail func() error) error {
 		start(&producers, func(i int, rng *rand.Rand) error { return w.Produce(producing, i, i%2 == 0, rng) })
 	}
 	start(&others, func(i int, _ *rand.Rand) error { return w.Consume(i) })
-	for _, f := range []func(int, *rand.Rand) error{w.Group, w.Group, w.Administrate, w.Administrate, w.Visit, w.Watch} {
+	again := func(i int, rng *rand.Rand) error { return w.Recreate(i, 3, rng) }
+	for _, f := range []func(int, *rand.Rand) error{w.Group, w.Group, w.Administrate, w.Administrate, w.Visit, w.Watch, again} {
 		start(&others, f)
 	}
 	problem := c.busy(w.Parts)
@@ -87,16 +90,35 @@ func (c *Cluster) Run(seed uint64, fail func() error) error {
 		<-answered
 	}
 	rested := time.Now()
+	others.Wait()
+	problem = errors.Join(problem, c.findAgain())
 	partitions, err := c.Whole(whole)
 	c.History.Say("whole again after %v", time.Since(rested))
-	problem = errors.Join(problem, err)
-	others.Wait()
-	problem = errors.Join(problem, c.stopPrograms())
+	problem = errors.Join(problem, err, c.stopPrograms())
 	c.look(w)
 	problem = errors.Join(problem, c.Close())
 	c.CheckLogs(partitions)
+	c.History.CheckReads()
 	c.History.CheckOrder()
 	return problem
+}
+
+// findAgain has the topic that was made again looked at, too, if it is there.
+func (c *Cluster) findAgain() error {
+	return harness.Eventually(whole, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		topics, err := workload.Ask(ctx, c.admin, 1, []string{workload.Again.Topic})
+		if err != nil {
+			return err
+		}
+		if topics[0].ErrorCode == 0 {
+			c.Topics = append(c.Topics, workload.Again.Topic)
+		} else if topics[0].ErrorCode != kerr.UnknownTopicOrPartition.Code {
+			return kerr.ErrorForCode(topics[0].ErrorCode)
+		}
+		return nil
+	})
 }
 
 // busy waits until every partition's records are acknowledged.

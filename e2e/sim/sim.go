@@ -238,6 +238,7 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 		}
 		s.history.CheckLogs(p, replicas)
 	}
+	s.history.CheckReads()
 	s.checkAdmin()
 	return s.lastLook()
 }

@@ -69,6 +69,17 @@ func (h *History) ReadReplicas(p Partition, replicas []int32, disk func(id int32
 	return logs
 }
 
+// CheckReads holds what consumers have read against what producers have sent, when both have ended.
+func (h *History) CheckReads() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for where, value := range h.seen {
+		if a := h.attempts[value]; a == nil || a.To != where.Partition {
+			h.violation("invented", "%q was read at %s/%d and not sent there", value, where.Partition, where.offset)
+		}
+	}
+}
+
 // CheckLogs holds the replicas of a partition, which have come to rest, against each other and against what producers
 // and consumers were told.
 func (h *History) CheckLogs(p Partition, replicas map[int32][]Stored) {
