@@ -207,6 +207,9 @@ func (m *Meta) BrokerEpoch() int64 { return m.life.epoch.Load() }
 // Subscribe adds a subscriber to all changes; see controller.Controller.Subscribe.
 func (m *Meta) Subscribe(s controller.Subscriber) { m.controller.Subscribe(s) }
 
+// Show has a subscriber see something again; see controller.Controller.Show.
+func (m *Meta) Show(s controller.Subscriber, again *image.Delta) { m.controller.Show(s, again) }
+
 // Layers are the places where img says that this broker's settings and a topic's come from. topic may
 // be "".
 func (m *Meta) Layers(img *image.Image, topic string) configs.Layers {

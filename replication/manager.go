@@ -34,6 +34,7 @@ type Manager struct {
 	log          zerolog.Logger
 	sessions     *sessions
 	reports      *reports
+	reopening    *reopening
 	isr          *isrKeeper
 	fetchers     *fetchers
 	replicaFetch fetchSettings
@@ -78,6 +79,7 @@ func NewManager(meta *raftmeta.Meta, logs *storage.Manager, dial wire.Dialer, in
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
 	m.fetchers = newFetchers(m, dial)
+	m.reopening = newReopening(meta, m.follow)
 	return m
 }
 
@@ -94,6 +96,7 @@ func (m *Manager) Start() {
 
 // Close ends what Start began; the metadata must not be closed before.
 func (m *Manager) Close() {
+	m.reopening.close()
 	m.fetchers.close()
 	m.isr.close()
 	m.reports.close()
@@ -230,7 +233,10 @@ func (m *Manager) openAll(work []opening) {
 		directory := o.reg.Directory(m.meta.NodeID())
 		l, err := m.logs.Open(tp, o.topic.ID, directory, o.config)
 		if err != nil {
-			if !errors.Is(err, storage.ErrDirOffline) { // that was told once for all of them
+			switch {
+			case storage.IsDiskFull(err):
+				m.reopening.later(o.topic.ID)
+			case !errors.Is(err, storage.ErrDirOffline): // that was told once for all of them
 				m.log.Error().Err(err).Str("partition", tp.String()).Msg("partition is offline")
 			}
 			place(o, nil)

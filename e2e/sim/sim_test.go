@@ -65,6 +65,9 @@ func smallest(bin string, seed uint64, out outcome) (pieces string, found outcom
 	return pieces, found
 }
 
+// keptSeeds have found something once, on plans that were made as they are now.
+var keptSeeds = []int{842, 1305, 4001, 4035, 4249}
+
 // TestSeeds runs many simulations, in processes of their own.
 func TestSeeds(t *testing.T) {
 	count := 120
@@ -83,7 +86,7 @@ func TestSeeds(t *testing.T) {
 	}
 	bin := build(t, nil)
 	var ran atomic.Int32
-	each(from, count, func(seed int) {
+	try := func(seed int) {
 		out := simulate(bin, uint64(seed), "")
 		ran.Add(1)
 		if len(out.wrong) > 0 {
@@ -91,7 +94,11 @@ func TestSeeds(t *testing.T) {
 		} else if !out.ended {
 			t.Errorf("seed %d: the process ended:\n%s", seed, out.text[max(0, len(out.text)-3000):])
 		}
-	})
+	}
+	for _, seed := range keptSeeds {
+		try(seed)
+	}
+	each(from, count, try)
 	t.Logf("%d simulations", ran.Load())
 }
 

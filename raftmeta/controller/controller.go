@@ -82,6 +82,14 @@ func (c *Controller) Subscribe(s Subscriber) {
 	c.subscribers = append(c.subscribers, s)
 }
 
+// Show has a subscriber see something of the present image again, between changes. Any goroutine may call it except
+// subscribers.
+func (c *Controller) Show(s Subscriber, again *image.Delta) {
+	c.subMu.Lock()
+	defer c.subMu.Unlock()
+	s(c.Image(), again)
+}
+
 // Start runs the publisher and then the quorum.
 func (c *Controller) Start(node *quorum.Node) error {
 	c.node = node

@@ -1,0 +1,244 @@
+// Package tools runs Apache Kafka's own tools against kraft and against Apache Kafka, and holds what they print against each
+// other.
+package tools
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"kraft/e2e/harness"
+)
+
+// classes of the tools, by the names of their scripts.
+var classes = map[string]string{
+	"topics":               "org.apache.kafka.tools.TopicCommand",
+	"console-producer":     "org.apache.kafka.tools.ConsoleProducer",
+	"console-consumer":     "org.apache.kafka.tools.consumer.ConsoleConsumer",
+	"consumer-groups":      "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+	"groups":               "org.apache.kafka.tools.GroupsCommand",
+	"configs":              "kafka.admin.ConfigCommand",
+	"reassign-partitions":  "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+	"leader-election":      "org.apache.kafka.tools.LeaderElectionCommand",
+	"log-dirs":             "org.apache.kafka.tools.LogDirsCommand",
+	"dump-log":             "org.apache.kafka.tools.DumpLogSegments",
+	"metadata-quorum":      "org.apache.kafka.tools.MetadataQuorumCommand",
+	"features":             "org.apache.kafka.tools.FeatureCommand",
+	"delete-records":       "org.apache.kafka.tools.DeleteRecordsCommand",
+	"get-offsets":          "org.apache.kafka.tools.GetOffsetShell",
+	"broker-api-versions":  "org.apache.kafka.tools.BrokerApiVersionsCommand",
+	"client-metrics":       "org.apache.kafka.tools.ClientMetricsCommand",
+	"cluster":              "org.apache.kafka.tools.ClusterTool",
+	"producer-perf-test":   "org.apache.kafka.tools.ProducerPerformance",
+	"consumer-perf-test":   "org.apache.kafka.tools.ConsumerPerformance",
+	"verifiable-producer":  "org.apache.kafka.tools.VerifiableProducer",
+	"verifiable-consumer":  "org.apache.kafka.tools.VerifiableConsumer",
+	"replica-verification": "org.apache.kafka.tools.ReplicaVerificationTool",
+}
+
+// jvm is a process that runs tools.
+type jvm struct {
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func newJVM(t *testing.T, jars string) *jvm {
+	t.Helper()
+	cmd := exec.Command("java", "-Xmx512M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", jars+"/*", "-Dlog4j2.configurationFile="+jars+"/log4j2.properties", "-Dkafka.loglevel=off", "Tools.java")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	return &jvm{in, bufio.NewReaderSize(out, 1<<20)}
+}
+
+// result is what a tool has said.
+type result struct{ status, out, err string }
+
+func (r result) String() string {
+	return fmt.Sprintf("status %s\n%s%s", r.status, r.out, strings.ReplaceAll(r.err, "\n", "\n! "))
+}
+
+func (j *jvm) run(class, input string, args []string) (r result, err error) {
+	line := []string{class, input}
+	for i, a := range append(line, args...) {
+		if i < 2 {
+			line[i] = encode(a)
+		} else {
+			line = append(line, encode(a))
+		}
+	}
+	if _, err := fmt.Fprintln(j.in, strings.Join(line, " ")); err != nil {
+		return r, err
+	}
+	answer, err := j.out.ReadString('\n')
+	if err != nil {
+		return r, err
+	}
+	f := strings.Fields(answer)
+	r.status = f[0]
+	if r.out, err = decode(f[1]); err == nil {
+		r.err, err = decode(f[2])
+	}
+	return r, err
+}
+
+func encode(s string) string { return "=" + base64.StdEncoding.EncodeToString([]byte(s)) }
+
+func decode(s string) (string, error) {
+	b, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s, "="))
+	return string(b), err
+}
+
+// command is one line of commands.txt: "tool arguments", with input behind "<<".
+type command struct {
+	text, tool, input string
+	args              []string
+}
+
+func readCommands(t *testing.T, file string) (list []command) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		c := command{text: line}
+		line, c.input, _ = strings.Cut(line, " << ")
+		c.input = strings.ReplaceAll(c.input, `\n`, "\n")
+		f := words(line)
+		c.tool, c.args = f[0], f[1:]
+		if classes[c.tool] == "" {
+			t.Fatalf("no tool %s", c.tool)
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// words splits at blanks outside of single quotes.
+func words(line string) (out []string) {
+	for i, part := range strings.Split(line, "'") {
+		if i%2 == 1 {
+			out[len(out)-1] += part
+			continue
+		}
+		f := strings.Split(part, " ")
+		if i > 0 {
+			out[len(out)-1] += f[0]
+			f = f[1:]
+		}
+		for _, w := range f {
+			out = append(out, w)
+		}
+	}
+	kept := out[:0]
+	for _, w := range out {
+		if w != "" {
+			kept = append(kept, w)
+		}
+	}
+	return kept
+}
+
+// target is a cluster that tools are run against.
+type target struct {
+	name, address, data string
+	results             []result
+}
+
+// runAll runs all commands, with $B for the address and $D for the data directory, and $T for a directory with files.
+func (g *target) runAll(j *jvm, commands []command, files string) error {
+	fill := strings.NewReplacer("$B", g.address, "$D", g.data, "$T", files)
+	for _, c := range commands {
+		var args []string
+		for _, a := range c.args {
+			args = append(args, fill.Replace(a))
+		}
+		r, err := j.run(classes[c.tool], c.input, args)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.text, err)
+		}
+		r.out, r.err = g.mask(r.out), g.mask(r.err)
+		g.results = append(g.results, r)
+	}
+	return nil
+}
+
+var masks = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[,.:]\d+`), "TIME"},
+	{regexp.MustCompile(`\b1[6-9]\d{11}\b`), "TIME"},
+	{regexp.MustCompile(`[A-Za-z0-9_-]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},
+	{regexp.MustCompile(`\b[A-Za-z0-9_-]{22}(\b|$)`), "ID"},
+	{regexp.MustCompile(`(?m)[ \t]+$`), ""},
+	{regexp.MustCompile(` {2,}`), " "},
+}
+
+func (g *target) mask(s string) string {
+	_, port, _ := strings.Cut(g.address, ":")
+	s = strings.NewReplacer(g.data, "DATA", port, "PORT", "localhost", "HOST", "127.0.0.1", "HOST").Replace(s)
+	for _, m := range masks {
+		s = m.pattern.ReplaceAllString(s, m.with)
+	}
+	return s
+}
+
+// TestTools runs each tool with the options that people use, against Apache Kafka and against kraft with the same settings.
+func TestTools(t *testing.T) {
+	jars := harness.NeedKafka(t)
+	commands := readCommands(t, "testdata/commands.txt")
+	files, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := []string{"num.partitions=2", "log.retention.check.interval.ms=1000000"}
+	kraft := harness.NewKraft(t, "--override", settings[0], "--override", settings[1])
+	kafka := harness.NewKafka(t, settings...)
+	targets := []*target{{name: "Apache Kafka", address: kafka.Addr, data: kafka.Data}, {name: "kraft", address: kraft.Addr, data: kraft.Data}}
+	var running sync.WaitGroup
+	for _, g := range targets {
+		j := newJVM(t, jars)
+		running.Go(func() {
+			if err := g.runAll(j, commands, files); err != nil {
+				t.Errorf("%s: %v", g.name, err)
+			}
+		})
+	}
+	running.Wait()
+	for i, c := range commands {
+		if len(targets[0].results) <= i || len(targets[1].results) <= i {
+			break
+		}
+		if want, got := targets[0].results[i], targets[1].results[i]; want != got {
+			t.Errorf("%s\n--- Apache Kafka: %v\n--- kraft: %v", c.text, want, got)
+		}
+	}
+	t.Logf("%d commands", len(commands))
+}
