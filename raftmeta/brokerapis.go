@@ -60,6 +60,7 @@ func (m *Meta) registerBroker(ctx context.Context, req *kmsg.BrokerRegistrationR
 	for _, f := range req.Features {
 		supported[f.Name] = [2]int16{f.MinSupportedVersion, f.MaxSupportedVersion}
 	}
+	b.Features = supported
 	err := m.decide(ctx, func(work *image.Image) (records []*image.Record, err error) {
 		if err := controller.CheckFeatures(work, req.BrokerID, supported); err != nil {
 			return nil, err

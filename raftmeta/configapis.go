@@ -33,10 +33,11 @@ func (m *Meta) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsReque
 	return resp, nil
 }
 
-// described is a setting with the values found for it, the one in force first.
+// described is a setting with the value in force, and all places where it has one.
 type described struct {
 	definition *configs.Definition
-	values     []configs.Value
+	value      configs.Value
+	synonyms   []configs.Value
 	readOnly   bool
 }
 
@@ -52,13 +53,32 @@ func (m *Meta) describe(img *image.Image, r *kmsg.DescribeConfigsRequestResource
 		}
 		layers := m.Layers(img, r.ResourceName)
 		for _, d := range sorted(configs.Topic) {
-			out = append(out, described{d, layers.TopicValue(d), false})
+			out = append(out, described{d, layers.TopicValue(d)[0], layers.ResourceSynonyms(layers.Topic, configs.TopicSource, d), false})
 		}
 		return out, nil
 	case image.BrokerResource:
 		return m.describeBroker(img, r.ResourceName)
+	case image.GroupResource:
+		if r.ResourceName == "" {
+			return nil, fmt.Errorf("Group name must not be empty: %w", kerr.InvalidRequest)
+		}
+		return m.describeResource(img, r, configs.Group, configs.GroupSource), nil
+	case image.ClientMetricsResource:
+		if r.ResourceName == "" {
+			return nil, fmt.Errorf("Client metrics subscription name must not be empty: %w", kerr.InvalidRequest)
+		}
+		return m.describeResource(img, r, configs.ClientMetrics, configs.ClientMetricsSource), nil
 	}
 	return nil, fmt.Errorf("Unsupported resource type: %d: %w", r.ResourceType, kerr.InvalidRequest)
+}
+
+// describeResource describes a group, or a subscription to clients' metrics.
+func (m *Meta) describeResource(img *image.Image, r *kmsg.DescribeConfigsRequestResource, definitions map[string]*configs.Definition, source configs.Source) (out []described) {
+	layers, own := m.Layers(img, ""), img.Config(int8(r.ResourceType), r.ResourceName)
+	for _, d := range sorted(definitions) {
+		out = append(out, described{d, layers.ResourceValue(own, source, d)[0], layers.ResourceSynonyms(own, source, d), false})
+	}
+	return out
 }
 
 func (m *Meta) describeBroker(img *image.Image, name string) ([]described, error) {
@@ -66,7 +86,8 @@ func (m *Meta) describeBroker(img *image.Image, name string) ([]described, error
 	if name == "" { // the cluster's defaults: only what is set
 		for k, v := range img.Config(image.BrokerResource, "") {
 			if d, ok := configs.Broker[k]; ok {
-				out = append(out, described{d, []configs.Value{{Name: k, Value: &v, Source: configs.DynamicDefaultSource}}, false})
+				set := configs.Value{Name: k, Value: &v, Source: configs.DynamicDefaultSource}
+				out = append(out, described{d, set, []configs.Value{set}, false})
 			}
 		}
 		return out, nil
@@ -80,14 +101,14 @@ func (m *Meta) describeBroker(img *image.Image, name string) ([]described, error
 	}
 	layers := m.Layers(img, "")
 	for _, d := range sorted(configs.Broker) {
-		out = append(out, described{d, layers.BrokerValue(d), d.Mode == configs.ReadOnly})
+		out = append(out, described{d, layers.BrokerValue(d)[0], layers.Synonyms(d.Name), d.Mode == configs.ReadOnly})
 	}
 	return out, nil
 }
 
 func (d described) encode(version int16, synonyms bool) kmsg.DescribeConfigsResponseResourceConfig {
 	c := kmsg.NewDescribeConfigsResponseResourceConfig()
-	v := d.values[0]
+	v := d.value
 	c.Name, c.Value, c.ReadOnly = d.definition.Name, v.Value, d.readOnly
 	c.Source = kmsg.ConfigSource(v.Source)
 	c.IsDefault = v.Source == configs.DefaultSource
@@ -97,10 +118,7 @@ func (d described) encode(version int16, synonyms bool) kmsg.DescribeConfigsResp
 		c.Value = nil
 	}
 	if synonyms && version >= 1 {
-		for _, s := range d.values {
-			if s.Source == configs.DefaultSource && (configs.Broker[s.Name] == nil || configs.Broker[s.Name].Default == nil) {
-				continue // as Kafka: a default of the topic alone is no synonym
-			}
+		for _, s := range d.synonyms {
 			y := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
 			y.Name, y.Value, y.Source = s.Name, s.Value, kmsg.ConfigSource(s.Source)
 			if c.IsSensitive {

@@ -121,7 +121,7 @@ func (m *Meta) bootstrap(ctx context.Context) error {
 				u := controller.NewID()
 				id = EncodeUUID(u)
 			}
-			return controller.FirstRecords(id)
+			return controller.FirstRecords(id, m.IntSetting("min.insync.replicas"))
 		})
 		if err == nil && m.Image().ClusterID != "" {
 			return nil
@@ -240,7 +240,7 @@ func (m *Meta) Identity() wire.Identity {
 			for name, r := range controller.Features {
 				out = append(out, wire.Feature{Name: name, Min: r[0], Max: r[1], Level: img.Features[name]})
 			}
-			return out, 0
+			return out, img.FeaturesEpoch
 		},
 	}
 }

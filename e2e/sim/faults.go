@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"math"
 	"path"
 	"runtime/pprof"
 	"strings"
@@ -294,9 +295,12 @@ func badSync(s *Sim, dice [3]uint64) string {
 	}
 	n := int(dice[1] % 20)
 	m.disk.FailSyncs(n)
+	s.loses(m, math.MaxInt64) // again and again
 	s.background.Go(func() {
 		time.Sleep(time.Duration(1+dice[2]%4000) * time.Millisecond)
 		m.disk.Repair()
+		s.learn()
+		s.loses(m, s.newest())
 		m.Kill() // with several log directories it goes on without the one, until somebody looks
 		m.Start()
 		s.history.Say("%v syncs again, and is started again", m)

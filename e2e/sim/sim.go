@@ -429,6 +429,19 @@ func (s *Sim) mayLosePower(machines ...*Machine) bool {
 	return s.rotten == nil
 }
 
+// loses notes that a machine loses something while this is the newest broker epoch.
+func (s *Sim) loses(m *Machine, epoch int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lostAt[m.id] = epoch
+}
+
+func (s *Sim) newest() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newestEpoch
+}
+
 // inSync says that a broker is in all ISRs that it can be in. mu is held.
 func (s *Sim) inSync(id int32) bool {
 	for _, k := range s.known {

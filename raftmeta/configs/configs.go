@@ -16,6 +16,9 @@ var brokerTable string
 //go:embed topic.txt
 var topicTable string
 
+//go:embed group.txt
+var groupTable string
+
 // Type is a setting's type, numbered as in DescribeConfigs.
 type Type int8
 
@@ -63,11 +66,18 @@ type Definition struct {
 	nonEmpty bool
 }
 
-// Broker and Topic are the settings of brokers and topics, by name.
+// Broker, Topic, Group and ClientMetrics are the settings of brokers, topics, groups and subscriptions to clients' metrics
+// (KIP-714), by name.
 var (
-	Broker = parseTable(brokerTable)
-	Topic  = topicDefinitions()
+	Broker        = parseTable(brokerTable)
+	Topic         = topicDefinitions()
+	Group         = groupDefinitions()
+	ClientMetrics = parseTable(clientMetricsTable)
 )
+
+const clientMetricsTable = `interval.ms | int | 300000 | [100,...,3600000]
+match | list | ""
+metrics | list | ""`
 
 // synonyms maps topic settings to broker settings, first to last.
 var synonyms = map[string][]string{
@@ -109,6 +119,20 @@ func topicDefinitions() map[string]*Definition {
 	for name, s := range synonyms {
 		defs[name].Synonyms = s
 	}
+	return defs
+}
+
+// groupDefinitions are those of groups: most fall back to the broker's of the same name with group. before it.
+func groupDefinitions() map[string]*Definition {
+	defs := parseTable(groupTable)
+	for name, d := range defs {
+		if Broker["group."+name] != nil {
+			d.Synonyms = []string{"group." + name}
+		}
+	}
+	assignor := defs["streams.assignor.name"]
+	assignor.Synonyms = []string{"group.streams.assignors"}
+	assignor.Default = Broker["group.streams.assignors"].Default
 	return defs
 }
 
@@ -244,6 +268,8 @@ const (
 	DynamicDefaultSource Source = 3
 	StaticSource         Source = 4
 	DefaultSource        Source = 5
+	ClientMetricsSource  Source = 7
+	GroupSource          Source = 8
 )
 
 // Value is a value with its name and source.
@@ -262,10 +288,13 @@ type Layers struct {
 }
 
 // TopicValue finds a topic setting: it returns the value in force first, then what it hides.
-func (l Layers) TopicValue(d *Definition) []Value {
+func (l Layers) TopicValue(d *Definition) []Value { return l.ResourceValue(l.Topic, TopicSource, d) }
+
+// ResourceValue finds a setting of a resource that has values of its own, likewise.
+func (l Layers) ResourceValue(own map[string]string, source Source, d *Definition) []Value {
 	var out []Value
-	if v, ok := l.Topic[d.Name]; ok {
-		out = append(out, Value{d.Name, &v, TopicSource})
+	if v, ok := own[d.Name]; ok {
+		out = append(out, Value{d.Name, &v, source})
 	}
 	for _, s := range d.Synonyms {
 		if b := Broker[s]; b != nil {
@@ -280,9 +309,54 @@ func (l Layers) TopicValue(d *Definition) []Value {
 	return append(out, Value{d.Name, d.Default, DefaultSource})
 }
 
+// coarser are broker settings that say the same in larger units, first to last: they count where the finer are not set.
+var coarser = map[string][]string{
+	"log.roll.ms": {"log.roll.hours"}, "log.roll.jitter.ms": {"log.roll.jitter.hours"}, "log.flush.interval.ms": {"log.flush.scheduler.interval.ms"},
+	"log.retention.ms": {"log.retention.minutes", "log.retention.hours"}, "log.retention.minutes": {"log.retention.hours"},
+}
+
 // BrokerValue finds a broker setting, likewise.
 func (l Layers) BrokerValue(d *Definition) []Value {
 	return append(l.set(d.Name), Value{d.Name, d.Default, DefaultSource})
+}
+
+// Synonyms lists where a broker setting, or a coarser one, has a value, as DescribeConfigs tells them: nothing unless the setting
+// itself has one.
+func (l Layers) Synonyms(name string) []Value {
+	names := append([]string{name}, coarser[name]...)
+	var out []Value
+	for _, source := range []Source{DynamicBrokerSource, DynamicDefaultSource, StaticSource} {
+		for _, n := range names {
+			for _, v := range l.set(n) {
+				if v.Source == source {
+					out = append(out, v)
+				}
+			}
+		}
+	}
+	for _, n := range names {
+		if d := Broker[n]; d != nil && d.Default != nil {
+			out = append(out, Value{n, d.Default, DefaultSource})
+		}
+	}
+	if i := slices.IndexFunc(out, func(v Value) bool { return v.Name == name }); i >= 0 {
+		return out[i:]
+	}
+	return nil
+}
+
+// ResourceSynonyms is Synonyms for the setting of a resource that has values of its own.
+func (l Layers) ResourceSynonyms(own map[string]string, source Source, d *Definition) (out []Value) {
+	if v, ok := own[d.Name]; ok {
+		out = append(out, Value{d.Name, &v, source})
+	}
+	switch {
+	case len(d.Synonyms) > 0:
+		out = append(out, l.Synonyms(d.Synonyms[0])...)
+	case source == GroupSource:
+		out = append(out, Value{d.Name, d.Default, DefaultSource})
+	}
+	return out
 }
 
 func (l Layers) set(name string) []Value {

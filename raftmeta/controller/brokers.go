@@ -4,25 +4,22 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta/image"
 )
 
-// Features are the cluster features that this version knows, with the range of levels it supports. A
-// new cluster finalizes the highest of each. Features whose APIs are not served are not listed.
-var Features = map[string][2]int16{
-	"metadata.version": {7, 30}, // 30 is Kafka 4.3's, the newest that widespread tools can name
-}
-
-// FirstRecords are the first batch of a new cluster.
-func FirstRecords(clusterID string) []*image.Record {
+// FirstRecords are the first batch of a new cluster. Its min.insync.replicas is one for all brokers from then on, as in a Kafka
+// cluster with eligible leader replicas (KIP-966): they count by it.
+func FirstRecords(clusterID string, minInSync int64) []*image.Record {
 	records := []*image.Record{{Kind: &image.Record_Cluster{Cluster: &image.ClusterRecord{ClusterId: clusterID}}}}
 	for name, r := range Features {
-		records = append(records, &image.Record{Kind: &image.Record_Feature{Feature: &image.FeatureRecord{Name: name, Level: int32(r[1])}}})
+		records = append(records, &image.Record{Kind: &image.Record_Feature{Feature: &image.FeatureRecord{Name: name, Level: int32(r[1]), Epoch: 1}}})
 	}
-	return records
+	value := strconv.FormatInt(minInSync, 10)
+	return append(records, image.SetConfig(image.BrokerResource, "", "min.insync.replicas", &value))
 }
 
 // CheckFeatures says whether a node that supports these ranges of levels can be of the cluster: of what the cluster
@@ -138,7 +135,7 @@ func BeginShutdown(m *image.Image, policy Policy, id int32, epoch int64) ([]*ima
 func Unregister(m *image.Image, policy Policy, id int32) ([]*image.Record, error) {
 	b, ok := m.Broker(id)
 	if !ok {
-		return nil, fmt.Errorf("broker %d is not registered: %w", id, kerr.BrokerIDNotRegistered)
+		return nil, fmt.Errorf("Broker ID %d is not currently registered: %w", id, kerr.BrokerIDNotRegistered)
 	}
 	return append(leaveAll(m, policy, id), &image.Record{Kind: &image.Record_UnregisterBroker{UnregisterBroker: &image.UnregisterBrokerRecord{Id: id, Epoch: b.Epoch}}}), nil
 }

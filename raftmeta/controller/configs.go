@@ -47,14 +47,19 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 		seen[c.Key] = true
 		d, ok := definitions[c.Key]
 		if !ok {
-			if resourceType == image.TopicResource {
+			switch resourceType {
+			case image.TopicResource:
 				return nil, fmt.Errorf("Unknown topic config name: %s: %w", c.Key, kerr.InvalidConfig)
+			case image.GroupResource:
+				return nil, fmt.Errorf("Unknown group config name: %s: %w", c.Key, kerr.InvalidConfig)
+			case image.ClientMetricsResource:
+				return nil, fmt.Errorf("Unknown client metrics configuration: %s: %w", c.Key, kerr.InvalidRequest)
 			}
 			d = &configs.Definition{Name: c.Key, Type: configs.String, Mode: configs.ClusterWide} // kept, as Kafka keeps what its plugins read
 		}
 		if resourceType == image.BrokerResource {
 			if d.Mode == configs.ReadOnly || d.Mode == configs.PerBroker && name == "" {
-				return nil, fmt.Errorf("Cannot update these configs dynamically: Set(%s): %w", c.Key, kerr.InvalidRequest)
+				return nil, fmt.Errorf("Cannot update these configs dynamically: [%s]: %w", c.Key, kerr.InvalidRequest)
 			}
 		}
 		value, err := altered(d, c, current, effective)
@@ -66,6 +71,9 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 				continue
 			}
 		} else if err := d.Check(*value); err != nil {
+			if resourceType == image.ClientMetricsResource {
+				return nil, fmt.Errorf("Invalid value %s for %s, interval must be between 100 and 3600000 (1 hour): %w", *value, c.Key, kerr.InvalidRequest)
+			}
 			return nil, fmt.Errorf("%v: %w", err, kerr.InvalidConfig)
 		}
 		records = append(records, image.SetConfig(resourceType, name, c.Key, value))
@@ -94,6 +102,16 @@ func definitionsOf(m *image.Image, resourceType int8, name string) (map[string]*
 			}
 		}
 		return configs.Broker, nil
+	case image.GroupResource:
+		if name == "" {
+			return nil, fmt.Errorf("Default group resources are not allowed.: %w", kerr.InvalidRequest)
+		}
+		return configs.Group, nil
+	case image.ClientMetricsResource:
+		if name == "" {
+			return nil, fmt.Errorf("Subscription name can't be empty: %w", kerr.InvalidRequest)
+		}
+		return configs.ClientMetrics, nil
 	}
 	return nil, fmt.Errorf("Unexpected resource type %d: %w", resourceType, kerr.InvalidRequest)
 }

@@ -250,7 +250,10 @@ func AlterPartition(m *image.Image, policy Policy, broker int32, s PartitionStat
 // preferred leaders).
 func ElectLeader(m *image.Image, policy Policy, topic string, n int32, uncleanly bool) ([]*image.Record, error) {
 	t, ok := m.Topic(topic)
-	if !ok || n < 0 || int(n) >= len(t.Partitions) {
+	if !ok {
+		return nil, fmt.Errorf("No such topic as %s: %w", topic, kerr.UnknownTopicOrPartition)
+	}
+	if n < 0 || int(n) >= len(t.Partitions) {
 		return nil, fmt.Errorf("No such partition as %s-%d: %w", topic, n, kerr.UnknownTopicOrPartition)
 	}
 	p := t.Partitions[n]

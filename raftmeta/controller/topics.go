@@ -239,7 +239,7 @@ func place(m *image.Image, partitions int, factor int16, seed uint64) ([][]int32
 		return nil, fmt.Errorf("Replication factor must be larger than 0, or -1 to use the default value.: %w", kerr.InvalidReplicationFactor)
 	}
 	if int(factor) > total {
-		return nil, fmt.Errorf("Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered.: %w", factor, factor, total, kerr.InvalidReplicationFactor)
+		return nil, fmt.Errorf("Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.: %w", factor, factor, total, kerr.InvalidReplicationFactor)
 	}
 	names := make([]string, 0, len(racks))
 	for r := range racks {

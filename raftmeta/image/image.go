@@ -27,12 +27,14 @@ type Image struct {
 	Features       map[string]int16
 	NextProducerID int64
 	LastEpoch      int64 // the newest broker epoch given out
+	FeaturesEpoch  int64 // one more with each change of Features
 
 	brokers *btree.Map[int32, *Broker]
 	topics  *btree.Map[string, *Topic]    // by name
 	byID    *btree.Map[string, *Topic]    // by id
 	configs *btree.Map[string, ConfigMap] // by ConfigResource.key
 	voters  *btree.Map[int32, *Controller]
+	quotas  *btree.Map[string, *Quota] // by quotaKey
 
 	// Topics that no other image shares, since the last Copy: many changes to one topic copy it once.
 	own map[UUID]*Topic
@@ -47,7 +49,8 @@ type Broker struct {
 	Rack                 *string
 	Fenced               bool
 	InControlledShutdown bool
-	LogDirs              []UUID // those that work
+	LogDirs              []UUID              // those that work
+	Features             map[string][2]int16 // levels that it supports
 }
 
 // HasOnlineDir says that a directory is one of those that work. A replica without a directory has all its
@@ -111,8 +114,11 @@ func (m *Image) ReplicaOnline(p *Partition, broker int32) bool {
 
 // Resource types of configurations, as in the protocol.
 const (
-	TopicResource  = 2
-	BrokerResource = 4
+	TopicResource         = 2
+	BrokerLoggerResource  = 8
+	ClientMetricsResource = 16
+	GroupResource         = 32
+	BrokerResource        = 4
 )
 
 // ConfigMap is one resource's dynamic configuration. It is never changed in place.
@@ -127,6 +133,7 @@ func Empty() *Image {
 		byID:     btree.NewMap[string, *Topic](0),
 		configs:  btree.NewMap[string, ConfigMap](0),
 		voters:   btree.NewMap[int32, *Controller](0),
+		quotas:   btree.NewMap[string, *Quota](0),
 	}
 }
 
@@ -135,7 +142,7 @@ func Empty() *Image {
 func (m *Image) Copy() *Image {
 	m.own = nil
 	c := *m
-	c.brokers, c.topics, c.byID, c.configs, c.voters = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy(), m.voters.Copy()
+	c.brokers, c.topics, c.byID, c.configs, c.voters, c.quotas = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy(), m.voters.Copy(), m.quotas.Copy()
 	return &c
 }
 
@@ -195,6 +202,18 @@ func (m *Image) Config(resourceType int8, name string) ConfigMap {
 	return c
 }
 
+// ConfigResources are the names of the resources of a type that have a configuration, in order.
+func (m *Image) ConfigResources(resourceType int8) (names []string) {
+	m.configs.Ascend(configKey(resourceType, ""), func(key string, _ ConfigMap) bool {
+		if int8(key[0]) != resourceType {
+			return false
+		}
+		names = append(names, key[1:])
+		return true
+	})
+	return names
+}
+
 func configKey(resourceType int8, name string) string { return string(rune(resourceType)) + name }
 
 // Apply changes the image by a record. It cannot fail: records of kinds from a newer version, and
@@ -209,7 +228,10 @@ func (m *Image) Apply(r *Record) {
 			features[n] = l
 		}
 		features[k.Feature.Name] = int16(k.Feature.Level)
-		m.Features = features
+		if k.Feature.Level == 0 {
+			delete(features, k.Feature.Name)
+		}
+		m.Features, m.FeaturesEpoch = features, max(m.FeaturesEpoch, k.Feature.Epoch)
 	case *Record_RegisterBroker:
 		m.registerBroker(k.RegisterBroker)
 	case *Record_BrokerChange:
@@ -233,6 +255,8 @@ func (m *Image) Apply(r *Record) {
 		m.changePartition(k.PartitionChange)
 	case *Record_Config:
 		m.setConfig(k.Config)
+	case *Record_ClientQuota:
+		m.setQuota(k.ClientQuota)
 	case *Record_ProducerIds:
 		m.NextProducerID = k.ProducerIds.NextProducerId
 	case *Record_Controller:
@@ -250,6 +274,10 @@ func (m *Image) registerBroker(r *RegisterBrokerRecord) {
 		b.Rack = &r.Rack
 	}
 	b.LogDirs = toUUIDs(r.LogDirs)
+	b.Features = make(map[string][2]int16, len(r.Features))
+	for name, f := range r.Features {
+		b.Features[name] = [2]int16{int16(f.Min), int16(f.Max)}
+	}
 	m.brokers.Set(b.ID, b)
 	m.LastEpoch = max(m.LastEpoch, r.Epoch)
 }
@@ -381,8 +409,9 @@ func (m *Image) records() []*Record {
 		out = append(out, &Record{Kind: &Record_Cluster{&ClusterRecord{ClusterId: m.ClusterID, LastEpoch: m.LastEpoch}}})
 	}
 	for name, level := range m.Features {
-		out = append(out, &Record{Kind: &Record_Feature{&FeatureRecord{Name: name, Level: int32(level)}}})
+		out = append(out, &Record{Kind: &Record_Feature{&FeatureRecord{Name: name, Level: int32(level), Epoch: m.FeaturesEpoch}}})
 	}
+	m.Quotas(func(q *Quota) { out = append(out, q.records()...) })
 	m.Brokers(func(b *Broker) {
 		out = append(out, Register(b))
 	})
@@ -413,6 +442,10 @@ func Register(b *Broker) *Record {
 		r.Rack, r.HasRack = *b.Rack, true
 	}
 	r.LogDirs = FromUUIDs(b.LogDirs)
+	r.Features = make(map[string]*FeatureRange, len(b.Features))
+	for name, f := range b.Features {
+		r.Features[name] = &FeatureRange{Min: int32(f[0]), Max: int32(f[1])}
+	}
 	return &Record{Kind: &Record_RegisterBroker{r}}
 }
 

@@ -95,6 +95,7 @@ type Record struct {
 	//	*Record_Config
 	//	*Record_ProducerIds
 	//	*Record_Controller
+	//	*Record_ClientQuota
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -245,6 +246,15 @@ func (x *Record) GetController() *ControllerRecord {
 	return nil
 }
 
+func (x *Record) GetClientQuota() *ClientQuotaRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ClientQuota); ok {
+			return x.ClientQuota
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -297,6 +307,10 @@ type Record_Controller struct {
 	Controller *ControllerRecord `protobuf:"bytes,12,opt,name=controller,proto3,oneof"`
 }
 
+type Record_ClientQuota struct {
+	ClientQuota *ClientQuotaRecord `protobuf:"bytes,13,opt,name=client_quota,json=clientQuota,proto3,oneof"`
+}
+
 func (*Record_Cluster) isRecord_Kind() {}
 
 func (*Record_Feature) isRecord_Kind() {}
@@ -320,6 +334,8 @@ func (*Record_Config) isRecord_Kind() {}
 func (*Record_ProducerIds) isRecord_Kind() {}
 
 func (*Record_Controller) isRecord_Kind() {}
+
+func (*Record_ClientQuota) isRecord_Kind() {}
 
 // ClusterRecord is the first record of a cluster's life.
 type ClusterRecord struct {
@@ -377,7 +393,8 @@ func (x *ClusterRecord) GetLastEpoch() int64 {
 type FeatureRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Level         int32                  `protobuf:"varint,2,opt,name=level,proto3" json:"level,omitempty"`
+	Level         int32                  `protobuf:"varint,2,opt,name=level,proto3" json:"level,omitempty"` // 0 is none
+	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the change, one more each time
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -426,6 +443,65 @@ func (x *FeatureRecord) GetLevel() int32 {
 	return 0
 }
 
+func (x *FeatureRecord) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type FeatureRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Min           int32                  `protobuf:"varint,1,opt,name=min,proto3" json:"min,omitempty"`
+	Max           int32                  `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeatureRange) Reset() {
+	*x = FeatureRange{}
+	mi := &file_records_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeatureRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeatureRange) ProtoMessage() {}
+
+func (x *FeatureRange) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeatureRange.ProtoReflect.Descriptor instead.
+func (*FeatureRange) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FeatureRange) GetMin() int32 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *FeatureRange) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
 type Endpoint struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Listener         string                 `protobuf:"bytes,1,opt,name=listener,proto3" json:"listener,omitempty"`
@@ -438,7 +514,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_records_proto_msgTypes[4]
+	mi := &file_records_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +526,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[4]
+	mi := &file_records_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +539,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{4}
+	return file_records_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Endpoint) GetListener() string {
@@ -495,23 +571,24 @@ func (x *Endpoint) GetSecurityProtocol() int32 {
 }
 
 type RegisterBrokerRecord struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	Id                   int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Incarnation          []byte                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // 16 bytes, new at each start of the process
-	Epoch                int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Endpoints            []*Endpoint            `protobuf:"bytes,4,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	Rack                 string                 `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
-	HasRack              bool                   `protobuf:"varint,6,opt,name=has_rack,json=hasRack,proto3" json:"has_rack,omitempty"`
-	Fenced               bool                   `protobuf:"varint,7,opt,name=fenced,proto3" json:"fenced,omitempty"`
-	LogDirs              [][]byte               `protobuf:"bytes,8,rep,name=log_dirs,json=logDirs,proto3" json:"log_dirs,omitempty"` // directory ids, 16 bytes each
-	InControlledShutdown bool                   `protobuf:"varint,9,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3" json:"in_controlled_shutdown,omitempty"`
+	state                protoimpl.MessageState   `protogen:"open.v1"`
+	Id                   int32                    `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Incarnation          []byte                   `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // 16 bytes, new at each start of the process
+	Epoch                int64                    `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Endpoints            []*Endpoint              `protobuf:"bytes,4,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Rack                 string                   `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
+	HasRack              bool                     `protobuf:"varint,6,opt,name=has_rack,json=hasRack,proto3" json:"has_rack,omitempty"`
+	Fenced               bool                     `protobuf:"varint,7,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	LogDirs              [][]byte                 `protobuf:"bytes,8,rep,name=log_dirs,json=logDirs,proto3" json:"log_dirs,omitempty"` // directory ids, 16 bytes each
+	InControlledShutdown bool                     `protobuf:"varint,9,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3" json:"in_controlled_shutdown,omitempty"`
+	Features             map[string]*FeatureRange `protobuf:"bytes,10,rep,name=features,proto3" json:"features,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // that it supports
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
 
 func (x *RegisterBrokerRecord) Reset() {
 	*x = RegisterBrokerRecord{}
-	mi := &file_records_proto_msgTypes[5]
+	mi := &file_records_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +600,7 @@ func (x *RegisterBrokerRecord) String() string {
 func (*RegisterBrokerRecord) ProtoMessage() {}
 
 func (x *RegisterBrokerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[5]
+	mi := &file_records_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +613,7 @@ func (x *RegisterBrokerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterBrokerRecord.ProtoReflect.Descriptor instead.
 func (*RegisterBrokerRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{5}
+	return file_records_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RegisterBrokerRecord) GetId() int32 {
@@ -602,6 +679,13 @@ func (x *RegisterBrokerRecord) GetInControlledShutdown() bool {
 	return false
 }
 
+func (x *RegisterBrokerRecord) GetFeatures() map[string]*FeatureRange {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
 type BrokerChangeRecord struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	Id                   int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -615,7 +699,7 @@ type BrokerChangeRecord struct {
 
 func (x *BrokerChangeRecord) Reset() {
 	*x = BrokerChangeRecord{}
-	mi := &file_records_proto_msgTypes[6]
+	mi := &file_records_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +711,7 @@ func (x *BrokerChangeRecord) String() string {
 func (*BrokerChangeRecord) ProtoMessage() {}
 
 func (x *BrokerChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[6]
+	mi := &file_records_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +724,7 @@ func (x *BrokerChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerChangeRecord.ProtoReflect.Descriptor instead.
 func (*BrokerChangeRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{6}
+	return file_records_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BrokerChangeRecord) GetId() int32 {
@@ -687,7 +771,7 @@ type Directories struct {
 
 func (x *Directories) Reset() {
 	*x = Directories{}
-	mi := &file_records_proto_msgTypes[7]
+	mi := &file_records_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +783,7 @@ func (x *Directories) String() string {
 func (*Directories) ProtoMessage() {}
 
 func (x *Directories) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[7]
+	mi := &file_records_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +796,7 @@ func (x *Directories) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Directories.ProtoReflect.Descriptor instead.
 func (*Directories) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{7}
+	return file_records_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Directories) GetIds() [][]byte {
@@ -732,7 +816,7 @@ type UnregisterBrokerRecord struct {
 
 func (x *UnregisterBrokerRecord) Reset() {
 	*x = UnregisterBrokerRecord{}
-	mi := &file_records_proto_msgTypes[8]
+	mi := &file_records_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +828,7 @@ func (x *UnregisterBrokerRecord) String() string {
 func (*UnregisterBrokerRecord) ProtoMessage() {}
 
 func (x *UnregisterBrokerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[8]
+	mi := &file_records_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +841,7 @@ func (x *UnregisterBrokerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterBrokerRecord.ProtoReflect.Descriptor instead.
 func (*UnregisterBrokerRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{8}
+	return file_records_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UnregisterBrokerRecord) GetId() int32 {
@@ -784,7 +868,7 @@ type TopicRecord struct {
 
 func (x *TopicRecord) Reset() {
 	*x = TopicRecord{}
-	mi := &file_records_proto_msgTypes[9]
+	mi := &file_records_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +880,7 @@ func (x *TopicRecord) String() string {
 func (*TopicRecord) ProtoMessage() {}
 
 func (x *TopicRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[9]
+	mi := &file_records_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +893,7 @@ func (x *TopicRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRecord.ProtoReflect.Descriptor instead.
 func (*TopicRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{9}
+	return file_records_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TopicRecord) GetName() string {
@@ -835,7 +919,7 @@ type RemoveTopicRecord struct {
 
 func (x *RemoveTopicRecord) Reset() {
 	*x = RemoveTopicRecord{}
-	mi := &file_records_proto_msgTypes[10]
+	mi := &file_records_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +931,7 @@ func (x *RemoveTopicRecord) String() string {
 func (*RemoveTopicRecord) ProtoMessage() {}
 
 func (x *RemoveTopicRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[10]
+	mi := &file_records_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +944,7 @@ func (x *RemoveTopicRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTopicRecord.ProtoReflect.Descriptor instead.
 func (*RemoveTopicRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{10}
+	return file_records_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RemoveTopicRecord) GetId() []byte {
@@ -891,7 +975,7 @@ type PartitionRecord struct {
 
 func (x *PartitionRecord) Reset() {
 	*x = PartitionRecord{}
-	mi := &file_records_proto_msgTypes[11]
+	mi := &file_records_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +987,7 @@ func (x *PartitionRecord) String() string {
 func (*PartitionRecord) ProtoMessage() {}
 
 func (x *PartitionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[11]
+	mi := &file_records_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1000,7 @@ func (x *PartitionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionRecord.ProtoReflect.Descriptor instead.
 func (*PartitionRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{11}
+	return file_records_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PartitionRecord) GetTopicId() []byte {
@@ -1031,7 +1115,7 @@ type PartitionChangeRecord struct {
 
 func (x *PartitionChangeRecord) Reset() {
 	*x = PartitionChangeRecord{}
-	mi := &file_records_proto_msgTypes[12]
+	mi := &file_records_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1127,7 @@ func (x *PartitionChangeRecord) String() string {
 func (*PartitionChangeRecord) ProtoMessage() {}
 
 func (x *PartitionChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[12]
+	mi := &file_records_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1140,7 @@ func (x *PartitionChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionChangeRecord.ProtoReflect.Descriptor instead.
 func (*PartitionChangeRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{12}
+	return file_records_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PartitionChangeRecord) GetTopicId() []byte {
@@ -1145,7 +1229,7 @@ type Replicas struct {
 
 func (x *Replicas) Reset() {
 	*x = Replicas{}
-	mi := &file_records_proto_msgTypes[13]
+	mi := &file_records_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1241,7 @@ func (x *Replicas) String() string {
 func (*Replicas) ProtoMessage() {}
 
 func (x *Replicas) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[13]
+	mi := &file_records_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1254,7 @@ func (x *Replicas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replicas.ProtoReflect.Descriptor instead.
 func (*Replicas) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{13}
+	return file_records_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Replicas) GetIds() []int32 {
@@ -1192,7 +1276,7 @@ type ConfigRecord struct {
 
 func (x *ConfigRecord) Reset() {
 	*x = ConfigRecord{}
-	mi := &file_records_proto_msgTypes[14]
+	mi := &file_records_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1288,7 @@ func (x *ConfigRecord) String() string {
 func (*ConfigRecord) ProtoMessage() {}
 
 func (x *ConfigRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[14]
+	mi := &file_records_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1301,7 @@ func (x *ConfigRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRecord.ProtoReflect.Descriptor instead.
 func (*ConfigRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{14}
+	return file_records_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ConfigRecord) GetResourceType() int32 {
@@ -1261,7 +1345,7 @@ type ControllerRecord struct {
 
 func (x *ControllerRecord) Reset() {
 	*x = ControllerRecord{}
-	mi := &file_records_proto_msgTypes[15]
+	mi := &file_records_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1357,7 @@ func (x *ControllerRecord) String() string {
 func (*ControllerRecord) ProtoMessage() {}
 
 func (x *ControllerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[15]
+	mi := &file_records_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1370,7 @@ func (x *ControllerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControllerRecord.ProtoReflect.Descriptor instead.
 func (*ControllerRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{15}
+	return file_records_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ControllerRecord) GetId() int32 {
@@ -1328,7 +1412,7 @@ type ProducerIdsRecord struct {
 
 func (x *ProducerIdsRecord) Reset() {
 	*x = ProducerIdsRecord{}
-	mi := &file_records_proto_msgTypes[16]
+	mi := &file_records_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1424,7 @@ func (x *ProducerIdsRecord) String() string {
 func (*ProducerIdsRecord) ProtoMessage() {}
 
 func (x *ProducerIdsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[16]
+	mi := &file_records_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1437,7 @@ func (x *ProducerIdsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProducerIdsRecord.ProtoReflect.Descriptor instead.
 func (*ProducerIdsRecord) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{16}
+	return file_records_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ProducerIdsRecord) GetBrokerId() int32 {
@@ -1377,6 +1461,127 @@ func (x *ProducerIdsRecord) GetNextProducerId() int64 {
 	return 0
 }
 
+// ClientQuotaRecord sets a quota of users, clients or addresses, or removes it.
+type ClientQuotaRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entity        []*QuotaEntity         `protobuf:"bytes,1,rep,name=entity,proto3" json:"entity,omitempty"` // by type
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Value         float64                `protobuf:"fixed64,3,opt,name=value,proto3" json:"value,omitempty"`
+	Remove        bool                   `protobuf:"varint,4,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientQuotaRecord) Reset() {
+	*x = ClientQuotaRecord{}
+	mi := &file_records_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientQuotaRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientQuotaRecord) ProtoMessage() {}
+
+func (x *ClientQuotaRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientQuotaRecord.ProtoReflect.Descriptor instead.
+func (*ClientQuotaRecord) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ClientQuotaRecord) GetEntity() []*QuotaEntity {
+	if x != nil {
+		return x.Entity
+	}
+	return nil
+}
+
+func (x *ClientQuotaRecord) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ClientQuotaRecord) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *ClientQuotaRecord) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+type QuotaEntity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`       // user, client-id, ip
+	Name          *string                `protobuf:"bytes,2,opt,name=name,proto3,oneof" json:"name,omitempty"` // unset is the default of the type
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaEntity) Reset() {
+	*x = QuotaEntity{}
+	mi := &file_records_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaEntity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaEntity) ProtoMessage() {}
+
+func (x *QuotaEntity) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaEntity.ProtoReflect.Descriptor instead.
+func (*QuotaEntity) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *QuotaEntity) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *QuotaEntity) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
 var File_records_proto protoreflect.FileDescriptor
 
 const file_records_proto_rawDesc = "" +
@@ -1384,7 +1589,7 @@ const file_records_proto_rawDesc = "" +
 	"\rrecords.proto\x12\x0ekraft.metadata\"M\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x120\n" +
-	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\xcf\x06\n" +
+	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\x97\a\n" +
 	"\x06Record\x129\n" +
 	"\acluster\x18\x01 \x01(\v2\x1d.kraft.metadata.ClusterRecordH\x00R\acluster\x129\n" +
 	"\afeature\x18\x02 \x01(\v2\x1d.kraft.metadata.FeatureRecordH\x00R\afeature\x12O\n" +
@@ -1400,21 +1605,26 @@ const file_records_proto_rawDesc = "" +
 	"\fproducer_ids\x18\v \x01(\v2!.kraft.metadata.ProducerIdsRecordH\x00R\vproducerIds\x12B\n" +
 	"\n" +
 	"controller\x18\f \x01(\v2 .kraft.metadata.ControllerRecordH\x00R\n" +
-	"controllerB\x06\n" +
+	"controller\x12F\n" +
+	"\fclient_quota\x18\r \x01(\v2!.kraft.metadata.ClientQuotaRecordH\x00R\vclientQuotaB\x06\n" +
 	"\x04kind\"M\n" +
 	"\rClusterRecord\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1d\n" +
 	"\n" +
-	"last_epoch\x18\x02 \x01(\x03R\tlastEpoch\"9\n" +
+	"last_epoch\x18\x02 \x01(\x03R\tlastEpoch\"O\n" +
 	"\rFeatureRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05level\x18\x02 \x01(\x05R\x05level\"{\n" +
+	"\x05level\x18\x02 \x01(\x05R\x05level\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\"2\n" +
+	"\fFeatureRange\x12\x10\n" +
+	"\x03min\x18\x01 \x01(\x05R\x03min\x12\x10\n" +
+	"\x03max\x18\x02 \x01(\x05R\x03max\"{\n" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\x05R\x04port\x12+\n" +
-	"\x11security_protocol\x18\x04 \x01(\x05R\x10securityProtocol\"\xae\x02\n" +
+	"\x11security_protocol\x18\x04 \x01(\x05R\x10securityProtocol\"\xd9\x03\n" +
 	"\x14RegisterBrokerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x14\n" +
@@ -1424,7 +1634,12 @@ const file_records_proto_rawDesc = "" +
 	"\bhas_rack\x18\x06 \x01(\bR\ahasRack\x12\x16\n" +
 	"\x06fenced\x18\a \x01(\bR\x06fenced\x12\x19\n" +
 	"\blog_dirs\x18\b \x03(\fR\alogDirs\x124\n" +
-	"\x16in_controlled_shutdown\x18\t \x01(\bR\x14inControlledShutdown\"\xf0\x01\n" +
+	"\x16in_controlled_shutdown\x18\t \x01(\bR\x14inControlledShutdown\x12N\n" +
+	"\bfeatures\x18\n" +
+	" \x03(\v22.kraft.metadata.RegisterBrokerRecord.FeaturesEntryR\bfeatures\x1aY\n" +
+	"\rFeaturesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x122\n" +
+	"\x05value\x18\x02 \x01(\v2\x1c.kraft.metadata.FeatureRangeR\x05value:\x028\x01\"\xf0\x01\n" +
 	"\x12BrokerChangeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1b\n" +
@@ -1493,7 +1708,16 @@ const file_records_proto_rawDesc = "" +
 	"\x11ProducerIdsRecord\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12(\n" +
-	"\x10next_producer_id\x18\x03 \x01(\x03R\x0enextProducerIdB\x16Z\x14kraft/raftmeta/imageb\x06proto3"
+	"\x10next_producer_id\x18\x03 \x01(\x03R\x0enextProducerId\"\x88\x01\n" +
+	"\x11ClientQuotaRecord\x123\n" +
+	"\x06entity\x18\x01 \x03(\v2\x1b.kraft.metadata.QuotaEntityR\x06entity\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\x01R\x05value\x12\x16\n" +
+	"\x06remove\x18\x04 \x01(\bR\x06remove\"C\n" +
+	"\vQuotaEntity\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x17\n" +
+	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x88\x01\x01B\a\n" +
+	"\x05_nameB\x16Z\x14kraft/raftmeta/imageb\x06proto3"
 
 var (
 	file_records_proto_rawDescOnce sync.Once
@@ -1507,53 +1731,61 @@ func file_records_proto_rawDescGZIP() []byte {
 	return file_records_proto_rawDescData
 }
 
-var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_records_proto_goTypes = []any{
 	(*Batch)(nil),                  // 0: kraft.metadata.Batch
 	(*Record)(nil),                 // 1: kraft.metadata.Record
 	(*ClusterRecord)(nil),          // 2: kraft.metadata.ClusterRecord
 	(*FeatureRecord)(nil),          // 3: kraft.metadata.FeatureRecord
-	(*Endpoint)(nil),               // 4: kraft.metadata.Endpoint
-	(*RegisterBrokerRecord)(nil),   // 5: kraft.metadata.RegisterBrokerRecord
-	(*BrokerChangeRecord)(nil),     // 6: kraft.metadata.BrokerChangeRecord
-	(*Directories)(nil),            // 7: kraft.metadata.Directories
-	(*UnregisterBrokerRecord)(nil), // 8: kraft.metadata.UnregisterBrokerRecord
-	(*TopicRecord)(nil),            // 9: kraft.metadata.TopicRecord
-	(*RemoveTopicRecord)(nil),      // 10: kraft.metadata.RemoveTopicRecord
-	(*PartitionRecord)(nil),        // 11: kraft.metadata.PartitionRecord
-	(*PartitionChangeRecord)(nil),  // 12: kraft.metadata.PartitionChangeRecord
-	(*Replicas)(nil),               // 13: kraft.metadata.Replicas
-	(*ConfigRecord)(nil),           // 14: kraft.metadata.ConfigRecord
-	(*ControllerRecord)(nil),       // 15: kraft.metadata.ControllerRecord
-	(*ProducerIdsRecord)(nil),      // 16: kraft.metadata.ProducerIdsRecord
+	(*FeatureRange)(nil),           // 4: kraft.metadata.FeatureRange
+	(*Endpoint)(nil),               // 5: kraft.metadata.Endpoint
+	(*RegisterBrokerRecord)(nil),   // 6: kraft.metadata.RegisterBrokerRecord
+	(*BrokerChangeRecord)(nil),     // 7: kraft.metadata.BrokerChangeRecord
+	(*Directories)(nil),            // 8: kraft.metadata.Directories
+	(*UnregisterBrokerRecord)(nil), // 9: kraft.metadata.UnregisterBrokerRecord
+	(*TopicRecord)(nil),            // 10: kraft.metadata.TopicRecord
+	(*RemoveTopicRecord)(nil),      // 11: kraft.metadata.RemoveTopicRecord
+	(*PartitionRecord)(nil),        // 12: kraft.metadata.PartitionRecord
+	(*PartitionChangeRecord)(nil),  // 13: kraft.metadata.PartitionChangeRecord
+	(*Replicas)(nil),               // 14: kraft.metadata.Replicas
+	(*ConfigRecord)(nil),           // 15: kraft.metadata.ConfigRecord
+	(*ControllerRecord)(nil),       // 16: kraft.metadata.ControllerRecord
+	(*ProducerIdsRecord)(nil),      // 17: kraft.metadata.ProducerIdsRecord
+	(*ClientQuotaRecord)(nil),      // 18: kraft.metadata.ClientQuotaRecord
+	(*QuotaEntity)(nil),            // 19: kraft.metadata.QuotaEntity
+	nil,                            // 20: kraft.metadata.RegisterBrokerRecord.FeaturesEntry
 }
 var file_records_proto_depIdxs = []int32{
 	1,  // 0: kraft.metadata.Batch.records:type_name -> kraft.metadata.Record
 	2,  // 1: kraft.metadata.Record.cluster:type_name -> kraft.metadata.ClusterRecord
 	3,  // 2: kraft.metadata.Record.feature:type_name -> kraft.metadata.FeatureRecord
-	5,  // 3: kraft.metadata.Record.register_broker:type_name -> kraft.metadata.RegisterBrokerRecord
-	6,  // 4: kraft.metadata.Record.broker_change:type_name -> kraft.metadata.BrokerChangeRecord
-	8,  // 5: kraft.metadata.Record.unregister_broker:type_name -> kraft.metadata.UnregisterBrokerRecord
-	9,  // 6: kraft.metadata.Record.topic:type_name -> kraft.metadata.TopicRecord
-	10, // 7: kraft.metadata.Record.remove_topic:type_name -> kraft.metadata.RemoveTopicRecord
-	11, // 8: kraft.metadata.Record.partition:type_name -> kraft.metadata.PartitionRecord
-	12, // 9: kraft.metadata.Record.partition_change:type_name -> kraft.metadata.PartitionChangeRecord
-	14, // 10: kraft.metadata.Record.config:type_name -> kraft.metadata.ConfigRecord
-	16, // 11: kraft.metadata.Record.producer_ids:type_name -> kraft.metadata.ProducerIdsRecord
-	15, // 12: kraft.metadata.Record.controller:type_name -> kraft.metadata.ControllerRecord
-	4,  // 13: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
-	7,  // 14: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
-	13, // 15: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
-	13, // 16: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
-	13, // 17: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
-	13, // 18: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
-	13, // 19: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
-	13, // 20: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	6,  // 3: kraft.metadata.Record.register_broker:type_name -> kraft.metadata.RegisterBrokerRecord
+	7,  // 4: kraft.metadata.Record.broker_change:type_name -> kraft.metadata.BrokerChangeRecord
+	9,  // 5: kraft.metadata.Record.unregister_broker:type_name -> kraft.metadata.UnregisterBrokerRecord
+	10, // 6: kraft.metadata.Record.topic:type_name -> kraft.metadata.TopicRecord
+	11, // 7: kraft.metadata.Record.remove_topic:type_name -> kraft.metadata.RemoveTopicRecord
+	12, // 8: kraft.metadata.Record.partition:type_name -> kraft.metadata.PartitionRecord
+	13, // 9: kraft.metadata.Record.partition_change:type_name -> kraft.metadata.PartitionChangeRecord
+	15, // 10: kraft.metadata.Record.config:type_name -> kraft.metadata.ConfigRecord
+	17, // 11: kraft.metadata.Record.producer_ids:type_name -> kraft.metadata.ProducerIdsRecord
+	16, // 12: kraft.metadata.Record.controller:type_name -> kraft.metadata.ControllerRecord
+	18, // 13: kraft.metadata.Record.client_quota:type_name -> kraft.metadata.ClientQuotaRecord
+	5,  // 14: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
+	20, // 15: kraft.metadata.RegisterBrokerRecord.features:type_name -> kraft.metadata.RegisterBrokerRecord.FeaturesEntry
+	8,  // 16: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
+	14, // 17: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
+	14, // 18: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
+	14, // 19: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
+	14, // 20: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
+	14, // 21: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
+	14, // 22: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
+	19, // 23: kraft.metadata.ClientQuotaRecord.entity:type_name -> kraft.metadata.QuotaEntity
+	4,  // 24: kraft.metadata.RegisterBrokerRecord.FeaturesEntry.value:type_name -> kraft.metadata.FeatureRange
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_records_proto_init() }
@@ -1574,17 +1806,19 @@ func file_records_proto_init() {
 		(*Record_Config)(nil),
 		(*Record_ProducerIds)(nil),
 		(*Record_Controller)(nil),
+		(*Record_ClientQuota)(nil),
 	}
-	file_records_proto_msgTypes[6].OneofWrappers = []any{}
-	file_records_proto_msgTypes[12].OneofWrappers = []any{}
-	file_records_proto_msgTypes[14].OneofWrappers = []any{}
+	file_records_proto_msgTypes[7].OneofWrappers = []any{}
+	file_records_proto_msgTypes[13].OneofWrappers = []any{}
+	file_records_proto_msgTypes[15].OneofWrappers = []any{}
+	file_records_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_records_proto_rawDesc), len(file_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
