@@ -16,17 +16,16 @@ import (
 // Version is what --version prints; release builds set it by -ldflags "-X kraft/cli.Version=...".
 var Version = "0.1.0-dev"
 
-// Main runs one command line and returns the exit status: 0, or 1 after one sentence on stderr.
+// Main runs one command line and returns the exit status: 0, or after one sentence on stderr 1, or 2 if the
+// command line or a setting is wrong.
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := newApp(os.Stdin, os.Stdout, os.Stderr).RunContext(ctx, args); err != nil {
-		if !errors.Is(err, errTold) {
-			fmt.Fprintln(os.Stderr, "kraft: "+err.Error())
-		}
-		return 1
+	err := newApp(os.Stdin, os.Stdout, os.Stderr).RunContext(ctx, args)
+	if err != nil && !errors.Is(err, errTold) {
+		fmt.Fprintln(os.Stderr, "kraft: "+err.Error())
 	}
-	return 0
+	return exitStatus(err)
 }
 
 // errTold ends a command with status 1 whose failures have been told already.
@@ -68,5 +67,5 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	if hint := suggestFlag(c, text); hint != "" {
 		text += ", did you mean " + hint + "?"
 	}
-	return fmt.Errorf("%s (see %s --help)", text, name)
+	return badUse("%s (see %s --help)", text, name)
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"text/tabwriter"
@@ -120,11 +119,11 @@ func rebalance(c *cli.Context) error {
 
 func drain(c *cli.Context, args []string) error {
 	if len(args) != 1 {
-		return errors.New("kraft broker drain takes one broker's id: kraft broker drain 3")
+		return badUse("kraft broker drain takes one broker's id: kraft broker drain 3")
 	}
 	id, err := strconv.ParseInt(args[0], 10, 32)
 	if err != nil {
-		return fmt.Errorf("%q is no broker id", args[0])
+		return badUse("%q is no broker id", args[0])
 	}
 	return withAdmin(c, func(admin *kadm.Client) error {
 		brokers, parts, err := assignment(c, admin)
@@ -158,7 +157,7 @@ func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing str
 	}
 	if rate := c.Int64("throttle"); c.IsSet("throttle") {
 		if rate <= 0 {
-			return errors.New("--throttle is a number of bytes a second")
+			return badUse("--throttle is a number of bytes a second")
 		}
 		if err := throttle(c.Context, admin, moves, rate); err != nil {
 			return err

@@ -32,7 +32,7 @@ func consumeCommand() *cli.Command {
 
 func consume(c *cli.Context, args []string) error {
 	if len(args) != 1 {
-		return errors.New("kraft consume takes one topic")
+		return badUse("kraft consume takes one topic")
 	}
 	start := kgo.NewOffset().AtEnd()
 	if c.Bool("from-beginning") {

@@ -29,7 +29,7 @@ func devCommand() *cli.Command {
 			Name: name, Usage: usage, UsageText: "kraft dev " + name + " N [--data DIR]", OnUsageError: usageError, Flags: []cli.Flag{data},
 			Action: withArguments(func(c *cli.Context, args []string) error {
 				if len(args) != 1 {
-					return fmt.Errorf("kraft dev %s takes one broker: kraft dev %s 2", name, name)
+					return badUse("kraft dev %s takes one broker: kraft dev %s 2", name, name)
 				}
 				return askDev(c, name+" "+args[0])
 			}),
@@ -64,11 +64,15 @@ func devCommand() *cli.Command {
 			}
 			switch {
 			case n == 1:
-				return serve(c, devValues(1, dir, c.Int("port")))
+				values := devValues(1, dir, c.Int("port"))
+				if err := override(c, values); err != nil {
+					return err
+				}
+				return serve(c, values, nil)
 			case n < 1 || n > maxDevBrokers:
-				return fmt.Errorf("--brokers is from 1 to %d, not %d", maxDevBrokers, n)
+				return badUse("--brokers is from 1 to %d, not %d", maxDevBrokers, n)
 			case strings.Contains(dir, ","):
-				return errors.New("--data takes one directory for several brokers")
+				return badUse("--data takes one directory for several brokers")
 			}
 			return runDev(c, n, dir)
 		},
@@ -166,7 +170,7 @@ func (d *devCluster) configure(c *cli.Context, n int, dir string) ([]net.Listene
 		}
 		conf, err := config.New(values)
 		if err != nil {
-			return nil, err
+			return nil, badUseOf(err)
 		}
 		conf.AcceptLost = c.Bool("accept-lost-directories")
 		d.configs = append(d.configs, conf)

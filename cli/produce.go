@@ -41,7 +41,7 @@ var codecs = map[string]kgo.CompressionCodec{
 
 func produce(c *cli.Context, args []string) error {
 	if len(args) != 1 {
-		return errors.New("kraft produce takes one topic")
+		return badUse("kraft produce takes one topic")
 	}
 	opts, err := producerOptions(c)
 	if err != nil {
@@ -51,7 +51,7 @@ func produce(c *cli.Context, args []string) error {
 	for _, h := range c.StringSlice("header") {
 		k, v, ok := strings.Cut(h, "=")
 		if !ok {
-			return fmt.Errorf("--header takes KEY=VALUE, got %q", h)
+			return badUse("--header takes KEY=VALUE, got %q", h)
 		}
 		headers = append(headers, kgo.RecordHeader{Key: k, Value: []byte(v)})
 	}
@@ -85,7 +85,7 @@ func produce(c *cli.Context, args []string) error {
 func producerOptions(c *cli.Context) ([]kgo.Opt, error) {
 	codec, ok := codecs[c.String("compression")]
 	if !ok {
-		return nil, fmt.Errorf("--compression is none, gzip, snappy, lz4 or zstd, not %q", c.String("compression"))
+		return nil, badUse("--compression is none, gzip, snappy, lz4 or zstd, not %q", c.String("compression"))
 	}
 	opts := []kgo.Opt{kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(codec), kgo.UnknownTopicRetries(2)}
 	switch c.String("acks") {
@@ -95,7 +95,7 @@ func producerOptions(c *cli.Context) ([]kgo.Opt, error) {
 	case "0":
 		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
 	default:
-		return nil, fmt.Errorf("--acks is 0, 1 or all, not %q", c.String("acks"))
+		return nil, badUse("--acks is 0, 1 or all, not %q", c.String("acks"))
 	}
 	if c.IsSet("partition") {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))

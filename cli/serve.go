@@ -2,10 +2,10 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	_ "net/http/pprof" // served only on --pprof
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,13 +50,13 @@ func serverCommand() *cli.Command {
 		Flags:        commonFlags(),
 		Action: withArguments(func(c *cli.Context, args []string) error {
 			if len(args) != 1 {
-				return errors.New("kraft server takes one file: kraft server config/server.properties")
+				return badUse("kraft server takes one file: kraft server config/server.properties")
 			}
 			values, err := config.ReadFile(args[0])
 			if err != nil {
-				return err
+				return badUseOf(err)
 			}
-			return serve(c, values)
+			return serveFrom(c, config.Sources{File: values})
 		}),
 	}
 }
@@ -70,7 +70,7 @@ func runNode(c *cli.Context) error {
 		return cli.ShowAppHelp(c)
 	}
 	if !c.IsSet("data") {
-		return errors.New("give the node a directory for its data: --data DIR")
+		return badUse("give the node a directory for its data: --data DIR")
 	}
 	values := map[string]string{"log.dirs": c.String("data")}
 	if c.IsSet("node-id") {
@@ -82,43 +82,52 @@ func runNode(c *cli.Context) error {
 		}
 	}
 	if c.IsSet("peers") && c.IsSet("join") {
-		return errors.New("--peers is for the voters that begin a cluster, --join for a node that comes later: give one of them")
+		return badUse("--peers is for the voters that begin a cluster, --join for a node that comes later: give one of them")
 	}
 	if c.IsSet("peers") {
 		values["controller.quorum.voters"] = c.String("peers")
 		if !c.IsSet("node-id") {
-			return errors.New("--peers needs --node-id: which of them is this node?")
+			return badUse("--peers needs --node-id: which of them is this node?")
 		}
 		if id := fmt.Sprintf("%d@", c.Int("node-id")); !slices.ContainsFunc(strings.Split(c.String("peers"), ","), func(p string) bool { return strings.HasPrefix(strings.TrimSpace(p), id) }) {
-			return fmt.Errorf("--peers does not name node %d: give the voters' list with this node in it, or --join one of them", c.Int("node-id"))
+			return badUse("--peers does not name node %d: give the voters' list with this node in it, or --join one of them", c.Int("node-id"))
 		}
 	}
 	if c.IsSet("join") {
 		values["controller.quorum.bootstrap.servers"] = c.String("join")
 		if !c.IsSet("node-id") {
-			return errors.New("--join needs a --node-id that no other node has")
+			return badUse("--join needs a --node-id that no other node has")
 		}
 	}
-	return serve(c, values)
+	return serveFrom(c, config.Sources{Flags: values})
 }
 
 func noArguments(c *cli.Context) error {
 	if c.NArg() > 0 {
-		return fmt.Errorf("%s takes no arguments, got %q (see %s --help)", c.Command.HelpName, c.Args().First(), c.Command.HelpName)
+		return badUse("%s takes no arguments, got %q (see %s --help)", c.Command.HelpName, c.Args().First(), c.Command.HelpName)
 	}
 	return nil
 }
 
-// serve runs a node until a signal comes or the node fails.
-func serve(c *cli.Context, values map[string]string) error {
-	begun := time.Now()
-	if err := override(c, values); err != nil {
+// serveFrom runs a node by settings from several places.
+func serveFrom(c *cli.Context, from config.Sources) error {
+	var notes []string
+	from.Environment, notes = config.Environment(os.Environ())
+	from.Overrides = map[string]string{}
+	if err := override(c, from.Overrides); err != nil {
 		return err
 	}
+	return serve(c, from.Merge(), notes)
+}
+
+// serve runs a node until a signal comes or the node fails. Notes are for its log.
+func serve(c *cli.Context, values map[string]string, notes []string) error {
+	begun := time.Now()
 	conf, err := config.New(values)
 	if err != nil {
-		return err
+		return badUseOf(err)
 	}
+	conf.Notes = append(notes, conf.Notes...)
 	conf.AcceptLost = c.Bool("accept-lost-directories")
 	log, err := startLogging(c)
 	if err != nil {
@@ -142,7 +151,7 @@ func override(c *cli.Context, values map[string]string) error {
 	for _, o := range c.StringSlice("override") {
 		key, value, err := config.ParseOverride(o)
 		if err != nil {
-			return err
+			return badUseOf(err)
 		}
 		values[key] = value
 	}
@@ -193,7 +202,7 @@ const stopPatience = 30 * time.Second
 func newLogger(c *cli.Context) (zerolog.Logger, error) {
 	level, err := zerolog.ParseLevel(c.String("log-level"))
 	if err != nil || level == zerolog.NoLevel {
-		return zerolog.Nop(), fmt.Errorf("--log-level is debug, info, warn or error, not %q", c.String("log-level"))
+		return zerolog.Nop(), badUse("--log-level is debug, info, warn or error, not %q", c.String("log-level"))
 	}
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
 	w := c.App.ErrWriter
@@ -202,7 +211,7 @@ func newLogger(c *cli.Context) (zerolog.Logger, error) {
 	case "text":
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !isTerminal(w)}
 	default:
-		return zerolog.Nop(), fmt.Errorf("--log-format is text or json, not %q", f)
+		return zerolog.Nop(), badUse("--log-format is text or json, not %q", f)
 	}
 	return zerolog.New(w).Level(level).With().Timestamp().Logger(), nil
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -29,5 +28,5 @@ func suggestFlag(c *cli.Context, message string) string {
 func unknownCommand(c *cli.Context, word string) error {
 	// The library's suggestion is a sentence of its own.
 	hint := strings.Replace(cli.SuggestCommand(c.App.Commands, word), "Did", ", did", 1)
-	return fmt.Errorf("unknown command %q%s (see kraft --help)", word, hint)
+	return badUse("unknown command %q%s (see kraft --help)", word, hint)
 }

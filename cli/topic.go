@@ -59,7 +59,7 @@ func withArguments(action func(*cli.Context, []string) error) cli.ActionFunc {
 			return err
 		}
 		if len(args) == 0 {
-			return fmt.Errorf("%s needs a name: %s", c.Command.HelpName, c.Command.UsageText)
+			return badUse("%s needs a name: %s", c.Command.HelpName, c.Command.UsageText)
 		}
 		return action(c, args)
 	}
@@ -92,12 +92,12 @@ func interspersed(c *cli.Context) ([]string, error) {
 		}
 		if !inline {
 			if len(rest) == 0 {
-				return nil, fmt.Errorf("flag needs a value: %s", arg)
+				return nil, badUse("flag needs a value: %s", arg)
 			}
 			value, rest = rest[0], rest[1:]
 		}
 		if err := c.Set(flag.Names()[0], value); err != nil {
-			return nil, fmt.Errorf("invalid value %q for flag %s: %w", value, arg, err)
+			return nil, badUse("invalid value %q for flag %s: %w", value, arg, err)
 		}
 	}
 	return args, nil
@@ -129,7 +129,7 @@ func createTopics(c *cli.Context, names []string) error {
 	for _, kv := range c.StringSlice("config") {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok {
-			return fmt.Errorf("--config takes KEY=VALUE, got %q", kv)
+			return badUse("--config takes KEY=VALUE, got %q", kv)
 		}
 		configs[k] = &v
 	}

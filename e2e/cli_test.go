@@ -19,6 +19,17 @@ import (
 // all of want.
 func refused(t *testing.T, change func(*exec.Cmd), args []string, want ...string) {
 	t.Helper()
+	refusedWith(t, 1, change, args, want...)
+}
+
+// badUse is refused for what is wrong in the arguments themselves: status 2.
+func badUse(t *testing.T, args []string, want ...string) {
+	t.Helper()
+	refusedWith(t, 2, nil, args, want...)
+}
+
+func refusedWith(t *testing.T, status int, change func(*exec.Cmd), args []string, want ...string) {
+	t.Helper()
 	bin, err := harness.Binary()
 	if err != nil {
 		t.Fatal(err)
@@ -43,8 +54,8 @@ func refused(t *testing.T, change func(*exec.Cmd), args []string, want ...string
 		t.Fatalf("kraft %v runs", args)
 	}
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Fatalf("kraft %v: %v, want exit status 1", args, err)
+	if !errors.As(err, &exit) || exit.ExitCode() != status {
+		t.Fatalf("kraft %v: %v, want exit status %d", args, err, status)
 	}
 	text := strings.TrimSpace(stderr.String())
 	if strings.Count(text, "\n") > 0 {
@@ -109,11 +120,16 @@ func TestStartErrors(t *testing.T) {
 	}
 	refused(t, nil, []string{"dev", "--brokers", "1", "--port", free(), "--data", k.Data + "," + other}, "belongs to cluster", other)
 
-	refused(t, nil, []string{"dev", "--prot", "1"}, "-prot", "did you mean --port?")
-	refused(t, nil, []string{"dve"}, `unknown command "dve", did you mean "dev"?`)
-	refused(t, nil, []string{"--node-id", "1"}, "--data DIR")
-	refused(t, nil, []string{"--node-id", "1", "--data", other, "--listeners", "nonsense"}, "not of the form NAME://host:port")
-	refused(t, nil, []string{"server", "/does/not/exist"}, "cannot read configuration", "/does/not/exist")
+	badUse(t, []string{"dev", "--prot", "1"}, "-prot", "did you mean --port?")
+	badUse(t, []string{"topic", "create", "x", "--partitons", "3"}, "-partitons", "did you mean --partitions?")
+	badUse(t, []string{"topic", "create", "--partitions", "3", "x", "--config", "nonsense"}, "--config takes KEY=VALUE")
+	badUse(t, []string{"topic", "create", "--partitions", "many", "x"}, "many")
+	badUse(t, []string{"produce", "a", "b"}, "takes one topic")
+	badUse(t, []string{"dev", "--brokers", "1", "--override", "log.retention.hours=soon"}, "soon", "log.retention.hours")
+	badUse(t, []string{"dve"}, `unknown command "dve", did you mean "dev"?`)
+	badUse(t, []string{"--node-id", "1"}, "--data DIR")
+	badUse(t, []string{"--node-id", "1", "--data", other, "--listeners", "nonsense"}, "not of the form NAME://host:port")
+	badUse(t, []string{"server", "/does/not/exist"}, "cannot read configuration", "/does/not/exist")
 	refused(t, nil, []string{"topic", "list", "-b", "localhost:1"}, "no broker answers at localhost:1")
 }
 
@@ -215,7 +231,8 @@ broker.id=0
 listeners=PLAINTEXT://:%d,
 advertised.listeners=PLAINTEXT://127.0.0.1:%d
 log.dirs=%s/data
-num.partitions=3
+num.partitions=2
+num.partiton=4
 zookeeper.connect=localhost:2181
 group.initial.rebalance.delay.ms=0
 `, port, port, dir), 0o600); err != nil {
@@ -225,7 +242,9 @@ group.initial.rebalance.delay.ms=0
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := harness.Start(exec.Command(bin, "server", file, "--override", "log.retention.hours=5"))
+	cmd := exec.Command(bin, "server", file, "--override", "log.retention.hours=5", "--override", "num.io.threads=9")
+	cmd.Env = append(os.Environ(), "KAFKA_NUM_PARTITIONS=3", "KAFKA_NUM_IO_THREADS=8", "KAFKA_HEAP_OPTS=-Xmx1G", "KAFKA_NUM_PARTITION=7")
+	p, err := harness.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,8 +262,10 @@ group.initial.rebalance.delay.ms=0
 	if out := k.CLI(t, "", "topic", "describe", "three"); !strings.Contains(out, "partitions 3") {
 		t.Errorf("num.partitions has no effect: %s", out)
 	}
-	if out := p.Output(); !strings.Contains(out, "zookeeper.connect") {
-		t.Errorf("nothing is said of a setting without effect: %s", out)
+	for _, want := range []string{"zookeeper.connect (there is no ZooKeeper", "num.io.threads (kraft has no pools", "num.partiton is not known and has no effect, did you mean num.partitions?", "did you mean KAFKA_NUM_PARTITIONS?"} {
+		if out := p.Output(); !strings.Contains(out, want) {
+			t.Errorf("%q is not said: %s", want, out)
+		}
 	}
 	if err := p.Stop(10 * time.Second); err != nil {
 		t.Fatal(err)

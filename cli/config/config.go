@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -69,6 +68,8 @@ func ParseOverride(s string) (key, value string, err error) {
 // New checks values, given by Kafka's names, and builds a node's configuration from them.
 func New(values map[string]string) (*Config, error) {
 	c := &Config{Static: values, ClusterID: values["cluster.id"]}
+	c.modernize()
+	values = c.Static
 	if err := c.checkValues(); err != nil {
 		return nil, err
 	}
@@ -93,32 +94,6 @@ func New(values map[string]string) (*Config, error) {
 	}
 	c.Listeners = listeners
 	return c, c.findQuorum(controllers)
-}
-
-// checkValues holds every known key against Kafka's table; unknown ones become one note.
-func (c *Config) checkValues() error {
-	var unknown []string
-	keys := make([]string, 0, len(c.Static))
-	for k := range c.Static {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	for _, k := range keys {
-		d := configs.Broker[k]
-		if d == nil {
-			if k != "cluster.id" {
-				unknown = append(unknown, k)
-			}
-			continue
-		}
-		if err := d.Check(c.Static[k]); err != nil {
-			return err
-		}
-	}
-	if len(unknown) > 0 {
-		c.Notes = append(c.Notes, "these settings are not known and have no effect: "+strings.Join(unknown, ", "))
-	}
-	return nil
 }
 
 func (c *Config) identify() error {

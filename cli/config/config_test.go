@@ -40,6 +40,8 @@ func TestNew(t *testing.T) {
 		"bootstrap":         {map[string]string{"controller.quorum.bootstrap.servers": "b"}, "host:port"},
 		"inter broker":      {map[string]string{"inter.broker.listener.name": "INSIDE"}, "which listeners does not have"},
 		"itself as a voter": {map[string]string{"controller.quorum.voters": "1@a:1"}, ""},
+		"old address":       {map[string]string{"host.name": "localhost", "port": "9000", "zookeeper.connect": "z:2181", "log.cleaner.enable": "true", "delete.topic.enable": "true"}, ""},
+		"old bad port":      {map[string]string{"port": "many"}, "no valid port"},
 		"directory twice":   {map[string]string{"log.dirs": "/a,/b,/a"}, "/a twice"},
 	} {
 		_, err := New(tc.values)
@@ -129,6 +131,50 @@ func TestQuorum(t *testing.T) {
 		}
 		if len(c.Voters) != tc.voters || strings.Join(c.Join, ",") != tc.join || got != tc.controller || c.IsBroker != tc.broker || c.IsBroker != (len(c.Listeners) > 0) {
 			t.Errorf("%s: voters %v, join %v, controller %q, broker %v", name, c.Voters, c.Join, got, c.IsBroker)
+		}
+	}
+}
+
+// TestOldKeys: what the files of ZooKeeper's days say is mapped, or has a line that says why not.
+func TestOldKeys(t *testing.T) {
+	c, err := New(map[string]string{
+		"broker.id": "3", "host.name": "10.0.0.1", "port": "9000", "advertised.host.name": "kafka.example", "advertised.port": "19000",
+		"zookeeper.connect": "z:2181", "replica.lag.max.messages": "4000", "num.io.threads": "8", "num.partiton": "3",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := c.Listeners[0]; c.NodeID != 3 || l.Address() != "10.0.0.1:9000" || l.AdvertisedHost != "kafka.example" || l.AdvertisedPort != 19000 {
+		t.Errorf("%d %+v", c.NodeID, l)
+	}
+	notes := strings.Join(c.Notes, "\n")
+	for _, want := range []string{"listeners=PLAINTEXT://10.0.0.1:9000", "there is no ZooKeeper", "replica.lag.time.max.ms", "num.io.threads (kraft has no pools", "num.partiton is not known and has no effect, did you mean num.partitions?"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("%q is not in\n%s", want, notes)
+		}
+	}
+	c, err = New(map[string]string{"port": "9000", "listeners": "PLAINTEXT://:9001"})
+	if err != nil || c.Listeners[0].Port != 9001 || !strings.Contains(strings.Join(c.Notes, " "), "listeners is given") {
+		t.Errorf("%v %+v", err, c)
+	}
+}
+
+func TestSources(t *testing.T) {
+	env, notes := Environment([]string{"KAFKA_NUM_PARTITIONS=3", "KAFKA_CFG_LOG_DIRS=/env", "KAFKA_LISTENER_NAME_INSIDE_SCRAM___SHA___512_SASL_JAAS_CONFIG=x", "KAFKA_HEAP_OPTS=-Xmx1G", "KAFKA_HOME=/opt",
+		"KAFKA_NUM_PARTITION=4", "CLUSTER_ID=5L6g3nShT-eMCtK--X86sw", "PATH=/bin", "KAFKA_MY_APP=1", "KAFKA_PORT=9000"})
+	if env["num.partitions"] != "3" || env["log.dirs"] != "/env" || env["cluster.id"] != "5L6g3nShT-eMCtK--X86sw" || env["listener.name.inside.scram-sha-512.sasl.jaas.config"] != "x" || env["port"] != "9000" || len(env) != 5 {
+		t.Errorf("%v", env)
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], "KAFKA_NUM_PARTITION in") || !strings.Contains(notes[0], "KAFKA_NUM_PARTITIONS?") {
+		t.Errorf("%q", notes)
+	}
+	got := Sources{
+		Flags: map[string]string{"a": "flag"}, Overrides: map[string]string{"a": "override", "b": "override"},
+		Environment: map[string]string{"a": "env", "b": "env", "c": "env"}, File: map[string]string{"a": "file", "b": "file", "c": "file", "d": "file"},
+	}.Merge()
+	for k, want := range map[string]string{"a": "flag", "b": "override", "c": "env", "d": "file"} {
+		if got[k] != want {
+			t.Errorf("%s is from %s, want %s", k, got[k], want)
 		}
 	}
 }

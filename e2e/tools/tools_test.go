@@ -162,9 +162,7 @@ func words(line string) (out []string) {
 			out[len(out)-1] += f[0]
 			f = f[1:]
 		}
-		for _, w := range f {
-			out = append(out, w)
-		}
+		out = append(out, f...)
 	}
 	kept := out[:0]
 	for _, w := range out {

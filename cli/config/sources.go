@@ -1,0 +1,124 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"kraft/raftmeta/configs"
+)
+
+// Sources are the places where settings come from, by Kafka's names. What stands later in the struct counts for less.
+type Sources struct {
+	Flags       map[string]string
+	Overrides   map[string]string
+	Environment map[string]string
+	File        map[string]string
+}
+
+// Merge is what is in force.
+func (s Sources) Merge() map[string]string {
+	values := map[string]string{}
+	for _, from := range []map[string]string{s.File, s.Environment, s.Overrides, s.Flags} {
+		maps.Copy(values, from)
+	}
+	return values
+}
+
+// notSettings are variables for the scripts and images of Kafka and its distributors, after KAFKA_.
+var notSettings = []string{"VERSION", "HEAP_OPTS", "LOG4J_OPTS", "OPTS", "JMX_OPTS", "JMX_PORT", "JMX_HOSTNAME", "JVM_PERFORMANCE_OPTS", "GC_LOG_OPTS", "LOG4J_ROOT_LOGLEVEL",
+	"LOG4J_LOGGERS", "TOOLS_LOG4J_LOGLEVEL", "HOME", "DEBUG", "KRAFT_CLUSTER_ID", "ENABLE_KRAFT"}
+
+// Environment finds settings among environment variables, as Apache Kafka's image maps them: KAFKA_LOG_DIRS is log.dirs, ___ is a
+// dash and __ an underscore. KAFKA_CFG_ (Bitnami's) is the same, CLUSTER_ID and KAFKA_KRAFT_CLUSTER_ID are the cluster's id.
+// Variables that are no setting are left alone, with a note where one is probably meant.
+func Environment(environ []string) (values map[string]string, notes []string) {
+	values = map[string]string{}
+	slices.Sort(environ)
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if name == "CLUSTER_ID" || name == "KAFKA_KRAFT_CLUSTER_ID" {
+			values["cluster.id"] = value
+			continue
+		}
+		rest, ok := strings.CutPrefix(name, "KAFKA_")
+		if !ok || slices.Contains(notSettings, rest) {
+			continue
+		}
+		rest = strings.TrimPrefix(rest, "CFG_")
+		key := strings.NewReplacer("___", "-", "__", "_", "_", ".").Replace(strings.ToLower(rest))
+		switch hint := configs.Nearest(key); {
+		case configs.Broker[key] != nil || isOld(key) || configs.NoEffect(key) != "":
+			values[key] = value
+		case hint != "":
+			notes = append(notes, fmt.Sprintf("%s in the environment is none of Kafka's settings, did you mean KAFKA_%s?", name, strings.ToUpper(strings.NewReplacer("-", "___", "_", "__", ".", "_").Replace(hint))))
+		}
+	}
+	return values, notes
+}
+
+// oldAddresses are the keys of Kafka before 0.9 that listeners and advertised.listeners took the place of.
+var oldAddresses = []struct{ host, port, now string }{{"host.name", "port", "listeners"}, {"advertised.host.name", "advertised.port", "advertised.listeners"}}
+
+func isOld(key string) bool {
+	for _, old := range oldAddresses {
+		if key == old.host || key == old.port {
+			return true
+		}
+	}
+	return false
+}
+
+// modernize replaces old keys for addresses by those of today, unless they are given as well.
+func (c *Config) modernize() {
+	for _, old := range oldAddresses {
+		host, hasHost := c.Static[old.host]
+		port, hasPort := c.Static[old.port]
+		if !hasHost && !hasPort {
+			continue
+		}
+		c.Static = maps.Clone(c.Static)
+		delete(c.Static, old.host)
+		delete(c.Static, old.port)
+		if c.Static[old.now] != "" {
+			c.Notes = append(c.Notes, fmt.Sprintf("%s and %s have no effect: %s is given", old.host, old.port, old.now))
+			continue
+		}
+		if port == "" {
+			port = "9092"
+		}
+		if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
+			host = "[" + host + "]"
+		}
+		c.Static[old.now] = fmt.Sprintf("PLAINTEXT://%s:%s", host, port)
+		c.Notes = append(c.Notes, fmt.Sprintf("%s and %s are old: taken for %s=%s", old.host, old.port, old.now, c.Static[old.now]))
+	}
+}
+
+// checkValues holds every known key against Kafka's table, and notes those that have no effect, and why.
+func (c *Config) checkValues() error {
+	idle := map[string][]string{} // by reason
+	for _, k := range slices.Sorted(maps.Keys(c.Static)) {
+		d, why := configs.Broker[k], configs.NoEffect(k)
+		switch {
+		case why != "":
+			idle[why] = append(idle[why], k)
+		case d == nil && k != "cluster.id":
+			note := k + " is not known and has no effect"
+			if hint := configs.Nearest(k); hint != "" {
+				note += ", did you mean " + hint + "?"
+			}
+			c.Notes = append(c.Notes, note)
+		}
+		if d != nil {
+			if err := d.Check(c.Static[k]); err != nil {
+				return err
+			}
+		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(idle)) {
+		c.Notes = append(c.Notes, fmt.Sprintf("no effect here: %s (%s)", strings.Join(idle[why], ", "), why))
+	}
+	return nil
+}

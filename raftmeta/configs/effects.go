@@ -1,0 +1,74 @@
+package configs
+
+import (
+	_ "embed"
+	"strings"
+)
+
+//go:embed noeffect.txt
+var noEffectTable string
+
+type noEffect struct{ pattern, reason string }
+
+var noEffects = parseNoEffects()
+
+func parseNoEffects() (list []noEffect) {
+	for line := range strings.Lines(noEffectTable) {
+		line = strings.TrimSpace(line)
+		if pattern, reason, ok := strings.Cut(line, " | "); ok && !strings.HasPrefix(line, "#") {
+			list = append(list, noEffect{pattern, reason})
+		}
+	}
+	return list
+}
+
+// NoEffect says why a broker setting has no effect in kraft, as half a sentence; "" if it has one, or is not known at all.
+func NoEffect(name string) string {
+	for _, e := range noEffects {
+		before, after, many := strings.Cut(e.pattern, "*")
+		if name == e.pattern || many && len(name) > len(before)+len(after) && strings.HasPrefix(name, before) && strings.HasSuffix(name, after) {
+			return e.reason
+		}
+	}
+	return ""
+}
+
+// Nearest is the broker setting whose name is most like the given one, "" if none is.
+func Nearest(name string) string {
+	best, least := "", len(name)/4+1
+	for known := range Broker {
+		if d := distance(name, known, least); d < least || d == least && best != "" && known < best {
+			best, least = known, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters have to be changed, put in or left out, or exchanged with their neighbour, to make b of a; more
+// than atMost is not counted further.
+func distance(a, b string, atMost int) int {
+	if len(a)-len(b) > atMost || len(b)-len(a) > atMost {
+		return atMost + 1
+	}
+	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			row[j] = min(last[j]+1, row[j-1]+1)
+			if a[i-1] == b[j-1] {
+				row[j] = min(row[j], last[j-1])
+			} else {
+				row[j] = min(row[j], last[j-1]+1)
+			}
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
+}
