@@ -43,7 +43,7 @@ The file you already have:    kraft server config/server.properties`,
 		Flags:     nodeFlags(),
 		Action:    runNode,
 		Commands: []*cli.Command{
-			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(),
+			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), configCommand(), doctorCommand(),
 		},
 		Reader:               in,
 		Writer:               out,
@@ -51,7 +51,9 @@ The file you already have:    kraft server config/server.properties`,
 		Suggest:              true,
 		EnableBashCompletion: true,
 		HideHelpCommand:      true,
-		OnUsageError:         usageError,
+		// A value may have commas: --override log.dirs=/a,/b is one.
+		DisableSliceFlagSeparator: true,
+		OnUsageError:              usageError,
 		// The library would exit the process; Main decides on that.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}

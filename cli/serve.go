@@ -133,6 +133,8 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	if err != nil {
 		return err
 	}
+	lines, warnings := conf.Table()
+	conf.Notes = append(conf.Notes, warnings...)
 	n, err := node.Start(c.Context, conf, log)
 	if err != nil {
 		return err
@@ -143,6 +145,9 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	}
 	fmt.Fprintf(c.App.Writer, "kraft %s is ready at %s (node %d, cluster %s, data in %s) after %d ms\n",
 		Version, at, conf.NodeID, n.ClusterID(), strings.Join(conf.LogDirs, ", "), time.Since(begun).Milliseconds())
+	if len(lines) > 1 {
+		fmt.Fprintln(c.App.Writer, strings.Join(lines, "\n"))
+	}
 	return untilStopped(c, log, n.Failed(), n.Stop)
 }
 

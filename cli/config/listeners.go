@@ -99,6 +99,23 @@ func parseListeners(values map[string]string) (out, forControllers []Listener, e
 	return out, forControllers, nil
 }
 
+// Table says of each listener where it listens and what its clients are told, and what cannot work about that.
+func (c *Config) Table() (lines, warnings []string) {
+	for _, l := range c.Listeners {
+		bound, told := l.Address(), net.JoinHostPort(l.AdvertisedHost, strconv.Itoa(l.AdvertisedPort))
+		lines = append(lines, fmt.Sprintf("listener %s is at %s, its clients are told %s", l.Name, bound, told))
+		if isLoopback(l.AdvertisedHost) && !isLoopback(l.Host) {
+			warnings = append(warnings, fmt.Sprintf("clients of listener %s on other machines are told %s, which is their own machine: set advertised.listeners to this host's address", l.Name, told))
+		}
+	}
+	return lines, warnings
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // defaultHost is what clients are told where nothing is advertised: the host to listen on, or this
 // machine's name, as Kafka does, for all interfaces.
 func defaultHost(host string) string {

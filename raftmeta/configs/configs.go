@@ -197,6 +197,26 @@ func (d *Definition) parseAllowed(s string) {
 	}
 }
 
+// Takes says what values a setting may have.
+func (d *Definition) Takes() string {
+	text := map[Type]string{Boolean: "true or false", String: "text", Int: "a whole number", Short: "a whole number", Long: "a whole number", Double: "a number", List: "a list with commas", Class: "a Java class", Password: "a password"}[d.Type]
+	number := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+	switch {
+	case d.allowed != nil && d.Type == List:
+		text += ", of " + strings.Join(d.allowed, ", ")
+	case d.allowed != nil:
+		text = "one of " + strings.Join(d.allowed, ", ")
+	case d.bounded && d.maximum < 1<<63:
+		text += " from " + number(d.minimum) + " to " + number(d.maximum)
+	case d.bounded:
+		text += " from " + number(d.minimum) + " on"
+	}
+	if d.orValue != nil {
+		text += ", or " + number(*d.orValue)
+	}
+	return text
+}
+
 // Check says in one sentence what is wrong with a value, nil if nothing.
 func (d *Definition) Check(value string) error {
 	switch d.Type {

@@ -1,0 +1,226 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/urfave/cli/v2"
+)
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "doctor",
+		Usage: "find usual mistakes: addresses that clients cannot reach, partitions that lack replicas, full disks",
+		UsageText: `kraft doctor [--from-here HOST:PORT]
+
+A client is told the brokers' addresses by whichever broker it connects to, and connects to those from then on. Run
+this where the client runs, with the address that the client is given.`,
+		OnUsageError: usageError, Action: doctor,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from-here", Aliases: []string{"bootstrap-server", "b"}, Value: "localhost:9092", EnvVars: []string{"KRAFT_BOOTSTRAP_SERVER"}, Usage: "the `HOST:PORT` that clients are given, several with commas"},
+		},
+	}
+}
+
+// finding is what the doctor says of one thing.
+type finding struct {
+	grade, what, says string
+}
+
+const (
+	fine    = "ok"
+	warning = "warning"
+	failure = "FAILED"
+)
+
+func doctor(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	var findings []finding
+	for _, address := range strings.Split(c.String("from-here"), ",") {
+		findings = append(findings, examine(c.Context, strings.TrimSpace(address))...)
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+	bad := false
+	for _, f := range findings {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", f.grade, f.what, f.says)
+		bad = bad || f.grade == failure
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if bad {
+		return errTold
+	}
+	return nil
+}
+
+// examine connects as a client does, and goes where it is sent.
+func examine(ctx context.Context, given string) []finding {
+	if !strings.Contains(given, ":") {
+		given += ":9092"
+	}
+	if says := reach(ctx, given); says != "" {
+		return []finding{{failure, given, says}}
+	}
+	out := []finding{{fine, given, "somebody listens"}}
+	client, err := kgo.NewClient(kgo.SeedBrokers(given), kgo.ClientID("kraft-doctor"), kgo.RetryTimeout(5*time.Second), kgo.RequestRetries(1))
+	if err != nil {
+		return append(out, finding{failure, given, err.Error()})
+	}
+	defer client.Close()
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	meta, err := kmsg.NewPtrMetadataRequest().RequestWith(asking, client.SeedBrokers()[0])
+	if err != nil {
+		return append(out, finding{failure, given, "does not speak Kafka's protocol, or not in plain text: " + err.Error()})
+	}
+	cluster := ""
+	if meta.ClusterID != nil {
+		cluster = *meta.ClusterID
+	}
+	out = append(out, finding{fine, given, fmt.Sprintf("cluster %s with %d brokers", cluster, len(meta.Brokers))})
+	all := true
+	for _, b := range meta.Brokers {
+		f := follow(ctx, given, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), b.NodeID, cluster)
+		all = all && f.grade != failure
+		out = append(out, f)
+	}
+	if !all {
+		return out // the rest would only say the same
+	}
+	admin := kadm.NewClient(client)
+	return append(append(out, replicas(ctx, admin)...), disks(ctx, admin)...)
+}
+
+// follow goes to the address that clients are told of a broker.
+func follow(ctx context.Context, given, told string, id int32, cluster string) finding {
+	what := fmt.Sprintf("broker %d at %s", id, told)
+	if says := reach(ctx, told); says != "" {
+		host, _, _ := net.SplitHostPort(told)
+		hint := "set advertised.listeners on that broker to an address that is right from here"
+		if isLoopback(host) {
+			hint = host + " is this machine itself for every client: " + hint
+		}
+		return finding{failure, what, fmt.Sprintf("clients of %s are sent there, and %s; %s", given, says, hint)}
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(told), kgo.ClientID("kraft-doctor"), kgo.RequestRetries(1))
+	if err != nil {
+		return finding{failure, what, err.Error()}
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	meta, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, client.SeedBrokers()[0])
+	switch {
+	case err != nil:
+		return finding{failure, what, "does not answer: " + err.Error()}
+	case meta.ClusterID == nil || *meta.ClusterID != cluster:
+		return finding{failure, what, "another cluster answers there: two brokers are told as one address, or a port is mapped to another machine"}
+	}
+	return finding{fine, what, "answers"}
+}
+
+// reach says why an address cannot be connected to, "" if it can.
+func reach(ctx context.Context, address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return "is not of the form host:port"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	var dns *net.DNSError
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		return ""
+	case errors.As(err, &dns):
+		return fmt.Sprintf("the name %s is not known here", host)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nobody listens there"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "nothing answers there: a firewall, or another network"
+	}
+	return err.Error()
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// replicas looks for partitions that are not as safe as they should be.
+func replicas(ctx context.Context, admin *kadm.Client) []finding {
+	meta, err := admin.Metadata(ctx)
+	if err != nil {
+		return []finding{{failure, "partitions", err.Error()}}
+	}
+	total, leaderless, lacking := 0, []string{}, []string{}
+	meta.Topics.EachPartition(func(p kadm.PartitionDetail) {
+		total++
+		name := fmt.Sprintf("%s-%d", p.Topic, p.Partition)
+		if p.Leader < 0 {
+			leaderless = append(leaderless, name)
+		} else if len(p.ISR) < len(p.Replicas) {
+			lacking = append(lacking, name)
+		}
+	})
+	var out []finding
+	if len(leaderless) > 0 {
+		out = append(out, finding{failure, "partitions", "without a leader: " + some(leaderless)})
+	}
+	if len(lacking) > 0 {
+		out = append(out, finding{warning, "partitions", "with replicas that are behind or down: " + some(lacking)})
+	}
+	if out == nil {
+		out = append(out, finding{fine, "partitions", fmt.Sprintf("all %d have their leader and all replicas", total)})
+	}
+	return out
+}
+
+// some names the first few of a list.
+func some(names []string) string {
+	const few = 5
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}
+
+// lowDisk is the share of a disk below which it counts as nearly full.
+const lowDisk = 0.1
+
+// disks looks for log directories that have failed, or have little room.
+func disks(ctx context.Context, admin *kadm.Client) (out []finding) {
+	brokers, err := admin.DescribeAllLogDirs(ctx, nil)
+	if err != nil {
+		return []finding{{failure, "disks", err.Error()}}
+	}
+	for id, dirs := range brokers {
+		for _, d := range dirs {
+			what := fmt.Sprintf("broker %d, %s", id, d.Dir)
+			switch {
+			case d.Err != nil:
+				out = append(out, finding{failure, what, d.Err.Error()})
+			case d.TotalBytes > 0 && float64(d.UsableBytes) < lowDisk*float64(d.TotalBytes):
+				out = append(out, finding{warning, what, fmt.Sprintf("%d of %d MB are free", d.UsableBytes>>20, d.TotalBytes>>20)})
+			}
+		}
+	}
+	if out == nil {
+		out = append(out, finding{fine, "disks", "all log directories work and have room"})
+	}
+	return out
+}
