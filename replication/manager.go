@@ -123,6 +123,7 @@ func (m *Manager) RegisterHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 11, m.listOffsets)
 	wire.Handle(r, 0, 4, m.offsetForLeaderEpoch)
 	wire.Handle(r, 0, 2, m.deleteRecords)
+	wire.Handle(r, 0, 0, m.describeProducers)
 	wire.Handle(r, 0, 5, m.describeLogDirs)
 	wire.Handle(r, 0, 2, m.alterReplicaLogDirs)
 }

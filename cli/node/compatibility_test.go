@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,14 +17,63 @@ import (
 
 var update = flag.Bool("update", false, "write docs/compatibility.md")
 
-// TestCompatibilityTable keeps docs/compatibility.md what the registry says.
-func TestCompatibilityTable(t *testing.T) {
+// registry has all that a broker serves. Registering needs no more of a package than its methods.
+func registry() *wire.Registry {
 	r := new(wire.Registry)
-	// Registering needs no more of a package than its methods.
 	new(raftmeta.Meta).RegisterHandlers(r)
 	new(replication.Manager).RegisterHandlers(r)
 	new(groups.Manager).RegisterHandlers(r)
 	wire.RegisterAPIVersions(r, wire.Identity{})
+	return r
+}
+
+// TestAPIs: each API of Apache Kafka 4.4.0 is served in all its versions, or testdata/apis.txt says with what it comes.
+func TestAPIs(t *testing.T) {
+	served := map[int16][2]int16{}
+	for _, a := range registry().APIs() {
+		served[a.Key] = [2]int16{a.Min, a.Max}
+	}
+	data, err := os.ReadFile("testdata/apis.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for line := range strings.Lines(string(data)) {
+		line, later, comesLater := strings.Cut(strings.TrimSpace(line), " # ")
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		lines++
+		m := apiLine.FindStringSubmatch(line)
+		if m == nil {
+			t.Fatalf("%q is not an API", line)
+		}
+		key, _ := strconv.Atoi(m[2])
+		have, ok := served[int16(key)]
+		if comesLater {
+			if ok {
+				t.Errorf("%s is said to come with %s, and is there", m[1], later)
+			}
+			continue
+		}
+		low, _ := strconv.Atoi(m[3])
+		high := low
+		if m[4] != "" {
+			high, _ = strconv.Atoi(m[4])
+		}
+		if !ok || have[0] > int16(low) || have[1] < int16(high) {
+			t.Errorf("%s: served %v, Apache Kafka serves %d to %d", m[1], have, low, high)
+		}
+	}
+	if lines < 70 {
+		t.Errorf("only %d APIs", lines)
+	}
+}
+
+var apiLine = regexp.MustCompile(`^(\w+)\((\d+)\): (?:(\d+)(?: to (\d+))?|UNSUPPORTED)$`)
+
+// TestCompatibilityTable keeps docs/compatibility.md what the registry says.
+func TestCompatibilityTable(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Compatibility
 
@@ -33,7 +84,7 @@ highest is served: clients from 0.8 on work. What is not listed is not served ye
 | key | API | versions |
 |---|---|---|
 `)
-	for _, a := range r.APIs() {
+	for _, a := range registry().APIs() {
 		fmt.Fprintf(&b, "| %d | %s | %d to %d |\n", a.Key, a.Name, a.Min, a.Max)
 	}
 	const path = "../../docs/compatibility.md"

@@ -5,6 +5,7 @@ package tools
 import (
 	"bufio"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,8 +14,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
+	"time"
 
 	"kraft/e2e/harness"
 )
@@ -40,6 +41,7 @@ var classes = map[string]string{
 	"cluster":              "org.apache.kafka.tools.ClusterTool",
 	"producer-perf-test":   "org.apache.kafka.tools.ProducerPerformance",
 	"consumer-perf-test":   "org.apache.kafka.tools.ConsumerPerformance",
+	"transactions":         "org.apache.kafka.tools.TransactionsCommand",
 	"verifiable-producer":  "org.apache.kafka.tools.VerifiableProducer",
 	"verifiable-consumer":  "org.apache.kafka.tools.VerifiableConsumer",
 	"replica-verification": "org.apache.kafka.tools.ReplicaVerificationTool",
@@ -175,26 +177,54 @@ func words(line string) (out []string) {
 
 // target is a cluster that tools are run against.
 type target struct {
-	name, address, data string
-	results             []result
+	jvm                  *jvm
+	address, data, files string
 }
 
-// runAll runs all commands, with $B for the address and $D for the data directory, and $T for a directory with files.
-func (g *target) runAll(j *jvm, commands []command, files string) error {
-	fill := strings.NewReplacer("$B", g.address, "$D", g.data, "$T", files)
-	for _, c := range commands {
-		var args []string
-		for _, a := range c.args {
-			args = append(args, fill.Replace(a))
-		}
-		r, err := j.run(classes[c.tool], c.input, args)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.text, err)
-		}
-		r.out, r.err = g.mask(r.out), g.mask(r.err)
-		g.results = append(g.results, r)
+// run runs a command, with $B for the address, $D for the data directory, and $T for a directory with files.
+func (g *target) run(c command) (r result, err error) {
+	fill := strings.NewReplacer("$B", g.address, "$D", g.data, "$T", g.files)
+	var args []string
+	for _, a := range c.args {
+		args = append(args, fill.Replace(a))
 	}
-	return nil
+	if r, err = g.jvm.run(classes[c.tool], c.input, args); err != nil {
+		return r, fmt.Errorf("%s: %w", c.text, err)
+	}
+	r.out, r.err = g.mask(r.out), g.mask(r.err)
+	return r, nil
+}
+
+// reads says that a command changes nothing: what a change before it has done may be seen a moment later.
+func (c command) reads() bool {
+	return !slices.ContainsFunc(c.args, func(a string) bool {
+		return slices.Contains([]string{"--alter", "--create", "--delete", "--execute", "--reset-offsets", "--delete-offsets", "--cancel", "--group", "unregister", "upgrade", "downgrade"}, a)
+	}) && c.input == "" && c.tool != "console-consumer" || slices.Contains(c.args, "--describe")
+}
+
+// patience is how long two clusters may show the same after a change.
+const patience = 10 * time.Second
+
+// both runs a command against both clusters, one that reads again until they agree.
+func both(t *testing.T, c command, kafka, kraft *target) (want, got result) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; {
+		var failed error
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			want, failed = kafka.run(c)
+		}()
+		var err error
+		got, err = kraft.run(c)
+		<-done
+		if err := errors.Join(err, failed); err != nil {
+			t.Fatal(err)
+		}
+		if want.sorted() == got.sorted() || c.differs != "" || !c.reads() || time.Now().After(end) {
+			return want, got
+		}
+	}
 }
 
 var masks = []struct {
@@ -204,6 +234,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[,.:]\d+`), "TIME"},
 	{regexp.MustCompile(`\b1[6-9]\d{11}\b`), "TIME"},
 	{regexp.MustCompile(`[A-Za-z0-9_-]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},
+	{regexp.MustCompile(`(?m)^\d+([ \t]+\d+[ \t]+-1[ \t])`), "N$1"}, // a producer's id
 	{regexp.MustCompile(`(?m)^(\tat |\t*\.\.\. \d+ more).*\n`), ""},
 	{regexp.MustCompile(`(?m)[ \t]+$`), ""},
 	{regexp.MustCompile(` {2,}`), " "},
@@ -241,22 +272,10 @@ func TestTools(t *testing.T) {
 	settings := []string{"num.partitions=2", "log.retention.check.interval.ms=1000000"}
 	kraft := harness.NewKraft(t, "--override", settings[0], "--override", settings[1])
 	kafka := harness.NewKafka(t, settings...)
-	targets := []*target{{name: "Apache Kafka", address: kafka.Addr, data: kafka.Data}, {name: "kraft", address: kraft.Addr, data: kraft.Data}}
-	var running sync.WaitGroup
-	for _, g := range targets {
-		j := newJVM(t, jars)
-		running.Go(func() {
-			if err := g.runAll(j, commands, files); err != nil {
-				t.Errorf("%s: %v", g.name, err)
-			}
-		})
-	}
-	running.Wait()
-	for i, c := range commands {
-		if len(targets[0].results) <= i || len(targets[1].results) <= i {
-			break
-		}
-		want, got := targets[0].results[i], targets[1].results[i]
+	reference := &target{newJVM(t, jars), kafka.Addr, kafka.Data, files}
+	subject := &target{newJVM(t, jars), kraft.Addr, kraft.Data, files}
+	for _, c := range commands {
+		want, got := both(t, c, reference, subject)
 		switch same := want.sorted() == got.sorted(); {
 		case want.status == "127":
 			t.Errorf("%s does not run: %v", c.text, want)
