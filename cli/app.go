@@ -21,6 +21,9 @@ var Version = "0.1.0-dev"
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if status, ok := runScript(ctx, args); ok {
+		return status
+	}
 	err := newApp(os.Stdin, os.Stdout, os.Stderr).RunContext(ctx, args)
 	if err != nil && !errors.Is(err, errTold) {
 		fmt.Fprintln(os.Stderr, "kraft: "+err.Error())
@@ -43,7 +46,7 @@ The file you already have:    kraft server config/server.properties`,
 		Flags:     nodeFlags(),
 		Action:    runNode,
 		Commands: []*cli.Command{
-			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), configCommand(), doctorCommand(),
+			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), configCommand(), doctorCommand(), scriptsCommand(),
 		},
 		Reader:               in,
 		Writer:               out,

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"kraft/cli/scripts"
 	"kraft/e2e/harness"
 )
 
@@ -88,6 +89,14 @@ func (r result) sorted() result {
 	slices.Sort(lines)
 	r.out = strings.Join(lines, "\n")
 	return r
+}
+
+// agrees compares results, without what goes to stderr for scripts of kraft.
+func (r result) agrees(other result, script bool) bool {
+	if script {
+		r.err, other.err = "", ""
+	}
+	return r == other
 }
 
 func (j *jvm) run(class, input string, args []string) (r result, err error) {
@@ -179,6 +188,7 @@ func words(line string) (out []string) {
 type target struct {
 	jvm                  *jvm
 	address, data, files string
+	scripts              map[string]bool // tools that kraft has itself, and that are run in place of Kafka's
 }
 
 // run runs a command, with $B for the address, $D for the data directory, and $T for a directory with files.
@@ -188,10 +198,31 @@ func (g *target) run(c command) (r result, err error) {
 	for _, a := range c.args {
 		args = append(args, fill.Replace(a))
 	}
-	if r, err = g.jvm.run(classes[c.tool], c.input, args); err != nil {
+	if g.scripts[c.tool] {
+		r, err = runScript(c, args)
+	} else {
+		r, err = g.jvm.run(classes[c.tool], c.input, args)
+	}
+	if err != nil {
 		return r, fmt.Errorf("%s: %w", c.text, err)
 	}
 	r.out, r.err = g.mask(r.out), g.mask(r.err)
+	return r, nil
+}
+
+// runScript runs kraft's own script of a tool's name.
+func runScript(c command, args []string) (r result, err error) {
+	bin, err := harness.Binary()
+	if err != nil {
+		return r, err
+	}
+	cmd := exec.Command(bin, append([]string{"kafka-" + c.tool}, args...)...)
+	var out, errOut strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(c.input), &out, &errOut
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		return r, err
+	}
+	r.status, r.out, r.err = fmt.Sprint(cmd.ProcessState.ExitCode()), out.String(), errOut.String()
 	return r, nil
 }
 
@@ -221,7 +252,7 @@ func both(t *testing.T, c command, kafka, kraft *target) (want, got result) {
 		if err := errors.Join(err, failed); err != nil {
 			t.Fatal(err)
 		}
-		if want.sorted() == got.sorted() || c.differs != "" || !c.reads() || time.Now().After(end) {
+		if want.sorted().agrees(got.sorted(), kraft.scripts[c.tool]) || c.differs != "" || !c.reads() || time.Now().After(end) {
 			return want, got
 		}
 	}
@@ -262,7 +293,18 @@ func (g *target) mask(s string) string {
 }
 
 // TestTools runs each tool with the options that people use, against Apache Kafka and against kraft with the same settings.
-func TestTools(t *testing.T) {
+func TestTools(t *testing.T) { compare(t, nil) }
+
+// TestScripts is TestTools with kraft's own scripts where there are some: in the end they print what Apache Kafka's do.
+func TestScripts(t *testing.T) {
+	own := map[string]bool{}
+	for _, name := range scripts.Names() {
+		own[strings.TrimPrefix(name, "kafka-")] = true
+	}
+	compare(t, own)
+}
+
+func compare(t *testing.T, own map[string]bool) {
 	jars := harness.NeedKafka(t)
 	commands := readCommands(t, "testdata/commands.txt")
 	files, err := filepath.Abs("testdata")
@@ -272,10 +314,16 @@ func TestTools(t *testing.T) {
 	settings := []string{"num.partitions=2", "log.retention.check.interval.ms=1000000"}
 	kraft := harness.NewKraft(t, "--override", settings[0], "--override", settings[1])
 	kafka := harness.NewKafka(t, settings...)
-	reference := &target{newJVM(t, jars), kafka.Addr, kafka.Data, files}
-	subject := &target{newJVM(t, jars), kraft.Addr, kraft.Data, files}
+	reference := &target{newJVM(t, jars), kafka.Addr, kafka.Data, files, nil}
+	subject := &target{newJVM(t, jars), kraft.Addr, kraft.Data, files, own}
 	for _, c := range commands {
 		want, got := both(t, c, reference, subject)
+		if own[c.tool] { // what goes to stderr is for people
+			if want.err = ""; want.status != "0" && got.err+got.out == "" {
+				t.Errorf("%s fails without a word", c.text)
+			}
+			got.err = ""
+		}
 		switch same := want.sorted() == got.sorted(); {
 		case want.status == "127":
 			t.Errorf("%s does not run: %v", c.text, want)

@@ -1,0 +1,184 @@
+// Package scripts is Apache Kafka's command-line tools under their own names: options and output are theirs.
+package scripts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// script is one tool.
+type script struct {
+	about   string
+	options []option
+	run     func(*call) error
+}
+
+// all scripts, by the names of Kafka's without .sh.
+var all = map[string]script{
+	"kafka-topics":           topicsScript,
+	"kafka-get-offsets":      getOffsetsScript,
+	"kafka-delete-records":   deleteRecordsScript,
+	"kafka-console-producer": consoleProducerScript,
+	"kafka-console-consumer": consoleConsumerScript,
+	"kafka-cluster":          clusterScript,
+}
+
+// call is one run of a script.
+type call struct {
+	*options
+	ctx     context.Context
+	in      io.Reader
+	out     io.Writer
+	errOut  io.Writer
+	version string
+}
+
+// Names are those of all scripts, in order.
+func Names() []string { return slices.Sorted(maps.Keys(all)) }
+
+// Find is the name of the script that a program's path or a word stands for, "" if there is none.
+func Find(path string) string {
+	name := strings.TrimSuffix(filepath.Base(path), ".sh")
+	if _, ok := all[name]; ok {
+		return name
+	}
+	return ""
+}
+
+// Streams are where a script reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// statusError ends a script with a status and has been told already.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }
+
+// Run runs a script, and returns its exit status.
+func Run(ctx context.Context, name string, args []string, s Streams, version string) int {
+	sc := all[name]
+	known := append(slices.Clone(sc.options), option{name: "help", flag: true}, option{name: "version", flag: true})
+	o, err := parse(known, args)
+	switch {
+	case err != nil:
+		fmt.Fprintf(s.Err, "%v (see %s --help)\n", err, name)
+		return 1
+	case o.has("help") || len(args) == 0:
+		help(s.Err, name, sc)
+		return map[bool]int{true: 0, false: 1}[o.has("help")]
+	case o.has("version"):
+		fmt.Fprintln(s.Out, version)
+		return 0
+	}
+	err = sc.run(&call{options: o, ctx: ctx, in: s.In, out: s.Out, errOut: s.Err, version: version})
+	var status statusError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	}
+	fmt.Fprintln(s.Err, err)
+	return 1
+}
+
+func help(w io.Writer, name string, sc script) {
+	fmt.Fprintf(w, "%s: %s\n\n", name, sc.about)
+	for _, o := range sc.options {
+		text := "--" + o.name
+		if !o.flag {
+			text += " VALUE"
+		}
+		for _, a := range o.aliases {
+			text += ", --" + a
+		}
+		fmt.Fprintln(w, "  "+text)
+	}
+}
+
+// connection are the options that all scripts have.
+var connection = []option{{name: "bootstrap-server", aliases: []string{"broker-list"}}, {name: "command-config", aliases: []string{"producer.config", "consumer.config"}}}
+
+// patience is how long a request may take.
+const patience = 30 * time.Second
+
+// client connects to --bootstrap-server.
+func (c *call) client(more ...kgo.Opt) (*kgo.Client, error) {
+	if !c.has("bootstrap-server") {
+		return nil, errors.New("Missing required argument \"[bootstrap-server]\"")
+	}
+	if file := c.get("command-config", ""); file != "" {
+		if err := checkClientConfig(file); err != nil {
+			return nil, err
+		}
+	}
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(c.get("bootstrap-server", ""), ",")...), kgo.RetryTimeout(patience), kgo.MetadataMinAge(10 * time.Millisecond)}, more...)...)
+}
+
+// checkClientConfig refuses a client's properties that ask for what this version cannot do.
+func checkClientConfig(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if strings.TrimSpace(key) == "security.protocol" && strings.TrimSpace(value) != "PLAINTEXT" {
+			return fmt.Errorf("%s asks for security.protocol=%s: this version speaks PLAINTEXT only", file, strings.TrimSpace(value))
+		}
+	}
+	return nil
+}
+
+// admin runs f with an admin client.
+func (c *call) admin(f func(*kadm.Client) error) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	return f(kadm.NewClient(cl))
+}
+
+// message is what Kafka's tools print of an error: the server's own words, else the error's.
+func message(err error, words string) string {
+	if words != "" {
+		return words
+	}
+	var k *kerr.Error
+	if errors.As(err, &k) {
+		return k.Description
+	}
+	return err.Error()
+}
+
+// Link makes links to a program in a directory, one for each script, under its name with .sh.
+func Link(program, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range Names() {
+		link := filepath.Join(dir, name+".sh")
+		if target, err := os.Readlink(link); err == nil && target == program {
+			continue
+		}
+		if err := os.Symlink(program, link); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"kraft/cli/scripts"
+)
+
+func scriptsCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "scripts",
+		Usage: "make links with the names of Kafka's scripts, which behave as those do",
+		UsageText: `kraft scripts DIR
+
+Called by one of these names, or as kraft kafka-topics ..., kraft takes that script's options and prints as it does:
+` + strings.Join(scripts.Names(), ", "),
+		OnUsageError: usageError,
+		Action: withArguments(func(c *cli.Context, args []string) error {
+			if len(args) != 1 {
+				return badUse("kraft scripts takes one directory: kraft scripts /usr/local/bin")
+			}
+			program, err := os.Executable()
+			if err == nil {
+				err = scripts.Link(program, args[0])
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.App.Writer, "%d links in %s\n", len(scripts.Names()), args[0])
+			return nil
+		}),
+	}
+}
+
+// runScript runs a script of Kafka's, if the command line is one's: by the program's name, or its first word.
+func runScript(ctx context.Context, args []string) (status int, ok bool) {
+	name, rest := scripts.Find(args[0]), args[1:]
+	if name == "" && len(rest) > 0 {
+		name, rest = scripts.Find(rest[0]), rest[1:]
+	}
+	if name == "" {
+		return 0, false
+	}
+	return scripts.Run(ctx, name, rest, scripts.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, Version), true
+}
