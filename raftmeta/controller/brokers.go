@@ -49,6 +49,7 @@ func RegisterBroker(m *image.Image, policy Policy, clusterID string, b image.Bro
 	if !ok {
 		return []*image.Record{image.Register(&b)}, b.Epoch, nil
 	}
+	b.Served = old.Served
 	if old.Incarnation == b.Incarnation {
 		b.Epoch, b.Fenced, b.InControlledShutdown = old.Epoch, old.Fenced, old.InControlledShutdown
 		return []*image.Record{image.Register(&b)}, b.Epoch, nil
@@ -56,7 +57,8 @@ func RegisterBroker(m *image.Image, policy Policy, clusterID string, b image.Bro
 	if !old.Fenced && !sameDisk(old, &b) {
 		return nil, 0, fmt.Errorf("Another broker is registered with that broker id: %w", kerr.DuplicateBrokerRegistration)
 	}
-	uncleanly := cleanEpoch != old.Epoch
+	// A life in which it was never let in had nothing of its own to lose.
+	uncleanly := cleanEpoch != old.Epoch && (cleanEpoch <= 0 || cleanEpoch != old.Served)
 	records := eachPartition(m, b.ID, func(t *image.Topic, n int, p *image.Partition) []*image.Record {
 		if len(p.Replicas) == 1 && p.Leader == b.ID {
 			return nil // nobody else can lead: it gets a new epoch when the broker is let in

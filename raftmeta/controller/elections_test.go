@@ -48,10 +48,16 @@ func (s *scene) restart(id int32, clean bool) {
 	if clean {
 		before = epochOf(s.m, id)
 	}
+	s.apply(Unfence(s.m, s.policy(), id, s.register(id, before)))
+}
+
+// register brings a broker back as a new process that has lost nothing since an epoch, and does not let it in yet.
+func (s *scene) register(id int32, since int64) (epoch int64) {
+	s.t.Helper()
 	old, _ := s.m.Broker(id)
-	records, epoch, err := RegisterBroker(s.m, s.policy(), "c", image.Broker{ID: id, Incarnation: NewID(), LogDirs: old.LogDirs}, before)
+	records, epoch, err := RegisterBroker(s.m, s.policy(), "c", image.Broker{ID: id, Incarnation: NewID(), LogDirs: old.LogDirs}, since)
 	s.apply(records, err)
-	s.apply(Unfence(s.m, s.policy(), id, epoch))
+	return epoch
 }
 
 func (s *scene) reassign(target ...int32) {
@@ -105,6 +111,23 @@ func TestElections(t *testing.T) {
 			"leader -1 epoch 3 isr [] elr [2 3] known [3] recovering false"},
 		"an unclean stop ends eligibility": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.restart(2, false) },
 			"leader -1 epoch 3 isr [] elr [3] known [3] recovering false"},
+		"a life that was never let in loses nothing": {func(s *scene) {
+			s.fence(1)
+			s.fence(2)
+			s.fence(3)
+			served := epochOf(s.m, 2)
+			s.register(2, served)
+			s.apply(Unfence(s.m, s.policy(), 2, s.register(2, served)))
+		}, "leader 2 epoch 4 isr [2] elr [3] known [3] recovering false"},
+		"one that was let in does": {func(s *scene) {
+			s.fence(1)
+			s.fence(2)
+			s.fence(3)
+			served := epochOf(s.m, 2)
+			s.restart(2, true)
+			s.fence(2)
+			s.apply(Unfence(s.m, s.policy(), 2, s.register(2, served)))
+		}, "leader -1 epoch 5 isr [] elr [3] known [2] recovering false"},
 		"the last known leader leads when nobody is eligible": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.restart(2, false); s.restart(3, false) },
 			"leader 3 epoch 4 isr [3] elr [] known [3] recovering true"},
 		"unclean election where it is allowed": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.unclean = true; s.restart(1, true) },

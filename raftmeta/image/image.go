@@ -51,6 +51,7 @@ type Broker struct {
 	InControlledShutdown bool
 	LogDirs              []UUID              // those that work
 	Features             map[string][2]int16 // levels that it supports
+	Served               int64               // its newest epoch in which it was not fenced, 0 if none
 }
 
 // HasOnlineDir says that a directory is one of those that work. A replica without a directory has all its
@@ -269,7 +270,7 @@ func (m *Image) Apply(r *Record) {
 }
 
 func (m *Image) registerBroker(r *RegisterBrokerRecord) {
-	b := &Broker{ID: r.Id, Incarnation: UUID(r.Incarnation), Epoch: r.Epoch, Endpoints: r.Endpoints, Fenced: r.Fenced, InControlledShutdown: r.InControlledShutdown}
+	b := &Broker{ID: r.Id, Incarnation: UUID(r.Incarnation), Epoch: r.Epoch, Endpoints: r.Endpoints, Fenced: r.Fenced, InControlledShutdown: r.InControlledShutdown, Served: r.Served}
 	if r.HasRack {
 		b.Rack = &r.Rack
 	}
@@ -289,7 +290,9 @@ func (m *Image) changeBroker(r *BrokerChangeRecord) {
 	}
 	b := *old
 	if r.Fenced != nil {
-		b.Fenced = *r.Fenced
+		if b.Fenced = *r.Fenced; !b.Fenced {
+			b.Served = b.Epoch
+		}
 	}
 	if r.InControlledShutdown != nil {
 		b.InControlledShutdown = *r.InControlledShutdown
@@ -437,7 +440,7 @@ func (m *Image) records() []*Record {
 
 // Register makes the record that registers b.
 func Register(b *Broker) *Record {
-	r := &RegisterBrokerRecord{Id: b.ID, Incarnation: b.Incarnation[:], Epoch: b.Epoch, Endpoints: b.Endpoints, Fenced: b.Fenced, InControlledShutdown: b.InControlledShutdown}
+	r := &RegisterBrokerRecord{Id: b.ID, Incarnation: b.Incarnation[:], Epoch: b.Epoch, Endpoints: b.Endpoints, Fenced: b.Fenced, InControlledShutdown: b.InControlledShutdown, Served: b.Served}
 	if b.Rack != nil {
 		r.Rack, r.HasRack = *b.Rack, true
 	}

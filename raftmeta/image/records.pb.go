@@ -582,6 +582,7 @@ type RegisterBrokerRecord struct {
 	LogDirs              [][]byte                 `protobuf:"bytes,8,rep,name=log_dirs,json=logDirs,proto3" json:"log_dirs,omitempty"` // directory ids, 16 bytes each
 	InControlledShutdown bool                     `protobuf:"varint,9,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3" json:"in_controlled_shutdown,omitempty"`
 	Features             map[string]*FeatureRange `protobuf:"bytes,10,rep,name=features,proto3" json:"features,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // that it supports
+	Served               int64                    `protobuf:"varint,11,opt,name=served,proto3" json:"served,omitempty"`                                                                              // its newest epoch in which it was not fenced
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -684,6 +685,13 @@ func (x *RegisterBrokerRecord) GetFeatures() map[string]*FeatureRange {
 		return x.Features
 	}
 	return nil
+}
+
+func (x *RegisterBrokerRecord) GetServed() int64 {
+	if x != nil {
+		return x.Served
+	}
+	return 0
 }
 
 type BrokerChangeRecord struct {
@@ -1624,7 +1632,7 @@ const file_records_proto_rawDesc = "" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\x05R\x04port\x12+\n" +
-	"\x11security_protocol\x18\x04 \x01(\x05R\x10securityProtocol\"\xd9\x03\n" +
+	"\x11security_protocol\x18\x04 \x01(\x05R\x10securityProtocol\"\xf1\x03\n" +
 	"\x14RegisterBrokerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x14\n" +
@@ -1636,7 +1644,8 @@ const file_records_proto_rawDesc = "" +
 	"\blog_dirs\x18\b \x03(\fR\alogDirs\x124\n" +
 	"\x16in_controlled_shutdown\x18\t \x01(\bR\x14inControlledShutdown\x12N\n" +
 	"\bfeatures\x18\n" +
-	" \x03(\v22.kraft.metadata.RegisterBrokerRecord.FeaturesEntryR\bfeatures\x1aY\n" +
+	" \x03(\v22.kraft.metadata.RegisterBrokerRecord.FeaturesEntryR\bfeatures\x12\x16\n" +
+	"\x06served\x18\v \x01(\x03R\x06served\x1aY\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x122\n" +
 	"\x05value\x18\x02 \x01(\v2\x1c.kraft.metadata.FeatureRangeR\x05value:\x028\x01\"\xf0\x01\n" +
