@@ -157,13 +157,18 @@ func (m *Meta) demote(ctx context.Context, voter int32) error {
 		return err
 	}
 	id := raftID(voter)
-	voters := 0
+	voters, running := 0, 0 // running are those that would be left
 	var found *quorum.Member
 	for i := range s.Members {
-		if !s.Members[i].Learner {
+		switch member := &s.Members[i]; {
+		case member.Learner:
+		case member.ID == id:
 			voters++
-			if s.Members[i].ID == id {
-				found = &s.Members[i]
+			found = member
+		default:
+			voters++
+			if member.Active {
+				running++
 			}
 		}
 	}
@@ -172,6 +177,8 @@ func (m *Meta) demote(ctx context.Context, voter int32) error {
 		return fmt.Errorf("node %d is no voter: %w", voter, kerr.VoterNotFound)
 	case voters == 1:
 		return fmt.Errorf("node %d is the last voter: %w", voter, kerr.InvalidRequest)
+	case running <= (voters-1)/2:
+		return fmt.Errorf("node %d stays a voter: of the %d that would be left only %d run, which is no majority: %w", voter, voters-1, running, kerr.InvalidRequest)
 	case found.Active:
 		return m.changeMember(ctx, id, pb.ConfChangeAddLearnerNode)
 	}

@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"syscall"
@@ -163,4 +164,38 @@ func TestFullAtStart(t *testing.T) {
 	if got, err := values(l); err != nil || !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("%v, %v; want the records before the damage", got, err)
 	}
+}
+
+// TestMovedAndFailed: a log that had moved to a directory which failed is offline, although it is still assigned to the one that
+// it came from: it must not begin anew there.
+func TestMovedAndFailed(t *testing.T) {
+	d, tp := &disks{t: t, fs: faultfs.New(1)}, storage.TopicPartition{Topic: "t"}
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	l := d.open(tp, 0, storage.DefaultLogConfig())
+	if err := put(t, l, "first"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.m.Move(tp, "/b"); err != nil {
+		t.Fatal(err)
+	}
+	<-d.told
+	d.fs.Fail = func(_ faultfs.Op, path string) error {
+		if strings.HasPrefix(path, "/b") {
+			return syscall.EIO
+		}
+		return nil
+	}
+	d.mu.Lock()
+	l = d.log
+	d.mu.Unlock()
+	if err := put(t, l, "lost"); err == nil {
+		t.Fatal("appended to a failed disk")
+	}
+	<-d.told
+	if l, err := d.m.Open(tp, historyID, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig()); !errors.Is(err, storage.ErrDirOffline) {
+		t.Errorf("a new log is opened where the partition was: %v %v", l, err)
+	}
+	d.m.Abandon()
 }

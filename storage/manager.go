@@ -45,8 +45,9 @@ type Manager struct {
 	states   map[*Dir]*dirState
 	watcher  Watcher
 	closed   bool
-	damaged  bool        // see Damaged
-	doomed   []doomedDir // partition directories renamed for deletion
+	lost     map[TopicPartition]bool // in directories that went offline: not to be made anew elsewhere
+	damaged  bool                    // see Damaged
+	doomed   []doomedDir             // partition directories renamed for deletion
 }
 
 type placed struct {
@@ -72,7 +73,7 @@ type Watcher interface {
 // are opened by Open.
 func NewManager(dirs []*Dir, config ManagerConfig, log zerolog.Logger) (*Manager, error) {
 	m := &Manager{config: config, log: log, dirs: dirs, failed: make(chan *Dir, len(dirs)), dead: make(chan struct{}), stop: make(chan struct{}),
-		logs: map[TopicPartition]*placed{}, placedIn: map[*Dir]int{}, states: map[*Dir]*dirState{}}
+		logs: map[TopicPartition]*placed{}, lost: map[TopicPartition]bool{}, placedIn: map[*Dir]int{}, states: map[*Dir]*dirState{}}
 	limit := config.OpenSegments
 	if limit <= 0 {
 		limit = min(maxOpenFiles()/2, 1<<16)
@@ -254,6 +255,7 @@ func (m *Manager) Delete(tp TopicPartition) error {
 	m.mover.cancel(tp)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.lost, tp)
 	p := m.logs[tp]
 	if p == nil {
 		return nil

@@ -107,6 +107,8 @@ func (m *Manager) place(tp TopicPartition, directory [16]byte) (*Dir, error) {
 		return here, m.setAside(tp, here)
 	}
 	switch {
+	case m.lost[tp]: // the metadata may not know yet that it had moved away from where it is assigned
+		return nil, ErrDirOffline
 	case assigned != nil:
 		best = assigned
 	case len(online) < len(m.dirs):
@@ -172,6 +174,7 @@ func (m *Manager) dirFailed(d *Dir) {
 			lost = append(lost, tp)
 			logs = append(logs, p.log)
 			delete(m.logs, tp)
+			m.lost[tp] = true
 		}
 	}
 	w := m.watcher

@@ -260,6 +260,7 @@ func tornWrite(s *Sim, dice [3]uint64) string {
 	}
 	n := int(dice[1] % 200)
 	m.disk.CrashAfter(n)
+	s.loses(m, math.MaxInt64) // at some time from now on
 	s.background.Go(func() {
 		for range 2000 {
 			if m.disk.Crashed() {
@@ -268,6 +269,8 @@ func tornWrite(s *Sim, dice [3]uint64) string {
 			time.Sleep(time.Millisecond)
 		}
 		m.PowerOff()
+		s.learn()
+		s.loses(m, s.newest())
 		m.Start()
 		s.history.Say("%v has lost power while it wrote, and is started again", m)
 	})

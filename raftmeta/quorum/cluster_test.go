@@ -335,6 +335,39 @@ func TestRemovedNodeReturns(t *testing.T) {
 	}
 }
 
+// TestMembersOutliveProcesses: a member that has applied a change of members knows after a crash that it is committed. Otherwise it
+// would run for election, and count votes, by the members of before.
+func TestMembersOutliveProcesses(t *testing.T) {
+	c := newCluster(t, 1, 2, 3)
+	for _, id := range c.voters {
+		c.start(id, c.voters, 1<<20)
+	}
+	c.add(1)
+	c.agree(1)
+	leader := c.leader()
+	other := leader%3 + 1
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := c.nodes[leader].ChangeMember(ctx, other, pb.ConfChangeAddLearnerNode); err != nil {
+		t.Fatal(err)
+	}
+	path := c.nodes[leader].config.Path
+	c.crash(leader)
+	st, err := openStore(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.close()
+	hard, _, err := st.InitialState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := st.Entries(1, hard.GetCommit()+1, 1<<20)
+	if err != nil || !slices.ContainsFunc(entries, func(e *pb.Entry) bool { return e.GetType() != pb.EntryNormal }) {
+		t.Errorf("the log is known to be committed up to %d, without the change of members: %v", hard.GetCommit(), err)
+	}
+}
+
 // TestLearnerThatDoesNotListen: such a member is reached by the streams that it opens, whoever leads, and gets its
 // snapshots by them.
 func TestLearnerThatDoesNotListen(t *testing.T) {

@@ -148,6 +148,8 @@ func (n *Node) ChangeMember(ctx context.Context, id uint64, kind pb.ConfChangeTy
 	return nil
 }
 
+func (n *Node) isMember(id uint64) bool { return !n.has(id, pb.ConfChangeRemoveNode) }
+
 func (n *Node) has(id uint64, kind pb.ConfChangeType) bool {
 	m := n.members.Load()
 	in := func(ids []uint64) bool { return slices.Contains(ids, id) }
@@ -155,14 +157,14 @@ func (n *Node) has(id uint64, kind pb.ConfChangeType) bool {
 	case pb.ConfChangeAddNode:
 		return in(m.GetVoters())
 	case pb.ConfChangeAddLearnerNode:
-		return in(m.GetVoters()) || in(m.GetLearners())
+		return in(m.GetLearners())
 	}
 	return !in(m.GetVoters()) && !in(m.GetLearners())
 }
 
 // admit makes a node a learner unless it is a member, or tells where the leader is.
 func (n *Node) admit(ctx context.Context, id uint64) (leader string, err error) {
-	if n.has(id, pb.ConfChangeAddLearnerNode) {
+	if n.isMember(id) {
 		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, writePatience/2)

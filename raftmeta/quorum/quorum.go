@@ -340,7 +340,7 @@ func (n *Node) changed(c *pb.ConfState) {
 	n.members.Store(c)
 	if n.net != nil {
 		n.net.reach(c.GetVoters())
-		if n.started.Load() && !n.has(n.config.ID, pb.ConfChangeAddLearnerNode) {
+		if n.started.Load() && !n.isMember(n.config.ID) {
 			n.net.rejoin()
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -188,7 +189,17 @@ func indexKey(i uint64) []byte { return binary.BigEndian.AppendUint64(nil, i) }
 // nothing is written: the next leader finds it again.
 func (s *store) save(rd raft.Ready) error {
 	hard, entries, snap := rd.HardState, rd.Entries, rd.Snapshot
-	if !rd.MustSync && raft.IsEmptySnap(snap) {
+	// How far the log is committed need not be on disk, but for changes of members: a node that has applied one must not
+	// run for election, nor count votes, by the members of before when it starts again.
+	members := slices.ContainsFunc(rd.CommittedEntries, func(e *pb.Entry) bool { return e.GetType() != pb.EntryNormal })
+	if members && hard == nil {
+		state, _, err := s.InitialState()
+		if err != nil {
+			return err
+		}
+		hard = state
+	}
+	if !rd.MustSync && raft.IsEmptySnap(snap) && !members {
 		if hard != nil {
 			return s.SetHardState(hard)
 		}

@@ -543,7 +543,7 @@ func (t *transport) deliver(m *pb.Message) error {
 	if raft.IsLocalMsg(m.GetType()) {
 		return fmt.Errorf("message of kind %v from outside", m.GetType())
 	}
-	if from := m.GetFrom(); !t.node.has(from, pb.ConfChangeAddLearnerNode) {
+	if from := m.GetFrom(); !t.node.isMember(from) {
 		t.takeBack(from)
 	}
 	select {
@@ -577,7 +577,7 @@ func (t *transport) rejoin() {
 	}
 	t.start(func() {
 		defer t.release(self)
-		for !t.node.has(self, pb.ConfChangeAddLearnerNode) {
+		for !t.node.isMember(self) {
 			for _, id := range t.node.Voters() {
 				if _, err := t.node.ask(t.address(id)); err == nil {
 					break
