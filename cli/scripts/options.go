@@ -11,6 +11,7 @@ import (
 type option struct {
 	name    string
 	flag    bool     // it takes no value
+	maybe   bool     // its value may be left out
 	aliases []string // older names
 }
 
@@ -46,6 +47,10 @@ func parse(known []option, args []string) (*options, error) {
 		case found.flag && inline:
 			return nil, fmt.Errorf("option %s does not allow an argument", found.name)
 		case found.flag:
+		case found.maybe && !inline:
+			if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+				value, args = args[0], args[1:]
+			}
 		case !inline:
 			if len(args) == 0 {
 				return nil, fmt.Errorf("option %s requires an argument", found.name)

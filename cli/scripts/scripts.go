@@ -33,6 +33,8 @@ var all = map[string]script{
 	"kafka-console-producer": consoleProducerScript,
 	"kafka-console-consumer": consoleConsumerScript,
 	"kafka-cluster":          clusterScript,
+	"kafka-consumer-groups":  consumerGroupsScript,
+	"kafka-groups":           groupsScript,
 }
 
 // call is one run of a script.
