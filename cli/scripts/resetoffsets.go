@@ -186,7 +186,7 @@ func (g *groupsCall) targets(group, how string) (map[partitionName]int64, error)
 		o, ok := commits.Lookup(p.topic, p.n)
 		return o.At, ok && o.At >= 0
 	}
-	pick := func(partitionName) (int64, error) { return 0, nil }
+	var pick func(partitionName) (int64, error)
 	switch how {
 	case "to-earliest":
 		return starts, nil

@@ -35,12 +35,14 @@ var all = map[string]script{
 	"kafka-cluster":          clusterScript,
 	"kafka-consumer-groups":  consumerGroupsScript,
 	"kafka-groups":           groupsScript,
+	"kafka-configs":          configsScript,
 }
 
 // call is one run of a script.
 type call struct {
 	*options
 	ctx     context.Context
+	args    []string // as they were given
 	in      io.Reader
 	out     io.Writer
 	errOut  io.Writer
@@ -86,7 +88,7 @@ func Run(ctx context.Context, name string, args []string, s Streams, version str
 		fmt.Fprintln(s.Out, version)
 		return 0
 	}
-	err = sc.run(&call{options: o, ctx: ctx, in: s.In, out: s.Out, errOut: s.Err, version: version})
+	err = sc.run(&call{options: o, ctx: ctx, args: args, in: s.In, out: s.Out, errOut: s.Err, version: version})
 	var status statusError
 	switch {
 	case err == nil:
