@@ -357,8 +357,15 @@ func (m *Manager) Moved(tp storage.TopicPartition, l *storage.Log, directory [16
 	if err != nil {
 		return // deleted meanwhile
 	}
-	p.moved(l)
+	p.log.Store(l)
 	m.reports.assigned(controller.Assignment{Topic: p.id, Partition: p.n, Directory: directory})
+}
+
+// Settled implements storage.Watcher.
+func (m *Manager) Settled(tp storage.TopicPartition) {
+	if p, err := m.Partition(tp.Topic, tp.Partition); err == nil {
+		p.advance(0) // the high watermark may have moved on the old log since it was copied
+	}
 }
 
 // find resolves a topic given by id from the version on, by name before; the name is for answers.

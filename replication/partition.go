@@ -100,12 +100,6 @@ func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInS
 	return nil
 }
 
-// moved takes the partition's log in its new directory.
-func (p *Partition) moved(l *storage.Log) {
-	p.log.Store(l)
-	p.advance(0) // the high watermark may have moved on the old one since it was copied
-}
-
 // fail ends leadership because the log cannot be used. It reports whether this node led.
 func (p *Partition) fail() (led bool) {
 	p.role.Lock()

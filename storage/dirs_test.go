@@ -30,6 +30,8 @@ type disks struct {
 	lost   []storage.TopicPartition
 	log    *storage.Log // that moved last
 	told   chan struct{}
+
+	settled func() // set before a move
 }
 
 func (d *disks) DirFailed(dir *storage.Dir, lost []storage.TopicPartition) {
@@ -47,6 +49,12 @@ func (d *disks) Moved(_ storage.TopicPartition, l *storage.Log, _ [16]byte) {
 	select {
 	case d.told <- struct{}{}:
 	default:
+	}
+}
+
+func (d *disks) Settled(storage.TopicPartition) {
+	if d.settled != nil {
+		d.settled()
 	}
 }
 
@@ -265,6 +273,10 @@ func TestMove(t *testing.T) {
 	}
 	write(500)
 	first := l
+	d.settled = func() { // as a leader does, for which the manager and the logs must be free
+		first.Durable()
+		d.m.DirectoryOf(tp)
+	}
 	if _, err := l.DeleteBefore(100, time.Now()); err != nil {
 		t.Fatal(err)
 	}

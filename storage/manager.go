@@ -65,8 +65,10 @@ type Watcher interface {
 	// DirFailed says that a directory is offline, with the partitions that had their logs there.
 	DirFailed(d *Dir, lost []TopicPartition)
 	// Moved says that a partition's log is in another directory. Appends to the old one give ErrMoved, from
-	// when Moved has returned. It must not call the manager.
+	// when Moved has returned. It is called with locks held, and must do no more than take note of the log.
 	Moved(tp TopicPartition, l *Log, directory [16]byte)
+	// Settled comes after Moved, when no locks of the manager or of logs are held: it may use the log.
+	Settled(tp TopicPartition)
 }
 
 // NewManager reads the checkpoints of locked directories, of which at least one must not have failed. Logs

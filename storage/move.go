@@ -365,9 +365,13 @@ func (m *Manager) promote(mv *move, future *Log) error {
 		return context.Canceled
 	}
 	err := m.swapLogs(mv, l, future)
+	w := m.watcher
 	m.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("put the copy of %v in its place: %w", l.tp, err)
+	}
+	if w != nil {
+		w.Settled(l.tp)
 	}
 	m.log.Info().Str("partition", l.tp.String()).Str("from", mv.from.path).Str("to", mv.to.path).Msg("moved to another log directory")
 	return nil
