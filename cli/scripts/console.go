@@ -20,7 +20,7 @@ import (
 
 var consoleProducerScript = script{
 	about: "write lines of stdin to a topic, a record each",
-	options: slices.Concat(connection, valued("topic", "batch-size", "max-block-ms", "max-memory-bytes", "max-partition-memory-bytes", "line-reader", "message-send-max-retries",
+	options: slices.Concat(oldConnection, valued("topic", "batch-size", "max-block-ms", "max-memory-bytes", "max-partition-memory-bytes", "line-reader", "message-send-max-retries",
 		"metadata-expiry-ms", "request-required-acks", "request-timeout-ms", "retry-backoff-ms", "socket-buffer-size", "timeout"), flags("sync"),
 		[]option{{name: "reader-property", aliases: []string{"property"}}, {name: "command-property", aliases: []string{"producer-property"}}, {name: "reader-config"}, {name: "compression-codec"}}),
 	run: consoleProducer,
@@ -164,7 +164,7 @@ func consoleProducer(c *call) error {
 
 var consoleConsumerScript = script{
 	about: "print records of topics, a line each",
-	options: slices.Concat(connection, valued("topic", "include", "partition", "offset", "max-messages", "timeout-ms", "group", "isolation-level", "formatter", "formatter-config"),
+	options: slices.Concat(oldConnection, valued("topic", "include", "partition", "offset", "max-messages", "timeout-ms", "group", "isolation-level", "formatter", "formatter-config"),
 		flags("from-beginning", "skip-message-on-error", "enable-systest-events"),
 		[]option{{name: "formatter-property", aliases: []string{"property"}}, {name: "command-property", aliases: []string{"consumer-property"}}}),
 	run: consoleConsumer,

@@ -15,7 +15,7 @@ import (
 
 var getOffsetsScript = script{
 	about:   "print offsets of topics: their ends, or where a time begins",
-	options: slices.Concat(connection, valued("topic", "partitions", "topic-partitions", "time"), flags("exclude-internal-topics")),
+	options: slices.Concat(oldConnection, valued("topic", "partitions", "topic-partitions", "time"), flags("exclude-internal-topics")),
 	run:     getOffsets,
 }
 

@@ -36,6 +36,8 @@ var all = map[string]script{
 	"kafka-consumer-groups":  consumerGroupsScript,
 	"kafka-groups":           groupsScript,
 	"kafka-configs":          configsScript,
+	"kafka-log-dirs":         logDirsScript,
+	"kafka-leader-election":  leaderElectionScript,
 }
 
 // call is one run of a script.
@@ -114,8 +116,11 @@ func help(w io.Writer, name string, sc script) {
 	}
 }
 
-// connection are the options that all scripts have.
-var connection = []option{{name: "bootstrap-server", aliases: []string{"broker-list"}}, {name: "command-config", aliases: []string{"producer.config", "consumer.config"}}}
+// connection are the options that all scripts have; oldConnection are those of scripts that were there before --bootstrap-server.
+var (
+	connection    = []option{{name: "bootstrap-server"}, {name: "command-config"}}
+	oldConnection = []option{{name: "bootstrap-server", aliases: []string{"broker-list"}}, {name: "command-config", aliases: []string{"producer.config", "consumer.config"}}}
+)
 
 // patience is how long a request may take.
 const patience = 30 * time.Second
