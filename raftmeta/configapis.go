@@ -180,3 +180,42 @@ func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*
 	}
 	return resp, nil
 }
+
+// listConfigResources answers ListConfigResources (KIP-1142), before version 1 for subscriptions to clients' metrics only.
+func (m *Meta) listConfigResources(ctx *wire.Request, req *kmsg.ListConfigResourcesRequest) (*kmsg.ListConfigResourcesResponse, error) {
+	resp := kmsg.NewPtrListConfigResourcesResponse()
+	types := req.ResourceTypes
+	if ctx.Version == 0 {
+		types = []int8{image.ClientMetricsResource}
+	} else if len(types) == 0 {
+		types = []int8{image.TopicResource, image.BrokerResource, image.BrokerLoggerResource, image.ClientMetricsResource, image.GroupResource}
+	}
+	img := m.Image()
+	for _, t := range types {
+		names, err := resources(img, t)
+		if err != nil {
+			resp.ErrorCode, resp.ConfigResources = wire.ErrorCode(err), nil
+			return resp, nil
+		}
+		for _, name := range names {
+			r := kmsg.NewListConfigResourcesResponseConfigResource()
+			r.Name, r.Type = name, t
+			resp.ConfigResources = append(resp.ConfigResources, r)
+		}
+	}
+	return resp, nil
+}
+
+func resources(img *image.Image, resourceType int8) (names []string, err error) {
+	switch resourceType {
+	case image.TopicResource:
+		img.Topics("", func(t *image.Topic) bool { names = append(names, t.Name); return true })
+	case image.BrokerResource, image.BrokerLoggerResource:
+		img.Brokers(func(b *image.Broker) { names = append(names, strconv.Itoa(int(b.ID))) })
+	case image.ClientMetricsResource, image.GroupResource:
+		names = img.ConfigResources(resourceType)
+	default:
+		return nil, kerr.UnsupportedVersion
+	}
+	return names, nil
+}

@@ -19,7 +19,6 @@ type FeatureChange struct {
 	Name      string
 	Level     int16
 	Downgrade bool // it may be lower than now
-	Unsafe    bool // even if something is lost with it
 }
 
 // UpdateFeatures decides on other levels of features (KIP-584), all or none, as Kafka's FeatureControlManager.
