@@ -110,7 +110,7 @@ func TestKafkaTools(t *testing.T) {
 		t.Fatalf("create: %s", out)
 	}
 	out := tool("", topics, "--describe", "--topic", topicName)
-	if !strings.Contains(out, "PartitionCount: 3\tReplicationFactor: 1\tConfigs: retention.ms=3600000") || strings.Count(out, "Leader: 1\tReplicas: 1\tIsr: 1") != 3 {
+	if !strings.Contains(out, "PartitionCount: 3\tReplicationFactor: 1\tConfigs: min.insync.replicas=1,retention.ms=3600000") || strings.Count(out, "Leader: 1\tReplicas: 1\tIsr: 1") != 3 {
 		t.Fatalf("describe: %s", out)
 	}
 	tool(input(500), "org.apache.kafka.tools.ConsoleProducer", "--topic", topicName,
