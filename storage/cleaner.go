@@ -30,6 +30,7 @@ type cleaner struct {
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
+	writing sync.Mutex // held while a checkpoint file is written; nothing else is waited for meanwhile
 	running sync.Mutex // held while threads start and stop, and guards closed; the above change only between
 	closed  bool
 
@@ -248,9 +249,8 @@ func (c *cleaner) announce(from, to *Dir, tp TopicPartition) error {
 }
 
 func (c *cleaner) checkpoint(d *Dir) error {
-	writing := &c.manager.states[d].writing
-	writing.Lock()
-	defer writing.Unlock()
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	c.mu.Lock()
 	offsets := make(map[TopicPartition]int64, len(c.dirty[d]))
 	for tp, o := range c.dirty[d] {
