@@ -36,7 +36,7 @@ func (m *Meta) updateFeatures(ctx *wire.Request, req *kmsg.UpdateFeaturesRequest
 	}
 	if err == nil {
 		err = m.change(ctx, max(req.TimeoutMillis, 1), req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
-			return controller.UpdateFeatures(work, m.config.NodeID, changes)
+			return controller.UpdateFeatures(work, m.config.NodeID, m.config.Features, changes)
 		})
 	}
 	ofFeatures := errors.Is(err, kerr.InvalidUpdateVersion)

@@ -58,7 +58,7 @@ func (m *Meta) register(ctx context.Context, cleanEpoch int64) error {
 		l.Name, l.Host, l.Port = e.Listener, e.Host, uint16(e.Port)
 		req.Listeners = append(req.Listeners, l)
 	}
-	for name, r := range controller.Features {
+	for name, r := range m.config.Features {
 		f := kmsg.NewBrokerRegistrationRequestFeature()
 		f.Name, f.MinSupportedVersion, f.MaxSupportedVersion = name, r[0], r[1]
 		req.Features = append(req.Features, f)

@@ -28,7 +28,7 @@ func (m *Meta) network() *quorum.Network {
 		Seeds:   m.config.Join,
 		Address: m.controllerAddress,
 		Hello: func() quorum.Hello {
-			return quorum.Hello{Cluster: m.clusterID(), Member: m.node.Member(), Address: m.config.Address, Voters: m.votersText(), Features: controller.Features}
+			return quorum.Hello{Cluster: m.clusterID(), Member: m.node.Member(), Address: m.config.Address, Voters: m.votersText(), Features: m.config.Features}
 		},
 		Check: m.checkMember,
 	}

@@ -38,7 +38,8 @@ type Config struct {
 	InterBroker   string // inter.broker.listener.name, or the first listener's
 	Endpoints     []*image.Endpoint
 	Rack          *string
-	Static        map[string]string // server.properties and flags, by Kafka's names
+	Static        map[string]string   // server.properties and flags, by Kafka's names
+	Features      map[string][2]int16 // levels that this node supports, controller.Features if nil
 	QuorumTick    time.Duration
 	SnapshotBytes int64
 	Log           zerolog.Logger
@@ -56,6 +57,9 @@ type Meta struct {
 
 // Open opens this node's part of the quorum. Members may connect from then on (Accept); Join makes it one.
 func Open(config Config) (*Meta, error) {
+	if config.Features == nil {
+		config.Features = controller.Features
+	}
 	m := &Meta{config: config, controller: controller.New(config.Log), life: lifecycle{ids: semaphore.NewWeighted(1)}}
 	m.calls = newControllerCalls(m)
 	m.liveness = newLiveness(m)
@@ -121,7 +125,7 @@ func (m *Meta) bootstrap(ctx context.Context) error {
 				u := controller.NewID()
 				id = EncodeUUID(u)
 			}
-			return controller.FirstRecords(id, m.IntSetting("min.insync.replicas"))
+			return controller.FirstRecords(m.config.Features, id, m.IntSetting("min.insync.replicas"))
 		})
 		if err == nil && m.Image().ClusterID != "" {
 			return nil
@@ -237,7 +241,7 @@ func (m *Meta) Identity() wire.Identity {
 		ClusterID: func() string { return m.Image().ClusterID },
 		Features: func() (out []wire.Feature, epoch int64) {
 			img := m.Image()
-			for name, r := range controller.Features {
+			for name, r := range m.config.Features {
 				out = append(out, wire.Feature{Name: name, Min: r[0], Max: r[1], Level: img.Features[name]})
 			}
 			return out, img.FeaturesEpoch

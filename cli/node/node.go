@@ -43,6 +43,7 @@ type Node struct {
 	fs          storage.FS
 	bind        func(address string) (net.Listener, error)
 	dial        wire.Dialer
+	features    map[string][2]int16
 	config      *config.Config
 	log         zerolog.Logger
 	listeners   []net.Listener
@@ -72,6 +73,7 @@ type World struct {
 	Listen     func(address string) (net.Listener, error) // on host:port, whose Addr is a *net.TCPAddr; nil is TCP
 	Controller net.Listener                               // already bound, for members of the quorum; nil has the node bind config's
 	Dial       wire.Dialer                                // to other nodes; nil is TCP
+	Features   map[string][2]int16                        // levels that the node supports; nil are this version's
 }
 
 // StartOn is Start in a given world.
@@ -82,7 +84,7 @@ func StartOn(ctx context.Context, w World, c *config.Config, log zerolog.Logger)
 	if w.Listen == nil {
 		w.Listen = listenTCP
 	}
-	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, controllers: w.Controller, config: c, log: log, failed: make(chan struct{})}
+	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, features: w.Features, controllers: w.Controller, config: c, log: log, failed: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		_ = n.Stop()
 		return nil, err
@@ -266,7 +268,7 @@ func (n *Node) openMeta() error {
 	c := raftmeta.Config{
 		NodeID: n.config.NodeID, ClusterID: id, Path: filepath.Join(n.config.MetadataDir, metadataFile),
 		Endpoints: endpoints, Rack: n.config.Rack, Static: n.config.Static,
-		Voters: n.config.Voters, Join: n.config.Join, Dial: n.dial, InterBroker: n.config.InterBroker,
+		Features: n.features, Voters: n.config.Voters, Join: n.config.Join, Dial: n.dial, InterBroker: n.config.InterBroker,
 		QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Log: n.log,
 	}
 	if n.controllers != nil {

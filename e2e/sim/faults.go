@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta/controller"
 	"kraft/wire/record"
 )
 
@@ -39,7 +40,13 @@ var faults = map[faultKind]func(*Sim, [3]uint64) string{
 	"clock":     moveClock,
 	"voters":    changeVoters,
 	"rot":       flipBit,
+	"upgrade":   upgrade,
+	"downgrade": downgrade,
+	"finalize":  finalize,
 }
+
+// upgradeKinds are drawn from for a rolling upgrade.
+var upgradeKinds = []faultKind{"upgrade", "upgrade", "upgrade", "downgrade", "finalize"}
 
 // kinds are drawn from; what is there twice happens twice as often.
 var kinds = []faultKind{"kill", "kill", "kill all", "power", "power", "power all", "start", "start", "start", "stop", "cut", "cut off", "cut off", "slow", "lossy",
@@ -413,4 +420,55 @@ const checksumAt = 17
 type place struct {
 	file     string
 	at, size int64
+}
+
+// upgrade gives a machine's node the newer version, and starts it again.
+func upgrade(s *Sim, dice [3]uint64) string {
+	return s.replaceVersion(s.one(dice[0]), dice[1], false, "newer")
+}
+
+// downgrade takes it back, which the cluster need not put up with.
+func downgrade(s *Sim, dice [3]uint64) string {
+	return s.replaceVersion(s.one(dice[0]), dice[1], true, "older")
+}
+
+func (s *Sim) replaceVersion(m *Machine, dice uint64, old bool, what string) string {
+	m.SetVersion(old)
+	s.background.Go(func() {
+		if dice%2 == 0 {
+			m.Stop()
+		} else {
+			m.Kill()
+		}
+		m.Start()
+	})
+	return fmt.Sprintf("%v is replaced by the %s version", m, what)
+}
+
+// finalize asks for the newest level of what the versions differ in, or for one that both have.
+func finalize(s *Sim, dice [3]uint64) string {
+	level := controller.Features[upgradedFeature][1]
+	if dice[0]%4 == 0 {
+		level = oldFeatures[upgradedFeature][1]
+	}
+	return s.admin(fmt.Sprintf("finalize %s at %d", upgradedFeature, level), func(ctx context.Context, _ *kadm.Client) error {
+		req := kmsg.NewPtrUpdateFeaturesRequest()
+		req.TimeoutMillis = 5000
+		f := kmsg.NewUpdateFeaturesRequestFeatureUpdate()
+		f.Feature, f.MaxVersionLevel, f.UpgradeType = upgradedFeature, level, 2
+		req.FeatureUpdates = append(req.FeatureUpdates, f)
+		resp, err := req.RequestWith(ctx, s.client)
+		if err != nil {
+			return err
+		}
+		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+			return err
+		}
+		for _, r := range resp.Results {
+			if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -21,6 +21,7 @@ import (
 	"kraft/cli/config"
 	"kraft/cli/node"
 	"kraft/e2e/workload"
+	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/storage/faultfs"
 )
@@ -38,6 +39,7 @@ type Machine struct {
 	labels   context.Context // of the node's goroutines, which tell the time by the machine's clock
 
 	mu      sync.Mutex // guards the rest
+	old     bool       // the next process is one of the version before
 	process *process   // nil while none is to run
 	last    *process   // the newest; it may still be on its way out
 	lost    bool       // what was not synced is to be lost before the next start
@@ -50,6 +52,8 @@ type process struct {
 	dead    atomic.Bool // killed: what its goroutines still do reaches nobody
 	node    atomic.Pointer[node.Node]
 	done    chan struct{}
+
+	features map[string][2]int16 // of its version
 }
 
 const (
@@ -61,6 +65,18 @@ const (
 
 // logDirs are those of machines that have several.
 var logDirs = []string{"/data", "/more"}
+
+// upgradedFeature is the feature that a version and the one before support up to different levels.
+const upgradedFeature = "metadata.version"
+
+var oldFeatures = map[string][2]int16{upgradedFeature: {controller.Features[upgradedFeature][0], controller.Features[upgradedFeature][1] - 1}}
+
+// SetVersion says which version the machine's next process is of.
+func (m *Machine) SetVersion(old bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.old = old
+}
 
 func hostName(id int32) string { return "10.0.0." + strconv.Itoa(int(id)) }
 
@@ -98,7 +114,10 @@ func (m *Machine) Start() {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p, before := &process{machine: m, stop: cancel, done: make(chan struct{})}, m.last
+	p, before := &process{machine: m, stop: cancel, done: make(chan struct{}), features: controller.Features}, m.last
+	if m.old {
+		p.features = oldFeatures
+	}
 	m.process, m.last = p, p
 	go func() {
 		defer close(p.done)
@@ -231,7 +250,7 @@ func (p *process) once(ctx context.Context) error {
 	log := zerolog.New(logLines{m}).Level(nodeLevel())
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	n, err := node.StartOn(starting, node.World{FS: m.disk, Listen: p.listen, Dial: p.dial}, c, log)
+	n, err := node.StartOn(starting, node.World{FS: m.disk, Listen: p.listen, Dial: p.dial, Features: p.features}, c, log)
 	if err != nil {
 		return err
 	}

@@ -228,4 +228,11 @@ var Mistakes = []Mistake{
 		New:   `!planted.On("what joins the ISR is not waited for") && slices.Contains(p.proposed, r)`,
 		Seeds: 2000,
 	},
+	{
+		Name:  "a level finalized that a broker does not support",
+		File:  "raftmeta/controller/features.go",
+		Old:   `		if has, knows := b.Features[c.Name]; reason == "" {`,
+		New:   `		if has, knows := b.Features[c.Name]; reason == "" && !planted.On("a level finalized that a broker does not support") {`,
+		Seeds: 2000,
+	},
 }

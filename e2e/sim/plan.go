@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,6 +22,7 @@ type Plan struct {
 	Administrators int
 	Visitors       int
 	Recreate       bool // a topic is deleted and made again while it is used
+	Upgrade        bool // nodes begin as the version before, and are upgraded one after the other
 	SlowDisks      bool // disks may be slow; then locks may be held while one waits
 	Rot            bool // a bit of a record on some disk flips
 	Commit         bool // log.flush.policy=commit: power may fail everywhere at once
@@ -77,11 +79,21 @@ func NewPlan(seed uint64) *Plan {
 	if p.Commit {
 		p.Settings["log.flush.policy"] = "commit"
 	}
+	more := rand.New(rand.NewPCG(seed, 8)) // what plans of before did not have
+	p.Upgrade = more.IntN(6) == 0
 	for range 2 + rng.IntN(14) {
 		p.Faults = append(p.Faults, Fault{
 			After: time.Duration(50+rng.IntN(2000))*time.Millisecond + time.Duration(rng.IntN(1_000_000)),
 			Kind:  kinds[rng.IntN(len(kinds))],
 			Dice:  [3]uint64{rng.Uint64(), rng.Uint64(), rng.Uint64()},
+		})
+	}
+	for i := 0; p.Upgrade && i < 2*int(p.Nodes())+4; i++ {
+		at := more.IntN(len(p.Faults) + 1)
+		p.Faults = slices.Insert(p.Faults, at, Fault{
+			After: time.Duration(50+more.IntN(1000))*time.Millisecond + time.Duration(more.IntN(1_000_000)),
+			Kind:  upgradeKinds[more.IntN(len(upgradeKinds))],
+			Dice:  [3]uint64{more.Uint64(), more.Uint64(), more.Uint64()},
 		})
 	}
 	return p

@@ -83,6 +83,7 @@ func (s *Sim) run(dir string) error {
 			return err
 		}
 		s.machines = append(s.machines, m)
+		m.SetVersion(s.plan.Upgrade)
 		m.Start()
 	}
 	working, stop := context.WithCancel(context.Background())
@@ -199,6 +200,10 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 	s.background.Wait()
 	s.network.Heal()
 	for _, m := range s.machines {
+		if s.plan.Upgrade {
+			m.Kill()
+			m.SetVersion(false)
+		}
 		m.Start()
 	}
 	s.history.Say("no more faults")
@@ -292,6 +297,7 @@ func (s *Sim) learn() {
 			continue
 		}
 		s.newestEpoch = max(s.newestEpoch, img.LastEpoch)
+		s.checkFeatures(img)
 		for _, o := range s.machines {
 			if b, ok := img.Broker(o.id); ok && b.Epoch > s.brokers[o.id] {
 				s.brokers[o.id] = b.Epoch
@@ -307,6 +313,17 @@ func (s *Sim) learn() {
 				}
 			}
 			return true
+		})
+	}
+}
+
+// checkFeatures: who is let in supports what is finalized.
+func (s *Sim) checkFeatures(img *image.Image) {
+	for name, level := range img.Features {
+		img.Brokers(func(b *image.Broker) {
+			if has := b.Features[name]; !b.Fenced && (level < has[0] || level > has[1]) {
+				s.history.Wrong("feature not supported", "%s is at %d, which broker %d, from %d to %d, does not support", name, level, b.ID, has[0], has[1])
+			}
 		})
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"kraft/raftmeta/image"
 )
 
-// FirstRecords are the first batch of a new cluster. Its min.insync.replicas is one for all brokers from then on, as in a Kafka
+// FirstRecords are the first batch of a new cluster, which finalizes the highest supported level of each feature. Its min.insync.replicas is one for all brokers from then on, as in a Kafka
 // cluster with eligible leader replicas (KIP-966): they count by it.
-func FirstRecords(clusterID string, minInSync int64) []*image.Record {
+func FirstRecords(supported map[string][2]int16, clusterID string, minInSync int64) []*image.Record {
 	records := []*image.Record{{Kind: &image.Record_Cluster{Cluster: &image.ClusterRecord{ClusterId: clusterID}}}}
-	for name, r := range Features {
+	for name, r := range supported {
 		records = append(records, &image.Record{Kind: &image.Record_Feature{Feature: &image.FeatureRecord{Name: name, Level: int32(r[1]), Epoch: 1}}})
 	}
 	value := strconv.FormatInt(minInSync, 10)

@@ -19,7 +19,7 @@ var testPolicy = Policy{MinISR: func(*image.Image, string) int { return 1 }, Unc
 // cluster is an image with n unfenced brokers, in as many racks as given (0 for none).
 func cluster(t interface{ Fatal(...any) }, n, racks int) *image.Image {
 	m := image.Empty()
-	apply(m, FirstRecords("c", 1))
+	apply(m, FirstRecords(Features, "c", 1))
 	for i := range n {
 		b := image.Broker{ID: int32(i + 1), Incarnation: NewID()}
 		if racks > 0 {
@@ -339,7 +339,7 @@ func TestCheckFeatures(t *testing.T) {
 	if err := CheckFeatures(m, 1, nil); err != nil {
 		t.Errorf("before there is a cluster: %v", err)
 	}
-	apply(m, FirstRecords("c", 1))
+	apply(m, FirstRecords(Features, "c", 1))
 	level := m.Features["metadata.version"]
 	for _, tc := range []struct {
 		supported map[string][2]int16

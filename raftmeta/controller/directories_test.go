@@ -15,7 +15,7 @@ import (
 func withDirs(t *testing.T, n, dirs int) *image.Image {
 	t.Helper()
 	m := image.Empty()
-	apply(m, FirstRecords("c", 1))
+	apply(m, FirstRecords(Features, "c", 1))
 	for i := range n {
 		b := image.Broker{ID: int32(i + 1), Incarnation: NewID()}
 		for d := range dirs {

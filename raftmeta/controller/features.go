@@ -21,8 +21,9 @@ type FeatureChange struct {
 	Downgrade bool // it may be lower than now
 }
 
-// UpdateFeatures decides on other levels of features (KIP-584), all or none, as Kafka's FeatureControlManager.
-func UpdateFeatures(m *image.Image, node int32, changes []FeatureChange) ([]*image.Record, error) {
+// UpdateFeatures decides on other levels of features (KIP-584), all or none, as Kafka's FeatureControlManager. supported are the
+// levels that the controller itself supports.
+func UpdateFeatures(m *image.Image, node int32, supported map[string][2]int16, changes []FeatureChange) ([]*image.Record, error) {
 	var records []*image.Record
 	seen := map[string]bool{}
 	for _, c := range changes {
@@ -30,7 +31,7 @@ func UpdateFeatures(m *image.Image, node int32, changes []FeatureChange) ([]*ima
 			return nil, fmt.Errorf("Can not update the feature %s twice in one request.: %w", c.Name, kerr.InvalidRequest)
 		}
 		seen[c.Name] = true
-		if reason := refuseLevel(m, node, c); reason != "" {
+		if reason := refuseLevel(m, node, supported, c); reason != "" {
 			return nil, fmt.Errorf("Invalid update version %d for feature %s. %s: %w", c.Level, c.Name, reason, kerr.InvalidUpdateVersion)
 		}
 		if m.Features[c.Name] != c.Level {
@@ -41,7 +42,7 @@ func UpdateFeatures(m *image.Image, node int32, changes []FeatureChange) ([]*ima
 }
 
 // refuseLevel says why a feature cannot have a level, "" if it can.
-func refuseLevel(m *image.Image, node int32, c FeatureChange) string {
+func refuseLevel(m *image.Image, node int32, supported map[string][2]int16, c FeatureChange) string {
 	if c.Level < 0 {
 		return "A feature version cannot be less than 0."
 	}
@@ -54,7 +55,7 @@ func refuseLevel(m *image.Image, node int32, c FeatureChange) string {
 		}
 		return ""
 	}
-	has, knows := Features[c.Name]
+	has, knows := supported[c.Name]
 	if !knows {
 		return fmt.Sprintf("Local controller %d does not support this feature.", node)
 	}

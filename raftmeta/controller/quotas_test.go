@@ -120,7 +120,7 @@ func TestQuotaRefused(t *testing.T) {
 func TestUpdateFeatures(t *testing.T) {
 	begin := func() *image.Image {
 		m := image.Empty()
-		apply(m, FirstRecords("c", 1))
+		apply(m, FirstRecords(Features, "c", 1))
 		apply(m, []*image.Record{image.Register(&image.Broker{ID: 3, Epoch: 1, Features: map[string][2]int16{"metadata.version": {7, 28}}})})
 		return m
 	}
@@ -139,7 +139,7 @@ func TestUpdateFeatures(t *testing.T) {
 	} {
 		m := begin()
 		before := m.FeaturesEpoch
-		records, err := UpdateFeatures(m, 1, tc.changes)
+		records, err := UpdateFeatures(m, 1, Features, tc.changes)
 		if tc.says != "" {
 			if err == nil || !strings.Contains(err.Error(), tc.says) || records != nil {
 				t.Errorf("%s: %v, want %q", name, err, tc.says)
