@@ -222,13 +222,6 @@ var Mistakes = []Mistake{
 		Seeds: 2000,
 	},
 	{
-		Name:  "what joins the ISR is not waited for",
-		File:  "replication/followers.go",
-		Old:   `slices.Contains(p.proposed, r)`,
-		New:   `!planted.On("what joins the ISR is not waited for") && slices.Contains(p.proposed, r)`,
-		Seeds: 2000,
-	},
-	{
 		Name:  "a level finalized that a broker does not support",
 		File:  "raftmeta/controller/features.go",
 		Old:   `		if has, knows := b.Features[c.Name]; reason == "" {`,
