@@ -142,11 +142,31 @@ func (m *Meta) memberOf(id uint64) string {
 func (m *Meta) removeRaftVoter(ctx *wire.Request, req *kmsg.RemoveRaftVoterRequest) (*kmsg.RemoveRaftVoterResponse, error) {
 	resp := kmsg.NewPtrRemoveRaftVoterResponse()
 	err := m.checkVoterRequest(req.ClusterID)
+	if err == nil && req.VoterID == m.config.NodeID && m.Leads() && m.yield(ctx.Context()) {
+		return forwarded(m, m.removeRaftVoter)(ctx, req)
+	}
 	if err == nil {
 		err = m.demote(ctx.Context(), req.VoterID)
 	}
 	resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 	return resp, nil
+}
+
+// yield has another voter lead before this one is taken away. A leader that took itself away might be left with entries behind
+// that change, which only it knows to be committed: those left would need the vote of one that finds them behind.
+func (m *Meta) yield(ctx context.Context) bool {
+	m.node.HandOver()
+	for s, err := m.node.Status(ctx); err == nil && s.Leader != raftID(m.config.NodeID); s, err = m.node.Status(ctx) {
+		if !m.Leads() {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return false
 }
 
 func (m *Meta) demote(ctx context.Context, voter int32) error {

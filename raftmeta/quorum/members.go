@@ -294,8 +294,8 @@ func (n *Node) runForElection() {
 	n.campaigns++
 }
 
-// handOver gives leadership to the voter that has most of the log, and waits a moment until it leads.
-func (n *Node) handOver() {
+// HandOver gives leadership to the voter that has most of the log, and waits a moment until it leads.
+func (n *Node) HandOver() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*n.config.Tick)
 	defer cancel()
 	for asked := false; ; {

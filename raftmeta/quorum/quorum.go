@@ -200,7 +200,7 @@ func (n *Node) Close() error {
 			close(n.done)
 			return
 		}
-		n.handOver()
+		n.HandOver()
 		close(n.stop)
 	})
 	<-n.done

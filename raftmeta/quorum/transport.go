@@ -43,6 +43,7 @@ const (
 	writePatience = 10 * time.Second // for a peer that does not read
 	firstRetry    = 20 * time.Millisecond
 	lastRetry     = 500 * time.Millisecond
+	maxRefusals   = 1000 // ids of nodes whose refusal is remembered
 )
 
 // transport carries messages between members: to each peer one stream that is written by one goroutine,
@@ -63,9 +64,10 @@ type transport struct {
 	opens     map[uint64]int     // streams of messages that members have opened
 	back      map[uint64]*stream // those that members which do not listen opened
 	conns     map[net.Conn]struct{}
-	returning map[uint64]bool  // removed nodes that are made learners again
-	trouble   map[uint64]error // why there is no stream to a peer
-	refusal   error            // the last word of a peer that refuses this node
+	returning map[uint64]bool   // removed nodes that are made learners again
+	trouble   map[uint64]error  // why there is no stream to a peer
+	refusal   error             // the last word of a peer that refuses this node
+	refusals  map[uint64]string // why nodes were refused, until they are not
 	closed    bool
 }
 
@@ -81,7 +83,7 @@ type stream struct {
 }
 
 func newTransport(n *Node, network Network) *transport {
-	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, opens: map[uint64]int{}, trouble: map[uint64]error{}, returning: map[uint64]bool{}, conns: map[net.Conn]struct{}{}, back: map[uint64]*stream{}}
+	t := &transport{node: n, network: network, log: n.config.Log, peers: map[uint64]*peer{}, learnt: map[uint64]string{}, met: map[uint64]Hello{}, opens: map[uint64]int{}, trouble: map[uint64]error{}, returning: map[uint64]bool{}, refusals: map[uint64]string{}, conns: map[net.Conn]struct{}{}, back: map[uint64]*stream{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -228,6 +230,7 @@ func (t *transport) meet(h Hello) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.met[h.From] = h
+	delete(t.refusals, h.From)
 	if h.Address != "" {
 		t.learnt[h.From] = h.Address
 	}
@@ -427,7 +430,8 @@ func (t *transport) refused(err error) {
 	before := t.refusal
 	t.refusal = err
 	t.mu.Unlock()
-	if err != nil && (before == nil || before.Error() != err.Error()) {
+	var old *RefusedError
+	if err != nil && (!errors.As(before, &old) || old.Reason != r.Reason) { // all peers say the same
 		t.log.Error().Msg(err.Error())
 	}
 }
@@ -447,7 +451,9 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 	mine := t.network.Hello()
 	mine.From, mine.To = t.node.config.ID, h.From
 	if err := t.check(h); err != nil {
-		t.log.Warn().Str("peer", c.RemoteAddr().String()).Msg("refused a node: " + err.Error())
+		if t.refuses(h.From, err) {
+			t.log.Warn().Str("peer", c.RemoteAddr().String()).Msg("refused a node: " + err.Error())
+		}
 		mine.Refused = err.Error()
 		_ = writeHello(c, mine)
 		return
@@ -506,6 +512,18 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 			t.probe(h.From)
 		}
 	}
+}
+
+// refuses notes why a node is refused, and reports whether that is new.
+func (t *transport) refuses(id uint64, err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := t.refusals[id]
+	if len(t.refusals) >= maxRefusals {
+		clear(t.refusals)
+	}
+	t.refusals[id] = err.Error()
+	return before != err.Error()
 }
 
 func (t *transport) check(h Hello) error {
