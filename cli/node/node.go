@@ -178,11 +178,6 @@ func (n *Node) startBroker(ctx context.Context) error {
 	return nil
 }
 
-// dial connects to another node by TCP.
-func dial(ctx context.Context, address string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", address)
-}
-
 // listen binds all addresses before any data is touched: a port in use is the commonest fault.
 func (n *Node) listen() error {
 	for i := range n.config.Listeners {

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-
 	"kraft/e2e/harness"
 	"kraft/e2e/workload"
 )
@@ -91,7 +89,7 @@ func (c *Cluster) Run(seed uint64, fail func() error) error {
 	}
 	rested := time.Now()
 	others.Wait()
-	problem = errors.Join(problem, c.findAgain())
+	c.Topics = append(c.Topics, workload.Again.Topic)
 	partitions, err := c.Whole(whole)
 	c.History.Say("whole again after %v", time.Since(rested))
 	problem = errors.Join(problem, err, c.stopPrograms())
@@ -101,24 +99,6 @@ func (c *Cluster) Run(seed uint64, fail func() error) error {
 	c.History.CheckReads()
 	c.History.CheckOrder()
 	return problem
-}
-
-// findAgain has the topic that was made again looked at, too, if it is there.
-func (c *Cluster) findAgain() error {
-	return harness.Eventually(whole, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		topics, err := workload.Ask(ctx, c.admin, 1, []string{workload.Again.Topic})
-		if err != nil {
-			return err
-		}
-		if topics[0].ErrorCode == 0 {
-			c.Topics = append(c.Topics, workload.Again.Topic)
-		} else if topics[0].ErrorCode != kerr.UnknownTopicOrPartition.Code {
-			return kerr.ErrorForCode(topics[0].ErrorCode)
-		}
-		return nil
-	})
 }
 
 // busy waits until every partition's records are acknowledged.

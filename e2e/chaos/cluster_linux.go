@@ -117,7 +117,7 @@ func (c *Cluster) Client(opts ...kgo.Opt) (*kgo.Client, error) {
 }
 
 // Whole waits until all nodes say the same: that all partitions of Topics are led and have all replicas in their ISRs. It
-// returns them.
+// returns them. The topic that is made again may be there, too, and be whole, or be gone for all.
 func (c *Cluster) Whole(patience time.Duration) (partitions map[workload.Partition]kmsg.MetadataResponseTopicPartition, err error) {
 	if c.admin == nil {
 		if c.admin, err = c.Client(kgo.RequestRetries(0)); err != nil {
@@ -128,8 +128,9 @@ func (c *Cluster) Whole(patience time.Duration) (partitions map[workload.Partiti
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		partitions = map[workload.Partition]kmsg.MetadataResponseTopicPartition{}
+		ids := map[string][16]byte{}
 		for _, n := range c.Nodes {
-			if err := c.ask(ctx, n, partitions); err != nil {
+			if err := c.ask(ctx, n, ids, partitions); err != nil {
 				return fmt.Errorf("node %d: %w", n.ID, err)
 			}
 		}
@@ -147,16 +148,21 @@ func (c *Cluster) Leader(p workload.Partition) (*Node, error) {
 	return c.Nodes[partitions[p].Leader-1], nil
 }
 
-// ask takes what a node says of Topics, which has to be what others said.
-func (c *Cluster) ask(ctx context.Context, n *Node, partitions map[workload.Partition]kmsg.MetadataResponseTopicPartition) error {
+// ask takes what a node says of the topics, which has to be what others said: of a topic that is gone, that its id is none.
+func (c *Cluster) ask(ctx context.Context, n *Node, ids map[string][16]byte, partitions map[workload.Partition]kmsg.MetadataResponseTopicPartition) error {
 	topics, err := workload.Ask(ctx, c.admin, int(n.ID), c.Topics)
 	if err != nil {
 		return err
 	}
 	for _, t := range topics {
-		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+		gone := *t.Topic == workload.Again.Topic && t.ErrorCode == kerr.UnknownTopicOrPartition.Code
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !gone {
 			return fmt.Errorf("topic %s: %w", *t.Topic, err)
 		}
+		if other, ok := ids[*t.Topic]; ok && other != t.TopicID {
+			return fmt.Errorf("topic %s is %x, for others %x", *t.Topic, t.TopicID, other)
+		}
+		ids[*t.Topic] = t.TopicID
 		for _, now := range t.Partitions {
 			if now.Leader < 0 || len(now.ISR) < len(now.Replicas) {
 				return fmt.Errorf("%s-%d is led by %d, its ISR is %v of %v", *t.Topic, now.Partition, now.Leader, now.ISR, now.Replicas)

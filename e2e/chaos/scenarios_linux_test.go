@@ -114,6 +114,16 @@ func TestCutOffLeader(t *testing.T) {
 		}
 		c.Network.Heal()
 		c.History.Say("mended")
+		mended := time.Now()
+		if _, err := c.Whole(whole); err != nil {
+			return err
+		}
+		// TCP alone would send again only after as long as the network was cut.
+		if took := time.Since(mended); took > 8*time.Second {
+			t.Errorf("the cluster is whole %v after the network", took)
+		} else {
+			t.Logf("the cluster is whole %v after the network", took)
+		}
 		return nil
 	}))
 	if gap := c.History.Gap(p); gap > 15*time.Second {
