@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -170,6 +171,13 @@ func TestFullAtStart(t *testing.T) {
 // it came from: it must not begin anew there.
 func TestMovedAndFailed(t *testing.T) {
 	d, tp := &disks{t: t, fs: faultfs.New(1)}, storage.TopicPartition{Topic: "t"}
+	var broken atomic.Bool // the move's goroutine still works with its disks
+	d.fs.Fail = func(_ faultfs.Op, path string) error {
+		if broken.Load() && strings.HasPrefix(path, "/b") {
+			return syscall.EIO
+		}
+		return nil
+	}
 	if err := d.start("/a", "/b"); err != nil {
 		t.Fatal(err)
 	}
@@ -181,12 +189,7 @@ func TestMovedAndFailed(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-d.told
-	d.fs.Fail = func(_ faultfs.Op, path string) error {
-		if strings.HasPrefix(path, "/b") {
-			return syscall.EIO
-		}
-		return nil
-	}
+	broken.Store(true)
 	d.mu.Lock()
 	l = d.log
 	d.mu.Unlock()
