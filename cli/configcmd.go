@@ -29,11 +29,7 @@ func explainConfigs(c *cli.Context, keys []string) error {
 		}
 		if !explainConfig(c.App.Writer, key) {
 			unknown = true
-			text := key + " is not a setting that kraft or Kafka knows"
-			if hint := configs.Nearest(key); hint != "" {
-				text += ", did you mean " + hint + "?"
-			}
-			fmt.Fprintln(c.App.ErrWriter, "kraft: "+text)
+			fmt.Fprintln(c.App.ErrWriter, "kraft: "+key+" is not a setting that kraft or Kafka knows"+configs.Hint(key))
 		}
 	}
 	if unknown {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/urfave/cli/v2"
+
+	"kraft/cli/scripts"
 )
 
 func produceCommand() *cli.Command {
@@ -32,11 +34,6 @@ func produceCommand() *cli.Command {
 		},
 		Action: withArguments(produce),
 	}
-}
-
-var codecs = map[string]kgo.CompressionCodec{
-	"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
-	"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 }
 
 func produce(c *cli.Context, args []string) error {
@@ -83,7 +80,7 @@ func produce(c *cli.Context, args []string) error {
 }
 
 func producerOptions(c *cli.Context) ([]kgo.Opt, error) {
-	codec, ok := codecs[c.String("compression")]
+	codec, ok := scripts.Codecs[c.String("compression")]
 	if !ok {
 		return nil, badUse("--compression is none, gzip, snappy, lz4 or zstd, not %q", c.String("compression"))
 	}

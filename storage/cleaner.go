@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"path/filepath"
 	"sync"
@@ -252,10 +253,7 @@ func (c *cleaner) checkpoint(d *Dir) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	c.mu.Lock()
-	offsets := make(map[TopicPartition]int64, len(c.dirty[d]))
-	for tp, o := range c.dirty[d] {
-		offsets[tp] = o
-	}
+	offsets := maps.Clone(c.dirty[d])
 	c.stale[d] = false
 	c.mu.Unlock()
 	err := writeOffsets(d.fs, filepath.Clean(d.path), cleanerCheckpointFile, offsets)

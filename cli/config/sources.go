@@ -105,11 +105,7 @@ func (c *Config) checkValues() error {
 		case why != "":
 			idle[why] = append(idle[why], k)
 		case d == nil && k != "cluster.id":
-			note := k + " is not known and has no effect"
-			if hint := configs.Nearest(k); hint != "" {
-				note += ", did you mean " + hint + "?"
-			}
-			c.Notes = append(c.Notes, note)
+			c.Notes = append(c.Notes, k+" is not known and has no effect"+configs.Hint(k))
 		}
 		if d != nil {
 			if err := d.Check(c.Static[k]); err != nil {

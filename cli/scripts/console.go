@@ -26,6 +26,14 @@ var consoleProducerScript = script{
 	run: consoleProducer,
 }
 
+// property is one of properties, or what stands for it.
+func property(p map[string]string, name, otherwise string) string {
+	if v, ok := p[name]; ok {
+		return v
+	}
+	return otherwise
+}
+
 // lineFormat is how a line becomes a record: --reader-property.
 type lineFormat struct {
 	key, headers                                          bool
@@ -35,14 +43,8 @@ type lineFormat struct {
 }
 
 func newLineFormat(p map[string]string) lineFormat {
-	text := func(name, otherwise string) string {
-		if v, ok := p[name]; ok {
-			return v
-		}
-		return otherwise
-	}
-	f := lineFormat{key: p["parse.key"] == "true", headers: p["parse.headers"] == "true", keySeparator: text("key.separator", "\t"), delimiter: text("headers.delimiter", "\t"),
-		headersSeparator: text("headers.separator", ","), headersKey: text("headers.key.separator", ":"), ignoreError: p["ignore.error"] == "true"}
+	f := lineFormat{key: p["parse.key"] == "true", headers: p["parse.headers"] == "true", keySeparator: property(p, "key.separator", "\t"), delimiter: property(p, "headers.delimiter", "\t"),
+		headersSeparator: property(p, "headers.separator", ","), headersKey: property(p, "headers.key.separator", ":"), ignoreError: p["ignore.error"] == "true"}
 	if v, ok := p["null.marker"]; ok {
 		f.nullMarker = &v
 	}
@@ -89,8 +91,8 @@ func (f lineFormat) read(line string, n int) (*kgo.Record, error) {
 	return r, nil
 }
 
-// codecs are those of --compression-codec.
-var codecs = map[string]kgo.CompressionCodec{"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()}
+// Codecs are how records can be compressed, by their names.
+var Codecs = map[string]kgo.CompressionCodec{"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()}
 
 func consoleProducer(c *call) error {
 	if !c.has("topic") {
@@ -105,7 +107,7 @@ func consoleProducer(c *call) error {
 	} else if v := more["compression.type"]; v != "" && !c.has("compression-codec") {
 		c.values["compression-codec"] = []string{v}
 	}
-	codec, ok := codecs[c.get("compression-codec", "none")]
+	codec, ok := Codecs[c.get("compression-codec", "none")]
 	if c.has("compression-codec") && c.get("compression-codec", "") == "" {
 		codec, ok = kgo.GzipCompression(), true
 	}
@@ -360,15 +362,9 @@ type recordFormat struct {
 }
 
 func newRecordFormat(p map[string]string) recordFormat {
-	text := func(name, otherwise string) string {
-		if v, ok := p[name]; ok {
-			return v
-		}
-		return otherwise
-	}
 	on := func(name string) bool { return p["print."+name] == "true" }
 	return recordFormat{timestamp: on("timestamp"), partition: on("partition"), offset: on("offset"), epoch: on("epoch"), headers: on("headers"), key: on("key"),
-		value: p["print.value"] != "false", separator: text("key.separator", "\t"), line: text("line.separator", "\n"), headersSeparator: text("headers.separator", ","), null: text("null.literal", "null")}
+		value: p["print.value"] != "false", separator: property(p, "key.separator", "\t"), line: property(p, "line.separator", "\n"), headersSeparator: property(p, "headers.separator", ","), null: property(p, "null.literal", "null")}
 }
 
 func (f recordFormat) text(b []byte) string {

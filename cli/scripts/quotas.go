@@ -12,10 +12,10 @@ import (
 )
 
 // quotaKeys are the quotas of users and clients, and of addresses.
-var quotaKeys = map[string][]string{
-	"users": {"producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate"}, "clients": {"producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate"},
-	"ips": {"connection_creation_rate"},
-}
+var (
+	clientQuotas = []string{"producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate"}
+	quotaKeys    = map[string][]string{"users": clientQuotas, "clients": clientQuotas, "ips": {"connection_creation_rate"}}
+)
 
 func (k *configsCall) alterQuotas(list []entity) error {
 	kind := list[0].kind
@@ -92,19 +92,17 @@ func (k *configsCall) describeQuotas(list []entity) error {
 	if err := answer(resp.ErrorCode, resp.ErrorMessage); err != nil {
 		return err
 	}
-	described := map[string]string{"user": "user-principal", "client-id": "client-id", "ip": "ip"}
 	for _, e := range resp.Entries {
-		parts, values := map[string]string{}, []string{}
-		for _, p := range e.Entity {
-			parts[p.Type] = "the default " + described[p.Type]
-			if p.Name != nil {
-				parts[p.Type] = fmt.Sprintf("%s '%s'", described[p.Type], *p.Name)
-			}
-		}
-		var who []string
-		for _, part := range []string{"user", "client-id", "ip"} {
-			if parts[part] != "" {
-				who = append(who, parts[part])
+		var who, values []string
+		for _, kind := range []string{"users", "clients", "ips"} {
+			for _, p := range e.Entity {
+				switch q := quotaKinds[kind]; {
+				case p.Type != q.part:
+				case p.Name == nil:
+					who = append(who, "the default "+q.described)
+				default:
+					who = append(who, fmt.Sprintf("%s '%s'", q.described, *p.Name))
+				}
 			}
 		}
 		for _, v := range e.Values {

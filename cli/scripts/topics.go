@@ -64,21 +64,22 @@ func (t *topicsCall) create() error {
 	req.TimeoutMillis = int32(patience.Milliseconds())
 	r := kmsg.NewCreateTopicsRequestTopic()
 	r.Topic, r.NumPartitions, r.ReplicationFactor = name, -1, -1
-	for option, into := range map[string]func(int64){"partitions": func(n int64) { r.NumPartitions = int32(n) }, "replication-factor": func(n int64) { r.ReplicationFactor = int16(n) }} {
-		if !t.has(option) {
+	for _, o := range []struct {
+		name string
+		bits int
+		into func(int64)
+	}{{"partitions", 32, func(n int64) { r.NumPartitions = int32(n) }}, {"replication-factor", 16, func(n int64) { r.ReplicationFactor = int16(n) }}} {
+		if !t.has(o.name) {
 			continue
 		}
-		n, err := strconv.ParseInt(t.get(option, ""), 10, 16)
-		if option == "partitions" {
-			n, err = strconv.ParseInt(t.get(option, ""), 10, 32)
-		}
+		n, err := strconv.ParseInt(t.get(o.name, ""), 10, o.bits)
 		if err != nil {
-			return fmt.Errorf("Cannot parse argument '%s' of option %s", t.get(option, ""), option)
+			return fmt.Errorf("Cannot parse argument '%s' of option %s", t.get(o.name, ""), o.name)
 		}
 		if n < 1 {
-			return fmt.Errorf("The %s must be greater than 0", option)
+			return fmt.Errorf("The %s must be greater than 0", o.name)
 		}
-		into(n)
+		o.into(n)
 	}
 	assignment, err := replicaAssignment(t.get("replica-assignment", ""))
 	if err != nil {

@@ -44,6 +44,14 @@ func Nearest(name string) string {
 	return best
 }
 
+// Hint asks about the setting that may be meant, to be put behind a sentence; it is "" if none is near.
+func Hint(name string) string {
+	if near := Nearest(name); near != "" {
+		return ", did you mean " + near + "?"
+	}
+	return ""
+}
+
 // distance is how many letters have to be changed, put in or left out, or exchanged with their neighbour, to make b of a; more
 // than atMost is not counted further.
 func distance(a, b string, atMost int) int {
