@@ -42,6 +42,7 @@ type Conn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	busy   atomic.Bool // between a frame's arrival and its answer
+	spoken atomic.Bool // something was written to the peer
 
 	mu      sync.Mutex // guards queue and writing
 	room    sync.Cond  // signalled when the queue shrinks
@@ -110,7 +111,11 @@ func (p *peekedConn) Read(b []byte) (int, error) { return p.r.Read(b) }
 func (c *Conn) serve() {
 	err := c.loop()
 	c.cancel()
-	_ = c.tcp.Close()
+	if c.server.ctx.Err() != nil {
+		c.hangUp()
+	} else {
+		_ = c.tcp.Close()
+	}
 	c.mu.Lock()
 	c.queue = nil
 	c.room.Broadcast()
@@ -124,6 +129,27 @@ func (c *Conn) serve() {
 		event = c.log.Error()
 	}
 	event.Str("peer", c.RemoteAddr()).Str("listener", c.Listener).Err(err).Msg("closed connection")
+}
+
+// hangUp closes the connection because the server stops.
+func (c *Conn) hangUp() {
+	if c.spoken.Load() {
+		_ = c.tcp.Close()
+	} else {
+		closeUnanswered(c.tcp)
+	}
+}
+
+// closeUnanswered resets a connection on which nothing was answered. To clients an orderly end before the first answer says that
+// they are not wanted (franz-go gives up and supposes that SASL is missing); after a reset they ask another broker.
+func closeUnanswered(tcp net.Conn) {
+	if p, ok := tcp.(*peekedConn); ok {
+		tcp = p.Conn
+	}
+	if l, ok := tcp.(interface{ SetLinger(seconds int) error }); ok {
+		_ = l.SetLinger(0)
+	}
+	_ = tcp.Close()
 }
 
 func isDisconnect(err error) bool {

@@ -107,7 +107,7 @@ func (s *Server) start(name string, tcp net.Conn, stream *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		_ = tcp.Close()
+		closeUnanswered(tcp)
 		return
 	}
 	if len(s.conns) >= s.config.MaxConnections {
@@ -160,7 +160,7 @@ func (s *Server) StopAccepting() {
 	}
 	for c := range s.conns {
 		if !c.busy.Load() {
-			_ = c.tcp.Close()
+			c.hangUp()
 		}
 	}
 }
@@ -172,7 +172,7 @@ func (s *Server) Close() {
 	s.cancel()
 	s.mu.Lock()
 	for c := range s.conns {
-		_ = c.tcp.Close()
+		c.hangUp()
 		c.mu.Lock()
 		c.room.Broadcast()
 		c.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -312,4 +313,24 @@ func TestCloseEndsWaitingRequests(t *testing.T) {
 		t.Fatal("server does not close while answers wait")
 	}
 	p.expectClosed()
+}
+
+// TestStopResetsUnanswered: clients take an orderly end before the first answer for a refusal, and do not try again.
+func TestStopResetsUnanswered(t *testing.T) {
+	r := newRig(t, nil)
+	silent, waits, answered := r.dial(t), r.dial(t), r.dial(t)
+	produce := kmsg.NewPtrProduceRequest()
+	produce.Version = 9
+	waits.send(1, produce)
+	answered.send(1, metadata(1))
+	answered.receive()
+	r.Close()
+	for name, p := range map[string]*peer{"that was silent": silent, "whose request waited": waits} {
+		if _, _, err := p.tryReceive(); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("a connection %s ended with %v, wanted a reset", name, err)
+		}
+	}
+	if _, _, err := answered.tryReceive(); !errors.Is(err, io.EOF) {
+		t.Errorf("a connection that was answered ended with %v, wanted EOF", err)
+	}
 }
