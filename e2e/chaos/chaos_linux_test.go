@@ -93,11 +93,13 @@ func stream(t *testing.T, c *Cluster, d clients.Driver, name, topic string, idem
 }
 
 // consume starts a member of the client's own group.
-func consume(t *testing.T, c *Cluster, d clients.Driver, name, topic string) {
+func consume(t *testing.T, c *Cluster, d clients.Driver, name, topic string) *Program {
 	t.Helper()
-	if _, err := c.Consume(d, name+"'s consumer", topic, name); err != nil {
+	p, err := c.Consume(d, name+"'s consumer", topic, name)
+	if err != nil {
 		t.Fatal(err)
 	}
+	return p
 }
 
 // check fails the test by what its history found, and keeps the story of a failure.

@@ -3,6 +3,7 @@ package chaos
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type Program struct {
 	mu     sync.Mutex // guards the rest
 	errors []string   // that a producer was told
 	acked  int
+	read   map[int]int64 // of a consumer: the newest offset by partition
 }
 
 // Stream starts a program that sends records to all partitions of a topic until Stop.
@@ -51,7 +53,7 @@ func (c *Cluster) Stream(d clients.Driver, name, topic string, idempotent bool) 
 
 // Consume starts a program that reads a topic as a member of a group until Stop.
 func (c *Cluster) Consume(d clients.Driver, name, topic, group string) (*Program, error) {
-	p := &Program{name: name}
+	p := &Program{name: name, read: map[int]int64{}}
 	return p, c.start(p, d, func(f []string) {
 		if len(f) < 5 || f[0] != "record" {
 			return
@@ -59,6 +61,9 @@ func (c *Cluster) Consume(d clients.Driver, name, topic, group string) (*Program
 		n, _ := strconv.Atoi(f[1])
 		offset, _ := strconv.ParseInt(f[2], 10, 64)
 		c.History.Read(name, workload.Partition{Topic: topic, N: int32(n)}, offset, f[4])
+		p.mu.Lock()
+		p.read[n] = offset
+		p.mu.Unlock()
 	}, "consume", c.bootstrap(), topic, group)
 }
 
@@ -98,6 +103,13 @@ func (p *Program) Stop(patience time.Duration) error {
 func (p *Program) kill() {
 	p.Kill()
 	p.reading.Wait()
+}
+
+// Offsets are the newest that a consumer has read, by partition.
+func (p *Program) Offsets() map[int]int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.read)
 }
 
 // Told are the errors that a producer was told, and how many of its records were acknowledged.

@@ -15,22 +15,35 @@ import (
 )
 
 // TestRollingRestart stops and starts one node after the other while clients of three languages work with their default
-// settings: none is told of an error.
+// settings: none is told of an error. The next node's turn comes when all clients work with all partitions again. (Three restarts
+// within librdkafka's reconnect.backoff.ms, which kraft can do, found version 2.16's main thread in a deadlock for good: it takes
+// all brokers for down, and its re-bootstrap meets the OffsetForLeaderEpoch that waits for a connection to one of them.)
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	c := start(t, 3)
 	all := drivers(t)
 	all["franz"] = clients.Franz(t)
-	var producers []*Program
+	var producers, consumers []*Program
 	for name, d := range all {
 		producers = append(producers, stream(t, c, d, name, "t0", name != "librdkafka"))
-		consume(t, c, d, name, "t0")
+		consumers = append(consumers, consume(t, c, d, name, "t0"))
 	}
-	check(t, c, c.Run(1, func() error {
+	work := func() error {
 		for _, p := range producers {
 			if err := p.more(100); err != nil {
 				return err
 			}
+		}
+		for _, p := range consumers {
+			if err := p.further(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	check(t, c, c.Run(1, func() error {
+		if err := work(); err != nil {
+			return err
 		}
 		for _, n := range c.Nodes {
 			c.History.Say("FAULT node %d is restarted", n.ID)
@@ -43,9 +56,7 @@ func TestRollingRestart(t *testing.T) {
 			if _, err := c.Whole(whole); err != nil {
 				return err
 			}
-		}
-		for _, p := range producers {
-			if err := p.more(100); err != nil {
+			if err := work(); err != nil {
 				return err
 			}
 		}
@@ -66,6 +77,21 @@ func (p *Program) more(records int) error {
 	return harness.Eventually(whole, func() error {
 		if _, now := p.Told(); now < before+records {
 			return fmt.Errorf("%s: %d records are acknowledged, and were %d; it says: %s", p.name, now, before, p.Output())
+		}
+		return nil
+	})
+}
+
+// further waits until a consumer has read more of every partition.
+func (p *Program) further() error {
+	before := p.Offsets()
+	return harness.Eventually(whole, func() error {
+		now := p.Offsets()
+		for n := range Partitions {
+			was, began := before[n]
+			if at, reads := now[n]; !reads || began && at <= was {
+				return fmt.Errorf("%s: it has read up to %v, and had up to %v", p.name, now, before)
+			}
 		}
 		return nil
 	})
