@@ -67,10 +67,12 @@ func (s *stream) arrival() time.Time {
 
 // schedule has delivery looked after at an arrival.
 func (s *stream) schedule(at time.Time) {
-	time.AfterFunc(time.Until(at), func() {
-		s.to.network.mu.Lock()
-		defer s.to.network.mu.Unlock()
-		s.deliver()
+	outside(func() {
+		time.AfterFunc(time.Until(at), func() {
+			s.to.network.mu.Lock()
+			defer s.to.network.mu.Unlock()
+			s.deliver()
+		})
 	})
 }
 

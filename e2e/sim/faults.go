@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"path"
-	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -43,6 +42,9 @@ var faults = map[faultKind]func(*Sim, [3]uint64) string{
 	"upgrade":   upgrade,
 	"downgrade": downgrade,
 	"finalize":  finalize,
+	"pause":     pauseOne,
+	"copy":      copyDisks,
+	"older":     olderDisks,
 }
 
 // upgradeKinds are drawn from for a rolling upgrade.
@@ -337,6 +339,89 @@ func slowDisk(s *Sim, dice [3]uint64) string {
 // jump puts the clock of the caller's machine forward or back, where the runtime can.
 var jump = func(time.Duration) {}
 
+// pause has the caller's machine stand still until it calls what is returned, where the runtime can. The caller has to end without
+// waiting for anything.
+var pause = func() (resume func()) { return func() {} }
+
+// pauseOne has a machine stand still for some seconds, as SIGSTOP or a hypervisor does: its timers are late, and what it believed
+// when it stopped it believes when it goes on.
+func pauseOne(s *Sim, dice [3]uint64) string {
+	m := s.up(dice[0])
+	if m == nil {
+		return ""
+	}
+	length := time.Duration(50+dice[1]%5000) * time.Millisecond
+	if dice[2]%4 == 0 {
+		length += 8 * time.Second // longer than a session
+	}
+	if !m.Pause() {
+		return ""
+	}
+	s.background.Go(func() {
+		time.Sleep(length)
+		if m.Resume() {
+			s.history.Say("%v goes on", m)
+		}
+	})
+	return fmt.Sprintf("%v stands still", m)
+}
+
+// copyDisks keeps a copy of a machine's disks.
+func copyDisks(s *Sim, dice [3]uint64) string {
+	m := s.one(dice[0])
+	if err := m.Copy(s.epoch(m)); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("the disks of %v are copied", m)
+}
+
+// olderDisks starts a machine with a copy of its disks from before, as who restores a backup or mounts the wrong volume does, while the
+// others are there to notice, and gives it its own again if they did.
+func olderDisks(s *Sim, dice [3]uint64) string {
+	var m *Machine
+	for i := range s.machines {
+		if o := s.one(dice[0] + uint64(i)); o.copied != nil {
+			m = o
+		}
+	}
+	if m == nil {
+		return ""
+	}
+	s.network.Heal()
+	for _, o := range s.machines {
+		o.Resume()
+		o.Start()
+	}
+	const heartbeats = 3 * time.Second
+	time.Sleep(heartbeats)
+	if !s.mayLose(m) {
+		return ""
+	}
+	m.PowerOff()
+	m.Ended()
+	older := m.copied
+	newest, err := m.Swap(older)
+	if err != nil {
+		return ""
+	}
+	changed := s.epoch(m) > older.epoch // it has started, at least, or registered again
+	s.history.Say("FAULT %v loses power, and is started with an older disk", m)
+	m.Start()
+	if m.Up(heartbeats) {
+		if changed {
+			s.history.Wrong("older disk let in", "%v was started with disks of broker epoch %d, and had been in epoch %d", m, older.epoch, s.epoch(m))
+		}
+		return fmt.Sprintf("%v goes on with a copy of its disks that lacks nothing of the metadata", m)
+	}
+	m.PowerOff()
+	m.Ended()
+	if _, err := m.Swap(newest); err != nil {
+		return ""
+	}
+	m.Start()
+	return fmt.Sprintf("%v has its own disk again", m)
+}
+
 // moveClock lets a machine's clock jump by up to 50 minutes, but not what it measures with timers. (Who a producer is that has been
 // silent for an hour is not looked up at a start.)
 func moveClock(s *Sim, dice [3]uint64) string {
@@ -345,13 +430,7 @@ func moveClock(s *Sim, dice [3]uint64) string {
 	if dice[2]%2 == 0 {
 		by /= 100
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		pprof.SetGoroutineLabels(m.labels)
-		jump(by)
-	}()
-	<-done
+	m.do(func() { jump(by) })
 	return fmt.Sprintf("the clock of %v jumps by %v", m, by)
 }
 

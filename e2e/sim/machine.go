@@ -43,6 +43,15 @@ type Machine struct {
 	process *process   // nil while none is to run
 	last    *process   // the newest; it may still be on its way out
 	lost    bool       // what was not synced is to be lost before the next start
+	resume  func()     // nil unless it stands still
+	copied  *disks     // as they were once
+}
+
+// disks are all that a machine has written.
+type disks struct {
+	logs     *faultfs.Disk
+	metadata []byte
+	epoch    int64 // the broker's newest
 }
 
 // process is one life of a node, restarts by its service manager included.
@@ -51,6 +60,7 @@ type process struct {
 	stop    context.CancelFunc
 	dead    atomic.Bool // killed: what its goroutines still do reaches nobody
 	node    atomic.Pointer[node.Node]
+	ended   atomic.Int32 // how often the node has ended by itself
 	done    chan struct{}
 
 	features map[string][2]int16 // of its version
@@ -175,6 +185,92 @@ func (m *Machine) kill() {
 	m.process.dead.Store(true)
 	m.process.stop()
 	m.process = nil
+	m.goOn()
+}
+
+// Copy keeps what is on the disks at an instant, of which epoch is the broker's newest epoch.
+func (m *Machine) Copy(epoch int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d := &disks{logs: m.disk.Copy(), epoch: epoch}
+	var err error
+	if d.metadata, err = os.ReadFile(m.metadataFile()); err == nil {
+		m.copied = d
+	}
+	return err
+}
+
+// Swap puts other disks into the machine, which has ended, and returns those that it had.
+func (m *Machine) Swap(other *disks) (before *disks, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.disk.Restart()
+	m.lost = false
+	before = new(disks)
+	if before.metadata, err = os.ReadFile(m.metadataFile()); err == nil {
+		err = os.WriteFile(m.metadataFile(), other.metadata, 0o600)
+	}
+	before.logs = m.disk.Swap(other.logs)
+	return before, err
+}
+
+func (m *Machine) metadataFile() string {
+	return filepath.Join(m.settings["metadata.log.dir"], "kraft-metadata.db")
+}
+
+// Up waits until the node serves clients, or has ended by itself, and says whether it serves.
+func (m *Machine) Up(patience time.Duration) bool {
+	m.mu.Lock()
+	p := m.process
+	m.mu.Unlock()
+	for end := time.Now().Add(patience); p != nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if p.node.Load() != nil {
+			return true
+		}
+		if p.ended.Load() > 0 {
+			break
+		}
+	}
+	return false
+}
+
+// do runs f on a goroutine of the machine.
+func (m *Machine) do(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		pprof.SetGoroutineLabels(m.labels)
+		f()
+	}()
+	<-done
+}
+
+// Pause has the machine stand still, unless it does; its network and disk are there.
+func (m *Machine) Pause() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process == nil || m.resume != nil {
+		return false
+	}
+	m.do(func() { m.resume = pause() })
+	return true
+}
+
+// Resume has it go on, unless it does.
+func (m *Machine) Resume() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.goOn()
+}
+
+// goOn is Resume. mu is held.
+func (m *Machine) goOn() bool {
+	if m.resume == nil {
+		return false
+	}
+	m.resume()
+	m.resume = nil
+	return true
 }
 
 // Stop ends the node as SIGTERM does, and waits for it.
@@ -231,6 +327,7 @@ func (p *process) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := p.once(ctx); err != nil && ctx.Err() == nil {
 			m.history.Note(m.String(), "ended: "+err.Error())
+			p.ended.Add(1)
 			m.network.Exit(m.name)
 			select {
 			case <-ctx.Done():

@@ -228,4 +228,13 @@ var Mistakes = []Mistake{
 		New:   `		if has, knows := b.Features[c.Name]; reason == "" && !planted.On("a level finalized that a broker does not support") {`,
 		Seeds: 2000,
 	},
+	{
+		Name:  "an older disk let in",
+		File:  "raftmeta/quorum/standing.go",
+		Old:   `h.Life == "" || h.Life == seen.Life {
+		return nil`,
+		New:   `h.Life == "" || h.Life == seen.Life || planted.On("an older disk let in") {
+		return nil`,
+		Seeds: 500,
+	},
 }

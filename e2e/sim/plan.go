@@ -96,5 +96,26 @@ func NewPlan(seed uint64) *Plan {
 			Dice:  [3]uint64{more.Uint64(), more.Uint64(), more.Uint64()},
 		})
 	}
+	p.insert(rand.New(rand.NewPCG(seed, 9)))
 	return p
+}
+
+// laterKinds are faults that plans did not have before. Those that were there do not move when they come in between.
+var laterKinds = []faultKind{"pause", "copy", "older"}
+
+// insert puts pauses into two thirds of the plans, and a copy of disks and its use into a quarter.
+func (p *Plan) insert(rng *rand.Rand) {
+	before := func(i int, kind faultKind) {
+		after := 1 + time.Duration(rng.Int64N(int64(p.Faults[i].After)-1))
+		p.Faults[i].After -= after
+		p.Faults = slices.Insert(p.Faults, i, Fault{After: after, Kind: kind, Dice: [3]uint64{rng.Uint64(), rng.Uint64(), rng.Uint64()}})
+	}
+	for range rng.IntN(3) {
+		before(rng.IntN(len(p.Faults)), "pause")
+	}
+	if rng.IntN(4) == 0 && p.Nodes() > 1 {
+		i := rng.IntN(len(p.Faults))
+		before(i, "copy")
+		before(i+1+rng.IntN(len(p.Faults)-i-1), "older")
+	}
 }

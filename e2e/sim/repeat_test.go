@@ -15,7 +15,7 @@ import (
 // timers, math/rand), leave a goroutine the only processor while it is in a system call, and keep real time out of mutexes:
 // with one processor and no garbage collector a simulation then does the same every time. Threads come and go as they like,
 // so what they draw must not move what goroutines draw. Besides, the machines have clocks of their own, which jump while
-// their timers do not, as on a real one. Old is in the file once.
+// their timers do not, as on a real one, and can be made to stand still. Old is in the file once.
 var runtimeChanges = []struct{ file, old, new string }{
 	{"runtime/rand.go", "	globalRand.state.Init(*seed)\n", "	*seed = [len(*seed)]byte{}\n	globalRand.state.Init(*seed)\n"},
 	{"runtime/rand.go", "	mp.cheaprand = rand()\n", "	mp.cheaprand = 1\n"},
@@ -69,6 +69,100 @@ func simulatedAhead(gp *g) int64 {
 }
 
 //go:linkname time_runtimeNow time.runtimeNow
+`},
+	{"time/sleep.go", "newTimer(when(d), 0, goFunc, f, nil)", "newTimer(when(d), 0, goFunc, simulatedInherit(f), nil)"},
+	{"time/sleep.go", "func goFunc(", `// simulatedInherit makes what a timer starts a goroutine of the machine that set it.
+func simulatedInherit(f func()) func() {
+	labels := simulatedLabels()
+	if labels == nil {
+		return f
+	}
+	return func() {
+		simulatedBelong(labels)
+		f()
+	}
+}
+
+//go:linkname simulatedLabels
+func simulatedLabels() unsafe.Pointer
+
+//go:linkname simulatedBelong
+func simulatedBelong(labels unsafe.Pointer)
+
+func goFunc(`},
+	{"runtime/proc.go", "	// If about to schedule a not-normal goroutine (a GCworker or tracereader),\n",
+		"	if gp.labels != nil && simulatedPaused(gp.labels) {\n		simulatedStop(gp)\n		goto top\n	}\n\n	// If about to schedule a not-normal goroutine (a GCworker or tracereader),\n"},
+	{"runtime/proc.go", "func schedule() {\n", `//go:linkname simulatedOutside
+var simulatedOutside bool // what timers start is of no machine
+
+//go:linkname simulatedLabels time.simulatedLabels
+func simulatedLabels() unsafe.Pointer {
+	if simulatedOutside {
+		return nil
+	}
+	return getg().labels
+}
+
+//go:linkname simulatedBelong time.simulatedBelong
+func simulatedBelong(labels unsafe.Pointer) {
+	getg().labels = labels
+	if simulatedPaused(labels) {
+		Gosched()
+	}
+}
+
+// simulatedPauses are the machines that stand still: none of their goroutines runs.
+var simulatedPauses [16]struct {
+	labels unsafe.Pointer // nil for none
+	ready  gQueue         // who would run, in the order in which they would
+}
+
+func simulatedPaused(labels unsafe.Pointer) bool {
+	for i := range simulatedPauses {
+		if simulatedPauses[i].labels == labels {
+			return true
+		}
+	}
+	return false
+}
+
+// simulatedStop sets a goroutine aside that would run. It counts as one that waits.
+func simulatedStop(gp *g) {
+	for i := range simulatedPauses {
+		if p := &simulatedPauses[i]; p.labels == gp.labels {
+			gp.waitreason = waitReasonSleep
+			casgstatus(gp, _Grunnable, _Gwaiting)
+			p.ready.pushBack(gp)
+			return
+		}
+	}
+}
+
+// simulatedPause stops the machine of the goroutine that calls it, which goes on to its own end.
+//
+//go:linkname simulatedPause
+var simulatedPause = func() int {
+	for i := range simulatedPauses {
+		if p := &simulatedPauses[i]; p.labels == nil {
+			p.labels = getg().labels
+			return i
+		}
+	}
+	panic("more machines than can be paused")
+}
+
+// simulatedResume has a machine go on.
+//
+//go:linkname simulatedResume
+var simulatedResume = func(i int) {
+	simulatedPauses[i].labels = nil
+	for !simulatedPauses[i].ready.empty() {
+		gp := simulatedPauses[i].ready.pop()
+		systemstack(func() { ready(gp, 0, false) })
+	}
+}
+
+func schedule() {
 `},
 	{"runtime/runtime2.go", "	return isIdleInSynctest[w]\n", "	return isIdleInSynctest[w] || simulatedIdle && (w == waitReasonSyncMutexLock || w == waitReasonSyncRWMutexRLock || w == waitReasonSyncRWMutexLock)\n"},
 	{"runtime/runtime2.go", "func (w waitReason) isIdleInSynctest() bool {\n", "//go:linkname simulatedIdle\nvar simulatedIdle bool // who waits for a lock lets time go on\n\nfunc (w waitReason) isIdleInSynctest() bool {\n"},

@@ -33,12 +33,12 @@ func (p *Plan) Pieces() []string {
 	return out
 }
 
-// Less is the plan without some of its pieces. The instants of the faults that stay do not move.
+// Less is the plan without some of its pieces; the name of a kind of fault is for all of them. The instants of the faults that stay do not move.
 func (p *Plan) Less(pieces []string) *Plan {
 	q := *p
 	q.Faults = nil
 	for i, f := range p.Faults {
-		if slices.Contains(pieces, "f"+strconv.Itoa(i)) {
+		if slices.Contains(pieces, "f"+strconv.Itoa(i)) || slices.Contains(pieces, string(f.Kind)) {
 			f.Kind = ""
 		}
 		q.Faults = append(q.Faults, f)

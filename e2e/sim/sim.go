@@ -453,6 +453,14 @@ func (s *Sim) loses(m *Machine, epoch int64) {
 	s.lostAt[m.id] = epoch
 }
 
+// epoch is a broker's newest.
+func (s *Sim) epoch(m *Machine) int64 {
+	s.learn()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.brokers[m.id]
+}
+
 func (s *Sim) newest() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -62,6 +62,18 @@ func (c *cluster) reserve(id uint64) {
 
 func (c *cluster) start(id uint64, voters []uint64, snapshotBytes int64) *Node {
 	c.t.Helper()
+	n := c.open(id, voters, snapshotBytes)
+	if len(voters) > 0 {
+		if err := n.Start(); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// open is start without Start.
+func (c *cluster) open(id uint64, voters []uint64, snapshotBytes int64) *Node {
+	c.t.Helper()
 	m := newSum()
 	var n *Node
 	network := &Network{
@@ -105,11 +117,6 @@ func (c *cluster) start(id uint64, voters []uint64, snapshotBytes int64) *Node {
 	c.nodes[id], c.sums[id] = n, m
 	if network.Listens {
 		c.serve(id, n)
-	}
-	if len(voters) > 0 {
-		if err := n.Start(); err != nil {
-			c.t.Fatal(err)
-		}
 	}
 	return n
 }

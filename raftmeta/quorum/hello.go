@@ -18,6 +18,7 @@ const (
 	snapshotStream = "snapshot" // one message with a snapshot, in pieces
 	joinStream     = "join"     // asks to be made a learner
 	whoStream      = "who"      // asks who is there, and who leads
+	helloStream    = "hello"    // asks for nothing: whether one is welcome
 )
 
 // Hello is the first thing on a stream, and what answers it. Fields are only ever added.
@@ -31,9 +32,15 @@ type Hello struct {
 	Voters  string `json:"voters,omitempty"` // of a node that has no cluster yet: what it was started with
 	// Features are the ranges of levels that the node supports, by name.
 	Features map[string][2]int16 `json:"features,omitempty"`
+	// What From's disk has: see standing.
+	Starts uint64 `json:"starts,omitempty"`
+	Life   string `json:"life,omitempty"`
+	Term   uint64 `json:"term,omitempty"`
+	Index  uint64 `json:"index,omitempty"` // of its last entry
 
 	First   []uint64 `json:"first,omitempty"`   // to who joins: the voters before the first entry
 	Refused string   `json:"refused,omitempty"` // why the stream ends here
+	Older   bool     `json:"older,omitempty"`   // because the other's disk is older than one that it had
 	Leader  string   `json:"leader,omitempty"`  // address to ask instead, when joining, or next
 }
 
@@ -86,6 +93,7 @@ func readInto(r io.Reader, buf []byte, n int) ([]byte, error) {
 type RefusedError struct {
 	Address string
 	Reason  string
+	Older   bool // this node's disk is older than the one that it had: it must not go on
 }
 
 func (e *RefusedError) Error() string {

@@ -214,7 +214,7 @@ func (n *Node) Join(ctx context.Context, addresses []string) error {
 // ask asks one member, and the leader that it names, to take this node in.
 func (n *Node) ask(address string) (first []uint64, err error) {
 	for hops := 0; address != "" && hops < 3; hops++ {
-		c, answer, err := n.net.connect(address, joinStream, 0)
+		c, answer, err := n.net.connect(n.net.ctx, address, joinStream, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -236,14 +236,15 @@ func (n *Node) report(f func(*raft.RawNode)) {
 }
 
 // step takes messages that are at hand.
-func (n *Node) step(m *pb.Message) {
+func (n *Node) step(d delivery) {
 	for i := 0; ; i++ {
-		_ = n.raw.Step(m) // what does not fit the state is raft's to ignore
+		n.note(d)
+		_ = n.raw.Step(d.message) // what does not fit the state is raft's to ignore
 		if i == callsAtOnce {
 			return
 		}
 		select {
-		case m = <-n.incoming:
+		case d = <-n.incoming:
 		default:
 			return
 		}

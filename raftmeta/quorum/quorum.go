@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -64,7 +65,8 @@ type Node struct {
 	raw     *raft.RawNode
 
 	calls    chan func()
-	incoming chan *pb.Message
+	incoming chan delivery
+	fatal    chan error
 	net      *transport // nil for a node that is alone
 	send     func([]*pb.Message)
 	members  atomic.Pointer[pb.ConfState]
@@ -76,6 +78,7 @@ type Node struct {
 
 	// Of the goroutine.
 	leader, term uint64
+	commit       uint64
 	leads        bool // raft made this node leader
 	led          bool // and Lead was called: an entry of the term has been applied
 	applied      uint64
@@ -92,8 +95,8 @@ func Open(config Config, machine Machine) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{config: config, machine: machine, store: st, calls: make(chan func(), callBacklog), incoming: make(chan *pb.Message, callBacklog),
-		stop: make(chan struct{}), done: make(chan struct{})}
+	n := &Node{config: config, machine: machine, store: st, calls: make(chan func(), callBacklog), incoming: make(chan delivery, callBacklog),
+		fatal: make(chan error, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	n.campaign = time.NewTimer(time.Hour)
 	n.campaign.Stop()
 	n.send = func([]*pb.Message) {}
@@ -123,7 +126,7 @@ func (n *Node) restore() error {
 	if err != nil {
 		return err
 	}
-	n.term, n.confState = hard.GetTerm(), conf
+	n.term, n.commit, n.confState = hard.GetTerm(), hard.GetCommit(), conf
 	n.members.Store(n.confState)
 	if len(n.confState.GetVoters()) == 0 {
 		return nil // Join learns of them
@@ -136,10 +139,22 @@ func (n *Node) restore() error {
 	return err
 }
 
-// Start runs the node, which must be a member: see Join. A lone voter needs no election timeout: it leads at once.
+// delivery is a message of one life of a member.
+type delivery struct {
+	message *pb.Message
+	life    string
+}
+
+// Start runs the node, which must be a member: see Join. A lone voter needs no election timeout: it leads at once. It gives a
+// RefusedError where others have seen more of this node than is on its disk.
 func (n *Node) Start() error {
 	if n.raw == nil {
 		return errors.New("this node knows no quorum: it has to join one first")
+	}
+	if n.net != nil {
+		if err := n.net.inquire(); err != nil {
+			return errors.Join(err, n.store.standings.takeBack())
+		}
 	}
 	n.started.Store(true)
 	n.changed(n.confState)
@@ -230,8 +245,12 @@ func (n *Node) run() {
 			n.runForElection()
 		case call := <-n.calls:
 			n.serve(call)
-		case m := <-n.incoming:
-			n.step(m)
+		case d := <-n.incoming:
+			n.step(d)
+		case err := <-n.fatal:
+			err = errors.Join(err, n.store.standings.takeBack())
+			n.failure.Store(&err)
+			return
 		}
 	}
 }
@@ -269,7 +288,7 @@ func (n *Node) ready() error {
 			return err
 		}
 		if rd.HardState != nil {
-			n.term = rd.HardState.GetTerm()
+			n.term, n.commit = rd.HardState.GetTerm(), rd.HardState.GetCommit()
 		}
 		n.send(rd.Messages) // after what they promise is on disk
 		if !raft.IsEmptySnap(rd.Snapshot) {
@@ -295,6 +314,11 @@ func (n *Node) ready() error {
 		}
 		if len(rd.CommittedEntries) > 0 {
 			n.machine.Applied(n.applied)
+		}
+		if n.leads {
+			n.raw.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+				n.store.standings.acknowledged(id, min(p.Match, n.commit))
+			})
 		}
 		if err := n.compact(); err != nil {
 			return err

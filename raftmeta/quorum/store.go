@@ -33,6 +33,8 @@ type store struct {
 	conf   *pb.ConfState
 	member string        // random, made with the file
 	first  *pb.ConfState // who the voters were before the first entry
+
+	standings *standings
 }
 
 // ErrInUse says that another process has the metadata file open.
@@ -51,7 +53,11 @@ func openStore(path string, voters []uint64) (*store, error) {
 		_ = db.Close()
 		return nil, fmt.Errorf("load metadata %s: %w", path, err)
 	}
-	return s, nil
+	if s.standings, err = openStandings(db, s.member); err != nil {
+		_ = db.Close()
+		return nil, fmt.Errorf("begin with metadata %s: %w", path, err)
+	}
+	return s, s.reached()
 }
 
 func (s *store) load(voters []uint64) error {
@@ -224,6 +230,9 @@ func (s *store) save(rd raft.Ready) error {
 				return err
 			}
 		}
+		if err := s.standings.put(tx); err != nil {
+			return err
+		}
 		if len(entries) == 0 {
 			return nil
 		}
@@ -249,7 +258,21 @@ func (s *store) save(rd raft.Ready) error {
 			return err
 		}
 	}
-	return s.Append(entries)
+	if err := s.Append(entries); err != nil {
+		return err
+	}
+	return s.reached()
+}
+
+// reached tells the standings what is on disk.
+func (s *store) reached() error {
+	hard, _, err := s.InitialState()
+	if err != nil {
+		return err
+	}
+	last, err := s.LastIndex()
+	s.standings.reached(hard.GetTerm(), last)
+	return err
 }
 
 func deleteFrom(log *bbolt.Bucket, index uint64) error {
@@ -300,4 +323,4 @@ func (s *store) snapshot(index uint64, conf *pb.ConfState, data []byte, keep uin
 	return nil
 }
 
-func (s *store) close() error { return s.db.Close() }
+func (s *store) close() error { return errors.Join(s.standings.close(), s.db.Close()) }

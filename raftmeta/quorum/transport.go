@@ -190,8 +190,8 @@ func (t *transport) address(id uint64) string {
 }
 
 // connect opens a stream and introduces this node.
-func (t *transport) connect(address, kind string, to uint64) (c net.Conn, answer Hello, err error) {
-	ctx, cancel := context.WithTimeout(t.ctx, dialPatience)
+func (t *transport) connect(ctx context.Context, address, kind string, to uint64) (c net.Conn, answer Hello, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
 	if address == "" {
 		return nil, answer, fmt.Errorf("the address of node %d is not known", to)
@@ -199,9 +199,10 @@ func (t *transport) connect(address, kind string, to uint64) (c net.Conn, answer
 	if c, err = t.network.Dial(ctx, address); err != nil {
 		return nil, answer, err
 	}
-	h := t.network.Hello()
-	h.Kind, h.From, h.To = kind, t.node.config.ID, to
-	_ = c.SetDeadline(time.Now().Add(dialPatience))
+	h := t.hello()
+	h.Kind, h.To = kind, to
+	deadline, _ := ctx.Deadline()
+	_ = c.SetDeadline(deadline)
 	if _, err = io.WriteString(c, Preface); err == nil {
 		err = writeHello(c, h)
 	}
@@ -209,13 +210,11 @@ func (t *transport) connect(address, kind string, to uint64) (c net.Conn, answer
 		answer, err = readHello(c)
 	}
 	if err == nil && answer.Refused != "" {
-		err = &RefusedError{address, answer.Refused}
+		err = &RefusedError{address, answer.Refused, answer.Older}
 	}
 	if err == nil && to != 0 {
-		if err = t.network.Check(answer); err != nil {
+		if err = t.introduced(answer); err != nil {
 			err = fmt.Errorf("%s at %s: %w", nodeName(to), address, err)
-		} else {
-			t.meet(answer)
 		}
 	}
 	if err != nil {
@@ -225,7 +224,31 @@ func (t *transport) connect(address, kind string, to uint64) (c net.Conn, answer
 	return c, answer, c.SetDeadline(time.Time{})
 }
 
-// meet remembers how a member introduced itself.
+// hello introduces this node.
+func (t *transport) hello() Hello {
+	h := t.network.Hello()
+	h.From = t.node.config.ID
+	t.node.store.standings.introduce(&h)
+	return h
+}
+
+// introduced holds another's introduction against what this node knows, and remembers it if there is nothing against it. Who only
+// asks whether it is welcome may yet be told by others that it is not.
+func (t *transport) introduced(h Hello) error {
+	err := t.network.Check(h)
+	if err == nil {
+		err = t.node.store.standings.check(h)
+	}
+	if err == nil && h.Kind != helloStream && t.node.isMember(h.From) {
+		err = t.node.store.standings.meet(h)
+	}
+	if err == nil {
+		t.meet(h)
+	}
+	return err
+}
+
+// meet remembers how a member introduced itself last.
 func (t *transport) meet(h Hello) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -305,14 +328,14 @@ func (t *transport) open(id uint64) (*stream, error) {
 	if t.address(id) == "" {
 		t.askAround()
 	}
-	c, _, err := t.connect(t.address(id), messagesStream, id)
+	c, answer, err := t.connect(t.ctx, t.address(id), messagesStream, id)
 	if err != nil || t.network.Listens {
 		return &stream{conn: c}, err
 	}
 	ended := make(chan struct{})
 	if !t.start(func() {
 		defer close(ended)
-		err := t.read(c, maxSnapshot)
+		err := t.read(c, maxSnapshot, answer.Life)
 		t.log.Debug().Err(err).Uint64("peer", id).Msg("quorum stream ended")
 		_ = c.Close()
 	}) {
@@ -330,14 +353,13 @@ func (t *transport) askAround() {
 			continue
 		}
 		asked[left[0]] = true
-		c, answer, err := t.connect(left[0], whoStream, 0)
+		c, answer, err := t.connect(t.ctx, left[0], whoStream, 0)
 		if err != nil {
 			t.refused(err)
 			continue
 		}
 		_ = c.Close()
-		if t.network.Check(answer) == nil {
-			t.meet(answer)
+		if t.introduced(answer) == nil {
 			left = append(left, answer.Leader)
 		}
 	}
@@ -426,6 +448,13 @@ func (t *transport) refused(err error) {
 	if err != nil && !errors.As(err, &r) {
 		return
 	}
+	if err != nil && r.Older {
+		select {
+		case t.node.fatal <- err:
+		default:
+		}
+		return
+	}
 	t.mu.Lock()
 	before := t.refusal
 	t.refusal = err
@@ -448,17 +477,16 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 	if err != nil {
 		return
 	}
-	mine := t.network.Hello()
-	mine.From, mine.To = t.node.config.ID, h.From
+	mine := t.hello()
+	mine.To = h.From
 	if err := t.check(h); err != nil {
 		if t.refuses(h.From, err) {
 			t.log.Warn().Str("peer", c.RemoteAddr().String()).Msg("refused a node: " + err.Error())
 		}
-		mine.Refused = err.Error()
+		mine.Refused, mine.Older = err.Error(), errors.Is(err, errOlderDisk)
 		_ = writeHello(c, mine)
 		return
 	}
-	t.meet(h)
 	if h.Kind == joinStream {
 		_ = c.SetDeadline(time.Now().Add(writePatience))
 		mine.Leader, err = t.node.admit(t.ctx, h.From)
@@ -474,12 +502,12 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 			mine.Leader = t.address(s.Leader)
 		}
 	}
-	if writeHello(c, mine) != nil || h.Kind == whoStream {
+	if writeHello(c, mine) != nil || h.Kind == whoStream || h.Kind == helloStream {
 		return
 	}
 	_ = c.SetDeadline(time.Time{})
 	if h.Kind == snapshotStream {
-		if err := t.readSnapshot(c, r); err != nil && t.ctx.Err() == nil {
+		if err := t.readSnapshot(c, r, h.Life); err != nil && t.ctx.Err() == nil {
 			t.log.Warn().Err(err).Uint64("peer", h.From).Msg("snapshot not received")
 		}
 		return
@@ -505,7 +533,7 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 			}
 		}()
 	}
-	err = t.read(r, maxMessage)
+	err = t.read(r, maxMessage, h.Life)
 	if t.ctx.Err() == nil {
 		t.log.Debug().Err(err).Uint64("peer", h.From).Msg("quorum stream from peer ended")
 		if h.Address != "" {
@@ -533,10 +561,11 @@ func (t *transport) check(h Hello) error {
 	if h.From == t.node.config.ID {
 		return errors.New("another node with this one's node id is running here: give each its own")
 	}
-	return t.network.Check(h)
+	return t.introduced(h)
 }
 
-func (t *transport) read(r io.Reader, limit int) error {
+// read takes messages of a life of a member until that fails.
+func (t *transport) read(r io.Reader, limit int, life string) error {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	var buf []byte
 	for {
@@ -551,13 +580,13 @@ func (t *transport) read(r io.Reader, limit int) error {
 		if err := proto.Unmarshal(data, m); err != nil {
 			return err
 		}
-		if err := t.deliver(m); err != nil {
+		if err := t.deliver(m, life); err != nil {
 			return err
 		}
 	}
 }
 
-func (t *transport) deliver(m *pb.Message) error {
+func (t *transport) deliver(m *pb.Message, life string) error {
 	if raft.IsLocalMsg(m.GetType()) {
 		return fmt.Errorf("message of kind %v from outside", m.GetType())
 	}
@@ -565,7 +594,7 @@ func (t *transport) deliver(m *pb.Message) error {
 		t.takeBack(from)
 	}
 	select {
-	case t.node.incoming <- m:
+	case t.node.incoming <- delivery{m, life}:
 		return nil
 	case <-t.node.done:
 		return net.ErrClosed
@@ -668,7 +697,7 @@ func (t *transport) sendSnapshot(m *pb.Message) {
 }
 
 func (t *transport) streamSnapshot(m *pb.Message) error {
-	c, _, err := t.connect(t.address(m.GetTo()), snapshotStream, m.GetTo())
+	c, _, err := t.connect(t.ctx, t.address(m.GetTo()), snapshotStream, m.GetTo())
 	if err != nil {
 		return err
 	}
@@ -722,7 +751,7 @@ func (d deadlined) Read(b []byte) (int, error) {
 	return d.r.Read(b)
 }
 
-func (t *transport) readSnapshot(c net.Conn, r io.Reader) error {
+func (t *transport) readSnapshot(c net.Conn, r io.Reader, life string) error {
 	_ = c.SetReadDeadline(time.Now().Add(writePatience))
 	head, err := readFrame(r, nil, maxMessage)
 	if err != nil {
@@ -745,7 +774,7 @@ func (t *transport) readSnapshot(c net.Conn, r io.Reader) error {
 		return err
 	}
 	m.Snapshot.Data = data
-	if err := t.deliver(m); err != nil {
+	if err := t.deliver(m, life); err != nil {
 		return err
 	}
 	_, err = c.Write([]byte{1})

@@ -130,6 +130,36 @@ func (f *FS) Restart() {
 	f.boots++
 }
 
+// Disk is what is on a disk.
+type Disk struct {
+	files, durable map[string]*inode
+	journal        [][]change
+}
+
+// Copy makes a copy of the disk, as of an instant, as a snapshot of a volume does.
+func (f *FS) Copy() *Disk {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := &Disk{files: map[string]*inode{}}
+	for path, n := range f.files {
+		if n != nil {
+			n = &inode{data: slices.Clone(n.data), synced: slices.Clone(n.data), modTime: n.modTime}
+		}
+		d.files[path] = n
+	}
+	d.durable = maps.Clone(d.files)
+	return d
+}
+
+// Swap puts another disk in the place of the one that there is, which it returns. The machine is off.
+func (f *FS) Swap(d *Disk) (before *Disk) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before = &Disk{f.files, f.durable, f.journal}
+	f.files, f.durable, f.journal = d.files, d.durable, d.journal
+	return before
+}
+
 // endure puts changes of names on disk. mu is held.
 func (f *FS) endure(changes []change) {
 	for _, c := range changes {

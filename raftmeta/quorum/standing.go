@@ -1,0 +1,226 @@
+package quorum
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// standing is how far a member has come, by what another has seen of it. Nothing of it goes back: a node that starts with less
+// has an older disk (a backup, a volume of before), which does not know what it voted for and acknowledged.
+type standing struct {
+	Member string `json:"member"` // of the metadata file
+	Starts uint64 `json:"starts"` // of nodes with that file
+	Life   string `json:"life"`   // random, the newest start's
+	Term   uint64 `json:"term"`
+	Index  uint64 `json:"index"` // of a committed entry that the member has
+}
+
+var (
+	standingsBucket = []byte("standings") // member id, 8 bytes big endian -> standing as JSON
+	startsKey       = []byte("starts")    // in the state bucket: 8 bytes big endian
+)
+
+// standings are what this node remembers of the others, and what it tells of itself.
+type standings struct {
+	db *bbolt.DB
+
+	mu    sync.Mutex // guards the rest
+	mine  standing
+	seen  map[uint64]standing
+	dirty map[uint64]bool // those of seen that have grown since they were saved
+}
+
+// errOlderDisk is wrapped by what is told to a node whose disk is older than the one it had.
+var errOlderDisk = errors.New("give it its newest disk, or remove it from the quorum and let it join with empty directories")
+
+// openStandings reads what is remembered, and counts a start.
+func openStandings(db *bbolt.DB, member string) (*standings, error) {
+	s := &standings{db: db, mine: standing{Member: member, Life: rand.Text()}, seen: map[uint64]standing{}, dirty: map[uint64]bool{}}
+	return s, db.Update(func(tx *bbolt.Tx) error {
+		state := tx.Bucket(stateBucket)
+		if v := state.Get(startsKey); len(v) == 8 {
+			s.mine.Starts = binary.BigEndian.Uint64(v)
+		}
+		s.mine.Starts++
+		if err := state.Put(startsKey, indexKey(s.mine.Starts)); err != nil {
+			return err
+		}
+		b, err := tx.CreateBucketIfNotExists(standingsBucket)
+		if err != nil {
+			return err
+		}
+		return b.ForEach(func(k, v []byte) error {
+			var seen standing
+			err := json.Unmarshal(v, &seen)
+			s.seen[binary.BigEndian.Uint64(k)] = seen
+			return err
+		})
+	})
+}
+
+// takeBack makes a start that was refused none: an older disk must not catch up with the newest by trying again.
+func (s *standings) takeBack() error {
+	s.mu.Lock()
+	starts := s.mine.Starts - 1
+	s.mu.Unlock()
+	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(stateBucket).Put(startsKey, indexKey(starts)) })
+}
+
+// introduce fills in what a Hello says of this node's disk.
+func (s *standings) introduce(h *Hello) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.Starts, h.Life, h.Term, h.Index = s.mine.Starts, s.mine.Life, s.mine.Term, s.mine.Index
+}
+
+// reached notes what is on this node's own disk.
+func (s *standings) reached(term, index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mine.Term, s.mine.Index = term, index
+}
+
+// check refuses a member whose disk is older than one that it was seen with. Only its next start can be: streams of one life may
+// overtake each other.
+func (s *standings) check(h Hello) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := s.seen[h.From]
+	if seen.Member != h.Member || h.Life == "" || h.Life == seen.Life {
+		return nil
+	}
+	older := func(what string, is, was uint64) error {
+		return fmt.Errorf("its disk is older than the one it had: "+what+", and %d was seen here; what it agreed to since then is not there: %w", is, was, errOlderDisk)
+	}
+	switch {
+	case h.Starts <= seen.Starts:
+		return older("this is start %d of its metadata", h.Starts, seen.Starts)
+	case h.Term < seen.Term:
+		return older("its metadata is of term %d", h.Term, seen.Term)
+	case h.Index < seen.Index:
+		return older("its metadata ends with entry %d", h.Index, seen.Index)
+	}
+	return nil
+}
+
+// meet notes a start of a member, which check has let pass, before the member is told that it is welcome.
+func (s *standings) meet(h Hello) error {
+	s.mu.Lock()
+	seen := s.seen[h.From]
+	if h.Life == "" || h.Life == seen.Life {
+		s.mu.Unlock()
+		return nil
+	}
+	if seen.Member != h.Member {
+		seen = standing{Member: h.Member}
+	}
+	seen.Starts, seen.Life = h.Starts, h.Life
+	s.seen[h.From], s.dirty[h.From] = seen, true
+	s.mu.Unlock()
+	return s.db.Update(s.put)
+}
+
+// saw notes what a life of a member has shown.
+func (s *standings) saw(id uint64, life string, term, index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen, ok := s.seen[id]
+	if !ok || seen.Life != life || term <= seen.Term && index <= seen.Index {
+		return
+	}
+	seen.Term, seen.Index = max(term, seen.Term), max(index, seen.Index)
+	s.seen[id], s.dirty[id] = seen, true
+}
+
+// acknowledged notes an entry that a member has, in whatever life.
+func (s *standings) acknowledged(id, index uint64) {
+	s.mu.Lock()
+	life := s.seen[id].Life
+	s.mu.Unlock()
+	s.saw(id, life, 0, index)
+}
+
+// put saves what has grown. What others acknowledge goes to disk with the next entries only: a transaction of its own for each
+// would cost as much as the entry itself.
+func (s *standings) put(tx *bbolt.Tx) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.dirty {
+		v, err := json.Marshal(s.seen[id])
+		if err != nil {
+			return err
+		}
+		if err := tx.Bucket(standingsBucket).Put(indexKey(id), v); err != nil {
+			return err
+		}
+	}
+	clear(s.dirty)
+	return nil
+}
+
+// close saves what has not been.
+func (s *standings) close() error {
+	s.mu.Lock()
+	clean := len(s.dirty) == 0
+	s.mu.Unlock()
+	if clean {
+		return nil
+	}
+	return s.db.Update(s.put)
+}
+
+// note takes from a member's message how far the member has come.
+func (n *Node) note(d delivery) {
+	m := d.message
+	switch m.GetType() {
+	case pb.MsgPreVote, pb.MsgPreVoteResp: // of terms that may never be
+	case pb.MsgApp, pb.MsgHeartbeat: // a leader has all that is committed
+		n.store.standings.saw(m.GetFrom(), d.life, m.GetTerm(), m.GetCommit())
+	default:
+		n.store.standings.saw(m.GetFrom(), d.life, m.GetTerm(), 0)
+	}
+}
+
+// inquiryPatience is how long a start may wait for members' opinions of this node's disk. Those that are there answer in a round
+// trip, and where nobody listens that is known as soon.
+const inquiryPatience = 300 * time.Millisecond
+
+// inquire asks the members whether this node's disk is as new as they remember, before it votes or acknowledges anything.
+func (t *transport) inquire() error {
+	ctx, cancel := context.WithTimeout(t.ctx, inquiryPatience)
+	defer cancel()
+	members := t.node.members.Load()
+	answers, asked := make(chan error, len(members.GetVoters())), 0
+	for _, id := range members.GetVoters() {
+		address := t.address(id)
+		if id == t.node.config.ID || address == "" {
+			continue
+		}
+		asked++
+		if !t.start(func() {
+			c, _, err := t.connect(ctx, address, helloStream, id)
+			if err == nil {
+				_ = c.Close()
+			}
+			answers <- err
+		}) {
+			return nil
+		}
+	}
+	for range asked {
+		var refused *RefusedError
+		if err := <-answers; errors.As(err, &refused) && refused.Older {
+			return err
+		}
+	}
+	return nil
+}
