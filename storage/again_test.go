@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -201,4 +202,37 @@ func TestMovedAndFailed(t *testing.T) {
 		t.Errorf("a new log is opened where the partition was: %v %v", l, err)
 	}
 	d.m.Abandon()
+}
+
+// TestOpenedTogether: logs that are there and logs that are new open at the same time, which the race detector watches.
+func TestOpenedTogether(t *testing.T) {
+	d := &disks{t: t, fs: faultfs.New(1)}
+	if err := d.start("/data"); err != nil {
+		t.Fatal(err)
+	}
+	const count = 50
+	var all []storage.TopicPartition
+	for n := range int32(2 * count) {
+		tp := storage.TopicPartition{Topic: "together", Partition: n}
+		all = append(all, tp)
+		if n < count {
+			if err := put(t, d.open(tp, 0, storage.DefaultLogConfig()), "a"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	d.m.Abandon()
+	d.fs.Kill()
+	if err := d.start("/data"); err != nil {
+		t.Fatal(err)
+	}
+	var opening sync.WaitGroup
+	for _, tp := range all {
+		opening.Go(func() {
+			if _, err := d.m.Open(tp, historyID, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	opening.Wait()
 }

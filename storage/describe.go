@@ -23,15 +23,10 @@ func (m *Manager) Usage() []DirUsage {
 	var out []DirUsage
 	logs := m.snapshot()
 	for _, d := range m.dirs {
-		u := DirUsage{Path: d.path, Total: -1, Usable: -1}
-		if u.Err = d.offline(); u.Err != nil {
+		u := d.room()
+		if d.offline() != nil {
 			out = append(out, u)
 			continue
-		}
-		if total, usable, err := d.fs.Usage(d.path); err != nil {
-			u.Err = err
-		} else {
-			u.Total, u.Usable = total, usable
 		}
 		for _, p := range logs {
 			if p.dir == d {
@@ -44,6 +39,28 @@ func (m *Manager) Usage() []DirUsage {
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })
 	return out
+}
+
+// Room is Usage without the logs.
+func (m *Manager) Room() (out []DirUsage) {
+	for _, d := range m.dirs {
+		out = append(out, d.room())
+	}
+	return out
+}
+
+func (d *Dir) room() DirUsage {
+	u := DirUsage{Path: d.path, Total: -1, Usable: -1}
+	if u.Err = d.offline(); u.Err != nil {
+		return u
+	}
+	total, usable, err := d.fs.Usage(d.path)
+	if err != nil {
+		u.Err = err
+		return u
+	}
+	u.Total, u.Usable = total, usable
+	return u
 }
 
 // Producer is an idempotent or transactional producer that has written to a partition.

@@ -153,8 +153,11 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 	}
 	known.identified = identified
 	if mine {
+		m.mu.RLock()
 		st := m.states[d]
-		known.recoveryPoint, known.start, known.high, known.compacted = st.recovery[tp], st.start[tp], st.high[tp], m.cleaner.dirtyFrom(d, tp)
+		known.recoveryPoint, known.start, known.high = st.recovery[tp], st.start[tp], st.high[tp]
+		m.mu.RUnlock()
+		known.compacted = m.cleaner.dirtyFrom(d, tp)
 	} else if err := m.beginAnew(d, tp); err != nil {
 		return nil, err
 	}
