@@ -26,6 +26,7 @@ func commonFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "accept-lost-directories", Usage: "start although a log directory of the last start is gone; its partitions begin empty"},
 		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL` of the log on stderr: debug, info, warn, error"},
 		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log: text or json"},
+		&cli.StringFlag{Name: "admin", Usage: "serve metrics, health and readiness by HTTP on `ADDRESS`, e.g. localhost:9644"},
 		&cli.StringFlag{Name: "pprof", Usage: "serve Go's profiles by HTTP on `ADDRESS`, e.g. localhost:6060"},
 	}
 }
@@ -128,6 +129,7 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 		return badUseOf(err)
 	}
 	conf.Notes = append(notes, conf.Notes...)
+	conf.Version = Version
 	conf.AcceptLost = c.Bool("accept-lost-directories")
 	log, err := startLogging(c)
 	if err != nil {
@@ -159,6 +161,9 @@ func override(c *cli.Context, values map[string]string) error {
 			return badUseOf(err)
 		}
 		values[key] = value
+	}
+	if c.IsSet("admin") {
+		values["admin.listener"] = c.String("admin")
 	}
 	if c.IsSet("cluster-id") {
 		values["cluster.id"] = c.String("cluster-id")

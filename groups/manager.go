@@ -148,6 +148,18 @@ func (m *Manager) all() []*loop {
 	return out
 }
 
+// Stats tells of the groups that this broker coordinates; those of partitions that are being loaded are left out. Any goroutine may
+// call it.
+func (m *Manager) Stats(ctx context.Context) (out []coordinator.Stats) {
+	for _, l := range m.all() {
+		groups, err := runtime.Ask[[]coordinator.Stats](ctx, l, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects { return c.Stats(to) })
+		if err == nil {
+			out = append(out, groups...)
+		}
+	}
+	return out
+}
+
 // partitionFor is the offsets partition of a group: Kafka's Utils.abs(hashCode) of the group id.
 func partitionFor(group string, partitions int32) int32 {
 	var h int32

@@ -15,8 +15,12 @@ import (
 
 func (m *Manager) joinGroup(ctx *wire.Request, req *kmsg.JoinGroupRequest) (*kmsg.JoinGroupResponse, error) {
 	client := coordinator.Client{ID: ctx.ClientID, Host: ctx.Conn.RemoteHost()}
-	resp, err := ask[*kmsg.JoinGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
-		return c.Join(now, to, client, req)
+	var resp *kmsg.JoinGroupResponse
+	var err error
+	ctx.Wait(func() {
+		resp, err = ask[*kmsg.JoinGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
+			return c.Join(now, to, client, req)
+		})
 	})
 	if err != nil {
 		resp = kmsg.NewPtrJoinGroupResponse()
@@ -29,8 +33,12 @@ func (m *Manager) joinGroup(ctx *wire.Request, req *kmsg.JoinGroupRequest) (*kms
 }
 
 func (m *Manager) syncGroup(ctx *wire.Request, req *kmsg.SyncGroupRequest) (*kmsg.SyncGroupResponse, error) {
-	resp, err := ask[*kmsg.SyncGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
-		return c.Sync(now, to, req)
+	var resp *kmsg.SyncGroupResponse
+	var err error
+	ctx.Wait(func() {
+		resp, err = ask[*kmsg.SyncGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
+			return c.Sync(now, to, req)
+		})
 	})
 	if err != nil {
 		resp = kmsg.NewPtrSyncGroupResponse()

@@ -102,5 +102,8 @@ func (m *Meta) remember(c *image.Controller) {
 	}()
 }
 
+// Controller is the node id of the active controller, -1 while unknown.
+func (m *Meta) Controller() int32 { return m.controller.Leader() }
+
 // Leads says that this node is the active controller, as far as it knows.
 func (m *Meta) Leads() bool { return m.controller.Leader() == m.config.NodeID }

@@ -202,6 +202,9 @@ func (m *Meta) Image() *image.Image { return m.controller.Image() }
 // Newest is metadata that this node has applied, but may not act upon yet: Image is soon the same.
 func (m *Meta) Newest() *image.Image { return m.controller.Newest() }
 
+// Quorum is the state of the metadata quorum as this node sees it; it fails once the quorum has stopped.
+func (m *Meta) Quorum(ctx context.Context) (quorum.Status, error) { return m.node.Status(ctx) }
+
 // NodeID is this node's id.
 func (m *Meta) NodeID() int32 { return m.config.NodeID }
 

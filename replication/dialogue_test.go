@@ -119,7 +119,7 @@ func (s *stage) start(r *replica) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	r.p = &Partition{topic: "t", id: [16]byte{1}}
+	r.p = &Partition{topic: "t", stats: new(TopicStats), id: [16]byte{1}}
 	r.p.log.Store(l)
 	s.replicas[r.id] = r
 }

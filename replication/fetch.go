@@ -33,6 +33,7 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer,
 	if id := max(req.ReplicaID, req.ReplicaState.ID); id >= 0 {
 		f.replica = id
 	}
+	ctx.Follower = f.replica >= 0
 	f.readAll()
 	wait := time.Duration(req.MaxWaitMillis) * time.Millisecond
 	if wait > 0 && len(list) > 0 && !f.urgent && f.bytes < int(req.MinBytes) {
@@ -43,6 +44,7 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer,
 	if f.err != nil {
 		return wire.Answer{}, f.err
 	}
+	f.count()
 	return wire.Answer{Now: f.response(ss)}, nil
 }
 
@@ -56,7 +58,8 @@ type fetching struct {
 	hints   hints
 
 	results []wire.FetchPartition // beside list
-	parts   []*Partition          // found, beside list; nil where an error stands
+	parts   []*Partition          // found
+	found   []*Partition          // beside list, nil where there is none
 	bytes   int
 	urgent  bool  // an error or a divergence is to be told at once
 	err     error // closes the connection
@@ -76,11 +79,15 @@ func (f *fetching) wait(ctx *wire.Request, wait time.Duration) error {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	select {
-	case <-w.done:
-	case <-timer.C:
-	case <-ctx.Context().Done():
-		return ctx.Context().Err()
+	ctx.Wait(func() {
+		select {
+		case <-w.done:
+		case <-timer.C:
+		case <-ctx.Context().Done():
+		}
+	})
+	if err := ctx.Context().Err(); err != nil {
+		return err
 	}
 	f.readAll()
 	return nil
@@ -92,7 +99,7 @@ func (f *fetching) readAll() {
 		budget = min(int(f.req.MaxBytes), f.manager.maxFetch)
 	}
 	f.results = make([]wire.FetchPartition, len(f.list))
-	f.parts = f.parts[:0]
+	f.parts, f.found = f.parts[:0], make([]*Partition, len(f.list))
 	f.bytes, f.urgent = 0, false
 	for i, w := range f.list {
 		out := &f.results[i]
@@ -100,6 +107,7 @@ func (f *fetching) readAll() {
 		p, err := f.read(w, out, budget)
 		if p != nil {
 			f.parts = append(f.parts, p)
+			f.found[i] = p
 		}
 		if err != nil {
 			f.urgent = true

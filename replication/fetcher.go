@@ -402,6 +402,7 @@ func (p *Partition) replicate(r *kmsg.FetchResponseTopicPartition) error {
 		if _, err := log.AppendReplicated(r.RecordBatches, now); err != nil {
 			return err
 		}
+		p.stats.ReplicationBytesIn.Add(int64(len(r.RecordBatches)))
 	}
 	p.replicatedTo(min(r.HighWatermark, log.EndOffset()), len(r.RecordBatches))
 	return log.SetStart(r.LogStartOffset, now)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -50,10 +51,14 @@ type Manager struct {
 	byName   map[string]*topic
 	byID     map[image.UUID]*topic
 	watchers map[string]Watcher
+
+	others           TopicStats   // of topics that are gone, or never were
+	shrinks, expands atomic.Int64 // of ISRs
 }
 
 type topic struct {
 	name       string
+	stats      *TopicStats
 	id         image.UUID
 	partitions map[int32]*Partition
 }
@@ -260,12 +265,12 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 	m.mu.Lock()
 	t := m.byID[o.topic.ID]
 	if t == nil {
-		t = &topic{name: o.topic.Name, id: o.topic.ID, partitions: map[int32]*Partition{}}
+		t = &topic{name: o.topic.Name, stats: new(TopicStats), id: o.topic.ID, partitions: map[int32]*Partition{}}
 		m.byID[t.id], m.byName[t.name] = t, t
 	}
 	p := t.partitions[o.n]
 	if p == nil {
-		p = &Partition{topic: t.name, id: t.id, n: o.n, syncs: m.commits, eager: m.rackAware}
+		p = &Partition{topic: t.name, stats: t.stats, id: t.id, n: o.n, syncs: m.commits, eager: m.rackAware}
 		t.partitions[o.n] = p
 	}
 	m.mu.Unlock()
@@ -278,6 +283,14 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 	before := p.leadership.Load()
 	role := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
 	after := p.leadership.Load()
+	if before != nil && after != nil && before.epoch == after.epoch {
+		switch was, is := len(before.isr), len(after.isr); {
+		case is < was:
+			m.shrinks.Add(1)
+		case is > was:
+			m.expands.Add(1)
+		}
+	}
 	if after != nil && o.reg.Recovering && (before == nil || before.epoch != after.epoch) {
 		m.isr.ask(p.recovered(time.Now()))
 	}
@@ -324,6 +337,9 @@ func (m *Manager) remove(id image.UUID) {
 	delete(m.byID, id)
 	if t != nil && m.byName[t.name] == t {
 		delete(m.byName, t.name)
+	}
+	if t != nil {
+		m.others.add(t.stats)
 	}
 	m.mu.Unlock()
 	if t == nil {

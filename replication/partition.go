@@ -22,6 +22,7 @@ import (
 // Partition is one partition with a replica on this node.
 type Partition struct {
 	topic string
+	stats *TopicStats // the topic's
 	id    image.UUID
 	n     int32
 	log   atomic.Pointer[storage.Log] // nil until it could be opened
@@ -216,6 +217,10 @@ func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (
 	a, err := p.Log().AppendInternal(b, []record.Batch{b}, epoch, now)
 	if errors.Is(err, storage.ErrMoved) {
 		a, err = p.Log().AppendInternal(b, []record.Batch{b}, epoch, now)
+	}
+	if err == nil {
+		p.stats.BytesIn.Add(int64(len(b)))
+		p.stats.MessagesIn.Add(a.Last - a.First + 1)
 	}
 	return a, err
 }

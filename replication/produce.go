@@ -98,6 +98,16 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 		return c, kerr.InvalidRequiredAcks
 	}
 	p, err := m.find(ctx.Version >= 13, t.Topic, t.TopicID, in.Partition)
+	stats := &m.others
+	if p != nil {
+		stats = p.stats
+	}
+	stats.Produces.Add(1)
+	defer func() {
+		if err != nil {
+			stats.FailedProduces.Add(1)
+		}
+	}()
 	if err != nil {
 		return c, err
 	}
@@ -110,6 +120,10 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 	a, epoch, err := p.Append(in.Records, req.Acks, now)
 	if err != nil {
 		return c, err
+	}
+	if !a.Duplicate {
+		stats.BytesIn.Add(int64(len(in.Records)))
+		stats.MessagesIn.Add(a.Last - a.First + 1)
 	}
 	out.BaseOffset, out.LogAppendTime, out.LogStartOffset = a.First, a.LogAppendTime, p.Log().StartOffset()
 	return committed{partition: p, log: p.Log(), epoch: epoch, end: a.Last + 1}, nil

@@ -51,8 +51,9 @@ type Conn struct {
 }
 
 type queued struct {
-	header answerHeader
-	answer Answer
+	request *Request
+	header  answerHeader
+	answer  Answer
 }
 
 type answerHeader struct {
@@ -188,6 +189,7 @@ func (c *Conn) request(frames *frameReader, size int) error {
 		Conn:          c,
 		Received:      time.Now(),
 	}
+	req.mark = req.Received
 	api := c.server.registry.find(req.Key)
 	if api == nil {
 		return &badRequest{fmt.Errorf("request of unknown kind %d", req.Key)}
@@ -195,6 +197,7 @@ func (c *Conn) request(frames *frameReader, size int) error {
 	if req.Key != produceKey && size > maxAdminFrame {
 		return &badRequest{fmt.Errorf("%s request of %d bytes, at most %d", api.Name, size, maxAdminFrame)}
 	}
+	req.size = size
 	release, err := c.server.reserve(c.ctx, req.Key, size)
 	if err != nil {
 		return err
@@ -214,7 +217,7 @@ func (c *Conn) request(frames *frameReader, size int) error {
 	}
 	if req.Version < api.Min || req.Version > api.Max {
 		if req.Key == apiVersionsKey {
-			return c.answer(answerHeader{correlation: req.CorrelationID}, Answer{Now: unsupportedAPIVersions()})
+			return c.answer(req, answerHeader{correlation: req.CorrelationID}, Answer{Now: unsupportedAPIVersions()})
 		}
 		return &badRequest{fmt.Errorf("%s version %d, served are %d to %d", api.Name, req.Version, api.Min, api.Max)}
 	}
@@ -231,10 +234,12 @@ func (c *Conn) request(frames *frameReader, size int) error {
 	if err != nil {
 		return err
 	}
+	req.end(Handled)
 	if answer.Now == nil && answer.Await == nil {
+		c.server.took(req, 0)
 		return nil
 	}
-	return c.answer(answerHeader{req.CorrelationID, flexible && req.Key != apiVersionsKey}, answer)
+	return c.answer(req, answerHeader{req.CorrelationID, flexible && req.Key != apiVersionsKey}, answer)
 }
 
 // isFlexible says whether requests of this kind and version use KIP-482's encoding.
@@ -283,16 +288,16 @@ func parseHeader(frame []byte, flexible bool) (clientID string, body []byte, err
 
 // answer writes a at once if nothing is waiting before it, or queues it. Only the connection's own
 // goroutine calls it.
-func (c *Conn) answer(h answerHeader, a Answer) error {
+func (c *Conn) answer(r *Request, h answerHeader, a Answer) error {
 	c.mu.Lock()
 	if !c.writing && a.Await == nil {
 		c.mu.Unlock()
-		return c.write(h, a.Now)
+		return c.write(r, h, a.Now)
 	}
 	for len(c.queue) >= maxUnanswered && c.ctx.Err() == nil {
 		c.room.Wait()
 	}
-	c.queue = append(c.queue, queued{h, a})
+	c.queue = append(c.queue, queued{r, h, a})
 	if !c.writing {
 		c.writing = true
 		c.server.running.Add(1)
@@ -316,11 +321,13 @@ func (c *Conn) drain() {
 		c.queue = append(c.queue[:0], c.queue[1:]...)
 		c.room.Signal()
 		c.mu.Unlock()
+		q.request.end(Queued)
 		resp := q.answer.Now
 		if q.answer.Await != nil {
 			resp = q.answer.Await(c.ctx)
+			q.request.end(Waited)
 		}
-		if resp == nil || c.write(q.header, resp) != nil {
+		if resp == nil || c.write(q.request, q.header, resp) != nil {
 			c.cancel()
 			_ = c.tcp.Close() // the reading side reports why
 		}

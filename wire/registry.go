@@ -19,6 +19,31 @@ type Request struct {
 	ClientID      string
 	Conn          *Conn
 	Received      time.Time
+	Follower      bool // set by the handler: it is another broker's Fetch, which is counted apart
+
+	size   int // of its frame in bytes
+	phases [phases]time.Duration
+	mark   time.Time // when the last phase ended
+}
+
+// Wait runs f, which waits for something that is not this request's own work; that is told apart in the time it takes. For the
+// request's handler.
+func (r *Request) Wait(f func()) {
+	begun := time.Now()
+	f()
+	r.waited(time.Since(begun))
+}
+
+func (r *Request) waited(d time.Duration) {
+	r.phases[Waited] += d
+	r.phases[Handled] -= d
+}
+
+// end ends a phase now.
+func (r *Request) end(p Phase) {
+	now := time.Now()
+	r.phases[p] += now.Sub(r.mark)
+	r.mark = now
 }
 
 // Context ends when the connection closes or the server shuts down. Handlers that wait must obey it.

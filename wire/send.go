@@ -33,7 +33,7 @@ type regional interface {
 
 // write encodes and sends one answer. Only one goroutine writes at a time: the connection's, or its
 // writer while that runs.
-func (c *Conn) write(h answerHeader, resp Response) error {
+func (c *Conn) write(req *Request, h answerHeader, resp Response) error {
 	buf := getBuffer(0)
 	defer putBuffer(buf)
 	b := append(*buf, 0, 0, 0, 0)
@@ -62,11 +62,15 @@ func (c *Conn) write(h answerHeader, resp Response) error {
 			return err
 		}
 	}
+	var err error
 	if len(parts) == 0 {
-		_, err := c.tcp.Write(b)
-		return err
+		_, err = c.tcp.Write(b)
+	} else {
+		err = c.writeParts(b, parts, size)
 	}
-	return c.writeParts(b, parts, size)
+	req.end(Sent)
+	c.server.took(req, size)
+	return err
 }
 
 func (c *Conn) writeParts(head []byte, parts []part, size int) error {

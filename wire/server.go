@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 )
 
 // Config holds a server's limits.
@@ -19,6 +20,7 @@ type Config struct {
 	MaxQueuedBytes  int64         // queued.max.request.bytes: all requests together while read and handled
 	IdleTimeout     time.Duration // connections.max.idle.ms; also for a peer that stops in mid-frame or does not read
 	MaxConnections  int           // max.connections
+	SlowRequest     time.Duration // slow.request.log.ms: requests that are handled and sent for longer are logged; 0 for none
 }
 
 // Requests up to these sizes in bytes are not counted against MaxQueuedBytes. Others than Produce count
@@ -28,6 +30,9 @@ const (
 	smallAdmin    = 4 << 10
 	decodedFactor = 64
 )
+
+// slowLines is how many slow requests are logged a second.
+const slowLines = 10
 
 // Server accepts connections on any number of listeners and serves the registry's handlers.
 type Server struct {
@@ -39,6 +44,8 @@ type Server struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
+	counters *counters
+	slow     *rate.Limiter // of log lines
 
 	mu        sync.Mutex // guards the rest
 	closed    bool
@@ -55,6 +62,7 @@ func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Ser
 	return &Server{
 		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
 		queued: semaphore.NewWeighted(capacity), capacity: capacity,
+		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines),
 		conns: map[*Conn]struct{}{},
 	}
 }
@@ -119,6 +127,7 @@ func (s *Server) start(name string, tcp net.Conn, stream *Stream) {
 		return
 	}
 	c := &Conn{Listener: name, server: s, tcp: tcp, log: &s.log}
+	s.counters.accepted.Add(1)
 	c.room.L = &c.mu
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
 	s.conns[c] = struct{}{}

@@ -49,11 +49,20 @@ type rig struct {
 	release chan struct{} // lets deferred answers go
 }
 
+// A Metadata request with so many topics takes so long.
+const (
+	slowTopics = 7
+	slowness   = 40 * time.Millisecond
+)
+
 func newRig(t *testing.T, change func(*Config)) *rig {
 	t.Helper()
 	r := &rig{log: &lockedBuffer{}, release: make(chan struct{})}
 	reg := new(Registry)
 	Handle(reg, 0, 13, func(_ *Request, q *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
+		if len(q.Topics) == slowTopics {
+			time.Sleep(slowness)
+		}
 		resp := kmsg.NewPtrMetadataResponse()
 		resp.ControllerID = int32(len(q.Topics))
 		return resp, nil

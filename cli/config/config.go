@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,8 +31,11 @@ type Config struct {
 	IsBroker    bool             // process.roles
 	InterBroker string           // inter.broker.listener.name, or the first of Listeners
 	Rack        *string
+	Admin       string // admin.listener, host:port for metrics and health; "" for none
 	// Static are all settings given, by Kafka's names, for DescribeConfigs and for whoever reads settings.
 	Static map[string]string
+	// Version is the program's, for metrics.
+	Version string
 	// AcceptLost lets the node start although a log directory that it had is gone with its data.
 	AcceptLost bool
 	// Notes are sentences for the log at start: keys unknown or without effect here.
@@ -93,7 +97,17 @@ func New(values map[string]string) (*Config, error) {
 		return nil, err
 	}
 	c.Listeners = listeners
+	if c.Admin = values["admin.listener"]; c.Admin != "" {
+		if _, port, err := net.SplitHostPort(c.Admin); err != nil || !isPort(port) {
+			return nil, fmt.Errorf("admin.listener is host:port, for metrics and health by HTTP, not %s", c.Admin)
+		}
+	}
 	return c, c.findQuorum(controllers)
+}
+
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
 }
 
 func (c *Config) identify() error {

@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"kraft/cli/config"
+	"kraft/cli/metrics"
 	"kraft/groups"
 	"kraft/raftmeta"
 	"kraft/raftmeta/image"
@@ -55,6 +56,7 @@ type Node struct {
 	server      *wire.Server
 	controllers net.Listener // for members of the quorum, nil for a node that is alone
 	quorum      *wire.Server
+	admin       *metrics.Admin // nil without admin.listener
 	failed      chan struct{}
 	dead        atomic.Bool // no log directory is left
 	stopping    sync.Once
@@ -93,10 +95,14 @@ func StartOn(ctx context.Context, w World, c *config.Config, log zerolog.Logger)
 }
 
 func (n *Node) start(ctx context.Context) error {
+	begun := time.Now()
 	for _, note := range n.config.Notes {
 		n.log.Warn().Msg(note)
 	}
 	if err := n.listen(); err != nil {
+		return err
+	}
+	if err := n.listenAdmin(); err != nil {
 		return err
 	}
 	if err := n.openDirs(); err != nil {
@@ -116,8 +122,35 @@ func (n *Node) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if n.admin != nil {
+		n.admin.Ready(n.sources(begun))
+	}
 	go n.watch()
 	return nil
+}
+
+// listenAdmin serves metrics and health, if they are asked for; it is not ready yet.
+func (n *Node) listenAdmin() error {
+	if n.config.Admin == "" {
+		return nil
+	}
+	bound, err := n.bind(n.config.Admin)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s (admin.listener): %w", n.config.Admin, err)
+	}
+	n.admin = metrics.Serve(bound, n.log)
+	return nil
+}
+
+// sources are what metrics are told of.
+func (n *Node) sources(started time.Time) metrics.Sources {
+	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Logs: n.logs, Dial: n.dial, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
+	for _, server := range []*wire.Server{n.server, n.quorum} {
+		if server != nil {
+			s.Servers = append(s.Servers, server)
+		}
+	}
+	return s
 }
 
 // startBroker opens the logs and serves clients.
@@ -369,6 +402,7 @@ func (n *Node) limits() wire.Config {
 	return wire.Config{
 		MaxRequestBytes: int(n.config.Int("socket.request.max.bytes")), MaxQueuedBytes: queued,
 		IdleTimeout: n.config.Millis("connections.max.idle.ms"), MaxConnections: int(n.config.Int("max.connections")),
+		SlowRequest: n.config.Millis("slow.request.log.ms"),
 	}
 }
 
@@ -401,6 +435,9 @@ func (n *Node) watch() {
 	case <-n.allFailed():
 		n.dead.Store(true)
 	}
+	if n.admin != nil {
+		n.admin.Fail()
+	}
 	close(n.failed)
 }
 
@@ -424,6 +461,10 @@ func (n *Node) stop() error {
 		if err != nil {
 			failures = append(failures, err)
 		}
+	}
+	if n.admin != nil {
+		n.admin.Unready("it is stopping")
+		defer n.admin.Close()
 	}
 	if n.server != nil && !n.dead.Load() && n.config.Setting("controlled.shutdown.enable") == "true" {
 		ctx, cancel := context.WithTimeout(context.Background(), leavePatience)

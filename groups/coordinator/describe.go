@@ -36,6 +36,26 @@ func (c *Coordinator) List(to runtime.Token, req *kmsg.ListGroupsRequest) runtim
 	return reply(to, out)
 }
 
+// Stats are a group as its coordinator sees it.
+type Stats struct {
+	Group, State string
+	Members      int
+	Offsets      map[TopicPartition]int64 // committed
+}
+
+// Stats tells of this partition's groups; the reply is a []Stats.
+func (c *Coordinator) Stats(to runtime.Token) runtime.Effects {
+	out := make([]Stats, 0, len(c.groups))
+	for _, g := range c.groups {
+		s := Stats{Group: g.id, State: string(g.state), Members: len(g.members), Offsets: make(map[TopicPartition]int64, len(g.offsets))}
+		for tp, o := range g.offsets {
+			s.Offsets[tp] = o.Offset
+		}
+		out = append(out, s)
+	}
+	return reply(to, out)
+}
+
 // Describe serves one group of DescribeGroups; the reply is a kmsg.DescribeGroupsResponseGroup.
 func (c *Coordinator) Describe(to runtime.Token, groupID string, version int16) runtime.Effects {
 	d := kmsg.NewDescribeGroupsResponseGroup()
