@@ -4,7 +4,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -24,11 +23,7 @@ func Main(args []string) int {
 	if status, ok := runScript(ctx, args); ok {
 		return status
 	}
-	err := newApp(os.Stdin, os.Stdout, os.Stderr).RunContext(ctx, args)
-	if err != nil && !errors.Is(err, errTold) {
-		fmt.Fprintln(os.Stderr, "kraft: "+err.Error())
-	}
-	return exitStatus(err)
+	return report(newApp(os.Stdin, os.Stdout, os.Stderr).RunContext(ctx, args), os.Stderr)
 }
 
 // errTold ends a command with status 1 whose failures have been told already.
@@ -46,7 +41,7 @@ The file you already have:    kraft server config/server.properties`,
 		Flags:     nodeFlags(),
 		Action:    runNode,
 		Commands: []*cli.Command{
-			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), configCommand(), doctorCommand(), scriptsCommand(),
+			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), configCommand(), doctorCommand(), healthCommand(), scriptsCommand(),
 		},
 		Reader:               in,
 		Writer:               out,

@@ -113,10 +113,11 @@ type devCluster struct {
 // runDev runs a cluster until a signal comes or a node fails.
 func runDev(c *cli.Context, n int, dir string) error {
 	begun := time.Now()
-	log, err := startLogging(c)
+	log, stopLogging, err := startLogging(c)
 	if err != nil {
 		return err
 	}
+	defer stopLogging()
 	d := &devCluster{log: log, failed: make(chan error, n), nodes: make([]*node.Node, n)}
 	doors, err := d.configure(c, n, dir)
 	if err != nil {

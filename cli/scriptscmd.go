@@ -18,27 +18,42 @@ func scriptsCommand() *cli.Command {
 		UsageText: `kraft scripts DIR
 
 Called by one of these names, or as kraft kafka-topics ..., kraft takes that script's options and prints as it does:
-` + strings.Join(scripts.Names(), ", "),
+` + strings.Join(scriptNames(), ", "),
 		OnUsageError: usageError,
-		Action: withArguments(func(c *cli.Context, args []string) error {
+		Flags:        []cli.Flag{&cli.BoolFlag{Name: "list", Usage: "print the names only"}},
+		Action: func(c *cli.Context) error {
+			args, err := interspersed(c)
+			if err != nil {
+				return err
+			}
+			if c.Bool("list") && len(args) == 0 {
+				fmt.Fprintln(c.App.Writer, strings.Join(scriptNames(), "\n"))
+				return nil
+			}
 			if len(args) != 1 {
 				return badUse("kraft scripts takes one directory: kraft scripts /usr/local/bin")
 			}
 			program, err := os.Executable()
 			if err == nil {
-				err = scripts.Link(program, args[0])
+				err = scripts.Link(program, args[0], scriptNames())
 			}
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.App.Writer, "%d links in %s\n", len(scripts.Names()), args[0])
+			fmt.Fprintf(c.App.Writer, "%d links in %s\n", len(scriptNames()), args[0])
 			return nil
-		}),
+		},
 	}
 }
 
 // runScript runs a script of Kafka's, if the command line is one's: by the program's name, or its first word.
 func runScript(ctx context.Context, args []string) (status int, ok bool) {
+	streams := scripts.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	for i := range min(2, len(args)) {
+		if name := findServerScript(args[i]); name != "" {
+			return runServerScript(ctx, name, args[i+1:], streams), true
+		}
+	}
 	name, rest := scripts.Find(args[0]), args[1:]
 	if name == "" && len(rest) > 0 {
 		name, rest = scripts.Find(rest[0]), rest[1:]
@@ -46,5 +61,5 @@ func runScript(ctx context.Context, args []string) (status int, ok bool) {
 	if name == "" {
 		return 0, false
 	}
-	return scripts.Run(ctx, name, rest, scripts.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, Version), true
+	return scripts.Run(ctx, name, rest, streams, Version), true
 }

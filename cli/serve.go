@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	_ "net/http/pprof" // served only on --pprof
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,15 +33,24 @@ func commonFlags() []cli.Flag {
 	}
 }
 
+// backgroundFlags are those of a node that goes on without a terminal.
+func backgroundFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "daemon", Usage: "run in the background, and return when it serves clients"},
+		&cli.StringFlag{Name: "pid-file", Usage: "keep the process's id in `FILE` while it runs"},
+		&cli.StringFlag{Name: "log-file", Usage: "append the log to `FILE`, opened again at SIGHUP; of a daemon $LOG_DIR/kafkaServer.out, or logs/kafkaServer.out, if not given"},
+	}
+}
+
 func nodeFlags() []cli.Flag {
-	return append([]cli.Flag{
+	return slices.Concat([]cli.Flag{
 		&cli.IntFlag{Name: "node-id", Usage: "run the node with this `ID`, a number from 0 on"},
 		&cli.StringFlag{Name: "data", Usage: "`DIR` for the node's data, created if missing"},
 		&cli.StringFlag{Name: "peers", Usage: "the voters of the cluster's metadata quorum, this node among them, `ID@host:port` with commas: the same for all of them"},
 		&cli.StringFlag{Name: "join", Usage: "join the cluster of the node whose controller listener is at `host:port`, several with commas"},
 		&cli.StringFlag{Name: "listeners", Usage: "where to listen, `NAME://host:port`, several with commas (default: PLAINTEXT://:9092)"},
 		&cli.StringFlag{Name: "advertised-listeners", Usage: "what clients are told to connect to, `NAME://host:port` (default: the listeners)"},
-	}, commonFlags()...)
+	}, commonFlags(), backgroundFlags())
 }
 
 func serverCommand() *cli.Command {
@@ -48,7 +59,7 @@ func serverCommand() *cli.Command {
 		Usage:        "run a node by a Kafka server.properties",
 		UsageText:    "kraft server FILE [--override KEY=VALUE]...",
 		OnUsageError: usageError,
-		Flags:        commonFlags(),
+		Flags:        append(commonFlags(), backgroundFlags()...),
 		Action: withArguments(func(c *cli.Context, args []string) error {
 			if len(args) != 1 {
 				return badUse("kraft server takes one file: kraft server config/server.properties")
@@ -131,10 +142,19 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	conf.Notes = append(notes, conf.Notes...)
 	conf.Version = Version
 	conf.AcceptLost = c.Bool("accept-lost-directories")
-	log, err := startLogging(c)
+	if c.Bool("daemon") && !isDaemon() {
+		return startDaemon(c, logPath(c))
+	}
+	log, stopLogging, err := startLogging(c)
 	if err != nil {
 		return err
 	}
+	defer stopLogging()
+	removePID, err := writePID(c.String("pid-file"))
+	if err != nil {
+		return badUseOf(err)
+	}
+	defer removePID()
 	lines, warnings := conf.Table()
 	conf.Notes = append(conf.Notes, warnings...)
 	n, err := node.Start(c.Context, conf, log)
@@ -150,7 +170,26 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	if len(lines) > 1 {
 		fmt.Fprintln(c.App.Writer, strings.Join(lines, "\n"))
 	}
+	if c.Command.Name == "server" {
+		kafkaLines(c.App.Writer, conf.NodeID)
+	}
+	if err := notifyReady(); err != nil {
+		log.Warn().Err(err).Msg("nobody is told that all is ready")
+	}
 	return untilStopped(c, log, n.Failed(), n.Stop)
+}
+
+// kafkaLines are what images' tools and scripts that start Apache Kafka wait for in its output: of its KRaft mode, and of ZooKeeper's days.
+func kafkaLines(w io.Writer, node int32) {
+	now := time.Now().Format("2006-01-02 15:04:05,000")
+	for _, line := range []string{
+		fmt.Sprintf("[BrokerServer id=%d] Transition from STARTING to STARTED (kafka.server.BrokerServer)", node),
+		fmt.Sprintf("[BrokerLifecycleManager id=%d] The broker has been unfenced. Transitioning from RECOVERY to RUNNING. (kafka.server.BrokerLifecycleManager)", node),
+		fmt.Sprintf("[KafkaRaftServer nodeId=%d] Kafka Server started (kafka.server.KafkaRaftServer)", node),
+		fmt.Sprintf("[KafkaServer id=%d] started (kafka.server.KafkaServer)", node),
+	} {
+		fmt.Fprintf(w, "[%s] INFO %s\n", now, line)
+	}
 }
 
 // override puts what --override and --cluster-id say into values.
@@ -171,11 +210,31 @@ func override(c *cli.Context, values map[string]string) error {
 	return nil
 }
 
+// logPath is the file that a node logs to, "" for stderr.
+func logPath(c *cli.Context) string {
+	if path := c.String("log-file"); path != "" || !c.Bool("daemon") {
+		return path
+	}
+	dir := os.Getenv("LOG_DIR") // of Kafka's scripts
+	if dir == "" {
+		dir = "logs"
+	}
+	return filepath.Join(dir, "kafkaServer.out")
+}
+
 // startLogging makes the log, and serves profiles if they are asked for.
-func startLogging(c *cli.Context) (zerolog.Logger, error) {
-	log, err := newLogger(c)
-	if err != nil {
-		return log, err
+func startLogging(c *cli.Context) (log zerolog.Logger, stop func(), err error) {
+	to, stop := c.App.ErrWriter, func() {}
+	if path := logPath(c); path != "" {
+		file, err := openLogFile(path)
+		if err != nil {
+			return log, stop, badUseOf(err)
+		}
+		to = file
+		stop = reopenOnHangup(file, func(err error) { fmt.Fprintf(c.App.ErrWriter, "the log goes on in the file that it had: %v\n", err) })
+	}
+	if log, err = newLogger(c, to); err != nil {
+		return log, stop, err
 	}
 	if addr := c.String("pprof"); addr != "" {
 		go func() {
@@ -183,7 +242,7 @@ func startLogging(c *cli.Context) (zerolog.Logger, error) {
 			log.Warn().Err(s.ListenAndServe()).Msg("profiles are not served")
 		}()
 	}
-	return log, nil
+	return log, stop, nil
 }
 
 // untilStopped waits for a signal, or for what runs to fail, and stops it.
@@ -191,6 +250,7 @@ func untilStopped(c *cli.Context, log zerolog.Logger, failed <-chan struct{}, st
 	select {
 	case <-c.Context.Done():
 		log.Info().Msg("stopping")
+		_ = notifySystemd("STOPPING=1") // it sees the process end anyway
 	case <-failed:
 	}
 	// A signal that comes now ends the process at once.
@@ -209,13 +269,12 @@ func untilStopped(c *cli.Context, log zerolog.Logger, failed <-chan struct{}, st
 // stopPatience bounds a clean stop; past it the logs are left as after a crash, which they survive.
 const stopPatience = 30 * time.Second
 
-func newLogger(c *cli.Context) (zerolog.Logger, error) {
+func newLogger(c *cli.Context, w io.Writer) (zerolog.Logger, error) {
 	level, err := zerolog.ParseLevel(c.String("log-level"))
 	if err != nil || level == zerolog.NoLevel {
 		return zerolog.Nop(), badUse("--log-level is debug, info, warn or error, not %q", c.String("log-level"))
 	}
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
-	w := c.App.ErrWriter
 	switch f := c.String("log-format"); f {
 	case "json":
 	case "text":

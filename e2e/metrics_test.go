@@ -68,7 +68,7 @@ func TestMetrics(t *testing.T) {
 		`kraft_group_members{group="readers",state="Empty"}`:                           "0",
 		`kraft_log_dir_online{dir="` + k.Data + `"}`:                                   "1",
 		`kafka_network_requestmetrics_requests_total{request="InitProducerId"}`:        "1",
-		`kraft_request_seconds_count{request="InitProducerID"}`:                        "1",
+		`kraft_request_seconds_count{request="InitProducerId"}`:                        "1",
 		`kafka_server_brokertopicmetrics_failedproducerequests_total{topic="orders"}`:  "0",
 		`kafka_server_brokertopicmetrics_totalproducerequests_total{topic="orders"}`:   sample(text, `kraft_topic_produce_requests_total{topic="orders"}`),
 		`kafka_server_socket_server_metrics_connection_count{listener="none of them"}`: "none",

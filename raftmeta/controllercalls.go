@@ -68,7 +68,7 @@ func ask[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req Q, h
 			return none, err
 		}
 		if err != nil && !errors.Is(err, kerr.NotController) {
-			m.config.Log.Debug().Err(err).Str("request", kmsg.NameForKey(req.Key())).Msg("controller not reached")
+			m.config.Log.Debug().Err(err).Str("request", wire.APIName(req.Key())).Msg("controller not reached")
 		}
 		select {
 		case <-ctx.Done():
@@ -134,11 +134,11 @@ func forwarded[Q any, P interface {
 			return none, err
 		}
 		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-			return none, fmt.Errorf("forwarded %s: %w", kmsg.NameForKey(req.Key()), err)
+			return none, fmt.Errorf("forwarded %s: %w", wire.APIName(req.Key()), err)
 		}
 		inner, err := wire.Extract(req, resp.ResponseData)
 		if err != nil {
-			return none, fmt.Errorf("forwarded %s: %w", kmsg.NameForKey(req.Key()), err)
+			return none, fmt.Errorf("forwarded %s: %w", wire.APIName(req.Key()), err)
 		}
 		return inner.(S), nil
 	}

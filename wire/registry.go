@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -72,6 +73,11 @@ type API struct {
 	scoped bool // body is valid only until serve returns, so its buffer is pooled
 }
 
+// APIName is Kafka's name (ApiKeys) of a kind of request.
+func APIName(key int16) string { return kafkaNames.Replace(kmsg.NameForKey(key)) }
+
+var kafkaNames = strings.NewReplacer("ID", "Id", "SASL", "Sasl", "SCRAM", "Scram", "ACL", "Acl", "AlterPartitionAssignments", "AlterPartitionReassignments")
+
 // Registry maps request keys to handlers. Fill it before serving; it is read-only afterwards.
 type Registry struct {
 	apis [128]*API
@@ -114,15 +120,15 @@ func HandleAnswer[Q any, P request[Q]](r *Registry, minimum, maximum int16, h fu
 func add[Q any, P request[Q]](r *Registry, minimum, maximum int16, scoped bool, h func(*Request, P) (Answer, error)) {
 	key := P(new(Q)).Key()
 	if r.apis[key] != nil {
-		panic(fmt.Sprintf("wire: %s registered twice", kmsg.NameForKey(key)))
+		panic(fmt.Sprintf("wire: %s registered twice", APIName(key)))
 	}
 	r.apis[key] = &API{
-		Key: key, Min: minimum, Max: maximum, Name: kmsg.NameForKey(key), scoped: scoped,
+		Key: key, Min: minimum, Max: maximum, Name: APIName(key), scoped: scoped,
 		serve: func(ctx *Request, body []byte) (Answer, error) {
 			q := P(new(Q))
 			q.SetVersion(ctx.Version)
 			if err := decode(q, body); err != nil {
-				return Answer{}, &badRequest{fmt.Errorf("%s version %d of %d bytes: %w", kmsg.NameForKey(key), ctx.Version, len(body), err)}
+				return Answer{}, &badRequest{fmt.Errorf("%s version %d of %d bytes: %w", APIName(key), ctx.Version, len(body), err)}
 			}
 			return h(ctx, q)
 		},

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
-	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/replication"
 	"kraft/wire"
@@ -61,10 +62,10 @@ func (v *view) confluent(o out) {
 
 // kafkaName is how Kafka's metrics name a kind of request.
 func kafkaName(request string) string {
-	if request == "Fetch" {
+	if request == wire.APIName(int16(kmsg.Fetch)) {
 		return "FetchConsumer"
 	}
-	return strings.ReplaceAll(request, "ID", "Id")
+	return request
 }
 
 const meterHelp = "Kafka's BrokerTopicMetrics: with a topic, and of all."

@@ -77,7 +77,7 @@ func TestNames(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for range 2 { // once more does no harm
-		if err := Link("/bin/kraft", dir); err != nil {
+		if err := Link("/bin/kraft", dir, Names()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -38,6 +38,10 @@ var all = map[string]script{
 	"kafka-configs":          configsScript,
 	"kafka-log-dirs":         logDirsScript,
 	"kafka-leader-election":  leaderElectionScript,
+	"kafka-storage":          storageScript,
+	"cub":                    cubScript,
+
+	"kafka-broker-api-versions": apiVersionsScript,
 }
 
 // call is one run of a script.
@@ -175,12 +179,12 @@ func message(err error, words string) string {
 	return err.Error()
 }
 
-// Link makes links to a program in a directory, one for each script, under its name with .sh.
-func Link(program, dir string) error {
+// Link makes links to a program in a directory, one for each name, with .sh behind it.
+func Link(program, dir string, names []string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, name := range Names() {
+	for _, name := range names {
 		link := filepath.Join(dir, name+".sh")
 		if target, err := os.Readlink(link); err == nil && target == program {
 			continue

@@ -229,11 +229,11 @@ var Mistakes = []Mistake{
 		Seeds: 2000,
 	},
 	{
-		Name:  "an older disk let in",
-		File:  "raftmeta/quorum/standing.go",
-		Old:   `h.Life == "" || h.Life == seen.Life {
+		Name: "an older disk let in",
+		File: "raftmeta/quorum/standing.go",
+		Old: `h.Life == "" || h.Life == seen.Life {
 		return nil`,
-		New:   `h.Life == "" || h.Life == seen.Life || planted.On("an older disk let in") {
+		New: `h.Life == "" || h.Life == seen.Life || planted.On("an older disk let in") {
 		return nil`,
 		Seeds: 500,
 	},

@@ -316,6 +316,19 @@ func TestScripts(t *testing.T) {
 	compare(t, own)
 }
 
+// TestAPIVersionsScript: kraft's kafka-broker-api-versions prints of kraft what Kafka's does.
+func TestAPIVersionsScript(t *testing.T) {
+	jars := harness.NeedKafka(t)
+	k := harness.NewKraft(t)
+	const tool = "broker-api-versions"
+	c := command{tool: tool, args: []string{"--bootstrap-server", k.Addr}}
+	jvm := newJVM(t, jars)
+	want, got := both(t, c, &target{jvm, k.Addr, k.Data, "", nil}, &target{jvm, k.Addr, k.Data, "", map[string]bool{tool: true}})
+	if want.out == "" || want.out != got.out {
+		t.Errorf("--- Kafka's: %v\n--- kraft's: %v", want, got)
+	}
+}
+
 func compare(t *testing.T, own map[string]bool) {
 	jars := harness.NeedKafka(t)
 	commands := readCommands(t, "testdata/commands.txt")

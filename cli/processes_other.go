@@ -1,0 +1,14 @@
+//go:build !linux
+
+package cli
+
+import (
+	"errors"
+	"os"
+)
+
+func runningNodes() ([]runningNode, error) {
+	return nil, errors.New("kafka-server-stop finds servers on Linux only: stop it by its --pid-file")
+}
+
+func terminate(p *os.Process) error { return p.Signal(os.Interrupt) }

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"kraft/cli/scripts"
+)
+
+// serverScripts are those of Kafka's scripts that start and stop servers here.
+var serverScripts = []string{"kafka-server-start", "kafka-server-stop", "zookeeper-server-start", "zookeeper-server-stop"}
+
+func runServerScript(ctx context.Context, name string, args []string, s scripts.Streams) int {
+	switch name {
+	case "kafka-server-start":
+		return serverStart(ctx, args, s)
+	case "kafka-server-stop":
+		return serverStop(args, s)
+	}
+	return noZooKeeper(s)
+}
+
+// scriptNames are those of all scripts, in order.
+func scriptNames() []string {
+	names := append(scripts.Names(), serverScripts...)
+	slices.Sort(names)
+	return names
+}
+
+// findServerScript is scripts.Find for serverScripts.
+func findServerScript(path string) string {
+	name := strings.TrimSuffix(filepath.Base(path), ".sh")
+	if !slices.Contains(serverScripts, name) {
+		return ""
+	}
+	return name
+}
+
+const serverStartUsage = "USAGE: kafka-server-start.sh [-daemon] [-name NAME] [-loggc] server.properties [--override property=value]*"
+
+// serverStart is kafka-server-start.sh [-daemon] server.properties [--override property=value]*.
+func serverStart(ctx context.Context, args []string, s scripts.Streams) int {
+	command := []string{"kraft", "server"}
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		option := strings.TrimLeft(args[0], "-")
+		args = args[1:]
+		switch option {
+		case "daemon":
+			command = append(command, "--daemon")
+		case "name": // of the JVM's logs
+			args = args[min(1, len(args)):]
+		case "loggc":
+		case "version":
+			fmt.Fprintln(s.Out, Version)
+			return 0
+		default:
+			fmt.Fprintln(s.Err, serverStartUsage)
+			return 1
+		}
+	}
+	if len(args) == 0 {
+		fmt.Fprintln(s.Err, serverStartUsage)
+		return 1
+	}
+	app := newApp(s.In, s.Out, s.Err)
+	return report(app.RunContext(ctx, append(command, args...)), s.Err)
+}
+
+const serverStopUsage = "kafka-server-stop takes --process-role=broker or controller, or --node-id=ID"
+
+// serverStop is kafka-server-stop.sh: it sends SIGTERM to the nodes of this machine, or to some of them.
+func serverStop(args []string, s scripts.Streams) int {
+	wanted := map[string]string{}
+	for _, arg := range args {
+		key, value, ok := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if !ok || !strings.HasPrefix(arg, "--") || key != "process-role" && key != "node-id" {
+			fmt.Fprintln(s.Err, serverStopUsage)
+			return 1
+		}
+		wanted[key] = value
+	}
+	found, err := runningNodes()
+	if err != nil {
+		fmt.Fprintln(s.Err, err)
+		return 1
+	}
+	found = slices.DeleteFunc(found, func(n runningNode) bool { return !n.matches(wanted) })
+	if len(found) == 0 {
+		fmt.Fprintln(s.Out, "No kafka server to stop")
+		return 1
+	}
+	for _, n := range found {
+		if err := n.terminate(); err != nil {
+			fmt.Fprintf(s.Err, "process %d: %v\n", n.pid, err)
+			return 1
+		}
+	}
+	return 0
+}
+
+// noZooKeeper says that there is none. A script that starts it before the broker goes on: 0 would mean that it runs.
+func noZooKeeper(s scripts.Streams) int {
+	fmt.Fprintln(s.Err, "there is no ZooKeeper, neither in kraft nor in Kafka 4, and none is needed: start the broker alone")
+	return 1
+}
+
+// report says why a command failed, and returns its exit status.
+func report(err error, w io.Writer) int {
+	if err != nil && !errors.Is(err, errTold) {
+		fmt.Fprintln(w, "kraft: "+err.Error())
+	}
+	return exitStatus(err)
+}
+
+// runningNode is a process of kraft that runs a node.
+type runningNode struct {
+	pid    int
+	values map[string]string // its settings, as far as its command line tells
+}
+
+func (n runningNode) matches(wanted map[string]string) bool {
+	if id := wanted["node-id"]; id != "" && id != n.values["node.id"] && id != n.values["broker.id"] {
+		return false
+	}
+	role, roles := wanted["process-role"], n.values["process.roles"]
+	return role == "" || roles == "" || slices.Contains(strings.Split(strings.ReplaceAll(roles, " ", ""), ","), role)
+}
+
+func (n runningNode) terminate() error {
+	p, err := os.FindProcess(n.pid)
+	if err != nil {
+		return err
+	}
+	return terminate(p)
+}
