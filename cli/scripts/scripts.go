@@ -42,6 +42,7 @@ var all = map[string]script{
 	"cub":                    cubScript,
 
 	"kafka-broker-api-versions": apiVersionsScript,
+	"kafka-reassign-partitions": reassignScript,
 }
 
 // call is one run of a script.
