@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -21,7 +22,7 @@ func clusterCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "describe", Usage: "show brokers with what they hold and lead", UsageText: "kraft cluster describe",
-				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag()}, Action: describeCluster,
+				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()}, Action: describeCluster,
 			},
 			{
 				Name: "rebalance", Usage: "move partitions until all brokers hold and lead as many", UsageText: "kraft cluster rebalance [--dry-run]",
@@ -90,18 +91,41 @@ func describeCluster(c *cli.Context) error {
 				held[r]++
 			}
 		})
-		fmt.Fprintf(c.App.Writer, "cluster %s  controller %d  brokers %d  partitions %d\n", meta.Cluster, meta.Controller, len(meta.Brokers), partitions)
-		w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-		fmt.Fprintln(w, "BROKER\tADDRESS\tRACK\tREPLICAS\tLEADS")
+		out := &clusterDescription{Cluster: meta.Cluster, Controller: meta.Controller, Partitions: partitions, Brokers: []brokerSummary{}}
 		for _, b := range meta.Brokers {
-			rack := ""
-			if b.Rack != nil {
-				rack = *b.Rack
-			}
-			fmt.Fprintf(w, "%d\t%s:%d\t%s\t%d\t%d\n", b.NodeID, b.Host, b.Port, orDash(rack), held[b.NodeID], leaders[b.NodeID])
+			out.Brokers = append(out.Brokers, brokerSummary{b.NodeID, fmt.Sprintf("%s:%d", b.Host, b.Port), b.Rack, held[b.NodeID], leaders[b.NodeID]})
 		}
-		return w.Flush()
+		return tell(c, out)
 	})
+}
+
+// clusterDescription is what cluster describe tells.
+type clusterDescription struct {
+	Cluster    string          `json:"cluster"`
+	Controller int32           `json:"controller"`
+	Partitions int             `json:"partitions"`
+	Brokers    []brokerSummary `json:"brokers"`
+}
+
+type brokerSummary struct {
+	Broker   int32   `json:"broker"`
+	Address  string  `json:"address"`
+	Rack     *string `json:"rack"`
+	Replicas int     `json:"replicas"`
+	Leads    int     `json:"leads"`
+}
+
+func (d *clusterDescription) text(w io.Writer) error {
+	fmt.Fprintf(w, "cluster %s  controller %d  brokers %d  partitions %d\n", d.Cluster, d.Controller, len(d.Brokers), d.Partitions)
+	rows := [][]any{{"BROKER", "ADDRESS", "RACK", "REPLICAS", "LEADS"}}
+	for _, b := range d.Brokers {
+		rack := "-"
+		if b.Rack != nil {
+			rack = orDash(*b.Rack)
+		}
+		rows = append(rows, []any{b.Broker, b.Address, rack, b.Replicas, b.Leads})
+	}
+	return table(w, rows)
 }
 
 func rebalance(c *cli.Context) error {

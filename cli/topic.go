@@ -3,12 +3,14 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"sort"
+	"io"
+	"maps"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/urfave/cli/v2"
 
 	"kraft/raftmeta"
@@ -32,11 +34,11 @@ func topicCommand() *cli.Command {
 			{
 				Name: "list", Usage: "list topics", UsageText: "kraft topic list [--internal]",
 				OnUsageError: usageError, Action: listTopics,
-				Flags: []cli.Flag{bootstrapFlag(), &cli.BoolFlag{Name: "internal", Aliases: []string{"i"}, Usage: "list the brokers' own topics too"}},
+				Flags: []cli.Flag{bootstrapFlag(), jsonFlag(), &cli.BoolFlag{Name: "internal", Aliases: []string{"i"}, Usage: "list the brokers' own topics too"}},
 			},
 			{
 				Name: "describe", Usage: "show partitions, offsets and settings of topics", UsageText: "kraft topic describe TOPIC...",
-				OnUsageError: usageError, Action: withArguments(describeTopics), Flags: []cli.Flag{bootstrapFlag()},
+				OnUsageError: usageError, Action: withArguments(describeTopics), Flags: []cli.Flag{bootstrapFlag(), jsonFlag()},
 			},
 			{
 				Name: "why-kept", Usage: "say for each partition why its records are still there", UsageText: "kraft topic why-kept TOPIC...",
@@ -183,23 +185,45 @@ func listTopics(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-		fmt.Fprintln(w, "TOPIC\tPARTITIONS\tREPLICAS")
+		out := topicList{}
 		for _, t := range topics.Sorted() {
-			fmt.Fprintf(w, "%s\t%d\t%d\n", t.Topic, len(t.Partitions), t.Partitions.NumReplicas())
+			out = append(out, topicSummary{t.Topic, len(t.Partitions), t.Partitions.NumReplicas()})
 		}
-		return w.Flush()
+		return tell(c, out)
 	})
+}
+
+// topicSummary is a line of topic list.
+type topicSummary struct {
+	Topic      string `json:"topic"`
+	Partitions int    `json:"partitions"`
+	Replicas   int    `json:"replicas"`
+}
+
+type topicList []topicSummary
+
+func (l topicList) text(w io.Writer) error {
+	rows := [][]any{{"TOPIC", "PARTITIONS", "REPLICAS"}}
+	for _, t := range l {
+		rows = append(rows, []any{t.Topic, t.Partitions, t.Replicas})
+	}
+	return table(w, rows)
 }
 
 func describeTopics(c *cli.Context, names []string) error {
 	return withAdmin(c, func(admin *kadm.Client) error {
-		failed := false
+		failed, out := false, topicDescriptions{}
 		for _, name := range names {
-			if err := describeTopic(c, admin, name); err != nil {
+			d, err := describeTopic(c, admin, name)
+			if err != nil {
 				fmt.Fprintf(c.App.ErrWriter, "kraft: topic %s: %v\n", name, err)
 				failed = true
+				continue
 			}
+			out = append(out, d)
+		}
+		if err := tell(c, out); err != nil {
+			return err
 		}
 		if failed {
 			return errTold
@@ -208,43 +232,78 @@ func describeTopics(c *cli.Context, names []string) error {
 	})
 }
 
-func describeTopic(c *cli.Context, admin *kadm.Client, name string) error {
+// topicDescription is what topic describe tells of a topic.
+type topicDescription struct {
+	Topic      string                 `json:"topic"`
+	ID         string                 `json:"id"`
+	Replicas   int                    `json:"replicas"`
+	Configs    map[string]string      `json:"configs"` // its own
+	Partitions []partitionDescription `json:"partitions"`
+}
+
+type partitionDescription struct {
+	Partition   int32   `json:"partition"`
+	Leader      int32   `json:"leader"` // -1 for none
+	LeaderEpoch int32   `json:"leader_epoch"`
+	Replicas    []int32 `json:"replicas"`
+	ISR         []int32 `json:"isr"`
+	Start       int64   `json:"start_offset"`
+	End         int64   `json:"end_offset"`
+}
+
+type topicDescriptions []*topicDescription
+
+func (l topicDescriptions) text(w io.Writer) error {
+	for _, t := range l {
+		fmt.Fprintf(w, "topic %s  id %s  partitions %d  replicas %d\n", t.Topic, t.ID, len(t.Partitions), t.Replicas)
+		for _, key := range slices.Sorted(maps.Keys(t.Configs)) {
+			fmt.Fprintf(w, "config %s=%s\n", key, t.Configs[key])
+		}
+		rows := [][]any{{"PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "START", "END"}}
+		for _, p := range t.Partitions {
+			rows = append(rows, []any{p.Partition, p.Leader, p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), p.Start, p.End})
+		}
+		if err := table(w, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func describeTopic(c *cli.Context, admin *kadm.Client, name string) (*topicDescription, error) {
 	topics, err := admin.ListTopicsWithInternal(c.Context, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t, ok := topics[name]
 	if !ok {
-		return errors.New("not found")
+		return nil, errors.New("not found")
 	}
 	if t.Err != nil {
-		return explain(t.Err, "")
+		return nil, explain(t.Err, "")
 	}
 	configs, err := admin.DescribeTopicConfigs(c.Context, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	fmt.Fprintf(c.App.Writer, "topic %s  id %s  partitions %d  replicas %d\n", t.Topic, raftmeta.EncodeUUID(t.ID), len(t.Partitions), t.Partitions.NumReplicas())
+	d := &topicDescription{Topic: t.Topic, ID: raftmeta.EncodeUUID(t.ID), Replicas: t.Partitions.NumReplicas(), Configs: map[string]string{}}
 	for _, r := range configs {
-		sort.Slice(r.Configs, func(i, j int) bool { return r.Configs[i].Key < r.Configs[j].Key })
 		for _, kv := range r.Configs {
-			if kv.Source.String() == "DYNAMIC_TOPIC_CONFIG" {
-				fmt.Fprintf(c.App.Writer, "config %s=%s\n", kv.Key, kv.MaybeValue())
+			if kv.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				d.Configs[kv.Key] = kv.MaybeValue()
 			}
 		}
 	}
 	start, end, err := extent(c, admin, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tISR\tSTART\tEND")
 	for _, p := range t.Partitions.Sorted() {
 		s, _ := start.Lookup(name, p.Partition)
 		e, _ := end.Lookup(name, p.Partition)
-		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%d\t%d\n", p.Partition, p.Leader, p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), s.Offset, e.Offset)
+		d.Partitions = append(d.Partitions, partitionDescription{p.Partition, p.Leader, p.LeaderEpoch, p.Replicas, p.ISR, s.Offset, e.Offset})
 	}
-	return w.Flush()
+	return d, nil
 }
 
 // extent is where a topic's partitions start and end.

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+)
+
+// jsonFlag is of commands that tell something: for programs, which can rely on the names in it.
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print JSON, for programs"}
+}
+
+// told is what a command tells: JSON by its fields, a table by its text.
+type told interface {
+	text(w io.Writer) error
+}
+
+// tell prints as the user wants it.
+func tell(c *cli.Context, t told) error {
+	if !c.Bool("json") {
+		return t.text(c.App.Writer)
+	}
+	e := json.NewEncoder(c.App.Writer)
+	e.SetIndent("", "  ")
+	return e.Encode(t)
+}
+
+// table prints lines of columns, the first the heads'.
+func table(w io.Writer, rows [][]any) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, row := range rows {
+		for i, cell := range row {
+			if i > 0 {
+				fmt.Fprint(t, "\t")
+			}
+			fmt.Fprint(t, cell)
+		}
+		fmt.Fprintln(t)
+	}
+	return t.Flush()
+}

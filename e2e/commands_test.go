@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"kraft/e2e/harness"
+)
+
+// TestJSON: commands tell programs the same as people.
+func TestJSON(t *testing.T) {
+	k := harness.NewKraft(t)
+	k.CLI(t, "", "topic", "create", "orders", "-p", "2", "--config", "retention.ms=3600000")
+	k.CLI(t, "a\nb\nc\n", "produce", "orders")
+	k.CLI(t, "", "consume", "orders", "--from-beginning", "-g", "readers", "-n", "2")
+	ask := func(into any, args ...string) {
+		t.Helper()
+		out := k.CLI(t, "", append(args, "--json")...)
+		if err := json.Unmarshal([]byte(out), into); err != nil {
+			t.Fatalf("kraft %v: %v: %s", args, err, out)
+		}
+	}
+	var topics []struct{ Partitions, Replicas int }
+	if ask(&topics, "topic", "list"); len(topics) != 1 || topics[0].Partitions != 2 || topics[0].Replicas != 1 {
+		t.Errorf("topics %+v", topics)
+	}
+	var described []struct {
+		Configs    map[string]string
+		Partitions []struct {
+			Leader int32
+			End    int64 `json:"end_offset"`
+		}
+	}
+	if ask(&described, "topic", "describe", "orders"); len(described) != 1 || described[0].Configs["retention.ms"] != "3600000" ||
+		described[0].Partitions[0].End+described[0].Partitions[1].End != 3 || described[0].Partitions[0].Leader != 1 {
+		t.Errorf("topic %+v", described)
+	}
+	var groups []struct{ Group, State string }
+	if ask(&groups, "group", "list"); len(groups) != 1 || groups[0].Group != "readers" || groups[0].State != "Empty" {
+		t.Errorf("groups %+v", groups)
+	}
+	var lags []struct {
+		Topic string
+		Lag   int64
+	}
+	if ask(&lags, "group", "lag"); len(lags) != 1 || lags[0].Topic != "orders" || lags[0].Lag != 1 {
+		t.Errorf("lags %+v", lags)
+	}
+	var cluster struct{ Brokers []struct{ Address string } }
+	if ask(&cluster, "cluster", "describe"); len(cluster.Brokers) != 1 || cluster.Brokers[0].Address != k.Addr {
+		t.Errorf("cluster %+v", cluster)
+	}
+	var version struct{ Version, Platform string }
+	if ask(&version, "version"); version.Version == "" || !strings.Contains(version.Platform, "/") {
+		t.Errorf("version %+v", version)
+	}
+}
+
+// TestGroupReset: a group begins where it is told to, wherever the options stand; one with members is left alone.
+func TestGroupReset(t *testing.T) {
+	k := harness.NewKraft(t)
+	k.CLI(t, "", "topic", "create", "orders", "-p", "1")
+	k.CLI(t, "a\nb\nc\n", "produce", "orders")
+	k.CLI(t, "", "consume", "orders", "--from-beginning", "-g", "readers", "-n", "3")
+	for _, step := range []struct{ args, lag string }{
+		{"group reset readers --to start --dry-run", "0"},
+		{"group reset --to start readers", "3"},
+		{"group reset --to 2 readers --topic orders", "1"},
+		{"group reset readers --to=-1h", "3"},
+		{"group reset readers --to 1000", "0"},
+		{"group reset readers --to 2020-01-01T00:00:00Z", "3"},
+		{"group reset readers --to end", "0"},
+	} {
+		k.CLI(t, "", strings.Fields(step.args)...)
+		if out := k.CLI(t, "", "group", "lag", "readers"); !strings.HasSuffix(strings.TrimSpace(out), " "+step.lag) {
+			t.Errorf("%s: the lag is %s, wanted %s", step.args, out, step.lag)
+		}
+	}
+	for args, says := range map[string]string{
+		"group reset readers --to soon":         "--to is start, end",
+		"group reset others --to start":         "name its topics with --topic",
+		"group reset readers others --to start": "takes one group",
+		"group lag nobody":                      "GROUP_ID_NOT_FOUND",
+		"group lag --interval 0s":               "--interval is a time",
+	} {
+		if _, err := k.TryCLI(t, "", strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, wanted %s", args, err, says)
+		}
+	}
+}
+
+// TestCompletion: bash completes commands and options.
+func TestCompletion(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		harness.Skip(t, "no bash")
+	}
+	bin, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for words, want := range map[string]string{"kraft to": "topic", "kraft topic des": "describe", "kraft group la": "lag", "kraft topic list --js": "--json"} {
+		script := `source <("$0" completion bash); kraft() { "$KRAFT" "$@"; }; COMP_WORDS=($1); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _kraft; echo "${COMPREPLY[*]}"`
+		cmd := exec.Command(bash, "-c", script, bin, words)
+		cmd.Env = append(cmd.Environ(), "KRAFT="+bin)
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%q completes to %s (%v), wanted %s", words, out, err, want)
+		}
+	}
+	if out, err := exec.Command(bin, "completion", "tcsh").CombinedOutput(); err == nil || !strings.Contains(string(out), "bash, zsh or fish") {
+		t.Errorf("an unknown shell: %s", out)
+	}
+}
