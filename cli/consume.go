@@ -5,6 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/urfave/cli/v2"
@@ -14,14 +18,25 @@ func consumeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "consume",
 		Usage:     "print a topic's records, a line each",
-		UsageText: "kraft consume TOPIC [--from-beginning] [-n N] [--group G]",
-		Description: "Without --from-beginning only records that come from now on are printed; a group goes on where it\n" +
-			"last committed. Stops after -n records, or at Ctrl-C.",
+		UsageText: "kraft consume TOPIC [--from-beginning | --offset WHERE] [-n N] [--partition N]... [--group G] [--format FORMAT]",
+		Description: `Without --from-beginning or --offset only records that come from now on are printed; a group goes on where it
+last committed. Stops after -n records, or at Ctrl-C.
+
+   kraft consume orders --offset -1h                            what came in the last hour, and goes on coming
+   kraft consume orders --offset -10                            the last ten of each partition
+   kraft consume orders --partition 2 --offset 1200 -n 1        one record
+   kraft consume orders --format '%p:%o %T{rfc3339} %k=%v\n'
+
+FORMAT: %t topic, %p partition, %o offset, %e leader epoch, %d timestamp, %k key, %v value, %K and %V their lengths, %h{%k=%v } headers,
+\n \t \xNN; %v{hex}, %v{base64}, %d{rfc3339} and others as franz-go's record formatter (pkg.go.dev/github.com/twmb/franz-go/pkg/kgo) has them.`,
 		OnUsageError: usageError,
 		Flags: []cli.Flag{
 			bootstrapFlag(),
 			&cli.StringFlag{Name: "group", Aliases: []string{"g"}, Usage: "share the partitions with the other members of group `G` and commit offsets"},
 			&cli.BoolFlag{Name: "from-beginning", Usage: "begin with the oldest record where nothing is committed"},
+			&cli.StringFlag{Name: "offset", Aliases: []string{"o"}, Usage: "begin at `WHERE`: start, end, an offset (1200), so many before the end (-10), a time (2026-11-26T15:00:00Z) or so long ago (-1h)"},
+			&cli.IntSliceFlag{Name: "partition", Aliases: []string{"p"}, Usage: "read partition `N` only; may be repeated"},
+			&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "print records in this `FORMAT`, see above"},
 			&cli.IntFlag{Name: "n", Usage: "stop after `N` records; 0 goes on for ever"},
 			&cli.BoolFlag{Name: "keys", Aliases: []string{"k"}, Usage: "print key, a tab and the value"},
 			&cli.BoolFlag{Name: "meta", Aliases: []string{"m"}, Usage: "print partition, offset, timestamp and headers before each record"},
@@ -34,13 +49,13 @@ func consume(c *cli.Context, args []string) error {
 	if len(args) != 1 {
 		return badUse("kraft consume takes one topic")
 	}
-	start := kgo.NewOffset().AtEnd()
-	if c.Bool("from-beginning") {
-		start = kgo.NewOffset().AtStart()
+	opts, err := consumerOptions(c, args[0])
+	if err != nil {
+		return err
 	}
-	opts := []kgo.Opt{kgo.ConsumeTopics(args[0]), kgo.ConsumeResetOffset(start), kgo.AllowAutoTopicCreation()}
-	if g := c.String("group"); g != "" {
-		opts = append(opts, kgo.ConsumerGroup(g), kgo.DisableAutoCommit())
+	printRecord, err := recordPrinter(c)
+	if err != nil {
+		return err
 	}
 	client, err := newClient(c, opts...)
 	if err != nil {
@@ -61,7 +76,7 @@ func consume(c *cli.Context, args []string) error {
 		}
 		records := fetches.Records()
 		for _, r := range records {
-			printRecord(c, out, r)
+			printRecord(out, r)
 		}
 		if err := out.Flush(); err != nil {
 			return err
@@ -81,6 +96,83 @@ func consume(c *cli.Context, args []string) error {
 			}
 		}
 	}
+}
+
+// consumerOptions are where to begin, and with whom.
+func consumerOptions(c *cli.Context, topic string) ([]kgo.Opt, error) {
+	start := kgo.NewOffset().AtEnd()
+	switch {
+	case c.Bool("from-beginning") && c.IsSet("offset"):
+		return nil, badUse("--from-beginning is --offset start: give one of them")
+	case c.Bool("from-beginning"):
+		start = kgo.NewOffset().AtStart()
+	case c.IsSet("offset"):
+		var err error
+		if start, err = parseOffset(c.String("offset"), time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	opts := []kgo.Opt{kgo.ConsumeResetOffset(start), kgo.AllowAutoTopicCreation()}
+	partitions := c.IntSlice("partition")
+	g := c.String("group")
+	switch {
+	case g != "" && (len(partitions) > 0 || c.IsSet("offset")):
+		return nil, badUse("a group goes on where it last committed, in partitions that it is given: leave --partition and --offset out, or use kraft group reset first")
+	case g != "":
+		opts = append(opts, kgo.ConsumerGroup(g), kgo.DisableAutoCommit())
+	case len(partitions) > 0:
+		offsets := map[int32]kgo.Offset{}
+		for _, n := range partitions {
+			if n < 0 || n > math.MaxInt32 {
+				return nil, badUse("--partition is a number from 0 on, not %d", n)
+			}
+			offsets[int32(n)] = start
+		}
+		return append(opts, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets})), nil
+	}
+	return append(opts, kgo.ConsumeTopics(topic)), nil
+}
+
+// parseOffset reads --offset. now is when it was said.
+func parseOffset(text string, now time.Time) (kgo.Offset, error) {
+	none := kgo.NewOffset()
+	switch text {
+	case "start":
+		return none.AtStart(), nil
+	case "end":
+		return none.AtEnd(), nil
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		if n < 0 {
+			return none.AtEnd().Relative(n), nil
+		}
+		return none.At(n), nil
+	}
+	if ago, ok := strings.CutPrefix(text, "-"); ok {
+		if d, err := time.ParseDuration(ago); err == nil {
+			return none.AfterMilli(now.Add(-d).UnixMilli()), nil
+		}
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return none.AfterMilli(t.UnixMilli()), nil
+	}
+	return none, badUse("--offset is start, end, an offset (1200), so many before the end (-10), a time (2026-11-26T15:00:00Z) or so long ago (-1h), not %q", text)
+}
+
+// recordPrinter prints records as the user wants them.
+func recordPrinter(c *cli.Context) (func(*bufio.Writer, *kgo.Record), error) {
+	if !c.IsSet("format") {
+		return func(out *bufio.Writer, r *kgo.Record) { printRecord(c, out, r) }, nil
+	}
+	f, err := kgo.NewRecordFormatter(c.String("format"))
+	if err != nil {
+		return nil, badUse("--format: %w (see kraft consume --help)", err)
+	}
+	var buf []byte
+	return func(out *bufio.Writer, r *kgo.Record) {
+		buf = f.AppendRecord(buf[:0], r)
+		_, _ = out.Write(buf) // Flush says why
+	}, nil
 }
 
 func printRecord(c *cli.Context, out *bufio.Writer, r *kgo.Record) {

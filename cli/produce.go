@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 
@@ -19,7 +20,7 @@ import (
 func produceCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "produce",
-		Usage:     "write lines from stdin to a topic, a record each",
+		Usage:     "write lines of files or stdin to a topic, a record each",
 		UsageText: "kraft produce TOPIC [--key-separator :] [--header KEY=VALUE]... [--compression zstd] < FILE",
 		Description: "The topic is created if it does not exist and the broker allows it. Ends with status 1 if any record\n" +
 			"was not acknowledged.",
@@ -30,6 +31,7 @@ func produceCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "add a header to every record, `KEY=VALUE`; may be repeated"},
 			&cli.StringFlag{Name: "compression", Aliases: []string{"z"}, Value: "none", Usage: "`CODEC`: none, gzip, snappy, lz4 or zstd"},
 			&cli.StringFlag{Name: "acks", Value: "all", Usage: "`N` of replicas to wait for: 0, 1 or all"},
+			&cli.StringSliceFlag{Name: "file", Usage: "read `FILE` instead of stdin; may be repeated"},
 			&cli.IntFlag{Name: "partition", Value: -1, Usage: "write to partition `N` only"},
 		},
 		Action: withArguments(produce),
@@ -58,7 +60,12 @@ func produce(c *cli.Context, args []string) error {
 	}
 	defer client.Close()
 	p := &producing{separator: []byte(c.String("key-separator"))}
-	in := bufio.NewReaderSize(c.App.Reader, 1<<20)
+	source, err := produceFrom(c)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	in := bufio.NewReaderSize(source, 1<<20)
 	for c.Context.Err() == nil {
 		line, readErr := in.ReadBytes('\n')
 		if len(line) > 0 {
@@ -70,13 +77,47 @@ func produce(c *cli.Context, args []string) error {
 			break
 		}
 		if readErr != nil {
-			return fmt.Errorf("cannot read stdin: %w", readErr)
+			return fmt.Errorf("cannot read what to write: %w", readErr)
 		}
 	}
 	if err := client.Flush(c.Context); err != nil {
 		return err
 	}
 	return p.result(c)
+}
+
+// files are read one after the other.
+type files struct {
+	io.Reader
+	open []*os.File
+}
+
+// Close implements io.Closer.
+func (f *files) Close() error {
+	for _, file := range f.open {
+		_ = file.Close()
+	}
+	return nil
+}
+
+// produceFrom is the files of --file, or stdin.
+func produceFrom(c *cli.Context) (io.ReadCloser, error) {
+	if !c.IsSet("file") {
+		return io.NopCloser(c.App.Reader), nil
+	}
+	f := &files{}
+	var readers []io.Reader
+	for _, path := range c.StringSlice("file") {
+		file, err := os.Open(path)
+		if err != nil {
+			_ = f.Close()
+			return nil, badUse("--file: %w", err)
+		}
+		f.open = append(f.open, file)
+		readers = append(readers, file)
+	}
+	f.Reader = io.MultiReader(readers...)
+	return f, nil
 }
 
 func producerOptions(c *cli.Context) ([]kgo.Opt, error) {

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -112,5 +114,41 @@ func TestCompletion(t *testing.T) {
 	}
 	if out, err := exec.Command(bin, "completion", "tcsh").CombinedOutput(); err == nil || !strings.Contains(string(out), "bash, zsh or fish") {
 		t.Errorf("an unknown shell: %s", out)
+	}
+}
+
+// TestConsumeFrom: reading begins where it is told to, and prints what it is told to.
+func TestConsumeFrom(t *testing.T) {
+	k := harness.NewKraft(t)
+	k.CLI(t, "", "topic", "create", "orders", "-p", "2")
+	file := filepath.Join(t.TempDir(), "lines")
+	if err := os.WriteFile(file, []byte("k0:a\nk1:b\nk2:c\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	k.CLI(t, "", "produce", "orders", "--file", file, "--key-separator", ":", "--partition", "1", "-H", "from=file")
+	for args, want := range map[string]string{
+		"--offset start -n 3":                                "a\nb\nc\n",
+		"--offset 1 -p 1 -n 2":                               "b\nc\n",
+		"-o -1 --partition=1 -n 1":                           "c\n",
+		"--offset -1h -n 3":                                  "a\nb\nc\n",
+		"--offset 2020-01-01T00:00:00Z -n 1":                 "a\n",
+		"--from-beginning -n 1 --keys":                       "k0\ta\n",
+		`--offset start -n 2 --format %t/%p/%o:%k=%v\n`:      "orders/1/0:k0=a\norders/1/1:k1=b\n",
+		`--offset start -n 1 --format %h{%k=%v}|%v{base64}|`: "from=file|YQ==|",
+	} {
+		if out := k.CLI(t, "", append([]string{"consume", "orders"}, strings.Fields(args)...)...); out != want {
+			t.Errorf("consume %s prints %q, wanted %q", args, out, want)
+		}
+	}
+	for args, says := range map[string]string{
+		"consume orders --offset soon":               "--offset is start, end",
+		"consume orders -g g --offset start":         "kraft group reset",
+		"consume orders --from-beginning --offset 1": "give one of them",
+		"consume orders --format %q":                 "--format",
+		"produce orders --file /no/such/file":        "/no/such/file",
+	} {
+		if _, err := k.TryCLI(t, "", strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, wanted %s", args, err, says)
+		}
 	}
 }
