@@ -26,6 +26,7 @@ func commonFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "override", Usage: "set one of Kafka's broker settings, `KEY=VALUE`; may be repeated"},
 		&cli.StringFlag{Name: "cluster-id", Usage: "refuse data of any cluster but `ID`; a new cluster gets it"},
 		&cli.BoolFlag{Name: "accept-lost-directories", Usage: "start although a log directory of the last start is gone; its partitions begin empty"},
+		&cli.BoolFlag{Name: "accept-older-disk", Usage: "have the others take this node although its metadata is older than what they have seen of it; what they agreed on since may be lost"},
 		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL` of the log on stderr: debug, info, warn, error"},
 		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log: text or json"},
 		&cli.StringFlag{Name: "admin", Usage: "serve metrics, health and readiness by HTTP on `ADDRESS`, e.g. localhost:9644"},
@@ -142,6 +143,7 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	conf.Notes = append(notes, conf.Notes...)
 	conf.Version = Version
 	conf.AcceptLost = c.Bool("accept-lost-directories")
+	conf.AcceptOlder = c.Bool("accept-older-disk")
 	if c.Bool("daemon") && !isDaemon() {
 		return startDaemon(c, logPath(c))
 	}

@@ -42,6 +42,7 @@ type Config struct {
 	Features      map[string][2]int16 // levels that this node supports, controller.Features if nil
 	QuorumTick    time.Duration
 	SnapshotBytes int64
+	AcceptOlder   bool // the others are to take this node with an older disk than it had
 	Log           zerolog.Logger
 }
 
@@ -64,7 +65,7 @@ func Open(config Config) (*Meta, error) {
 	m.calls = newControllerCalls(m)
 	m.liveness = newLiveness(m)
 	id := raftID(config.NodeID)
-	c := quorum.Config{ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes, Log: config.Log}
+	c := quorum.Config{AcceptOlder: config.AcceptOlder, ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes, Log: config.Log}
 	for v := range config.Voters {
 		c.Voters = append(c.Voters, raftID(v))
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	Version string
 	// AcceptLost lets the node start although a log directory that it had is gone with its data.
 	AcceptLost bool
+	// AcceptOlder has the other members of the quorum take this node with a disk that is older than the one it had.
+	AcceptOlder bool
 	// Notes are sentences for the log at start: keys unknown or without effect here.
 	Notes []string
 }

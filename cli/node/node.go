@@ -297,7 +297,7 @@ func (n *Node) openMeta() error {
 		NodeID: n.config.NodeID, ClusterID: id, Path: filepath.Join(n.config.MetadataDir, metadataFile),
 		Endpoints: endpoints, Rack: n.config.Rack, Static: n.config.Static,
 		Features: n.features, Voters: n.config.Voters, Join: n.config.Join, Dial: n.dial, InterBroker: n.config.InterBroker,
-		QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Log: n.log,
+		AcceptOlder: n.config.AcceptOlder, QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Log: n.log,
 	}
 	if n.controllers != nil {
 		host, port := told(n.config.Controller, n.controllers)

@@ -231,9 +231,9 @@ var Mistakes = []Mistake{
 	{
 		Name: "an older disk let in",
 		File: "raftmeta/quorum/standing.go",
-		Old: `h.Life == "" || h.Life == seen.Life {
+		Old: `h.Life == seen.Life || h.Insists {
 		return nil`,
-		New: `h.Life == "" || h.Life == seen.Life || planted.On("an older disk let in") {
+		New: `h.Life == seen.Life || h.Insists || planted.On("an older disk let in") {
 		return nil`,
 		Seeds: 500,
 	},

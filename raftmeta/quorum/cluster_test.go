@@ -27,6 +27,7 @@ type cluster struct {
 	doors   map[uint64]net.Listener
 	address map[uint64]string
 	voters  []uint64
+	insists map[uint64]bool // who is started to be taken with an older disk
 
 	mu      sync.Mutex
 	names   map[uint64]string // what each takes the cluster to be
@@ -111,7 +112,7 @@ func (c *cluster) open(id uint64, voters []uint64, snapshotBytes int64) *Node {
 	}
 	var err error
 	if n, err = Open(Config{ID: id, Path: filepath.Join(c.dir, fmt.Sprint(id)), Voters: voters, Tick: 10 * time.Millisecond,
-		SnapshotBytes: snapshotBytes, Log: zerolog.Nop(), Network: network}, m); err != nil {
+		SnapshotBytes: snapshotBytes, AcceptOlder: c.insists[id], Log: zerolog.Nop(), Network: network}, m); err != nil {
 		c.t.Fatal(err)
 	}
 	c.nodes[id], c.sums[id] = n, m

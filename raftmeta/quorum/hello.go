@@ -37,6 +37,8 @@ type Hello struct {
 	Life   string `json:"life,omitempty"`
 	Term   uint64 `json:"term,omitempty"`
 	Index  uint64 `json:"index,omitempty"` // of its last entry
+	// Insists says that somebody has decided that the disk is to count although it may be an older one.
+	Insists bool `json:"insists,omitempty"`
 
 	First   []uint64 `json:"first,omitempty"`   // to who joins: the voters before the first entry
 	Refused string   `json:"refused,omitempty"` // why the stream ends here

@@ -41,6 +41,7 @@ type Config struct {
 	Network       *Network      // nil for a node that is alone
 	Tick          time.Duration // heartbeats go out every tick, elections start after ten
 	SnapshotBytes int64         // entries since the last snapshot, in bytes, that make a new one
+	AcceptOlder   bool          // others are to take this node with the disk that it has, although they have seen a newer one
 	Log           zerolog.Logger
 }
 
@@ -97,6 +98,7 @@ func Open(config Config, machine Machine) (*Node, error) {
 	}
 	n := &Node{config: config, machine: machine, store: st, calls: make(chan func(), callBacklog), incoming: make(chan delivery, callBacklog),
 		fatal: make(chan error, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	st.standings.insists = config.AcceptOlder
 	n.campaign = time.NewTimer(time.Hour)
 	n.campaign.Stop()
 	n.send = func([]*pb.Message) {}

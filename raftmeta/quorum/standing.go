@@ -31,7 +31,8 @@ var (
 
 // standings are what this node remembers of the others, and what it tells of itself.
 type standings struct {
-	db *bbolt.DB
+	db      *bbolt.DB
+	insists bool // what this node has is to count, whatever others have seen
 
 	mu    sync.Mutex // guards the rest
 	mine  standing
@@ -40,7 +41,7 @@ type standings struct {
 }
 
 // errOlderDisk is wrapped by what is told to a node whose disk is older than the one it had.
-var errOlderDisk = errors.New("give it its newest disk, or remove it from the quorum and let it join with empty directories")
+var errOlderDisk = errors.New("give it its newest disk, or remove it from the quorum and let it join with empty directories (--accept-older-disk where all that is left are backups)")
 
 // openStandings reads what is remembered, and counts a start.
 func openStandings(db *bbolt.DB, member string) (*standings, error) {
@@ -79,7 +80,7 @@ func (s *standings) takeBack() error {
 func (s *standings) introduce(h *Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.Starts, h.Life, h.Term, h.Index = s.mine.Starts, s.mine.Life, s.mine.Term, s.mine.Index
+	h.Starts, h.Life, h.Term, h.Index, h.Insists = s.mine.Starts, s.mine.Life, s.mine.Term, s.mine.Index, s.insists
 }
 
 // reached notes what is on this node's own disk.
@@ -95,7 +96,7 @@ func (s *standings) check(h Hello) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seen := s.seen[h.From]
-	if seen.Member != h.Member || h.Life == "" || h.Life == seen.Life {
+	if seen.Member != h.Member || h.Life == "" || h.Life == seen.Life || h.Insists {
 		return nil
 	}
 	older := func(what string, is, was uint64) error {
@@ -120,7 +121,7 @@ func (s *standings) meet(h Hello) error {
 		s.mu.Unlock()
 		return nil
 	}
-	if seen.Member != h.Member {
+	if seen.Member != h.Member || h.Insists {
 		seen = standing{Member: h.Member}
 	}
 	seen.Starts, seen.Life = h.Starts, h.Life
