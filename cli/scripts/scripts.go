@@ -43,6 +43,7 @@ var all = map[string]script{
 
 	"kafka-broker-api-versions": apiVersionsScript,
 	"kafka-reassign-partitions": reassignScript,
+	"kafka-metadata-quorum":     metadataQuorumScript,
 }
 
 // call is one run of a script.

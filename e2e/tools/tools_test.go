@@ -316,16 +316,29 @@ func TestScripts(t *testing.T) {
 	compare(t, own)
 }
 
-// TestAPIVersionsScript: kraft's kafka-broker-api-versions prints of kraft what Kafka's does.
-func TestAPIVersionsScript(t *testing.T) {
+// TestScriptsOnCluster: what needs kraft's own answers, or a cluster, is printed of kraft as Kafka's tools print it.
+func TestScriptsOnCluster(t *testing.T) {
 	jars := harness.NeedKafka(t)
-	k := harness.NewKraft(t)
-	const tool = "broker-api-versions"
-	c := command{tool: tool, args: []string{"--bootstrap-server", k.Addr}}
+	c := harness.NewCluster(t, 3)
+	k := c.Nodes[0]
 	jvm := newJVM(t, jars)
-	want, got := both(t, c, &target{jvm, k.Addr, k.Data, "", nil}, &target{jvm, k.Addr, k.Data, "", map[string]bool{tool: true}})
-	if want.out == "" || want.out != got.out {
-		t.Errorf("--- Kafka's: %v\n--- kraft's: %v", want, got)
+	for _, text := range []string{
+		"broker-api-versions",
+		"metadata-quorum describe --status",
+		"metadata-quorum describe --replication --human-readable",
+		"metadata-quorum describe --re",
+		"metadata-quorum remove-controller --controller-id 2 --controller-directory-id AAAAAAAAAAAAAAAAAAAAAA --dry-run",
+		"metadata-quorum remove-controller --controller-id 9 --controller-directory-id AAAAAAAAAAAAAAAAAAAAAA",
+		"metadata-quorum describe",
+		"metadata-quorum remove-controller --controller-id 3 --controller-directory-id AAAAAAAAAAAAAAAAAAAAAA --dry-run",
+	} {
+		words := strings.Fields(text)
+		own := map[string]bool{words[0]: true}
+		cmd := command{tool: words[0], text: text, args: append([]string{"--bootstrap-server", k.Addr}, words[1:]...)}
+		want, got := both(t, cmd, &target{jvm, k.Addr, k.Data, "", nil}, &target{jvm, k.Addr, k.Data, "", own})
+		if want, got = want.said(), got.said(); want.sorted() != got.sorted() || want.status == "0" && got.out == "" {
+			t.Errorf("%s\n--- Kafka's: %v\n--- kraft's: %v", text, want, got)
+		}
 	}
 }
 
