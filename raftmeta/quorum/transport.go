@@ -479,6 +479,9 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 	}
 	mine := t.hello()
 	mine.To = h.From
+	if !t.node.started.Load() {
+		mine.Life = "" // a start that may yet be refused is none that others are to remember
+	}
 	if err := t.check(h); err != nil {
 		if t.refuses(h.From, err) {
 			t.log.Warn().Str("peer", c.RemoteAddr().String()).Msg("refused a node: " + err.Error())
