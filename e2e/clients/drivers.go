@@ -85,13 +85,20 @@ func javaDriver(jars, source string, codecs []string, noHeaders bool) Driver {
 	}}
 }
 
-func pythonDriver(t testing.TB, script string) Driver {
+// Python is the directory of a python3 that has the packages of the Python clients.
+func Python(t testing.TB) string {
+	t.Helper()
 	harness.Need(t, "python3")
 	env := install(t, "python", []string{"requirements.txt"},
 		[]string{"python3", "-m", "venv", "--copies", "."},
 		[]string{"bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"})
+	return filepath.Join(env, "bin")
+}
+
+func pythonDriver(t testing.TB, script string) Driver {
+	bin := Python(t)
 	return Driver{codecs: allCodecs, Command: func(args ...string) *exec.Cmd {
-		return exec.Command(filepath.Join(env, "bin", "python"), append([]string{filepath.Join(dir("python"), script)}, args...)...)
+		return exec.Command(filepath.Join(bin, "python"), append([]string{filepath.Join(dir("python"), script)}, args...)...)
 	}}
 }
 
