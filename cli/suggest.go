@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"kraft/raftmeta/configs"
 )
 
 // suggestFlag names the flag that was probably meant by an undefined one in the flag parser's message.
@@ -26,7 +29,15 @@ func suggestFlag(c *cli.Context, message string) string {
 
 // unknownCommand is the error for a word that is no command.
 func unknownCommand(c *cli.Context, word string) error {
-	// The library's suggestion is a sentence of its own.
-	hint := strings.Replace(cli.SuggestCommand(c.App.Commands, word), "Did", ", did", 1)
+	hint := configs.Closest(word, max(1, len(word)/3), func(yield func(string) bool) {
+		for _, command := range c.App.Commands {
+			if !yield(command.Name) {
+				return
+			}
+		}
+	})
+	if hint != "" {
+		hint = fmt.Sprintf(", did you mean %q?", hint)
+	}
 	return badUse("unknown command %q%s (see kraft --help)", word, hint)
 }

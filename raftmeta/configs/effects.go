@@ -2,6 +2,8 @@ package configs
 
 import (
 	_ "embed"
+	"iter"
+	"maps"
 	"strings"
 )
 
@@ -34,9 +36,12 @@ func NoEffect(name string) string {
 }
 
 // Nearest is the broker setting whose name is most like the given one, "" if none is.
-func Nearest(name string) string {
-	best, least := "", len(name)/4+1
-	for known := range Broker {
+func Nearest(name string) string { return Closest(name, len(name)/4, maps.Keys(Broker)) }
+
+// Closest is the one of some names that is most like the given one, "" if none can be made of it with so many changes.
+func Closest(name string, changes int, names iter.Seq[string]) string {
+	best, least := "", changes+1
+	for known := range names {
 		if d := distance(name, known, least); d < least || d == least && best != "" && known < best {
 			best, least = known, d
 		}
