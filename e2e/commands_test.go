@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -148,6 +149,56 @@ func TestConsumeFrom(t *testing.T) {
 		"produce orders --file /no/such/file":        "/no/such/file",
 	} {
 		if _, err := k.TryCLI(t, "", strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, wanted %s", args, err, says)
+		}
+	}
+}
+
+// TestPerfScripts: kafka-producer-perf-test and kafka-consumer-perf-test print lines of the form of Kafka's.
+func TestPerfScripts(t *testing.T) {
+	k := harness.NewKraft(t, "--override", "group.initial.rebalance.delay.ms=0")
+	const number = `[\d.]+`
+	form := func(text string) *regexp.Regexp {
+		return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(text), "N", number) + "$")
+	}
+	for args, lines := range map[string][]string{
+		"kafka-producer-perf-test --bootstrap-server ADDR --topic p --num-records 3000 --record-size 100 --throughput 3000 --reporting-interval 400 --producer-props acks=1 linger.ms=1": {
+			"N records sent, N records/sec (N MB/sec), N ms avg latency, N ms max latency.",
+			"N records sent, N records/sec (N MB/sec), N ms avg latency, N ms max latency.",
+			"3000 records sent, N records/sec (N MB/sec), N ms avg latency, N ms max latency, N ms 50th, N ms 95th, N ms 99th, N ms N.9th.",
+		},
+		"kafka-producer-perf-test --topic q --num-records 10 --payload-monotonic --throughput -1 --command-property bootstrap.servers=ADDR --warmup-records 4": {
+			"6 records sent, N records/sec (N MB/sec), N ms avg latency, N ms max latency, N ms 50th, N ms 95th, N ms 99th, N ms N.9th.",
+		},
+	} {
+		out := strings.TrimSpace(k.CLI(t, "", strings.Fields(strings.ReplaceAll(args, "ADDR", k.Addr))...))
+		said := strings.Split(out, "\n")
+		if len(said) < len(lines) {
+			t.Errorf("%s prints %s", args, out)
+			continue
+		}
+		said = append(said[:len(lines)-1], said[len(said)-1])
+		for i, line := range lines {
+			if !form(line).MatchString(said[i]) {
+				t.Errorf("%s prints %q, wanted %q", args, said[i], line)
+			}
+		}
+	}
+	out := strings.Split(k.CLI(t, "", "kafka-consumer-perf-test", "--bootstrap-server", k.Addr, "--topic", "p", "--messages", "3000"), "\n")
+	const head = "start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, rebalance.time.ms, fetch.time.ms, fetch.MB.sec, fetch.nMsg.sec"
+	fields := strings.Split(out[1], ", ")
+	if out[0] != head || len(fields) != 10 || fields[4] != "3000" || fields[2] != "0.2861" {
+		t.Errorf("kafka-consumer-perf-test prints %q", out)
+	}
+	for args, says := range map[string]string{
+		"kafka-producer-perf-test --bootstrap-server ADDR --topic p --num-records 1 --record-size 1":                                   "argument --throughput is required",
+		"kafka-producer-perf-test --bootstrap-server ADDR --topic p --num-records 1 --throughput 1":                                    "--record-size --payload-file --payload-monotonic is required",
+		"kafka-producer-perf-test --bootstrap-server ADDR --topic p --num-records 1 --throughput 1 --record-size 1 acks":               "Invalid property: acks",
+		"kafka-producer-perf-test --bootstrap-server ADDR --topic p --num-records 0 --throughput 1 --record-size 1":                    "--num-records should be greater than zero.",
+		"kafka-producer-perf-test --bootstrap-server ADDR --topic p --num-records 1 --throughput 1 --record-size 1 --warmup-records 1": "strictly fewer",
+		"kafka-consumer-perf-test --bootstrap-server ADDR --topic p":                                                                   `"[num-records]"`,
+	} {
+		if _, err := k.TryCLI(t, "", strings.Fields(strings.ReplaceAll(args, "ADDR", k.Addr))...); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, wanted %s", args, err, says)
 		}
 	}

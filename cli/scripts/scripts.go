@@ -44,6 +44,8 @@ var all = map[string]script{
 	"kafka-broker-api-versions": apiVersionsScript,
 	"kafka-reassign-partitions": reassignScript,
 	"kafka-metadata-quorum":     metadataQuorumScript,
+	"kafka-producer-perf-test":  producerPerfScript,
+	"kafka-consumer-perf-test":  consumerPerfScript,
 }
 
 // call is one run of a script.
