@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"kraft/e2e/harness"
 )
 
@@ -85,4 +88,20 @@ func TestMetricsOfACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait("kraft_partitions_under_replicated", 0)
+}
+
+// TestProducerWithoutController: a broker that reaches no controller says so soon, so that a producer asks another one.
+func TestProducerWithoutController(t *testing.T) {
+	c := harness.NewCluster(t, 3)
+	for _, k := range c.Nodes[1:] {
+		k.Kill()
+	}
+	conn := dial(t, c.Nodes[0].Addr)
+	begun := time.Now()
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.Version = 4
+	resp := conn.ask(req).(*kmsg.InitProducerIDResponse)
+	if took := time.Since(begun); resp.ErrorCode != kerr.CoordinatorLoadInProgress.Code || took > 3*time.Second {
+		t.Errorf("error %d after %v", resp.ErrorCode, took)
+	}
 }

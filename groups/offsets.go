@@ -267,6 +267,9 @@ var errOtherCoordinator = fmt.Errorf("this broker coordinates consumer groups on
 
 // initProducerID gives an idempotent producer its id (KIP-98), a fresh one for each request: as in Kafka,
 // only transactional producers keep theirs.
+// producerIDPatience is how long a producer waits here for the controller: another broker may reach it.
+const producerIDPatience = time.Second
+
 func (m *Manager) initProducerID(ctx *wire.Request, req *kmsg.InitProducerIDRequest) (*kmsg.InitProducerIDResponse, error) {
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
@@ -274,9 +277,11 @@ func (m *Manager) initProducerID(ctx *wire.Request, req *kmsg.InitProducerIDRequ
 		resp.ErrorCode = wire.ErrorCode(errOtherCoordinator)
 		return resp, nil
 	}
-	id, err := m.meta.NextProducerID(ctx.Context())
+	waiting, cancel := context.WithTimeout(ctx.Context(), producerIDPatience)
+	defer cancel()
+	id, err := m.meta.NextProducerID(waiting)
 	if err != nil {
-		m.log.Warn().Err(err).Msg("no producer id")
+		m.log.Debug().Err(err).Msg("no producer id")         // the heartbeats tell, too
 		resp.ErrorCode = kerr.CoordinatorLoadInProgress.Code // clients try again
 		return resp, nil
 	}
