@@ -265,11 +265,11 @@ func (m *Manager) offsetDelete(ctx *wire.Request, req *kmsg.OffsetDeleteRequest)
 // wait for one.
 var errOtherCoordinator = fmt.Errorf("this broker coordinates consumer groups only, not transactions or share groups: %w", kerr.InvalidRequest)
 
-// initProducerID gives an idempotent producer its id (KIP-98), a fresh one for each request: as in Kafka,
-// only transactional producers keep theirs.
 // producerIDPatience is how long a producer waits here for the controller: another broker may reach it.
 const producerIDPatience = time.Second
 
+// initProducerID gives an idempotent producer its id (KIP-98), a fresh one for each request: as in Kafka,
+// only transactional producers keep theirs.
 func (m *Manager) initProducerID(ctx *wire.Request, req *kmsg.InitProducerIDRequest) (*kmsg.InitProducerIDResponse, error) {
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
