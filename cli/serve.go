@@ -163,22 +163,27 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	if err != nil {
 		return err
 	}
+	announce(c, conf, n, lines, begun)
+	if err := notifyReady(); err != nil {
+		log.Warn().Err(err).Msg("nobody is told that all is ready")
+	}
+	return untilStopped(c, log, n.Failed(), n.Stop)
+}
+
+// announce says that a node is ready, where, and with several listeners what clients of each are told.
+func announce(c *cli.Context, conf *config.Config, n *node.Node, listeners []string, begun time.Time) {
 	at := strings.Join(n.Addresses(), ", ")
 	if at == "" {
 		at = conf.Controller.Address() + ", a controller only"
 	}
 	fmt.Fprintf(c.App.Writer, "kraft %s is ready at %s (node %d, cluster %s, data in %s) after %d ms\n",
 		Version, at, conf.NodeID, n.ClusterID(), strings.Join(conf.LogDirs, ", "), time.Since(begun).Milliseconds())
-	if len(lines) > 1 {
-		fmt.Fprintln(c.App.Writer, strings.Join(lines, "\n"))
+	if len(listeners) > 1 {
+		fmt.Fprintln(c.App.Writer, strings.Join(listeners, "\n"))
 	}
 	if c.Command.Name == "server" {
 		kafkaLines(c.App.Writer, conf.NodeID)
 	}
-	if err := notifyReady(); err != nil {
-		log.Warn().Err(err).Msg("nobody is told that all is ready")
-	}
-	return untilStopped(c, log, n.Failed(), n.Stop)
 }
 
 // kafkaLines are what images' tools and scripts that start Apache Kafka wait for in its output: of its KRaft mode, and of ZooKeeper's days.

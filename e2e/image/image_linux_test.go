@@ -39,7 +39,7 @@ kafka-topics --bootstrap-server "$client" --list &&
 kafka-broker-api-versions --bootstrap-server "$client" >/dev/null && cub kafka-ready -b "$client" 1 20 && echo "all of it works"
 `
 
-// kraftSettings are what Testcontainers' Java module sets for apache/kafka and cp-kafka.
+// javaSettings are what Testcontainers' Java module sets for apache/kafka and cp-kafka.
 const javaSettings = `
 export CLUSTER_ID=4L6g3nShT-eMCtK--X86sw KAFKA_BROKER_ID=1 KAFKA_NODE_ID=1 KAFKA_PROCESS_ROLES=broker,controller
 export KAFKA_LISTENERS=CONTROLLER://0.0.0.0:9094,PLAINTEXT://0.0.0.0:9092,BROKER://0.0.0.0:9093
