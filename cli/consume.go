@@ -148,15 +148,21 @@ func parseOffset(text string, now time.Time) (kgo.Offset, error) {
 		}
 		return none.At(n), nil
 	}
-	if ago, ok := strings.CutPrefix(text, "-"); ok {
-		if d, err := time.ParseDuration(ago); err == nil {
-			return none.AfterMilli(now.Add(-d).UnixMilli()), nil
-		}
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
+	if t, ok := parseMoment(text, now); ok {
 		return none.AfterMilli(t.UnixMilli()), nil
 	}
 	return none, badUse("--offset is start, end, an offset (1200), so many before the end (-10), a time (2026-11-26T15:00:00Z) or so long ago (-1h), not %q", text)
+}
+
+// parseMoment reads a time (2026-11-26T15:00:00Z), or how long before now (-1h).
+func parseMoment(text string, now time.Time) (t time.Time, ok bool) {
+	if ago, ok := strings.CutPrefix(text, "-"); ok {
+		if d, err := time.ParseDuration(ago); err == nil {
+			return now.Add(-d), true
+		}
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	return t, err == nil
 }
 
 // recordPrinter prints records as the user wants them.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -111,11 +110,6 @@ type where func(c *cli.Context, admin *kadm.Client, topics []string) (kadm.Liste
 
 // parseWhere reads --to. now is when it was said.
 func parseWhere(text string, now time.Time) (where, error) {
-	at := func(t time.Time) where {
-		return func(c *cli.Context, admin *kadm.Client, topics []string) (kadm.ListedOffsets, error) {
-			return admin.ListOffsetsAfterMilli(c.Context, t.UnixMilli(), topics...)
-		}
-	}
 	switch text {
 	case "start":
 		return func(c *cli.Context, admin *kadm.Client, topics []string) (kadm.ListedOffsets, error) {
@@ -126,13 +120,10 @@ func parseWhere(text string, now time.Time) (where, error) {
 			return admin.ListEndOffsets(c.Context, topics...)
 		}, nil
 	}
-	if ago, ok := strings.CutPrefix(text, "-"); ok {
-		if d, err := time.ParseDuration(ago); err == nil {
-			return at(now.Add(-d)), nil
-		}
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return at(t), nil
+	if t, ok := parseMoment(text, now); ok {
+		return func(c *cli.Context, admin *kadm.Client, topics []string) (kadm.ListedOffsets, error) {
+			return admin.ListOffsetsAfterMilli(c.Context, t.UnixMilli(), topics...)
+		}, nil
 	}
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
 		return func(c *cli.Context, admin *kadm.Client, topics []string) (kadm.ListedOffsets, error) {

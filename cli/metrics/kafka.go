@@ -23,13 +23,8 @@ func (v *view) jmx(o out) {
 		name = kafkaName(name)
 		counts, total := s.Total.Buckets()
 		o.counter("kafka_network_requestmetrics_requests_total", "Requests.", float64(total), "request", name)
-		const timing = "kafka_network_requestmetrics_totaltimems"
-		o.counter(timing+"_count", "Requests.", float64(total), "request", name)
-		for i, q := range wire.Quantiles(counts, total, quantiles...) {
-			if total > 0 {
-				o.gauge(timing, "From a request's arrival to the end of its answer, in milliseconds: upper bounds, since the start.", q*1000, "request", name, "quantile", strconv.FormatFloat(quantiles[i], 'g', -1, 64))
-			}
-		}
+		o.counter(totalTimeMs+"_count", "Requests.", float64(total), "request", name)
+		totalTimes(o, "From a request's arrival to the end of its answer, in milliseconds: upper bounds, since the start.", name, counts, total)
 		o.counter("kafka_network_requestmetrics_requestbytes_total", "Bytes of requests.", float64(s.Received.Load()), "request", name)
 	})
 	o.counter("kafka_controller_controllerstats_uncleanleaderelections_total", "Unclean elections.", float64(v.unclean))
@@ -48,16 +43,24 @@ func (v *view) confluent(o out) {
 		name = kafkaName(name)
 		counts, total := s.Total.Buckets()
 		o.counter("kafka_network_requestmetrics_requestspersec", "Requests.", float64(total), "request", name)
-		for i, q := range wire.Quantiles(counts, total, quantiles...) {
-			if total > 0 {
-				o.gauge("kafka_network_requestmetrics_totaltimems", "Milliseconds: upper bounds, since the start.", q*1000, "request", name, "quantile", strconv.FormatFloat(quantiles[i], 'g', -1, 64))
-			}
-		}
+		totalTimes(o, "Milliseconds: upper bounds, since the start.", name, counts, total)
 	})
 	o.counter("kafka_controller_controllerstats_uncleanleaderelectionspersec", "Unclean elections.", float64(v.unclean))
 	o.counter(server+"replicamanager_isrshrinkspersec", "ISRs that have become smaller.", float64(v.replication.ISRShrinks))
 	o.counter(server+"replicamanager_isrexpandspersec", "ISRs that have become larger.", float64(v.replication.ISRExpands))
 	o.gauge("kafka_coordinator_group_groupmetadatamanager_numgroups", "Groups that this broker coordinates.", float64(len(v.groups)))
+}
+
+const totalTimeMs = "kafka_network_requestmetrics_totaltimems"
+
+// totalTimes tells the quantiles of a kind of request's times, of which there are none before the first.
+func totalTimes(o out, help, request string, counts map[int]int64, total uint64) {
+	if total == 0 {
+		return
+	}
+	for i, q := range wire.Quantiles(counts, total, quantiles...) {
+		o.gauge(totalTimeMs, help, q*1000, "request", request, "quantile", strconv.FormatFloat(quantiles[i], 'g', -1, 64))
+	}
 }
 
 // kafkaName is how Kafka's metrics name a kind of request.

@@ -200,19 +200,13 @@ func removeController(c *call, cl *kgo.Client) error {
 		return err
 	}
 	what := fmt.Sprintf("KRaft controller %d with directory id %s", req.VoterID, c.get("controller-directory-id", ""))
-	if c.has("dry-run") {
-		fmt.Fprintln(c.out, "DRY RUN of removing "+what)
-		return nil
-	}
-	resp, err := req.RequestWith(c.ctx, cl)
-	if err != nil {
-		return err
-	}
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return errors.New(message(err, deref(resp.ErrorMessage)))
-	}
-	fmt.Fprintln(c.out, "Removed "+what)
-	return nil
+	return c.changeVoters("removing", "Removed", what, func() (int16, *string, error) {
+		resp, err := req.RequestWith(c.ctx, cl)
+		if err != nil {
+			return 0, nil, err
+		}
+		return resp.ErrorCode, resp.ErrorMessage, nil
+	})
 }
 
 // addController makes the node a voter whose settings --command-config names.
@@ -238,18 +232,29 @@ func addController(c *call, cl *kgo.Client) error {
 	l.Name, l.Host, l.Port = conf.Controller.Name, conf.Controller.AdvertisedHost, uint16(conf.Controller.AdvertisedPort)
 	req.Listeners = append(req.Listeners, l)
 	what := fmt.Sprintf("controller %d with directory id %s and endpoints: %s://%s:%d", conf.NodeID, base64.RawURLEncoding.EncodeToString(req.VoterDirectoryID[:]), l.Name, l.Host, l.Port)
+	return c.changeVoters("adding", "Added", what, func() (int16, *string, error) {
+		resp, err := req.RequestWith(c.ctx, cl)
+		if err != nil {
+			return 0, nil, err
+		}
+		return resp.ErrorCode, resp.ErrorMessage, nil
+	})
+}
+
+// changeVoters asks for a change of the voters, or with --dry-run only says which.
+func (c *call) changeVoters(doing, done, what string, ask func() (code int16, says *string, err error)) error {
 	if c.has("dry-run") {
-		fmt.Fprintln(c.out, "DRY RUN of adding "+what)
+		fmt.Fprintln(c.out, "DRY RUN of "+doing+" "+what)
 		return nil
 	}
-	resp, err := req.RequestWith(c.ctx, cl)
+	code, says, err := ask()
 	if err != nil {
 		return err
 	}
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return errors.New(message(err, deref(resp.ErrorMessage)))
+	if err := kerr.ErrorForCode(code); err != nil {
+		return errors.New(message(err, deref(says)))
 	}
-	fmt.Fprintln(c.out, "Added "+what)
+	fmt.Fprintln(c.out, done+" "+what)
 	return nil
 }
 

@@ -432,6 +432,20 @@ func (r *reassigning) verify() error {
 	return r.clearThrottles(meta)
 }
 
+// where is the directory that the replica is in, and that which it moves to: "" for none.
+func (m replicaMove) where(all kadm.DescribedAllLogDirs) (at, future string) {
+	all[m.broker].EachPartition(func(p kadm.DescribedLogDirPartition) {
+		switch {
+		case p.Topic != m.topic || p.Partition != m.n:
+		case p.IsFuture:
+			future = p.Dir
+		default:
+			at = p.Dir
+		}
+	})
+	return at, future
+}
+
 func (r *reassigning) verifyDirs() (goOn bool, err error) {
 	moves := r.dirMoves()
 	if len(moves) == 0 {
@@ -442,16 +456,7 @@ func (r *reassigning) verifyDirs() (goOn bool, err error) {
 		return false, err
 	}
 	for _, m := range moves {
-		at, future := "", ""
-		all[m.broker].EachPartition(func(p kadm.DescribedLogDirPartition) {
-			if p.Topic == m.topic && p.Partition == m.n {
-				if p.IsFuture {
-					future = p.Dir
-				} else {
-					at = p.Dir
-				}
-			}
-		})
+		at, future := m.where(all)
 		switch {
 		case at == m.dir && future == "":
 			fmt.Fprintf(r.out, "Reassignment of replica %v completed successfully.\n", m)
@@ -516,17 +521,8 @@ func (r *reassigning) cancelDirs() error {
 	}
 	var names []string
 	for _, m := range r.dirMoves() {
-		at, onItsWay := "", false
-		all[m.broker].EachPartition(func(p kadm.DescribedLogDirPartition) {
-			if p.Topic == m.topic && p.Partition == m.n {
-				if p.IsFuture {
-					onItsWay = true
-				} else {
-					at = p.Dir
-				}
-			}
-		})
-		if !onItsWay || at == "" {
+		at, future := m.where(all)
+		if future == "" || at == "" {
 			continue
 		}
 		set, req := kadm.TopicsSet{}, kadm.AlterReplicaLogDirsReq{}

@@ -134,20 +134,26 @@ func (s *standings) meet(h Hello) error {
 func (s *standings) saw(id uint64, life string, term, index uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seen, ok := s.seen[id]
-	if !ok || seen.Life != life || term <= seen.Term && index <= seen.Index {
-		return
+	if s.seen[id].Life == life {
+		s.grow(id, term, index)
 	}
-	seen.Term, seen.Index = max(term, seen.Term), max(index, seen.Index)
-	s.seen[id], s.dirty[id] = seen, true
 }
 
 // acknowledged notes an entry that a member has, in whatever life.
 func (s *standings) acknowledged(id, index uint64) {
 	s.mu.Lock()
-	life := s.seen[id].Life
-	s.mu.Unlock()
-	s.saw(id, life, 0, index)
+	defer s.mu.Unlock()
+	s.grow(id, 0, index)
+}
+
+// grow notes that a member that has been met has come so far. mu is held.
+func (s *standings) grow(id, term, index uint64) {
+	seen, ok := s.seen[id]
+	if !ok || term <= seen.Term && index <= seen.Index {
+		return
+	}
+	seen.Term, seen.Index = max(term, seen.Term), max(index, seen.Index)
+	s.seen[id], s.dirty[id] = seen, true
 }
 
 // put saves what has grown. What others acknowledge goes to disk with the next entries only: a transaction of its own for each
