@@ -110,7 +110,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("kafka_exporter's: %s is %s, wanted %s", series, got, want)
 		}
 	}
-	if status, text := scrape(t, admin, "/metrics?dialect=kminion"); status != http.StatusBadRequest || !strings.Contains(text, "strimzi, confluent or exporter") {
+	if status, text := scrape(t, admin, "/metrics?dialect=kminion"); status != http.StatusBadRequest || !strings.Contains(text, "strimzi, confluent, exporter or clients") {
 		t.Errorf("an unknown dialect: %d %s", status, text)
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/debug/pprof/goroutine?debug=1"} {

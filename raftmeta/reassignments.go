@@ -208,6 +208,43 @@ func (m *Meta) demote(ctx context.Context, voter int32) error {
 	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) { return controller.ForgetMember(work, voter), nil })
 }
 
+// unregisterController answers UnregisterController (KIP-1312): a controller that is gone is forgotten. One that runs would be
+// noted again, and a voter's address is needed, so that those are refused; Kafka forgets them too, for a moment.
+func (m *Meta) unregisterController(ctx *wire.Request, req *kmsg.UnregisterControllerRequest) (*kmsg.UnregisterControllerResponse, error) {
+	resp := kmsg.NewPtrUnregisterControllerResponse()
+	err := m.forget(ctx.Context(), req.ControllerID)
+	resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+	return resp, nil
+}
+
+func (m *Meta) forget(ctx context.Context, controllerID int32) error {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout*time.Millisecond)
+	defer cancel()
+	s, err := m.node.Status(ctx)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(s.Members, func(member quorum.Member) bool { return member.ID == raftID(controllerID) })
+	_, known := m.Image().Controller(controllerID)
+	switch {
+	case controllerID == m.config.NodeID && m.Leads():
+		return fmt.Errorf("Controller cannot unregister itself while it is active.: %w", kerr.InvalidRequest)
+	case at < 0 && !known:
+		return fmt.Errorf("Controller ID %d is not currently registered.: %w", controllerID, kerr.ControllerIDNotRegistered)
+	case at >= 0 && !s.Members[at].Learner:
+		return fmt.Errorf("Controller %d is a voter of the metadata quorum: remove it from the quorum first.: %w", controllerID, kerr.InvalidRequest)
+	case at >= 0 && s.Members[at].Active:
+		return fmt.Errorf("Controller %d runs: stop it first.: %w", controllerID, kerr.InvalidRequest)
+	case at >= 0:
+		if err := m.changeMember(ctx, raftID(controllerID), pb.ConfChangeRemoveNode); err != nil {
+			return err
+		}
+	}
+	return m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+		return controller.ForgetMember(work, controllerID), nil
+	})
+}
+
 func (m *Meta) changeMember(ctx context.Context, id uint64, kind pb.ConfChangeType) error {
 	err := m.node.ChangeMember(ctx, id, kind)
 	if errors.Is(err, quorum.ErrNotLeader) {

@@ -37,6 +37,7 @@ func (m *Meta) registerAdminHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 0, forwarded(m, m.listPartitionReassignments))
 	wire.Handle(r, 0, 1, forwarded(m, m.addRaftVoter))
 	wire.Handle(r, 0, 0, forwarded(m, m.removeRaftVoter))
+	wire.Handle(r, 0, 0, forwarded(m, m.unregisterController))
 	wire.Handle(r, 0, 2, forwarded(m, m.describeQuorum))
 }
 

@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -102,6 +103,11 @@ func New(values map[string]string) (*Config, error) {
 	if c.Admin = values["admin.listener"]; c.Admin != "" {
 		if _, port, err := net.SplitHostPort(c.Admin); err != nil || !isPort(port) {
 			return nil, fmt.Errorf("admin.listener is host:port, for metrics and health by HTTP, not %s", c.Admin)
+		}
+	}
+	if endpoint := values["telemetry.otlp.endpoint"]; endpoint != "" {
+		if u, err := url.Parse(endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return nil, fmt.Errorf("telemetry.otlp.endpoint is a URL that takes OTLP metrics, like http://collector:4318/v1/metrics, not %s", endpoint)
 		}
 	}
 	return c, c.findQuorum(controllers)

@@ -19,7 +19,7 @@ import (
 // Admin serves a node's admin listener:
 //
 //	/metrics  kraft's own names, and Kafka's as Strimzi's JMX configuration has them; ?dialect=confluent or exporter for others,
-//	          ?partitions=1 for series of each partition
+//	          ?partitions=1 for series of each partition, ?dialect=clients for what clients push (KIP-714)
 //	/healthz  200 as long as the process is of use: restart it otherwise
 //	/readyz   200 while it serves clients
 //	/debug/pprof  Go's profiles, to this machine only
@@ -36,11 +36,14 @@ type Admin struct {
 
 // dialects are the families that are told by name of the dialect.
 var dialects = map[string][]func(*view, out){
-	"":          {(*view).own, (*view).jmx},
-	"strimzi":   {(*view).own, (*view).jmx},
-	"confluent": {(*view).confluent},
-	"exporter":  {(*view).exporter},
+	"":             {(*view).own, (*view).jmx},
+	"strimzi":      {(*view).own, (*view).jmx},
+	"confluent":    {(*view).confluent},
+	"exporter":     {(*view).exporter},
+	clientsDialect: {(*view).clients},
 }
+
+const clientsDialect = "clients"
 
 // Serve answers on l until Close. The node is not ready until Ready.
 func Serve(l net.Listener, log zerolog.Logger) *Admin {
@@ -122,12 +125,14 @@ func (a *Admin) metrics(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	families, ok := dialects[q.Get("dialect")]
 	if !ok {
-		http.Error(w, "dialect is strimzi, confluent or exporter", http.StatusBadRequest)
+		http.Error(w, "dialect is strimzi, confluent, exporter or clients", http.StatusBadRequest)
 		return
 	}
 	reg := prometheus.NewRegistry()
-	for _, c := range a.process {
-		reg.MustRegister(c)
+	if q.Get("dialect") != clientsDialect { // clients may push under any name
+		for _, c := range a.process {
+			reg.MustRegister(c)
+		}
 	}
 	if o := a.observer.Load(); o != nil {
 		v := o.look(q.Get("partitions") == "1")

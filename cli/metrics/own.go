@@ -27,6 +27,7 @@ func (v *view) own(o out) {
 	o.counter("kraft_connections_accepted_total", "Connections accepted.", float64(v.accepted))
 	v.ownTopics(o)
 	v.ownGroups(o)
+	v.ownClients(o)
 	o.gauge("kraft_partitions", "Replicas on this broker.", float64(v.count.replicas))
 	o.gauge("kraft_partitions_led", "Partitions that this broker leads.", float64(v.count.led))
 	o.gauge("kraft_partitions_under_replicated", "Of those, partitions that lack a replica in their ISR.", float64(v.count.underReplicated))

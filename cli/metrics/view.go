@@ -12,16 +12,18 @@ import (
 	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
+	"kraft/raftmeta/telemetry"
 	"kraft/replication"
 	"kraft/storage"
 	"kraft/wire"
 )
 
-// Sources are what a running node consists of. Replication, Groups and Logs are nil on a controller only.
+// Sources are what a running node consists of. Replication, Groups, Telemetry and Logs are nil on a controller only.
 type Sources struct {
 	Meta        *raftmeta.Meta
 	Replication *replication.Manager
 	Groups      *groups.Manager
+	Telemetry   *telemetry.Manager
 	Logs        *storage.Manager
 	Servers     []*wire.Server // the first's requests are told of, the connections of all
 	Dial        wire.Dialer

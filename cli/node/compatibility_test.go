@@ -11,6 +11,7 @@ import (
 
 	"kraft/groups"
 	"kraft/raftmeta"
+	"kraft/raftmeta/telemetry"
 	"kraft/replication"
 	"kraft/wire"
 )
@@ -23,6 +24,7 @@ func registry() *wire.Registry {
 	new(raftmeta.Meta).RegisterHandlers(r)
 	new(replication.Manager).RegisterHandlers(r)
 	new(groups.Manager).RegisterHandlers(r)
+	new(telemetry.Manager).RegisterHandlers(r)
 	wire.RegisterAPIVersions(r, wire.Identity{})
 	return r
 }

@@ -24,6 +24,7 @@ import (
 	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
+	"kraft/raftmeta/telemetry"
 	"kraft/replication"
 	"kraft/storage"
 	"kraft/wire"
@@ -53,6 +54,7 @@ type Node struct {
 	logs        *storage.Manager
 	parts       *replication.Manager
 	groups      *groups.Manager
+	telemetry   *telemetry.Manager
 	server      *wire.Server
 	controllers net.Listener // for members of the quorum, nil for a node that is alone
 	quorum      *wire.Server
@@ -144,7 +146,7 @@ func (n *Node) listenAdmin() error {
 
 // sources are what metrics are told of.
 func (n *Node) sources(started time.Time) metrics.Sources {
-	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Logs: n.logs, Dial: n.dial, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
+	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Telemetry: n.telemetry, Logs: n.logs, Dial: n.dial, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
 	for _, server := range []*wire.Server{n.server, n.quorum} {
 		if server != nil {
 			s.Servers = append(s.Servers, server)
@@ -188,6 +190,7 @@ func (n *Node) startBroker(ctx context.Context) error {
 	n.logs = logs
 	n.parts = replication.NewManager(n.meta, logs, n.dial, n.config.InterBroker, n.log)
 	n.groups = groups.NewManager(n.meta, n.parts, n.log)
+	n.telemetry = telemetry.NewManager(telemetry.Config{Image: n.meta.Image, MaxBytes: int(n.config.Int("telemetry.max.bytes")), Forward: n.config.Setting("telemetry.otlp.endpoint"), Log: n.log})
 	n.parts.Start()
 	n.groups.Start()
 	if clean >= 0 && logs.Damaged() { // it has lost something after all, and leads nothing yet
@@ -387,6 +390,7 @@ func (n *Node) serve() {
 	n.meta.RegisterHandlers(r)
 	n.parts.RegisterHandlers(r)
 	n.groups.RegisterHandlers(r)
+	n.telemetry.RegisterHandlers(r)
 	n.server = wire.NewServer(n.limits(), r, n.meta.Identity(), n.log)
 	for i, l := range n.config.Listeners {
 		n.server.Serve(l.Name, n.listeners[i])
@@ -481,6 +485,9 @@ func (n *Node) stop() error {
 	}
 	if n.groups != nil {
 		n.groups.Close()
+	}
+	if n.telemetry != nil {
+		n.telemetry.Close()
 	}
 	if n.parts != nil {
 		n.parts.Close()

@@ -19,13 +19,17 @@ var apiVersionsScript = script{
 	run:     apiVersions,
 }
 
-// apiVersions asks every broker, and prints what both sides know.
 func apiVersions(c *call) error {
 	cl, err := c.client()
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
+	return apiVersionsOf(c, cl)
+}
+
+// apiVersionsOf asks every broker, and prints what both sides know.
+func apiVersionsOf(c *call, cl *kgo.Client) error {
 	cluster, err := kmsg.NewPtrDescribeClusterRequest().RequestWith(c.ctx, cl)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -205,58 +206,94 @@ func deleteRecords(c *call) error {
 }
 
 var clusterScript = script{
-	about:   "print the cluster's id or its endpoints, or unregister a broker: cluster-id, list-endpoints, unregister",
+	about:   "print the cluster's id, its endpoints or the requests that it knows, or unregister a broker or controller: " + clusterCommands,
 	options: slices.Concat(connection, []option{{name: "config"}}, valued("id"), flags("include-fenced-brokers")),
 	run:     clusterTool,
 }
 
+const clusterCommands = "cluster-id, list-endpoints, api-versions, unregister, unregister-controller"
+
 func clusterTool(c *call) error {
-	if len(c.rest) != 1 {
-		return errors.New("kafka-cluster takes cluster-id, list-endpoints or unregister")
+	commands := map[string]func(*call, *kgo.Client) error{
+		"cluster-id": clusterID, "list-endpoints": listEndpoints, "api-versions": apiVersionsOf, "unregister": unregister, "unregister-controller": unregisterController,
+	}
+	if len(c.rest) != 1 || commands[c.rest[0]] == nil {
+		return errors.New("kafka-cluster takes one of " + clusterCommands)
 	}
 	cl, err := c.client()
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	switch c.rest[0] {
-	case "cluster-id":
-		meta, err := kmsg.NewPtrMetadataRequest().RequestWith(c.ctx, cl)
-		if err != nil {
-			return err
-		}
-		if meta.ClusterID == nil {
-			fmt.Fprintln(c.out, "No cluster ID found. The Kafka version is probably too old.")
-		} else {
-			fmt.Fprintf(c.out, "Cluster ID: %s\n", *meta.ClusterID)
-		}
-		return nil
-	case "list-endpoints":
-		req := kmsg.NewPtrDescribeClusterRequest()
-		req.IncludeFencedBrokers = c.has("include-fenced-brokers")
-		resp, err := req.RequestWith(c.ctx, cl)
-		if err != nil {
-			return err
-		}
-		return c.endpoints(resp)
-	case "unregister":
-		id, err := strconv.ParseInt(c.get("id", ""), 10, 32)
-		if err != nil {
-			return errors.New(`Missing required argument "[id]"`)
-		}
-		req := kmsg.NewPtrUnregisterBrokerRequest()
-		req.BrokerID = int32(id)
-		resp, err := req.RequestWith(c.ctx, cl)
-		if err != nil {
-			return err
-		}
-		if err := answer(resp.ErrorCode, resp.ErrorMessage); err != nil {
-			return err
-		}
-		fmt.Fprintf(c.out, "Broker %d is no longer registered.\n", id)
-		return nil
+	return commands[c.rest[0]](c, cl)
+}
+
+func clusterID(c *call, cl *kgo.Client) error {
+	meta, err := kmsg.NewPtrMetadataRequest().RequestWith(c.ctx, cl)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("unknown command %s: kafka-cluster takes cluster-id, list-endpoints or unregister", c.rest[0])
+	if meta.ClusterID == nil {
+		fmt.Fprintln(c.out, "No cluster ID found. The Kafka version is probably too old.")
+	} else {
+		fmt.Fprintf(c.out, "Cluster ID: %s\n", *meta.ClusterID)
+	}
+	return nil
+}
+
+func listEndpoints(c *call, cl *kgo.Client) error {
+	req := kmsg.NewPtrDescribeClusterRequest()
+	req.IncludeFencedBrokers = c.has("include-fenced-brokers")
+	resp, err := req.RequestWith(c.ctx, cl)
+	if err != nil {
+		return err
+	}
+	return c.endpoints(resp)
+}
+
+func unregister(c *call, cl *kgo.Client) error {
+	id, err := c.id()
+	if err != nil {
+		return err
+	}
+	req := kmsg.NewPtrUnregisterBrokerRequest()
+	req.BrokerID = id
+	resp, err := req.RequestWith(c.ctx, cl)
+	if err == nil {
+		err = answer(resp.ErrorCode, resp.ErrorMessage)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "Broker %d is no longer registered.\n", id)
+	return nil
+}
+
+func unregisterController(c *call, cl *kgo.Client) error {
+	id, err := c.id()
+	if err != nil {
+		return err
+	}
+	req := kmsg.NewPtrUnregisterControllerRequest()
+	req.ControllerID = id
+	resp, err := req.RequestWith(c.ctx, cl)
+	if err == nil {
+		err = answer(resp.ErrorCode, resp.ErrorMessage)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "Controller %d is no longer registered.\n", id)
+	return nil
+}
+
+// id is the node that --id names.
+func (c *call) id() (int32, error) {
+	id, err := strconv.ParseInt(c.get("id", ""), 10, 32)
+	if err != nil {
+		return 0, errors.New(`Missing required argument "[id]"`)
+	}
+	return int32(id), nil
 }
 
 // endpoints prints brokers in columns as wide as what is in them, as Kafka does.

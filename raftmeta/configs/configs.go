@@ -66,18 +66,12 @@ type Definition struct {
 	nonEmpty bool
 }
 
-// Broker, Topic, Group and ClientMetrics are the settings of brokers, topics, groups and subscriptions to clients' metrics
-// (KIP-714), by name.
+// Broker, Topic and Group are the settings of brokers, topics and groups, by name.
 var (
-	Broker        = parseTable(brokerTable)
-	Topic         = topicDefinitions()
-	Group         = groupDefinitions()
-	ClientMetrics = parseTable(clientMetricsTable)
+	Broker = parseTable(brokerTable)
+	Topic  = topicDefinitions()
+	Group  = groupDefinitions()
 )
-
-const clientMetricsTable = `interval.ms | int | 300000 | [100,...,3600000]
-match | list | ""
-metrics | list | ""`
 
 // synonyms maps topic settings to broker settings, first to last.
 var synonyms = map[string][]string{

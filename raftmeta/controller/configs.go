@@ -75,6 +75,10 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 				return nil, fmt.Errorf("Invalid value %s for %s, interval must be between 100 and 3600000 (1 hour): %w", *value, c.Key, kerr.InvalidRequest)
 			}
 			return nil, fmt.Errorf("%v: %w", err, kerr.InvalidConfig)
+		} else if resourceType == image.ClientMetricsResource && c.Key == "match" {
+			if _, err := configs.ParseMatch(*value); err != nil {
+				return nil, fmt.Errorf("%v: %w", err, kerr.InvalidConfig)
+			}
 		}
 		records = append(records, image.SetConfig(resourceType, name, c.Key, value))
 	}
