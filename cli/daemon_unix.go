@@ -78,8 +78,8 @@ func lastLine(path string, from int64) string {
 	return strings.TrimPrefix(lines[len(lines)-1], "kraft: ")
 }
 
-// reopenOnHangup opens a log file again at each SIGHUP, as logrotate expects, until stop.
-func reopenOnHangup(l *logFile, failed func(error)) (stop func()) {
+// reopenOnHangup opens log files again at each SIGHUP, as logrotate expects, until stop.
+func reopenOnHangup(l logFiles, failed func(error)) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	done := make(chan struct{})

@@ -13,4 +13,4 @@ func startDaemon(*cli.Context, string) error {
 func isDaemon() bool { return false }
 
 // There is no SIGHUP here.
-func reopenOnHangup(*logFile, func(error)) (stop func()) { return func() {} }
+func reopenOnHangup(logFiles, func(error)) (stop func()) { return func() {} }

@@ -14,12 +14,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"kraft/cli/config"
 	"kraft/cli/node"
 	"kraft/storage"
+	"kraft/wire/logging"
 )
 
 func devCommand() *cli.Command {
@@ -102,7 +102,7 @@ func devValues(id int, dir string, port int) map[string]string {
 
 // devCluster is several nodes in one process.
 type devCluster struct {
-	log     zerolog.Logger
+	log     *logging.Log
 	configs []*config.Config
 	failed  chan error
 
@@ -113,12 +113,13 @@ type devCluster struct {
 // runDev runs a cluster until a signal comes or a node fails.
 func runDev(c *cli.Context, n int, dir string) error {
 	begun := time.Now()
-	log, stopLogging, err := startLogging(c)
+	logs, stopLogging, err := startLogging(c)
 	if err != nil {
 		return err
 	}
 	defer stopLogging()
-	d := &devCluster{log: log, failed: make(chan error, n), nodes: make([]*node.Node, n)}
+	log := logs.For(logging.Node)
+	d := &devCluster{log: logs, failed: make(chan error, n), nodes: make([]*node.Node, n)}
 	doors, err := d.configure(c, n, dir)
 	if err != nil {
 		return err
@@ -140,7 +141,7 @@ func runDev(c *cli.Context, n int, dir string) error {
 	failed := make(chan struct{})
 	go func() {
 		if err, ok := <-d.failed; ok {
-			d.log.Error().Err(err).Msg("a broker failed")
+			log.Error().Err(err).Msg("a broker failed")
 			close(failed)
 		}
 	}()
@@ -204,8 +205,7 @@ func (d *devCluster) startAll(ctx context.Context, doors []net.Listener) error {
 
 // start starts node i. mu is held.
 func (d *devCluster) start(ctx context.Context, i int, door net.Listener) error {
-	log := d.log.With().Int("node", i+1).Logger()
-	n, err := node.StartOn(ctx, node.World{FS: storage.OS{}, Controller: door}, d.configs[i], log)
+	n, err := node.StartOn(ctx, node.World{FS: storage.OS{}, Controller: door}, d.configs[i], d.log.OfNode(i+1))
 	if err != nil {
 		return err
 	}

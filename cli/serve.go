@@ -18,6 +18,7 @@ import (
 
 	"kraft/cli/config"
 	"kraft/cli/node"
+	"kraft/wire/logging"
 )
 
 // commonFlags are those of every command that runs a node.
@@ -40,6 +41,7 @@ func backgroundFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "daemon", Usage: "run in the background, and return when it serves clients"},
 		&cli.StringFlag{Name: "pid-file", Usage: "keep the process's id in `FILE` while it runs"},
 		&cli.StringFlag{Name: "log-file", Usage: "append the log to `FILE`, opened again at SIGHUP; of a daemon $LOG_DIR/kafkaServer.out, or logs/kafkaServer.out, if not given"},
+		&cli.StringFlag{Name: "log-dir", Usage: "write the log to the files that Kafka has in `DIR`, too: server.log, controller.log, state-change.log and kafka-request.log"},
 	}
 }
 
@@ -147,11 +149,12 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	if c.Bool("daemon") && !isDaemon() {
 		return startDaemon(c, logPath(c))
 	}
-	log, stopLogging, err := startLogging(c)
+	logs, stopLogging, err := startLogging(c)
 	if err != nil {
 		return err
 	}
 	defer stopLogging()
+	log := logs.For(logging.Node)
 	removePID, err := writePID(c.String("pid-file"))
 	if err != nil {
 		return badUseOf(err)
@@ -159,7 +162,7 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	defer removePID()
 	lines, warnings := conf.Table()
 	conf.Notes = append(conf.Notes, warnings...)
-	n, err := node.Start(c.Context, conf, log)
+	n, err := node.Start(c.Context, conf, logs)
 	if err != nil {
 		return err
 	}
@@ -217,6 +220,9 @@ func override(c *cli.Context, values map[string]string) error {
 	return nil
 }
 
+// defaultLogDir is where a daemon's log is, below the directory that it was started in.
+const defaultLogDir = "logs"
+
 // logPath is the file that a node logs to, "" for stderr.
 func logPath(c *cli.Context) string {
 	if path := c.String("log-file"); path != "" || !c.Bool("daemon") {
@@ -224,32 +230,51 @@ func logPath(c *cli.Context) string {
 	}
 	dir := os.Getenv("LOG_DIR") // of Kafka's scripts
 	if dir == "" {
-		dir = "logs"
+		dir = defaultLogDir
 	}
 	return filepath.Join(dir, "kafkaServer.out")
 }
 
 // startLogging makes the log, and serves profiles if they are asked for.
-func startLogging(c *cli.Context) (log zerolog.Logger, stop func(), err error) {
-	to, stop := c.App.ErrWriter, func() {}
+func startLogging(c *cli.Context) (logs *logging.Log, stop func(), err error) {
+	var files logFiles
+	main := c.App.ErrWriter
 	if path := logPath(c); path != "" {
-		file, err := openLogFile(path)
-		if err != nil {
-			return log, stop, badUseOf(err)
+		if main, err = files.open(path); err != nil {
+			return nil, nil, badUseOf(err)
 		}
-		to = file
-		stop = reopenOnHangup(file, func(err error) { fmt.Fprintf(c.App.ErrWriter, "the log goes on in the file that it had: %v\n", err) })
 	}
-	if log, err = newLogger(c, to); err != nil {
-		return log, stop, err
+	level, format, err := logOptions(c)
+	if err != nil {
+		return nil, nil, err
 	}
+	everything := format(main)
+	var parts map[logging.Part]io.Writer
+	if dir := c.String("log-dir"); dir != "" {
+		of := map[string]io.Writer{}
+		for _, name := range []string{"server.log", "controller.log", "state-change.log", "kafka-request.log"} {
+			f, err := files.open(filepath.Join(dir, name))
+			if err != nil {
+				return nil, nil, badUseOf(err)
+			}
+			of[name] = format(f)
+		}
+		everything = zerolog.MultiLevelWriter(everything, of["server.log"])
+		ofController := zerolog.MultiLevelWriter(everything, of["controller.log"])
+		parts = map[logging.Part]io.Writer{
+			logging.Controller: ofController, logging.Quorum: ofController,
+			logging.StateChange: of["state-change.log"], logging.Requests: of["kafka-request.log"],
+		}
+	}
+	log := zerolog.New(everything).Level(level).With().Timestamp().Logger()
 	if addr := c.String("pprof"); addr != "" {
 		go func() {
 			s := &http.Server{Addr: addr, ReadHeaderTimeout: 10 * time.Second}
 			log.Warn().Err(s.ListenAndServe()).Msg("profiles are not served")
 		}()
 	}
-	return log, stop, nil
+	stop = reopenOnHangup(files, func(err error) { fmt.Fprintf(c.App.ErrWriter, "the log goes on in the file that it had: %v\n", err) })
+	return logging.New(log, parts), stop, nil
 }
 
 // untilStopped waits for a signal, or for what runs to fail, and stops it.
@@ -276,18 +301,28 @@ func untilStopped(c *cli.Context, log zerolog.Logger, failed <-chan struct{}, st
 // stopPatience bounds a clean stop; past it the logs are left as after a crash, which they survive.
 const stopPatience = 30 * time.Second
 
-func newLogger(c *cli.Context, w io.Writer) (zerolog.Logger, error) {
-	level, err := zerolog.ParseLevel(c.String("log-level"))
+// logOptions are --log-level, and --log-format as what puts lines into a writer.
+func logOptions(c *cli.Context) (level zerolog.Level, format func(io.Writer) io.Writer, err error) {
+	level, err = zerolog.ParseLevel(c.String("log-level"))
 	if err != nil || level == zerolog.NoLevel {
-		return zerolog.Nop(), badUse("--log-level is debug, info, warn or error, not %q", c.String("log-level"))
+		return level, nil, badUse("--log-level is debug, info, warn or error, not %q", c.String("log-level"))
 	}
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
 	switch f := c.String("log-format"); f {
 	case "json":
+		return level, func(w io.Writer) io.Writer { return w }, nil
 	case "text":
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !isTerminal(w)}
+		return level, textLog, nil
 	default:
-		return zerolog.Nop(), badUse("--log-format is text or json, not %q", f)
+		return level, nil, badUse("--log-format is text or json, not %q", f)
 	}
-	return zerolog.New(w).Level(level).With().Timestamp().Logger(), nil
+}
+
+// textLog writes lines for people: with the date where they may be read on another day.
+func textLog(w io.Writer) io.Writer {
+	times := "15:04:05.000"
+	if _, isFile := w.(*logFile); isFile {
+		times = "2006-01-02 15:04:05.000"
+	}
+	return zerolog.ConsoleWriter{Out: w, TimeFormat: times, NoColor: !isTerminal(w)}
 }

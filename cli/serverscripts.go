@@ -68,6 +68,11 @@ func serverStart(ctx context.Context, args []string, s scripts.Streams) int {
 		fmt.Fprintln(s.Err, serverStartUsage)
 		return 1
 	}
+	if dir := os.Getenv("LOG_DIR"); dir != "" { // Kafka's script keeps its logs there
+		command = append(command, "--log-dir", dir)
+	} else if slices.Contains(command, "--daemon") {
+		command = append(command, "--log-dir", defaultLogDir)
+	}
 	app := newApp(s.In, s.Out, s.Err)
 	return report(app.RunContext(ctx, append(command, args...)), s.Err)
 }

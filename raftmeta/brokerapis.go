@@ -70,7 +70,7 @@ func (m *Meta) registerBroker(ctx context.Context, req *kmsg.BrokerRegistrationR
 	})
 	resp.ErrorCode = wire.ErrorCode(err)
 	if err == nil {
-		m.config.Log.Debug().Int32("broker", b.ID).Int64("epoch", resp.BrokerEpoch).Msg("broker registered")
+		m.log.Debug().Int32("broker", b.ID).Int64("epoch", resp.BrokerEpoch).Msg("broker registered")
 	}
 	return resp, nil
 }

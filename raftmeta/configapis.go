@@ -23,6 +23,9 @@ func (m *Meta) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsReque
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
 		list, err := m.describe(img, r)
 		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		if err == nil && int8(r.ResourceType) == image.BrokerLoggerResource {
+			out.Configs = m.describeLoggers(r.ConfigNames)
+		}
 		for _, d := range list {
 			if r.ConfigNames == nil || slices.Contains(r.ConfigNames, d.definition.Name) {
 				out.Configs = append(out.Configs, d.encode(ctx.Version, req.IncludeSynonyms))
@@ -58,6 +61,8 @@ func (m *Meta) describe(img *image.Image, r *kmsg.DescribeConfigsRequestResource
 		return out, nil
 	case image.BrokerResource:
 		return m.describeBroker(img, r.ResourceName)
+	case image.BrokerLoggerResource:
+		return nil, m.checkLoggerBroker(r.ResourceName)
 	case image.GroupResource:
 		if r.ResourceName == "" {
 			return nil, fmt.Errorf("Group name must not be empty: %w", kerr.InvalidRequest)
@@ -130,7 +135,31 @@ func (d described) encode(version int16, synonyms bool) kmsg.DescribeConfigsResp
 	return c
 }
 
+// incrementalAlterConfigs answers IncrementalAlterConfigs. Loggers' levels are this node's own, the rest is the active controller's
+// matter.
 func (m *Meta) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
+	var own []kmsg.IncrementalAlterConfigsResponseResource
+	var others []kmsg.IncrementalAlterConfigsRequestResource
+	for _, r := range req.Resources {
+		if int8(r.ResourceType) == image.BrokerLoggerResource {
+			own = append(own, m.alterLoggers(&r, req.ValidateOnly))
+		} else {
+			others = append(others, r)
+		}
+	}
+	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
+	if others != nil {
+		req.Resources = others
+		var err error
+		if resp, err = forwarded(m, m.alterResources)(ctx, req); err != nil {
+			return nil, err
+		}
+	}
+	resp.Resources = append(resp.Resources, own...)
+	return resp, nil
+}
+
+func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
 	for i := range req.Resources {
 		r := &req.Resources[i]

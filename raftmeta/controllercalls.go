@@ -68,7 +68,7 @@ func ask[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req Q, h
 			return none, err
 		}
 		if err != nil && !errors.Is(err, kerr.NotController) {
-			m.config.Log.Debug().Err(err).Str("request", wire.APIName(req.Key())).Msg("controller not reached")
+			m.log.Debug().Err(err).Str("request", wire.APIName(req.Key())).Msg("controller not reached")
 		}
 		select {
 		case <-ctx.Done():
@@ -158,7 +158,7 @@ func (m *Meta) envelope(r *wire.Registry) func(*wire.Request, *kmsg.EnvelopeRequ
 		data, err := r.ServeEmbedded(ctx, req.RequestData)
 		resp.ResponseData, resp.ErrorCode = data, wire.ErrorCode(err)
 		if err != nil {
-			m.config.Log.Warn().Err(err).Str("peer", ctx.Conn.RemoteAddr()).Msg("request that was passed on failed")
+			m.log.Warn().Err(err).Str("peer", ctx.Conn.RemoteAddr()).Msg("request that was passed on failed")
 		}
 		return resp, nil
 	}

@@ -73,7 +73,7 @@ func (m *Meta) register(ctx context.Context, cleanEpoch int64) error {
 		if errors.Is(err, kerr.DuplicateBrokerRegistration) {
 			if !told {
 				told = true
-				m.config.Log.Warn().Msg(fmt.Sprintf("another broker with id %d is registered: waiting until its session ends", m.config.NodeID))
+				m.log.Warn().Msg(fmt.Sprintf("another broker with id %d is registered: waiting until its session ends", m.config.NodeID))
 			}
 			select {
 			case <-ctx.Done():
@@ -188,7 +188,7 @@ func (m *Meta) keepAlive(ctx context.Context) {
 			err = kerr.ErrorForCode(resp.ErrorCode)
 		}
 		if errors.Is(err, kerr.StaleBrokerEpoch) || errors.Is(err, kerr.BrokerIDNotRegistered) {
-			m.config.Log.Warn().Err(err).Msg("the controller does not know this broker any more: registering again")
+			m.log.Warn().Err(err).Msg("the controller does not know this broker any more: registering again")
 			again, cancel := context.WithTimeout(ctx, callPatience)
 			err = m.register(again, m.BrokerEpoch())
 			cancel()
@@ -197,7 +197,7 @@ func (m *Meta) keepAlive(ctx context.Context) {
 			}
 		}
 		if err != nil {
-			m.config.Log.Warn().Err(err).Msg("heartbeat failed")
+			m.log.Warn().Err(err).Msg("heartbeat failed")
 		}
 		for next := time.Now().Add(interval); time.Now().Before(next) && m.controller.Leader() == leader; {
 			select {

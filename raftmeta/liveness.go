@@ -8,12 +8,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
 	"kraft/wire"
+	"kraft/wire/logging"
 )
 
 // liveness is what the active controller knows of brokers beyond the metadata: when each was heard from, and
@@ -21,6 +23,7 @@ import (
 // listens at its address; one that is silent when its session is over.
 type liveness struct {
 	meta    *Meta
+	log     zerolog.Logger
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -37,7 +40,7 @@ type pulse struct {
 }
 
 func newLiveness(m *Meta) *liveness {
-	l := &liveness{meta: m, seen: map[int32]pulse{}}
+	l := &liveness{meta: m, log: m.config.Logs.For(logging.Controller), seen: map[int32]pulse{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -211,7 +214,7 @@ func (l *liveness) elect(what string, d func(*image.Image) []*image.Record) {
 		return records, nil
 	})
 	if err == nil && n > 0 {
-		l.meta.config.Log.Info().Int("partitions", n).Msg("elected " + what)
+		l.log.Info().Int("partitions", n).Msg("elected " + what)
 	}
 }
 
@@ -224,11 +227,11 @@ func (l *liveness) fence(b *image.Broker, why string) bool {
 	})
 	switch {
 	case err == nil && b.InControlledShutdown:
-		l.meta.config.Log.Info().Int32("broker", b.ID).Msg("broker has stopped")
+		l.log.Info().Int32("broker", b.ID).Msg("broker has stopped")
 	case err == nil:
-		l.meta.config.Log.Warn().Int32("broker", b.ID).Msg("broker is fenced: " + why)
+		l.log.Warn().Int32("broker", b.ID).Msg("broker is fenced: " + why)
 	case !errors.Is(err, kerr.NotController) && l.ctx.Err() == nil:
-		l.meta.config.Log.Error().Err(err).Int32("broker", b.ID).Msg("cannot fence broker")
+		l.log.Error().Err(err).Int32("broker", b.ID).Msg("cannot fence broker")
 	}
 	return err == nil
 }

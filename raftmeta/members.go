@@ -97,7 +97,7 @@ func (m *Meta) remember(c *image.Controller) {
 		defer cancel()
 		err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) { return controller.RememberMember(work, c), nil })
 		if err != nil && !errors.Is(err, kerr.NotController) {
-			m.config.Log.Debug().Err(err).Int32("node", c.ID).Msg("member not noted yet")
+			m.log.Debug().Err(err).Int32("node", c.ID).Msg("member not noted yet")
 		}
 	}()
 }

@@ -18,6 +18,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
 	"kraft/wire"
+	"kraft/wire/logging"
 )
 
 // InternalTopics are the topics whose writes belong to coordinators.
@@ -43,12 +44,13 @@ type Config struct {
 	QuorumTick    time.Duration
 	SnapshotBytes int64
 	AcceptOlder   bool // the others are to take this node with an older disk than it had
-	Log           zerolog.Logger
+	Logs          *logging.Log
 }
 
 // Meta is the metadata of one node. Its methods may be called from any goroutine.
 type Meta struct {
 	config     Config
+	log        zerolog.Logger // of the broker and its registration
 	controller *controller.Controller
 	node       *quorum.Node
 	calls      *controllerCalls
@@ -61,11 +63,11 @@ func Open(config Config) (*Meta, error) {
 	if config.Features == nil {
 		config.Features = controller.Features
 	}
-	m := &Meta{config: config, controller: controller.New(config.Log), life: lifecycle{ids: semaphore.NewWeighted(1)}}
+	m := &Meta{config: config, log: config.Logs.For(logging.Node), controller: controller.New(config.Logs.For(logging.Controller)), life: lifecycle{ids: semaphore.NewWeighted(1)}}
 	m.calls = newControllerCalls(m)
 	m.liveness = newLiveness(m)
 	id := raftID(config.NodeID)
-	c := quorum.Config{AcceptOlder: config.AcceptOlder, ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes, Log: config.Log}
+	c := quorum.Config{AcceptOlder: config.AcceptOlder, ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes, Log: config.Logs.For(logging.Quorum)}
 	for v := range config.Voters {
 		c.Voters = append(c.Voters, raftID(v))
 	}
@@ -112,7 +114,7 @@ func (m *Meta) bootstrap(ctx context.Context) error {
 		}
 		if now := time.Now(); now.Sub(told) > waitingFor {
 			told = now
-			m.config.Log.Warn().Msg("waiting for a majority of the metadata quorum: " + m.whoIsMissing())
+			m.log.Warn().Msg("waiting for a majority of the metadata quorum: " + m.whoIsMissing())
 		}
 		if err := m.node.Refused(); err != nil {
 			return err

@@ -120,7 +120,7 @@ func (m *Meta) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, failed m
 		}
 		err := m.CreateTopic(ctx.Context(), controller.NewTopic{Name: *name, Partitions: -1, Factor: -1}, m.Defaults())
 		if err == nil {
-			m.config.Log.Info().Str("topic", *name).Str("client", ctx.ClientID).Str("peer", ctx.Conn.RemoteAddr()).Msg("created topic automatically")
+			m.log.Info().Str("topic", *name).Str("client", ctx.ClientID).Str("peer", ctx.Conn.RemoteAddr()).Msg("created topic automatically")
 			continue
 		}
 		if errors.Is(err, kerr.NotController) {

@@ -24,7 +24,7 @@ func (m *Meta) registerAdminHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 6, forwarded(m, m.deleteTopics))
 	wire.Handle(r, 0, 3, forwarded(m, m.createPartitions))
 	wire.Handle(r, 0, 4, m.describeConfigs)
-	wire.Handle(r, 0, 1, forwarded(m, m.incrementalAlterConfigs))
+	wire.Handle(r, 0, 1, m.incrementalAlterConfigs)
 	wire.Handle(r, 0, 2, forwarded(m, m.alterConfigs))
 	wire.Handle(r, 0, 1, m.listConfigResources)
 	wire.Handle(r, 0, 1, m.describeClientQuotas)

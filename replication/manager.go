@@ -33,6 +33,7 @@ type Manager struct {
 	meta         *raftmeta.Meta
 	logs         *storage.Manager
 	log          zerolog.Logger
+	changes      zerolog.Logger // of partitions' state
 	sessions     *sessions
 	reports      *reports
 	reopening    *reopening
@@ -68,18 +69,21 @@ type fetchSettings struct {
 	wait, minBytes, partitionMax, responseMax int32 // milliseconds and bytes
 }
 
+// Logs are where a manager tells what happens: StateChange is told each change of a partition's leader or ISR here.
+type Logs struct{ Log, StateChange zerolog.Logger }
+
 // NewManager makes a manager; Start makes it follow the metadata. dial connects to other brokers, by their
 // listener of the given name.
-func NewManager(meta *raftmeta.Meta, logs *storage.Manager, dial wire.Dialer, interBroker string, log zerolog.Logger) *Manager {
+func NewManager(meta *raftmeta.Meta, logs *storage.Manager, dial wire.Dialer, interBroker string, log Logs) *Manager {
 	number := func(key string) int32 { return int32(meta.IntSetting(key)) }
 	m := &Manager{
-		isr: newISRKeeper(meta, log), interBroker: interBroker,
+		isr: newISRKeeper(meta, log.Log), interBroker: interBroker,
 		rackAware: meta.Setting("replica.selector.class") == rackAware,
 		replicaFetch: fetchSettings{
 			wait: number("replica.fetch.wait.max.ms"), minBytes: number("replica.fetch.min.bytes"),
 			partitionMax: number("replica.fetch.max.bytes"), responseMax: number("replica.fetch.response.max.bytes"),
 		},
-		reports: newReports(meta, log), meta: meta, logs: logs, log: log, commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
+		reports: newReports(meta, log.Log), meta: meta, logs: logs, log: log.Log, changes: log.StateChange, commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
 		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
@@ -283,6 +287,7 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 	before := p.leadership.Load()
 	role := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
 	after := p.leadership.Load()
+	m.tellChange(p, o.reg, before, after, role)
 	if before != nil && after != nil && before.epoch == after.epoch {
 		switch was, is := len(before.isr), len(after.isr); {
 		case is < was:

@@ -16,11 +16,12 @@ import (
 
 // Config holds a server's limits.
 type Config struct {
-	MaxRequestBytes int           // socket.request.max.bytes
-	MaxQueuedBytes  int64         // queued.max.request.bytes: all requests together while read and handled
-	IdleTimeout     time.Duration // connections.max.idle.ms; also for a peer that stops in mid-frame or does not read
-	MaxConnections  int           // max.connections
-	SlowRequest     time.Duration // slow.request.log.ms: requests that are handled and sent for longer are logged; 0 for none
+	MaxRequestBytes int            // socket.request.max.bytes
+	MaxQueuedBytes  int64          // queued.max.request.bytes: all requests together while read and handled
+	IdleTimeout     time.Duration  // connections.max.idle.ms; also for a peer that stops in mid-frame or does not read
+	MaxConnections  int            // max.connections
+	RequestLog      zerolog.Logger // a line for each request at debug
+	SlowRequest     time.Duration  // slow.request.log.ms: requests that are handled and sent for longer are logged; 0 for none
 }
 
 // Requests up to these sizes in bytes are not counted against MaxQueuedBytes. Others than Produce count

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"github.com/rs/zerolog"
+
 	"math"
 	"sync/atomic"
 	"time"
@@ -155,10 +157,18 @@ func (s *Server) took(r *Request, size int) {
 		stats.InPhase[p].Add(int64(d))
 	}
 	if limit := s.config.SlowRequest; limit > 0 && r.phases[Handled]+r.phases[Sent] > limit && s.slow.Allow() {
-		e := s.log.Warn().Str("request", s.registry.find(r.Key).Name).Str("client", r.ClientID).Str("peer", r.Conn.RemoteAddr()).Dur("took", total)
-		for p, d := range r.phases {
-			e = e.Dur(Phases[p], d)
-		}
-		e.Msg("slow request")
+		s.tell(s.log.Warn(), r, total).Msg("slow request")
 	}
+	if e := s.config.RequestLog.Debug(); e.Enabled() {
+		s.tell(e, r, total).Int16("version", r.Version).Str("listener", r.Conn.Listener).Int("request_bytes", r.size).Int("response_bytes", size).Msg("request")
+	}
+}
+
+// tell adds who asked for what, and where the time went.
+func (s *Server) tell(e *zerolog.Event, r *Request, total time.Duration) *zerolog.Event {
+	e = e.Str("request", s.registry.find(r.Key).Name).Str("client", r.ClientID).Str("peer", r.Conn.RemoteAddr()).Dur("took", total)
+	for p, d := range r.phases {
+		e = e.Dur(Phases[p], d)
+	}
+	return e
 }

@@ -21,6 +21,7 @@ import (
 	"kraft/cli/config"
 	"kraft/raftmeta/quorum"
 	"kraft/storage"
+	"kraft/wire/logging"
 )
 
 // trio is three nodes in this process.
@@ -66,7 +67,7 @@ func newTrio(t *testing.T) *trio {
 func (c *trio) start(i int, door net.Listener) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	n, err := StartOn(ctx, World{FS: storage.OS{}, Controller: door}, c.configs[i], zerolog.Nop())
+	n, err := StartOn(ctx, World{FS: storage.OS{}, Controller: door}, c.configs[i], logging.New(zerolog.Nop(), nil))
 	if err != nil {
 		c.t.Error(err)
 		return

@@ -17,6 +17,7 @@ import (
 
 	"kraft/cli/config"
 	"kraft/storage"
+	"kraft/wire/logging"
 )
 
 // brokenFS is the real file system with a disk that can be broken.
@@ -73,7 +74,7 @@ func TestLogDirectoryFails(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		n, err := StartOn(ctx, World{FS: fs}, c, zerolog.Nop())
+		n, err := StartOn(ctx, World{FS: fs}, c, logging.New(zerolog.Nop(), nil))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kraft/cli/config"
+	"kraft/wire/logging"
 )
 
 // TestCleanerIsReconfigured: log.cleaner.* that are set while the broker runs count at
@@ -22,7 +23,7 @@ func TestCleanerIsReconfigured(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	n, err := Start(ctx, c, zerolog.Nop())
+	n, err := Start(ctx, c, logging.New(zerolog.Nop(), nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"kraft/replication"
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/logging"
 )
 
 // metadataFile is the quorum's file in the metadata directory.
@@ -47,11 +48,12 @@ type Node struct {
 	dial        wire.Dialer
 	features    map[string][2]int16
 	config      *config.Config
-	log         zerolog.Logger
+	logs        *logging.Log
+	log         zerolog.Logger // logs.For(logging.Node)
 	listeners   []net.Listener
 	dirs        []*storage.Dir
 	meta        *raftmeta.Meta
-	logs        *storage.Manager
+	stored      *storage.Manager
 	parts       *replication.Manager
 	groups      *groups.Manager
 	telemetry   *telemetry.Manager
@@ -67,7 +69,7 @@ type Node struct {
 
 // Start starts a node and returns when it serves clients. Its errors are sentences for the person who
 // started the program; whatever it had opened is closed again.
-func Start(ctx context.Context, c *config.Config, log zerolog.Logger) (*Node, error) {
+func Start(ctx context.Context, c *config.Config, log *logging.Log) (*Node, error) {
 	return StartOn(ctx, World{FS: storage.OS{}}, c, log)
 }
 
@@ -81,14 +83,14 @@ type World struct {
 }
 
 // StartOn is Start in a given world.
-func StartOn(ctx context.Context, w World, c *config.Config, log zerolog.Logger) (*Node, error) {
+func StartOn(ctx context.Context, w World, c *config.Config, log *logging.Log) (*Node, error) {
 	if w.Dial == nil {
 		w.Dial = dial
 	}
 	if w.Listen == nil {
 		w.Listen = listenTCP
 	}
-	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, features: w.Features, controllers: w.Controller, config: c, log: log, failed: make(chan struct{})}
+	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, features: w.Features, controllers: w.Controller, config: c, logs: log, log: log.For(logging.Node), failed: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		_ = n.Stop()
 		return nil, err
@@ -146,7 +148,7 @@ func (n *Node) listenAdmin() error {
 
 // sources are what metrics are told of.
 func (n *Node) sources(started time.Time) metrics.Sources {
-	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Telemetry: n.telemetry, Logs: n.logs, Dial: n.dial, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
+	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Telemetry: n.telemetry, Logs: n.stored, Dial: n.dial, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
 	for _, server := range []*wire.Server{n.server, n.quorum} {
 		if server != nil {
 			s.Servers = append(s.Servers, server)
@@ -183,13 +185,13 @@ func (n *Node) startBroker(ctx context.Context) error {
 		MoveThreads:        moves,
 		MoveBytes:          moveBytes,
 		Cleaner:            cleaner,
-	}, n.log)
+	}, n.logs.For(logging.Storage))
 	if err != nil {
 		return err
 	}
-	n.logs = logs
-	n.parts = replication.NewManager(n.meta, logs, n.dial, n.config.InterBroker, n.log)
-	n.groups = groups.NewManager(n.meta, n.parts, n.log)
+	n.stored = logs
+	n.parts = replication.NewManager(n.meta, logs, n.dial, n.config.InterBroker, replication.Logs{Log: n.logs.For(logging.Replication), StateChange: n.logs.For(logging.StateChange)})
+	n.groups = groups.NewManager(n.meta, n.parts, n.logs.For(logging.Groups))
 	n.telemetry = telemetry.NewManager(telemetry.Config{Image: n.meta.Image, MaxBytes: int(n.config.Int("telemetry.max.bytes")), Forward: n.config.Setting("telemetry.otlp.endpoint"), Log: n.log})
 	n.parts.Start()
 	n.groups.Start()
@@ -300,7 +302,7 @@ func (n *Node) openMeta() error {
 		NodeID: n.config.NodeID, ClusterID: id, Path: filepath.Join(n.config.MetadataDir, metadataFile),
 		Endpoints: endpoints, Rack: n.config.Rack, Static: n.config.Static,
 		Features: n.features, Voters: n.config.Voters, Join: n.config.Join, Dial: n.dial, InterBroker: n.config.InterBroker,
-		AcceptOlder: n.config.AcceptOlder, QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Log: n.log,
+		AcceptOlder: n.config.AcceptOlder, QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Logs: n.logs,
 	}
 	if n.controllers != nil {
 		host, port := told(n.config.Controller, n.controllers)
@@ -314,7 +316,7 @@ func (n *Node) openMeta() error {
 	if n.controllers != nil {
 		r := new(wire.Registry)
 		meta.RegisterControllerHandlers(r)
-		n.quorum = wire.NewServer(n.limits(), r, meta.Identity(), n.log)
+		n.quorum = wire.NewServer(n.limits(), r, meta.Identity(), n.logs.For(logging.Wire))
 		n.quorum.ServeWith(n.config.Controller.Name, n.controllers, &wire.Stream{Preface: quorum.Preface, Serve: meta.Accept})
 	}
 	return nil
@@ -391,7 +393,7 @@ func (n *Node) serve() {
 	n.parts.RegisterHandlers(r)
 	n.groups.RegisterHandlers(r)
 	n.telemetry.RegisterHandlers(r)
-	n.server = wire.NewServer(n.limits(), r, n.meta.Identity(), n.log)
+	n.server = wire.NewServer(n.limits(), r, n.meta.Identity(), n.logs.For(logging.Wire))
 	for i, l := range n.config.Listeners {
 		n.server.Serve(l.Name, n.listeners[i])
 	}
@@ -406,7 +408,7 @@ func (n *Node) limits() wire.Config {
 	return wire.Config{
 		MaxRequestBytes: int(n.config.Int("socket.request.max.bytes")), MaxQueuedBytes: queued,
 		IdleTimeout: n.config.Millis("connections.max.idle.ms"), MaxConnections: int(n.config.Int("max.connections")),
-		SlowRequest: n.config.Millis("slow.request.log.ms"),
+		SlowRequest: n.config.Millis("slow.request.log.ms"), RequestLog: n.logs.For(logging.Requests),
 	}
 }
 
@@ -447,10 +449,10 @@ func (n *Node) watch() {
 
 // allFailed is closed when no log directory is left; never on a node without a broker.
 func (n *Node) allFailed() <-chan struct{} {
-	if n.logs == nil {
+	if n.stored == nil {
 		return nil
 	}
-	return n.logs.AllFailed()
+	return n.stored.AllFailed()
 }
 
 // Stop stops the node: requests at hand are answered, logs closed cleanly. It is safe to call twice.
@@ -505,8 +507,8 @@ func (n *Node) stop() error {
 	if n.quorum != nil {
 		n.quorum.Close()
 	}
-	if n.logs != nil {
-		note(n.logs.Close(n.meta.BrokerEpoch()))
+	if n.stored != nil {
+		note(n.stored.Close(n.meta.BrokerEpoch()))
 	}
 	for _, d := range n.dirs {
 		note(d.Close())

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kraft/cli/config"
+	"kraft/wire/logging"
 )
 
 // start runs a node in this process on a free port.
@@ -23,7 +24,7 @@ func start(t *testing.T, dir string) *Node {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	n, err := Start(ctx, c, zerolog.Nop())
+	n, err := Start(ctx, c, logging.New(zerolog.Nop(), nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Start(context.Background(), c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+	if _, err := Start(context.Background(), c, logging.New(zerolog.Nop(), nil)); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("two nodes on one directory: %v", err)
 	}
 	if err := n.Stop(); err != nil {

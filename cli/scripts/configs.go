@@ -13,7 +13,7 @@ import (
 )
 
 var configsScript = script{
-	about: "describe and change settings of topics, brokers, groups and client metrics, and quotas of users, clients and addresses",
+	about: "describe and change settings of topics, brokers, groups and client metrics, levels of brokers' loggers, and quotas of users, clients and addresses",
 	options: slices.Concat(connection, flags("alter", "describe", "all", "entity-default", "user-defaults", "client-defaults", "broker-defaults", "ip-defaults", "force"),
 		valued("entity-type", "entity-name", "add-config", "add-config-file", "delete-config", "topic", "client", "user", "broker", "broker-logger", "ip", "group", "client-metrics", "bootstrap-controller")),
 	run: configs,
@@ -21,7 +21,7 @@ var configsScript = script{
 
 // entity is what settings are of; name is nil for the default of its kind, and unnamed for all of its kind.
 type entity struct {
-	kind string // topics, brokers, groups, client-metrics, users, clients, ips
+	kind string // topics, brokers, broker-loggers, groups, client-metrics, users, clients, ips
 	name *string
 	all  bool
 }
@@ -31,7 +31,7 @@ var kinds = map[string]struct {
 	resource kmsg.ConfigResourceType
 	called   string
 }{
-	"topics": {2, "topic"}, "brokers": {4, "broker"}, "groups": {32, "group"}, "client-metrics": {16, "client-metric"},
+	"topics": {2, "topic"}, "brokers": {4, "broker"}, "broker-loggers": {8, "broker-logger"}, "groups": {32, "group"}, "client-metrics": {16, "client-metric"},
 }
 
 // quotaKinds are those that have quotas: their type in the protocol, and what they are called in descriptions and in answers.
@@ -40,12 +40,12 @@ var quotaKinds = map[string]struct{ part, described, called string }{
 }
 
 // shorts are options that say type and name at once.
-var shorts = map[string]string{"topic": "topics", "client": "clients", "user": "users", "broker": "brokers", "ip": "ips", "group": "groups", "client-metrics": "client-metrics"}
+var shorts = map[string]string{"topic": "topics", "client": "clients", "user": "users", "broker": "brokers", "broker-logger": "broker-loggers", "ip": "ips", "group": "groups", "client-metrics": "client-metrics"}
 
 func (c *call) entities() (list []entity, err error) {
 	for _, kind := range c.all("entity-type") {
 		if _, ok := kinds[kind]; !ok && quotaKinds[kind].part == "" {
-			return nil, fmt.Errorf("Invalid entity type %s, the entity type must be one of topics, clients, users, brokers, ips, client-metrics, groups with a --bootstrap-server or --bootstrap-controller argument", kind)
+			return nil, fmt.Errorf("Invalid entity type %s, the entity type must be one of topics, clients, users, brokers, broker-loggers, ips, client-metrics, groups with a --bootstrap-server or --bootstrap-controller argument", kind)
 		}
 		list = append(list, entity{kind: kind, all: true})
 	}
@@ -159,12 +159,17 @@ func (k *configsCall) deleted() []string {
 }
 
 func (k *configsCall) alter(e entity) error {
-	if e.all {
+	if e.all || e.kind == "broker-loggers" && e.name == nil {
 		return useError{errors.New("an entity name must be specified with --alter of " + e.kind)}
 	}
 	add, err := k.added()
 	if err != nil {
 		return err
+	}
+	if e.kind == "broker-loggers" {
+		if err := k.checkLoggers(*e.name, slices.Concat(slices.Sorted(maps.Keys(add)), k.deleted())); err != nil {
+			return err
+		}
 	}
 	r := kmsg.NewIncrementalAlterConfigsRequestResource()
 	r.ResourceType = kinds[e.kind].resource
@@ -192,6 +197,40 @@ func (k *configsCall) alter(e entity) error {
 	}
 	k.completed(e.name, kinds[e.kind].called, e.kind)
 	return nil
+}
+
+// checkLoggers names loggers that a broker does not have.
+func (k *configsCall) checkLoggers(broker string, names []string) error {
+	found, err := k.described("broker-loggers", broker)
+	if err != nil {
+		return err
+	}
+	var invalid []string
+	for _, name := range names {
+		if !slices.ContainsFunc(found, func(c kmsg.DescribeConfigsResponseResourceConfig) bool { return c.Name == name }) {
+			invalid = append(invalid, name)
+		}
+	}
+	if invalid != nil {
+		return useError{fmt.Errorf("Invalid broker logger(s): %s", strings.Join(invalid, ","))}
+	}
+	return nil
+}
+
+// described are the settings of something, by name.
+func (k *configsCall) described(kind, name string) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	req.IncludeSynonyms = true
+	r := kmsg.NewDescribeConfigsRequestResource()
+	r.ResourceType, r.ResourceName = kinds[kind].resource, name
+	req.Resources = append(req.Resources, r)
+	shards := k.client.RequestSharded(k.ctx, req)
+	if len(shards) != 1 || shards[0].Err != nil {
+		return nil, shards[0].Err
+	}
+	found := shards[0].Resp.(*kmsg.DescribeConfigsResponse).Resources[0]
+	slices.SortFunc(found.Configs, func(a, b kmsg.DescribeConfigsResponseResourceConfig) int { return strings.Compare(a.Name, b.Name) })
+	return found.Configs, answer(found.ErrorCode, found.ErrorMessage)
 }
 
 func (k *configsCall) completed(name *string, called, kind string) {
@@ -243,6 +282,9 @@ var sources = map[kmsg.ConfigSource]string{1: "DYNAMIC_TOPIC_CONFIG", 2: "DYNAMI
 	6: "DYNAMIC_BROKER_LOGGER_CONFIG", 7: "DYNAMIC_CLIENT_METRICS_CONFIG", 8: "DYNAMIC_GROUP_CONFIG"}
 
 func (k *configsCall) describe(e entity) error {
+	if e.kind == "broker-loggers" && e.name == nil {
+		return useError{errors.New("An entity name must be specified with --describe of broker-loggers")}
+	}
 	names, err := k.names(e)
 	if err != nil {
 		return err
@@ -255,17 +297,8 @@ func (k *configsCall) describe(e entity) error {
 			fmt.Fprintf(k.out, "The %s '%s' doesn't exist and doesn't have dynamic config.\n", called, name)
 			continue
 		}
-		req := kmsg.NewPtrDescribeConfigsRequest()
-		req.IncludeSynonyms = true
-		r := kmsg.NewDescribeConfigsRequestResource()
-		r.ResourceType, r.ResourceName = kinds[e.kind].resource, name
-		req.Resources = append(req.Resources, r)
-		shards := k.client.RequestSharded(k.ctx, req)
-		if len(shards) != 1 || shards[0].Err != nil {
-			return shards[0].Err
-		}
-		found := shards[0].Resp.(*kmsg.DescribeConfigsResponse).Resources[0]
-		if err := answer(found.ErrorCode, found.ErrorMessage); err != nil {
+		found, err := k.described(e.kind, name)
+		if err != nil {
 			return err
 		}
 		switch {
@@ -276,8 +309,7 @@ func (k *configsCall) describe(e entity) error {
 		default:
 			fmt.Fprintf(k.out, "Dynamic configs for %s %s are:\n", called, name)
 		}
-		slices.SortFunc(found.Configs, func(a, b kmsg.DescribeConfigsResponseResourceConfig) int { return strings.Compare(a.Name, b.Name) })
-		for _, entry := range found.Configs {
+		for _, entry := range found {
 			if k.has("all") || own(e.kind, name, entry.Source) {
 				k.print(entry)
 			}
@@ -302,6 +334,8 @@ func own(kind, name string, source kmsg.ConfigSource) bool {
 		return source == 1
 	case "brokers":
 		return name == "" && source == 3 || source == 2
+	case "broker-loggers":
+		return source == 6
 	case "client-metrics":
 		return source == 7
 	}

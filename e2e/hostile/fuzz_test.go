@@ -16,6 +16,7 @@ import (
 	"kraft/cli/config"
 	"kraft/cli/node"
 	"kraft/storage"
+	"kraft/wire/logging"
 	"kraft/wire/record"
 )
 
@@ -100,7 +101,7 @@ func startNode(f *testing.F) (address string) {
 		l, err = net.Listen("tcp", a)
 		bound = l
 		return l, err
-	}}, c, zerolog.New(io.Discard))
+	}}, c, logging.New(zerolog.New(io.Discard), nil))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/storage/faultfs"
+	"kraft/wire/logging"
 )
 
 // Machine is a host with a disk that forgets what was not synced, and a node that is started again when it ends. The
@@ -347,7 +348,7 @@ func (p *process) once(ctx context.Context) error {
 	log := zerolog.New(logLines{m}).Level(nodeLevel())
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	n, err := node.StartOn(starting, node.World{FS: m.disk, Listen: p.listen, Dial: p.dial, Features: p.features}, c, log)
+	n, err := node.StartOn(starting, node.World{FS: m.disk, Listen: p.listen, Dial: p.dial, Features: p.features}, c, logging.New(log, nil))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,73 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kraft/e2e/harness"
+)
+
+// TestLogFiles: a node's log is in Kafka's files, whose levels Kafka's tool changes while it runs, and which are opened again at
+// SIGHUP.
+func TestLogFiles(t *testing.T) {
+	dir := t.TempDir()
+	c := harness.NewCluster(t, 3, "--log-dir", dir) // all in the same files, which are appended to
+	k := c.Nodes[0]
+	wait := func(file, word string) {
+		t.Helper()
+		if err := harness.Eventually(10*time.Second, func() error {
+			data, err := os.ReadFile(filepath.Join(dir, file))
+			if err == nil && !strings.Contains(string(data), word) {
+				err = fmt.Errorf("%s has no %q: %s", file, word, data)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	set := func(logger, level string) {
+		t.Helper()
+		k.CLI(t, "", "kafka-configs", "--bootstrap-server", k.Addr, "--entity-type", "broker-loggers", "--entity-name", "1", "--alter", "--add-config", logger+"="+level)
+	}
+	k.CLI(t, "", "topic", "create", "orders", "--partitions", "1", "--replication-factor", "3")
+	wait("state-change.log", "leads component=state-change")
+	wait("state-change.log", "follows component=state-change")
+	if data, err := os.ReadFile(filepath.Join(dir, "server.log")); err != nil || strings.Contains(string(data), "state-change") {
+		t.Errorf("server.log has changes of state, too: %s (%v)", data, err)
+	}
+
+	if data, err := os.ReadFile(filepath.Join(dir, "kafka-request.log")); err != nil || len(data) > 0 {
+		t.Errorf("requests are told before their level is set: %s (%v)", data, err)
+	}
+	set("kafka.request.logger", "DEBUG")
+	k.CLI(t, "", "topic", "list")
+	wait("kafka-request.log", "request=Metadata")
+	set("kafka.request.logger", "INFO")
+
+	old := filepath.Join(dir, "kafka-request.log")
+	if err := os.Rename(old, old+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := harness.Eventually(5*time.Second, func() error { _, err := os.Stat(old); return err }); err != nil {
+		t.Fatal(err)
+	}
+	set("kafka.request.logger", "DEBUG")
+	k.CLI(t, "", "topic", "list")
+	wait("kafka-request.log", "request=Metadata")
+
+	if err := c.Nodes[1].Stop(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	wait("controller.log", "broker has stopped")
+	wait("server.log", "broker has stopped")
+}

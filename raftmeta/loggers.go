@@ -1,0 +1,68 @@
+package raftmeta
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire"
+)
+
+// checkLoggerBroker refuses what is not this node's log: levels are each node's own (KIP-412).
+func (m *Meta) checkLoggerBroker(name string) error {
+	if name == "" {
+		return fmt.Errorf("Broker id must not be empty: %w", kerr.InvalidRequest)
+	}
+	if id, err := strconv.ParseInt(name, 10, 32); err != nil || int32(id) != m.config.NodeID {
+		return fmt.Errorf("Unexpected broker id, expected %d but received %s: %w", m.config.NodeID, name, kerr.InvalidRequest)
+	}
+	return nil
+}
+
+// describeLoggers tells the levels of those that are named, of all if names is nil.
+func (m *Meta) describeLoggers(names []string) (out []kmsg.DescribeConfigsResponseResourceConfig) {
+	for _, l := range m.config.Logs.Levels() {
+		if names != nil && !slices.Contains(names, l.Name) {
+			continue
+		}
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.Value, c.Source = l.Name, &l.Level, kmsg.ConfigSourceDynamicBrokerLoggerConfig
+		out = append(out, c)
+	}
+	return out
+}
+
+// alterLoggers sets levels, all or none, until the process ends.
+func (m *Meta) alterLoggers(r *kmsg.IncrementalAlterConfigsRequestResource, validateOnly bool) kmsg.IncrementalAlterConfigsResponseResource {
+	out := kmsg.NewIncrementalAlterConfigsResponseResource()
+	out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
+	err := m.checkLoggerBroker(r.ResourceName)
+	change := func(do func(name string, level *string) error) {
+		for _, c := range r.Configs {
+			if err == nil {
+				err = do(c.Name, c.Value)
+			}
+		}
+	}
+	for i, c := range r.Configs {
+		switch c.Op {
+		case kmsg.IncrementalAlterConfigOpSet:
+			if c.Value == nil {
+				r.Configs[i].Value = new(string) // which is no level
+			}
+		case kmsg.IncrementalAlterConfigOpDelete:
+			r.Configs[i].Value = nil
+		default:
+			err = fmt.Errorf("%v operation is not allowed for the BROKER_LOGGER resource: %w", c.Op, kerr.InvalidRequest)
+		}
+	}
+	change(m.config.Logs.Check)
+	if !validateOnly {
+		change(m.config.Logs.Set)
+	}
+	out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+	return out
+}
