@@ -176,7 +176,7 @@ func consoleConsumer(c *call) error {
 	if c.has("topic") == c.has("include") {
 		return errors.New("Exactly one of --include/--topic is required.")
 	}
-	properties, err := c.properties("formatter-property")
+	write, err := c.formatter()
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,6 @@ func consoleConsumer(c *call) error {
 	}
 	defer cl.Close()
 	out := bufio.NewWriter(c.out)
-	format := newRecordFormat(properties)
 	count := int64(0)
 	for limit < 0 || count < limit {
 		ctx, cancel := c.ctx, context.CancelFunc(func() {})
@@ -210,7 +209,7 @@ func consoleConsumer(c *call) error {
 		cancel()
 		fetches.EachRecord(func(r *kgo.Record) {
 			if limit < 0 || count < limit {
-				format.write(out, r)
+				write(out, r)
 				count++
 			}
 		})

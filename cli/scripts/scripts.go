@@ -39,6 +39,8 @@ var all = map[string]script{
 	"kafka-log-dirs":         logDirsScript,
 	"kafka-leader-election":  leaderElectionScript,
 	"kafka-storage":          storageScript,
+	"kafka-dump-log":         dumpLogScript,
+	"kafka-features":         featuresScript,
 	"cub":                    cubScript,
 
 	"kafka-broker-api-versions": apiVersionsScript,

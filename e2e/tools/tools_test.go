@@ -46,12 +46,18 @@ var classes = map[string]string{
 	"verifiable-producer":  "org.apache.kafka.tools.VerifiableProducer",
 	"verifiable-consumer":  "org.apache.kafka.tools.VerifiableConsumer",
 	"replica-verification": "org.apache.kafka.tools.ReplicaVerificationTool",
+
+	"streams-application-reset": "org.apache.kafka.tools.StreamsResetter",
 }
+
+// ownProcess are tools that end their work as their process ends.
+var ownProcess = map[string]bool{"verifiable-producer": true}
 
 // jvm is a process that runs tools.
 type jvm struct {
-	in  io.WriteCloser
-	out *bufio.Reader
+	jars string
+	in   io.WriteCloser
+	out  *bufio.Reader
 }
 
 func newJVM(t *testing.T, jars string) *jvm {
@@ -73,7 +79,7 @@ func newJVM(t *testing.T, jars string) *jvm {
 		_ = in.Close()
 		_ = cmd.Wait()
 	})
-	return &jvm{in, bufio.NewReaderSize(out, 1<<20)}
+	return &jvm{jars, in, bufio.NewReaderSize(out, 1<<20)}
 }
 
 // result is what a tool has said.
@@ -210,9 +216,12 @@ func (g *target) run(c command) (r result, err error) {
 	for _, a := range c.args {
 		args = append(args, fill.Replace(a))
 	}
-	if g.scripts[c.tool] {
+	switch {
+	case g.scripts[c.tool]:
 		r, err = runScript(c, args)
-	} else {
+	case ownProcess[c.tool]:
+		r, err = runCommand(harness.Tool(g.jvm.jars, classes[c.tool], args...), c.input)
+	default:
 		r, err = g.jvm.run(classes[c.tool], c.input, args)
 	}
 	if err != nil {
@@ -228,9 +237,12 @@ func runScript(c command, args []string) (r result, err error) {
 	if err != nil {
 		return r, err
 	}
-	cmd := exec.Command(bin, append([]string{"kafka-" + c.tool}, args...)...)
+	return runCommand(exec.Command(bin, append([]string{"kafka-" + c.tool}, args...)...), c.input)
+}
+
+func runCommand(cmd *exec.Cmd, input string) (r result, err error) {
 	var out, errOut strings.Builder
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(c.input), &out, &errOut
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errOut
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		return r, err
 	}
@@ -278,6 +290,8 @@ var masks = []struct {
 	{regexp.MustCompile(`\b1[6-9]\d{11}\b`), "TIME"},
 	{regexp.MustCompile(`[A-Za-z0-9_-]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},
 	{regexp.MustCompile(`(?m)^\d+([ \t]+\d+[ \t]+-1[ \t])`), "N$1"}, // a producer's id
+	{regexp.MustCompile(`\b(crc|producerId): \d+`), "$1: N"},
+	{regexp.MustCompile(`"(avg_throughput|target_throughput)":[-\d.E]+`), `"$1":N`},
 	{regexp.MustCompile(`(?m)^(\tat |\t*\.\.\. \d+ more).*\n`), ""},
 	{regexp.MustCompile(`(?m)[ \t]+$`), ""},
 	{regexp.MustCompile(` {2,}`), " "},

@@ -56,6 +56,9 @@ func refuseLevel(m *image.Image, node int32, supported map[string][2]int16, c Fe
 		return ""
 	}
 	has, knows := supported[c.Name]
+	if !knows && c.Level == 0 {
+		return fmt.Sprintf("Feature %s not found.", c.Name)
+	}
 	if !knows {
 		return fmt.Sprintf("Local controller %d does not support this feature.", node)
 	}
