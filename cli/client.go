@@ -20,13 +20,17 @@ import (
 func bootstrapFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "bootstrap-server", Aliases: []string{"b"}, Value: "localhost:9092", EnvVars: []string{"KRAFT_BOOTSTRAP_SERVER"},
-		Usage: "`HOST:PORT` of a broker, several with commas",
+		Usage: "`HOST:PORT` of a broker, several with commas, or @NAME of a profile; the profile in use if not given",
 	}
 }
 
 // newClient connects to the brokers of --bootstrap-server.
 func newClient(c *cli.Context, opts ...kgo.Opt) (*kgo.Client, error) {
-	seeds := strings.Split(c.String("bootstrap-server"), ",")
+	servers, login, err := connection(c)
+	if err != nil {
+		return nil, err
+	}
+	seeds := strings.Split(servers, ",")
 	for i := range seeds {
 		if seeds[i] = strings.TrimSpace(seeds[i]); !strings.Contains(seeds[i], ":") {
 			seeds[i] += ":9092"
@@ -35,29 +39,28 @@ func newClient(c *cli.Context, opts ...kgo.Opt) (*kgo.Client, error) {
 	opts = append([]kgo.Opt{
 		kgo.SeedBrokers(seeds...), kgo.ClientID("kraft"),
 		kgo.RetryTimeout(5 * time.Second), kgo.DialTimeout(3 * time.Second),
-	}, opts...)
+	}, append(login, opts...)...)
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, err
 	}
 	if err := client.Ping(c.Context); err != nil {
 		client.Close()
-		return nil, unreachable(c, err)
+		return nil, unreachable(servers, err)
 	}
 	return client, nil
 }
 
 // unreachable says what to do when no broker answers.
-func unreachable(c *cli.Context, err error) error {
+func unreachable(servers string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	addr := c.String("bootstrap-server")
 	var op *net.OpError
 	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no broker answers at %s: is it running (kraft dev), or is --bootstrap-server another one?", addr)
+		return fmt.Errorf("no broker answers at %s: is it running (kraft dev), or is --bootstrap-server another one?", servers)
 	}
-	return fmt.Errorf("cannot talk to %s: %w", addr, err)
+	return fmt.Errorf("cannot talk to %s: %w", servers, err)
 }
 
 // explain makes one sentence of an error that a broker answered.

@@ -80,9 +80,6 @@ func producerPerf(c *call) error {
 func (c *call) perfSettings() (map[string]string, error) {
 	settings := map[string]string{}
 	if file := c.get("command-config", ""); file != "" {
-		if err := checkClientConfig(file); err != nil {
-			return nil, err
-		}
 		var err error
 		if settings, err = config.ReadFile(file); err != nil {
 			return nil, err

@@ -16,6 +16,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kraft/cli/config"
+	"kraft/cli/credentials"
 )
 
 // script is one tool.
@@ -140,27 +143,29 @@ func (c *call) client(more ...kgo.Opt) (*kgo.Client, error) {
 	if !c.has("bootstrap-server") {
 		return nil, errors.New("Missing required argument \"[bootstrap-server]\"")
 	}
-	if file := c.get("command-config", ""); file != "" {
-		if err := checkClientConfig(file); err != nil {
-			return nil, err
-		}
+	login, err := c.login()
+	if err != nil {
+		return nil, err
 	}
+	more = append(login, more...)
 	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(c.get("bootstrap-server", ""), ",")...), kgo.RetryTimeout(patience), kgo.MetadataMinAge(10 * time.Millisecond)}, more...)...)
 }
 
-// checkClientConfig refuses a client's properties that ask for what this version cannot do.
-func checkClientConfig(file string) error {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(data)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if strings.TrimSpace(key) == "security.protocol" && strings.TrimSpace(value) != "PLAINTEXT" {
-			return fmt.Errorf("%s asks for security.protocol=%s: this version speaks PLAINTEXT only", file, strings.TrimSpace(value))
+// login is what --command-config, and above it --command-property, say of how to connect.
+func (c *call) login() ([]kgo.Opt, error) {
+	settings := map[string]string{}
+	if file := c.get("command-config", ""); file != "" {
+		var err error
+		if settings, err = config.ReadFile(file); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	for _, text := range slices.Concat(c.all("command-property"), c.rest) { // behind the perf tools' there may be several
+		if key, value, ok := strings.Cut(text, "="); ok {
+			settings[key] = value
+		}
+	}
+	return credentials.Options(settings)
 }
 
 // admin runs f with an admin client.

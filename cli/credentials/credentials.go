@@ -1,0 +1,156 @@
+// Package credentials makes a client speak to a secured cluster, by the settings that Kafka's own clients have: those of a
+// --command-config file, or of a profile.
+package credentials
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+)
+
+// Keys are the settings that count, by Kafka's names; the others of a client have no effect on where and as whom it connects.
+// sasl.username and sasl.password are librdkafka's, and so is ssl.ca.location.
+var Keys = []string{
+	"bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.jaas.config", "sasl.username", "sasl.password",
+	"ssl.truststore.location", "ssl.truststore.type", "ssl.truststore.certificates", "ssl.ca.location",
+	"ssl.keystore.location", "ssl.keystore.type", "ssl.keystore.certificate.chain", "ssl.keystore.key",
+	"ssl.endpoint.identification.algorithm", "client.id",
+}
+
+// Options are what settings ask for. Its errors are sentences that name the setting.
+func Options(settings map[string]string) (opts []kgo.Opt, err error) {
+	protocol := strings.ToUpper(settings["security.protocol"])
+	if protocol == "" {
+		protocol = "PLAINTEXT"
+	}
+	if !slices.Contains([]string{"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}, protocol) {
+		return nil, fmt.Errorf("security.protocol is PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, not %s", settings["security.protocol"])
+	}
+	if strings.HasSuffix(protocol, "SSL") {
+		config, err := tlsConfig(settings)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, kgo.DialTLSConfig(config))
+	}
+	if strings.HasPrefix(protocol, "SASL") {
+		mechanism, err := saslMechanism(settings)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, kgo.SASL(mechanism))
+	}
+	if id := settings["client.id"]; id != "" {
+		opts = append(opts, kgo.ClientID(id))
+	}
+	return opts, nil
+}
+
+var jaasField = regexp.MustCompile(`(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"`)
+
+func saslMechanism(settings map[string]string) (sasl.Mechanism, error) {
+	user, password := settings["sasl.username"], settings["sasl.password"]
+	for _, m := range jaasField.FindAllStringSubmatch(settings["sasl.jaas.config"], -1) {
+		value := strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(m[2])
+		switch m[1] {
+		case "username":
+			user = value
+		case "password":
+			password = value
+		}
+	}
+	if user == "" {
+		return nil, errors.New("security.protocol asks for SASL, and neither sasl.jaas.config nor sasl.username says who")
+	}
+	switch name := settings["sasl.mechanism"]; strings.ToUpper(name) {
+	case "PLAIN":
+		return plain.Auth{User: user, Pass: password}.AsMechanism(), nil
+	case "SCRAM-SHA-256":
+		return scram.Auth{User: user, Pass: password}.AsSha256Mechanism(), nil
+	case "SCRAM-SHA-512":
+		return scram.Auth{User: user, Pass: password}.AsSha512Mechanism(), nil
+	default:
+		return nil, fmt.Errorf("sasl.mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, not %q", name)
+	}
+}
+
+func tlsConfig(settings map[string]string) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	authorities, err := pemOf(settings, "ssl.truststore", "certificates")
+	if err != nil {
+		return nil, err
+	}
+	if path := settings["ssl.ca.location"]; authorities == nil && path != "" {
+		if authorities, err = os.ReadFile(path); err != nil {
+			return nil, fmt.Errorf("ssl.ca.location: %w", err)
+		}
+	}
+	if authorities != nil {
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, errors.New("ssl.truststore.* holds no certificate in PEM")
+		}
+	}
+	chain, err := pemOf(settings, "ssl.keystore", "certificate.chain")
+	if err != nil {
+		return nil, err
+	}
+	if chain != nil {
+		key := []byte(settings["ssl.keystore.key"])
+		if len(key) == 0 {
+			key = chain // a file that has both
+		}
+		pair, err := tls.X509KeyPair(chain, key)
+		if err != nil {
+			return nil, fmt.Errorf("ssl.keystore.*: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	if algorithm, set := settings["ssl.endpoint.identification.algorithm"]; set && strings.TrimSpace(algorithm) == "" {
+		verifyChainOnly(config)
+	}
+	return config, nil
+}
+
+// verifyChainOnly checks who signed a broker's certificate, but not the broker's name, as an empty
+// ssl.endpoint.identification.algorithm has it.
+func verifyChainOnly(config *tls.Config) {
+	config.InsecureSkipVerify = true
+	config.VerifyConnection = func(s tls.ConnectionState) error {
+		opts := x509.VerifyOptions{Roots: config.RootCAs, Intermediates: x509.NewCertPool()}
+		for _, c := range s.PeerCertificates[1:] {
+			opts.Intermediates.AddCert(c)
+		}
+		_, err := s.PeerCertificates[0].Verify(opts)
+		return err
+	}
+}
+
+// pemOf is what a store holds: given in the setting itself (KIP-651), or in a file of PEM.
+func pemOf(settings map[string]string, store, inline string) ([]byte, error) {
+	if text := settings[store+"."+inline]; text != "" {
+		return []byte(text), nil
+	}
+	path := settings[store+".location"]
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s.location: %w", store, err)
+	}
+	if !strings.Contains(string(data), "-----BEGIN ") {
+		return nil, fmt.Errorf("%s is no PEM, which is what kraft's client reads (%s.type=PEM): keytool and openssl make one of a Java key store", path, store)
+	}
+	return data, nil
+}
