@@ -33,17 +33,6 @@ func clusterCommand() *cli.Command {
 	}
 }
 
-func brokerCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "broker",
-		Usage: "take brokers out of a cluster",
-		Subcommands: []*cli.Command{{
-			Name: "drain", Usage: "move everything off a broker, so that it can be stopped for good", UsageText: "kraft broker drain N [--dry-run]",
-			OnUsageError: usageError, Flags: moveFlags(), Action: withArguments(drain),
-		}},
-	}
-}
-
 func moveFlags() []cli.Flag {
 	return []cli.Flag{
 		bootstrapFlag(),

@@ -3,8 +3,11 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/urfave/cli/v2"
 
 	"kraft/raftmeta/configs"
@@ -13,12 +16,178 @@ import (
 func configCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "config",
-		Usage: "explain settings",
-		Subcommands: []*cli.Command{{
-			Name: "explain", Usage: "say what a setting takes, what it is by default, and when a change counts", UsageText: "kraft config explain KEY...",
-			Description: "KEY is a setting of brokers, topics, groups or client metrics, by Kafka's name. It needs no broker.", OnUsageError: usageError, Action: withArguments(explainConfigs),
-		}},
+		Usage: "show, change and explain settings of topics, brokers and groups",
+		Subcommands: []*cli.Command{
+			{
+				Name: "list", Usage: "show what is set, or with --all every setting", UsageText: "kraft config list --topic T | --broker N | --all-brokers | --group G [--all]",
+				Description: "   kraft config list --topic orders\n   kraft config list --broker 1 --all",
+				OnUsageError: usageError, Action: listConfigs, Flags: append(resourceFlags(), jsonFlag(), &cli.BoolFlag{Name: "all", Usage: "also what is as by default"}),
+			},
+			{
+				Name: "set", Usage: "change settings; most count at once", UsageText: "kraft config set KEY=VALUE... --topic T | --broker N | --all-brokers | --group G",
+				Description: "   kraft config set --topic orders retention.ms=3600000 cleanup.policy=compact,delete\n   kraft config set --all-brokers log.retention.hours=24",
+				OnUsageError: usageError, Action: withArguments(setConfigs), Flags: resourceFlags(),
+			},
+			{
+				Name: "unset", Usage: "have settings be as by default again", UsageText: "kraft config unset KEY... --topic T | --broker N | --all-brokers | --group G",
+				OnUsageError: usageError, Action: withArguments(unsetConfigs), Flags: resourceFlags(),
+			},
+			{
+				Name: "explain", Usage: "say what a setting is for, what it takes, and when a change counts", UsageText: "kraft config explain KEY...",
+				Description: "KEY is a setting of brokers, topics, groups or client metrics, by Kafka's name. It needs no broker.", OnUsageError: usageError, Action: withArguments(explainConfigs),
+			},
+		},
 	}
+}
+
+// resourceFlags name whose settings a command is about.
+func resourceFlags() []cli.Flag {
+	return []cli.Flag{
+		bootstrapFlag(),
+		&cli.StringFlag{Name: "topic", Aliases: []string{"t"}, Usage: "of topic `T`"},
+		&cli.StringFlag{Name: "broker", Usage: "of the broker with id `N`"},
+		&cli.BoolFlag{Name: "all-brokers", Usage: "of all brokers, where one has none of its own"},
+		&cli.StringFlag{Name: "group", Aliases: []string{"g"}, Usage: "of group `G`"},
+	}
+}
+
+// resource is what has settings: its kind in the protocol, its name, and what it is called.
+type resource struct {
+	kind         kmsg.ConfigResourceType
+	name, called string
+}
+
+func resourceOf(c *cli.Context) (resource, error) {
+	var found []resource
+	if c.IsSet("topic") {
+		found = append(found, resource{kmsg.ConfigResourceTypeTopic, c.String("topic"), "topic " + c.String("topic")})
+	}
+	if c.IsSet("broker") {
+		found = append(found, resource{kmsg.ConfigResourceTypeBroker, c.String("broker"), "broker " + c.String("broker")})
+	}
+	if c.Bool("all-brokers") {
+		found = append(found, resource{kmsg.ConfigResourceTypeBroker, "", "all brokers"})
+	}
+	if c.IsSet("group") {
+		found = append(found, resource{kmsg.ConfigResourceTypeGroupConfig, c.String("group"), "group " + c.String("group")})
+	}
+	if len(found) != 1 {
+		return resource{}, badUse("say whose settings, by one of --topic, --broker, --all-brokers and --group")
+	}
+	return found[0], nil
+}
+
+// configLine is a line of config list.
+type configLine struct {
+	Key       string  `json:"key"`
+	Value     *string `json:"value"` // null also for what is secret
+	From      string  `json:"from"`
+	ReadOnly  bool    `json:"read_only"`
+	Sensitive bool    `json:"sensitive"`
+}
+
+type configLines []configLine
+
+func (l configLines) text(w io.Writer) error {
+	rows := [][]any{{"KEY", "VALUE", "FROM"}}
+	for _, e := range l {
+		value := orNull(e.Value)
+		if e.Sensitive {
+			value = "(hidden)"
+		}
+		rows = append(rows, []any{e.Key, value, e.From})
+	}
+	return table(w, rows)
+}
+
+// configSources say in a word or two where a value comes from.
+var configSources = map[kmsg.ConfigSource]string{
+	kmsg.ConfigSourceDynamicTopicConfig: "the topic", kmsg.ConfigSourceDynamicBrokerConfig: "the broker", kmsg.ConfigSourceDynamicDefaultBrokerConfig: "all brokers",
+	kmsg.ConfigSourceStaticBrokerConfig: "the broker's start", kmsg.ConfigSourceDefaultConfig: "default", kmsg.ConfigSourceGroupConfig: "the group",
+}
+
+func listConfigs(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	r, err := resourceOf(c)
+	if err != nil {
+		return err
+	}
+	return withClient(c, func(client *kgo.Client) error {
+		req := kmsg.NewPtrDescribeConfigsRequest()
+		ask := kmsg.NewDescribeConfigsRequestResource()
+		ask.ResourceType, ask.ResourceName = r.kind, r.name
+		req.Resources = append(req.Resources, ask)
+		out := configLines{}
+		for _, shard := range client.RequestSharded(c.Context, req) {
+			if shard.Err != nil {
+				return shard.Err
+			}
+			for _, found := range shard.Resp.(*kmsg.DescribeConfigsResponse).Resources {
+				if err := answered(found.ErrorCode, found.ErrorMessage); err != nil {
+					return fmt.Errorf("%s: %w", r.called, err)
+				}
+				for _, e := range found.Configs {
+					if c.Bool("all") || e.Source != kmsg.ConfigSourceDefaultConfig && (r.kind != kmsg.ConfigResourceTypeTopic || e.Source == kmsg.ConfigSourceDynamicTopicConfig) {
+						out = append(out, configLine{e.Name, e.Value, configSources[e.Source], e.ReadOnly, e.IsSensitive})
+					}
+				}
+			}
+		}
+		slices.SortFunc(out, func(a, b configLine) int { return strings.Compare(a.Key, b.Key) })
+		return tell(c, out)
+	})
+}
+
+func setConfigs(c *cli.Context, args []string) error {
+	var changes []kmsg.IncrementalAlterConfigsRequestResourceConfig
+	for _, text := range args {
+		key, value, ok := strings.Cut(text, "=")
+		if !ok {
+			return badUse("kraft config set takes KEY=VALUE, got %q", text)
+		}
+		changes = append(changes, kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: key, Value: &value})
+	}
+	return changeConfigs(c, changes, "set")
+}
+
+func unsetConfigs(c *cli.Context, args []string) error {
+	var changes []kmsg.IncrementalAlterConfigsRequestResourceConfig
+	for _, key := range args {
+		changes = append(changes, kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: key, Op: kmsg.IncrementalAlterConfigOpDelete})
+	}
+	return changeConfigs(c, changes, "unset")
+}
+
+func changeConfigs(c *cli.Context, changes []kmsg.IncrementalAlterConfigsRequestResourceConfig, done string) error {
+	r, err := resourceOf(c)
+	if err != nil {
+		return err
+	}
+	for _, change := range changes { // brokers keep what they do not know, for plug-ins
+		if r.kind == kmsg.ConfigResourceTypeBroker && configs.Broker[change.Name] == nil && change.Op == kmsg.IncrementalAlterConfigOpSet {
+			return badUse("%s is not a setting that kraft or Kafka knows%s", change.Name, configs.Hint(change.Name))
+		}
+	}
+	return withClient(c, func(client *kgo.Client) error {
+		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		ask := kmsg.NewIncrementalAlterConfigsRequestResource()
+		ask.ResourceType, ask.ResourceName, ask.Configs = r.kind, r.name, changes
+		req.Resources = append(req.Resources, ask)
+		for _, shard := range client.RequestSharded(c.Context, req) {
+			if shard.Err != nil {
+				return shard.Err
+			}
+			for _, found := range shard.Resp.(*kmsg.IncrementalAlterConfigsResponse).Resources {
+				if err := answered(found.ErrorCode, found.ErrorMessage); err != nil {
+					return fmt.Errorf("%s: %w", r.called, err)
+				}
+			}
+		}
+		fmt.Fprintf(c.App.Writer, "%s %d settings of %s\n", done, len(changes), r.called)
+		return nil
+	})
 }
 
 func explainConfigs(c *cli.Context, keys []string) error {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -28,6 +30,8 @@ func tell(c *cli.Context, t told) error {
 	e.SetIndent("", "  ")
 	return e.Encode(t)
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // table prints lines of columns, the first the heads'.
 func table(w io.Writer, rows [][]any) error {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -44,6 +45,17 @@ func topicCommand() *cli.Command {
 				Name: "why-kept", Usage: "say for each partition why its records are still there", UsageText: "kraft topic why-kept TOPIC...",
 				OnUsageError: usageError, Action: withArguments(whyKept), Flags: []cli.Flag{bootstrapFlag()},
 			},
+			{
+				Name: "add-partitions", Usage: "give a topic more partitions", UsageText: "kraft topic add-partitions TOPIC --to N",
+				Description:  "Records of a key go to another partition afterwards, as with any number of partitions.",
+				OnUsageError: usageError, Action: withArguments(addPartitions), Flags: []cli.Flag{bootstrapFlag(), &cli.IntFlag{Name: "to", Usage: "the `N` of partitions that there are to be"}},
+			},
+			{
+				Name: "trim", Usage: "delete records of a topic from its beginning on", UsageText: "kraft topic trim TOPIC[:PARTITION]... --before WHERE",
+				Description:  "WHERE is end, an offset (1200), a time (2026-11-26T15:00:00Z) or so long ago (-24h): records before it are deleted.",
+				OnUsageError: usageError, Action: withArguments(trimTopics), Flags: []cli.Flag{bootstrapFlag(), jsonFlag(), &cli.StringFlag{Name: "before", Usage: "delete what is before `WHERE`"}},
+			},
+			analyzeCommand(),
 			{
 				Name: "delete", Usage: "delete topics with all their records", UsageText: "kraft topic delete TOPIC...",
 				OnUsageError: usageError, Action: withArguments(deleteTopics), Flags: []cli.Flag{bootstrapFlag()},
@@ -152,6 +164,85 @@ func deleteTopics(c *cli.Context, names []string) error {
 		}
 		return eachTopic(c, "deleted", resp.Sorted(), func(r kadm.DeleteTopicResponse) (string, error) { return r.Topic, explain(r.Err, r.ErrMessage) })
 	})
+}
+
+func addPartitions(c *cli.Context, names []string) error {
+	if len(names) != 1 || c.Int("to") <= 0 {
+		return badUse("kraft topic add-partitions takes one topic, and --to with the number of partitions")
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		resp, err := admin.UpdatePartitions(c.Context, c.Int("to"), names...)
+		if err != nil {
+			return err
+		}
+		return eachTopic(c, "extended", resp.Sorted(), func(r kadm.CreatePartitionsResponse) (string, error) { return r.Topic, explain(r.Err, r.ErrMessage) })
+	})
+}
+
+func trimTopics(c *cli.Context, words []string) error {
+	where, err := parseWhere(c.String("before"), time.Now())
+	if err != nil || c.String("before") == "start" {
+		return badUse("--before is end, an offset (1200), a time (2026-11-26T15:00:00Z) or so long ago (-24h), not %q", c.String("before"))
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		parts, err := named(c, admin, words)
+		if err != nil {
+			return err
+		}
+		var topics []string
+		for _, p := range parts {
+			if !slices.Contains(topics, p.Topic) {
+				topics = append(topics, p.Topic)
+			}
+		}
+		targets, err := where(c, admin, topics)
+		if err != nil {
+			return err
+		}
+		offsets := kadm.Offsets{}
+		for _, p := range parts {
+			if o, ok := targets.Lookup(p.Topic, p.Number); ok {
+				offsets.Add(kadm.Offset{Topic: p.Topic, Partition: p.Number, At: o.Offset})
+			}
+		}
+		resp, err := admin.DeleteRecords(c.Context, offsets)
+		if err != nil {
+			return err
+		}
+		out, failed := trimmedPartitions{}, false
+		for _, r := range resp.Sorted() {
+			if r.Err != nil {
+				failed = true
+				fmt.Fprintf(c.App.ErrWriter, "kraft: %s:%d: %v\n", r.Topic, r.Partition, explain(r.Err, ""))
+				continue
+			}
+			out = append(out, trimmedPartition{r.Topic, r.Partition, r.LowWatermark})
+		}
+		if err := tell(c, out); err != nil {
+			return err
+		}
+		if failed {
+			return errTold
+		}
+		return nil
+	})
+}
+
+// trimmedPartition is a line of topic trim.
+type trimmedPartition struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Start     int64  `json:"start_offset"`
+}
+
+type trimmedPartitions []trimmedPartition
+
+func (l trimmedPartitions) text(w io.Writer) error {
+	rows := [][]any{{"TOPIC", "PARTITION", "BEGINS AT"}}
+	for _, p := range l {
+		rows = append(rows, []any{p.Topic, p.Partition, p.Start})
+	}
+	return table(w, rows)
 }
 
 // eachTopic tells what became of each of several topics.

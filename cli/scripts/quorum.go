@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -45,28 +46,34 @@ func describeQuorum(c *call, cl *kgo.Client) error {
 	if c.has("status") == c.has("replication") {
 		return errors.New("One of --status or --replication must be specified with describe sub-command")
 	}
-	req := kmsg.NewPtrDescribeQuorumRequest()
-	t, p := kmsg.NewDescribeQuorumRequestTopic(), kmsg.NewDescribeQuorumRequestTopicPartition()
-	t.Topic, t.Partitions = metadataTopic, append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(c.ctx, cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
-	}
+	resp, q, err := Quorum(c.ctx, cl)
 	if err != nil {
-		return err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return errors.New("the answer tells nothing of the quorum")
-	}
-	q := &resp.Topics[0].Partitions[0]
-	if err := kerr.ErrorForCode(q.ErrorCode); err != nil {
 		return err
 	}
 	if c.has("status") {
 		return quorumStatus(c, cl, resp, q)
 	}
 	return quorumReplication(c, q)
+}
+
+// Quorum asks for the state of the metadata quorum, of which there is one partition.
+func Quorum(ctx context.Context, cl *kgo.Client) (*kmsg.DescribeQuorumResponse, *kmsg.DescribeQuorumResponseTopicPartition, error) {
+	req := kmsg.NewPtrDescribeQuorumRequest()
+	t, p := kmsg.NewDescribeQuorumRequestTopic(), kmsg.NewDescribeQuorumRequestTopicPartition()
+	t.Topic, t.Partitions = metadataTopic, append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	resp, err := req.RequestWith(ctx, cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return nil, nil, errors.New("the answer tells nothing of the quorum")
+	}
+	q := &resp.Topics[0].Partitions[0]
+	return resp, q, kerr.ErrorForCode(q.ErrorCode)
 }
 
 // replica is a member of the quorum.
