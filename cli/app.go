@@ -41,7 +41,7 @@ The file you already have:    kraft server config/server.properties`,
 		Flags:     nodeFlags(),
 		Action:    runNode,
 		Commands: []*cli.Command{
-			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), partitionCommand(), quorumCommand(), logCommand(), configCommand(), profileCommand(), doctorCommand(), healthCommand(), scriptsCommand(), completionCommand(), versionCommand(),
+			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), partitionCommand(), quorumCommand(), logCommand(), storageCommand(), perfCommand(), configCommand(), profileCommand(), topCommand(), doctorCommand(), healthCommand(), scriptsCommand(), completionCommand(), versionCommand(),
 		},
 		Reader:               in,
 		Writer:               out,

@@ -18,8 +18,9 @@ import (
 func clusterCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "cluster",
-		Usage: "describe a cluster, and spread partitions evenly over its brokers",
+		Usage: "describe a cluster, spread partitions evenly over its brokers, start and stop it on a list of hosts",
 		Subcommands: []*cli.Command{
+			startCommand(), stopCommand(),
 			{
 				Name: "describe", Usage: "show brokers with what they hold and lead", UsageText: "kraft cluster describe",
 				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()}, Action: describeCluster,

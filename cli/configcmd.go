@@ -20,12 +20,12 @@ func configCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "show what is set, or with --all every setting", UsageText: "kraft config list --topic T | --broker N | --all-brokers | --group G [--all]",
-				Description: "   kraft config list --topic orders\n   kraft config list --broker 1 --all",
+				Description:  "   kraft config list --topic orders\n   kraft config list --broker 1 --all",
 				OnUsageError: usageError, Action: listConfigs, Flags: append(resourceFlags(), jsonFlag(), &cli.BoolFlag{Name: "all", Usage: "also what is as by default"}),
 			},
 			{
 				Name: "set", Usage: "change settings; most count at once", UsageText: "kraft config set KEY=VALUE... --topic T | --broker N | --all-brokers | --group G",
-				Description: "   kraft config set --topic orders retention.ms=3600000 cleanup.policy=compact,delete\n   kraft config set --all-brokers log.retention.hours=24",
+				Description:  "   kraft config set --topic orders retention.ms=3600000 cleanup.policy=compact,delete\n   kraft config set --all-brokers log.retention.hours=24",
 				OnUsageError: usageError, Action: withArguments(setConfigs), Flags: resourceFlags(),
 			},
 			{

@@ -236,9 +236,8 @@ func tellLag(c *cli.Context, admin *kadm.Client, names []string) (failed bool, e
 			out = append(out, topicLag{g.Group, g.State, topic, g.Members, sums[topic]})
 		}
 	}
-	const clear = "\x1b[H\x1b[2J"
 	if c.Bool("watch") && isTerminal(c.App.Writer) {
-		fmt.Fprint(c.App.Writer, clear)
+		fmt.Fprint(c.App.Writer, clearScreen)
 	}
 	return failed, tell(c, out)
 }

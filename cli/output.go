@@ -31,6 +31,9 @@ func tell(c *cli.Context, t told) error {
 	return e.Encode(t)
 }
 
+// clearScreen has a terminal forget what it shows.
+const clearScreen = "\x1b[H\x1b[2J"
+
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // table prints lines of columns, the first the heads'.

@@ -2,7 +2,6 @@ package scripts
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,13 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/time/rate"
 
 	"kraft/cli/config"
+	"kraft/cli/perf"
 )
 
 var producerPerfScript = script{
@@ -30,33 +28,11 @@ var producerPerfScript = script{
 // perfProducer is one run of kafka-producer-perf-test.
 type perfProducer struct {
 	*call
-	records, warmup int64
-	throughput      float64 // records a second, below 0 for no bound
-	payload         func(n int64) []byte
-	key             func() []byte
-	interval        time.Duration
-
-	mu      sync.Mutex // guards the rest
-	failed  error      // the first
-	begun   time.Time
-	total   latencies // but for the warm-up
-	window  latencies
-	windowT time.Time
-	done    int64
+	load perf.Load
 }
-
-// latencies are those of some records.
-type latencies struct {
-	count, bytes int64
-	sum, longest time.Duration
-	sample       []time.Duration // for quantiles, of one in so many records
-}
-
-// sampled is how many latencies are kept, as Kafka's tool does it.
-const sampled = 500_000
 
 func producerPerf(c *call) error {
-	p := &perfProducer{call: c, key: func() []byte { return nil }}
+	p := &perfProducer{c, perf.Load{Key: perf.NoKey}}
 	settings, err := c.perfSettings()
 	if err != nil {
 		return err
@@ -155,16 +131,16 @@ func (p *perfProducer) parse() (err error) {
 	if !p.has("throughput") {
 		return errors.New("kafka-producer-perf-test: error: argument --throughput is required")
 	}
-	if p.throughput, err = strconv.ParseFloat(p.get("throughput", ""), 64); err != nil {
+	if p.load.Rate, err = strconv.ParseFloat(p.get("throughput", ""), 64); err != nil {
 		return fmt.Errorf("kafka-producer-perf-test: error: argument --throughput is a number, not %s", p.get("throughput", ""))
 	}
-	if p.records, err = p.number("num-records", 0); err == nil && p.records <= 0 {
+	if p.load.Records, err = p.number("num-records", 0); err == nil && p.load.Records <= 0 {
 		err = errors.New("--num-records should be greater than zero.")
 	}
 	if err != nil {
 		return err
 	}
-	if p.warmup, err = p.number("warmup-records", 0); err == nil && p.warmup >= p.records {
+	if p.load.Warmup, err = p.number("warmup-records", 0); err == nil && p.load.Warmup >= p.load.Records {
 		err = errors.New("The value for --warmup-records must be strictly fewer than the number of records in the test, --num-records.")
 	}
 	if err != nil {
@@ -174,7 +150,7 @@ func (p *perfProducer) parse() (err error) {
 	if err != nil {
 		return err
 	}
-	if p.interval = time.Duration(interval) * time.Millisecond; p.interval <= 0 {
+	if p.load.Interval = time.Duration(interval) * time.Millisecond; p.load.Interval <= 0 {
 		return errors.New("--reporting-interval should be greater than zero.")
 	}
 	seed, err := p.number("random-seed", 0)
@@ -187,7 +163,7 @@ func (p *perfProducer) parse() (err error) {
 		return err
 	}
 	if keys > 0 {
-		p.key = func() []byte { return strconv.AppendInt(nil, rng.Int64N(keys), 10) }
+		p.load.Key = func() []byte { return strconv.AppendInt(nil, rng.Int64N(keys), 10) }
 	}
 	return p.parsePayload(rng)
 }
@@ -200,19 +176,13 @@ func (p *perfProducer) parsePayload(rng *rand.Rand) error {
 	}
 	switch which {
 	case "payload-monotonic":
-		p.payload = func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
+		p.load.Payload = func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
 	case "record-size":
 		size, err := p.number("record-size", 0)
 		if err != nil || size <= 0 || size > maxRecord {
 			return fmt.Errorf("--record-size should be from 1 to %d.", maxRecord)
 		}
-		letters := make([]byte, size)
-		p.payload = func(int64) []byte {
-			for i := range letters {
-				letters[i] = 'A' + byte(rng.IntN(26))
-			}
-			return bytes.Clone(letters)
-		}
+		p.load.Payload = perf.RandomLetters(int(size), rng)
 	default:
 		data, err := os.ReadFile(p.get("payload-file", ""))
 		if err != nil {
@@ -223,7 +193,7 @@ func (p *perfProducer) parsePayload(rng *rand.Rand) error {
 		if len(data) == 0 {
 			return fmt.Errorf("File does not exist or empty file provided: %s", p.get("payload-file", ""))
 		}
-		p.payload = func(int64) []byte { return lines[rng.IntN(len(lines))] }
+		p.load.Payload = func(int64) []byte { return lines[rng.IntN(len(lines))] }
 	}
 	return nil
 }
@@ -232,83 +202,19 @@ func (p *perfProducer) parsePayload(rng *rand.Rand) error {
 const maxRecord = 1 << 30
 
 func (p *perfProducer) run(cl *kgo.Client) error {
-	limit := rate.NewLimiter(rate.Inf, 1)
-	if p.throughput >= 0 {
-		const burst = 50 // a second's share of what may come together
-		limit = rate.NewLimiter(rate.Limit(p.throughput), max(1, int(p.throughput/burst)))
+	p.load.Report = func(w perf.Window) {
+		records, bytes := w.PerSecond()
+		fmt.Fprintf(p.out, "%d records sent, %.1f records/sec (%.2f MB/sec), %.1f ms avg latency, %.1f ms max latency.\n", w.Records, records, bytes/(1<<20), ms(w.Mean), ms(w.Longest))
 	}
-	p.begun = time.Now()
-	p.windowT = p.begun
-	for n := range p.records {
-		if err := limit.Wait(p.ctx); err != nil {
-			break
-		}
-		record := &kgo.Record{Key: p.key(), Value: p.payload(n)}
-		sent := time.Now()
-		cl.Produce(p.ctx, record, func(r *kgo.Record, err error) { p.took(time.Since(sent), len(r.Key)+len(r.Value), err) })
-	}
-	if err := cl.Flush(context.WithoutCancel(p.ctx)); err != nil {
+	r, err := perf.Produce(p.ctx, cl, p.load)
+	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.failed != nil {
-		return p.failed
-	}
-	p.summary()
+	records, bytes := r.PerSecond()
+	quantile := func(q float64) int64 { return r.Quantile(q).Milliseconds() }
+	fmt.Fprintf(p.out, "%d records sent, %f records/sec (%.2f MB/sec), %.2f ms avg latency, %.2f ms max latency, %d ms 50th, %d ms 95th, %d ms 99th, %d ms 99.9th.\n",
+		r.Records, records, bytes/(1<<20), ms(r.Mean), ms(r.Longest), quantile(0.5), quantile(0.95), quantile(0.99), quantile(0.999))
 	return nil
 }
 
-// took counts a record, and tells of a window when it is full.
-func (p *perfProducer) took(latency time.Duration, size int, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err != nil {
-		if p.failed == nil {
-			p.failed = err
-		}
-		return
-	}
-	now := time.Now()
-	if p.done++; p.done == p.warmup {
-		p.begun = now
-	}
-	if p.done > p.warmup {
-		p.total.add(latency, size)
-		if p.total.count%(p.records/sampled+1) == 0 {
-			p.total.sample = append(p.total.sample, latency)
-		}
-	}
-	p.window.add(latency, size)
-	if passed := now.Sub(p.windowT); passed >= p.interval {
-		mean, longest := p.window.extremes()
-		fmt.Fprintf(p.out, "%d records sent, %.1f records/sec (%.2f MB/sec), %.1f ms avg latency, %.1f ms max latency.\n", p.window.count,
-			float64(p.window.count)/passed.Seconds(), float64(p.window.bytes)/passed.Seconds()/(1<<20), mean, longest)
-		p.window, p.windowT = latencies{}, now
-	}
-}
-
-// summary tells of all records. mu is held.
-func (p *perfProducer) summary() {
-	passed := time.Since(p.begun).Seconds()
-	mean, longest := p.total.extremes()
-	slices.Sort(p.total.sample)
-	quantile := func(q float64) int64 {
-		n := len(p.total.sample)
-		return p.total.sample[min(n-1, int(q*float64(n)))].Milliseconds()
-	}
-	fmt.Fprintf(p.out, "%d records sent, %f records/sec (%.2f MB/sec), %.2f ms avg latency, %.2f ms max latency, %d ms 50th, %d ms 95th, %d ms 99th, %d ms 99.9th.\n",
-		p.total.count, float64(p.total.count)/passed, float64(p.total.bytes)/passed/(1<<20), mean, longest, quantile(0.5), quantile(0.95), quantile(0.99), quantile(0.999))
-}
-
-func (l *latencies) add(d time.Duration, size int) {
-	l.count++
-	l.bytes += int64(size)
-	l.sum += d
-	l.longest = max(l.longest, d)
-}
-
-// extremes are the mean and the longest, in milliseconds.
-func (l *latencies) extremes() (mean, longest float64) {
-	return float64(l.sum) / 1e6 / float64(max(l.count, 1)), float64(l.longest) / 1e6
-}
+func ms(d time.Duration) float64 { return float64(d) / 1e6 }
