@@ -220,6 +220,9 @@ func explainConfig(w io.Writer, key string) bool {
 		}
 		found = true
 		fmt.Fprintf(w, "%s, a setting of %s\n", key, kind.of)
+		if text := d.Documentation(); configs.NoEffect(key) == "" {
+			fmt.Fprintf(w, "  %s\n", text)
+		}
 		fmt.Fprintf(w, "  takes      %s\n", d.Takes())
 		byDefault := "nothing"
 		if d.Default != nil {

@@ -287,7 +287,7 @@ func showProfile(c *cli.Context) error {
 	}
 	shown := profileSettings{}
 	for key, value := range settings {
-		if key == "sasl.password" || key == "sasl.jaas.config" || key == "ssl.keystore.key" {
+		if credentials.IsSecret(key) {
 			value = "(hidden)"
 		}
 		shown[key] = value

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"kraft/e2e/harness"
 )
 
@@ -151,4 +153,30 @@ func TestTopicCommands(t *testing.T) {
 		{"storage random-uuid", "", 0},
 		{"storage info", "needs --config", 2},
 	})
+}
+
+// TestDocumentation: DescribeConfigs tells what settings are for to who asks.
+func TestDocumentation(t *testing.T) {
+	k := harness.NewKraft(t)
+	k.CLI(t, "", "topic", "create", "orders")
+	c := dial(t, k.Addr)
+	for _, documented := range []bool{true, false} {
+		req := kmsg.NewPtrDescribeConfigsRequest()
+		req.Version, req.IncludeDocumentation = 4, documented
+		for kind, name := range map[kmsg.ConfigResourceType]string{kmsg.ConfigResourceTypeTopic: "orders", kmsg.ConfigResourceTypeBroker: "1", kmsg.ConfigResourceTypeGroupConfig: "g", kmsg.ConfigResourceTypeClientMetrics: "m"} {
+			r := kmsg.NewDescribeConfigsRequestResource()
+			r.ResourceType, r.ResourceName = kind, name
+			req.Resources = append(req.Resources, r)
+		}
+		for _, r := range c.ask(req).(*kmsg.DescribeConfigsResponse).Resources {
+			if len(r.Configs) == 0 {
+				t.Errorf("nothing of resource %d", r.ResourceType)
+			}
+			for _, e := range r.Configs {
+				if (e.Documentation != nil && len(*e.Documentation) > 20) != documented {
+					t.Errorf("%s, asked for with documentation %v, has %v", e.Name, documented, e.Documentation)
+				}
+			}
+		}
+	}
 }

@@ -28,7 +28,7 @@ func (m *Meta) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsReque
 		}
 		for _, d := range list {
 			if r.ConfigNames == nil || slices.Contains(r.ConfigNames, d.definition.Name) {
-				out.Configs = append(out.Configs, d.encode(ctx.Version, req.IncludeSynonyms))
+				out.Configs = append(out.Configs, d.encode(ctx.Version, req))
 			}
 		}
 		resp.Resources = append(resp.Resources, out)
@@ -111,7 +111,7 @@ func (m *Meta) describeBroker(img *image.Image, name string) ([]described, error
 	return out, nil
 }
 
-func (d described) encode(version int16, synonyms bool) kmsg.DescribeConfigsResponseResourceConfig {
+func (d described) encode(version int16, req *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigsResponseResourceConfig {
 	c := kmsg.NewDescribeConfigsResponseResourceConfig()
 	v := d.value
 	c.Name, c.Value, c.ReadOnly = d.definition.Name, v.Value, d.readOnly
@@ -122,7 +122,11 @@ func (d described) encode(version int16, synonyms bool) kmsg.DescribeConfigsResp
 	if c.IsSensitive {
 		c.Value = nil
 	}
-	if synonyms && version >= 1 {
+	if req.IncludeDocumentation && version >= 3 {
+		text := d.definition.Documentation()
+		c.Documentation = &text
+	}
+	if req.IncludeSynonyms && version >= 1 {
 		for _, s := range d.synonyms {
 			y := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
 			y.Name, y.Value, y.Source = s.Name, s.Value, kmsg.ConfigSource(s.Source)

@@ -27,6 +27,11 @@ var Keys = []string{
 	"ssl.endpoint.identification.algorithm", "client.id",
 }
 
+// IsSecret says that a setting's value is not to be shown.
+func IsSecret(key string) bool {
+	return slices.Contains([]string{"sasl.password", "sasl.jaas.config", "ssl.keystore.key"}, key)
+}
+
 // Options are what settings ask for. Its errors are sentences that name the setting.
 func Options(settings map[string]string) (opts []kgo.Opt, err error) {
 	protocol := strings.ToUpper(settings["security.protocol"])
