@@ -308,6 +308,33 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// TestJoinWithoutLeader: a node that asks while there is no leader is not turned away for good, and joins when there is one.
+func TestJoinWithoutLeader(t *testing.T) {
+	c := newCluster(t, 1, 2, 3)
+	c.start(1, c.voters, 100)
+	c.reserve(4)
+	n := c.start(4, nil, 100)
+	// What it is told now: it would end by another refusal.
+	var refused *RefusedError
+	if _, err := n.ask(c.address[1]); !errors.As(err, &refused) || !refused.Later {
+		t.Fatalf("a quorum without a leader says %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	joined := make(chan error, 1)
+	go func() { joined <- n.Join(ctx, []string{c.address[1]}) }()
+	c.start(2, c.voters, 100)
+	c.start(3, c.voters, 100)
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.add(1)
+	c.agree(1)
+}
+
 // TestRemovedNodeReturns: a voter that was removed while it was away is a learner when it comes back, and may be a voter again.
 func TestRemovedNodeReturns(t *testing.T) {
 	c := newCluster(t, 1, 2, 3)

@@ -43,6 +43,7 @@ type Hello struct {
 	First   []uint64 `json:"first,omitempty"`   // to who joins: the voters before the first entry
 	Refused string   `json:"refused,omitempty"` // why the stream ends here
 	Older   bool     `json:"older,omitempty"`   // because the other's disk is older than one that it had
+	Later   bool     `json:"later,omitempty"`   // because of the quorum's state at the moment: it is worth asking again
 	Leader  string   `json:"leader,omitempty"`  // address to ask instead, when joining, or next
 }
 
@@ -96,6 +97,7 @@ type RefusedError struct {
 	Address string
 	Reason  string
 	Older   bool // this node's disk is older than the one that it had: it must not go on
+	Later   bool // it is worth asking again
 }
 
 func (e *RefusedError) Error() string {

@@ -199,7 +199,7 @@ func (n *Node) Join(ctx context.Context, addresses []string) error {
 			last = err
 		}
 		var refused *RefusedError
-		if errors.As(last, &refused) {
+		if errors.As(last, &refused) && !refused.Later {
 			return last
 		}
 		select {

@@ -210,7 +210,7 @@ func (t *transport) connect(ctx context.Context, address, kind string, to uint64
 		answer, err = readHello(c)
 	}
 	if err == nil && answer.Refused != "" {
-		err = &RefusedError{address, answer.Refused, answer.Older}
+		err = &RefusedError{address, answer.Refused, answer.Older, answer.Later}
 	}
 	if err == nil && to != 0 {
 		if err = t.introduced(answer); err != nil {
@@ -494,7 +494,7 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 		_ = c.SetDeadline(time.Now().Add(writePatience))
 		mine.Leader, err = t.node.admit(t.ctx, h.From)
 		if err != nil {
-			mine.Refused = err.Error()
+			mine.Refused, mine.Later = err.Error(), true
 		}
 		mine.First = t.node.store.first.GetVoters()
 		_ = writeHello(c, mine)
