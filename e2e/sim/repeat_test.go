@@ -14,7 +14,8 @@ import (
 // runtimeChanges make Go's runtime choose by the seed what it otherwise chooses at random (the order of maps, of select, of
 // timers, math/rand), leave a goroutine the only processor while it is in a system call, and keep real time out of mutexes:
 // with one processor and no garbage collector a simulation then does the same every time. Threads come and go as they like,
-// so what they draw must not move what goroutines draw. Besides, the machines have clocks of their own, which jump while
+// so what they draw and allocate must not move what goroutines draw, nor what they allocate: where an object lies is the order of
+// maps whose keys are pointers. Besides, the machines have clocks of their own, which jump while
 // their timers do not, as on a real one, and can be made to stand still. Old is in the file once.
 var runtimeChanges = []struct{ file, old, new string }{
 	{"runtime/rand.go", "	globalRand.state.Init(*seed)\n", "	*seed = [len(*seed)]byte{}\n	globalRand.state.Init(*seed)\n"},
@@ -166,11 +167,24 @@ func schedule() {
 `},
 	{"runtime/runtime2.go", "	return isIdleInSynctest[w]\n", "	return isIdleInSynctest[w] || simulatedIdle && (w == waitReasonSyncMutexLock || w == waitReasonSyncRWMutexRLock || w == waitReasonSyncRWMutexLock)\n"},
 	{"runtime/runtime2.go", "func (w waitReason) isIdleInSynctest() bool {\n", "//go:linkname simulatedIdle\nvar simulatedIdle bool // who waits for a lock lets time go on\n\nfunc (w waitReason) isIdleInSynctest() bool {\n"},
+	{"runtime/proc.go", "	mp := &new(mPadded).m\n", "	mp := (*m)(add(persistentalloc(unsafe.Sizeof(mPadded{})+mutexMMask+1, mutexMMask+1, &memstats.other_sys), mutexMOffset))\n"},
+	{"runtime/proc.go", "	newg := new(g)\n	if stacksize >= 0 {\n", `	if own := stacksize == -1 || stacksize >= 16<<10; own { // a thread's
+		newg := (*g)(persistentalloc(unsafe.Sizeof(g{}), 0, &memstats.other_sys))
+		if stacksize >= 0 {
+			lo := uintptr(persistentalloc(uintptr(round2(stackSystem+stacksize)), physPageSize, &memstats.stacks_sys))
+			newg.stack = stack{lo, lo + uintptr(round2(stackSystem+stacksize))}
+			newg.stackguard0, newg.stackguard1 = lo+stackGuard, ^uintptr(0)
+		}
+		return newg
+	}
+	newg := new(g)
+	if stacksize >= 0 {
+`},
 	{"internal/sync/mutex.go", "starvationThresholdNs = 1e6", "starvationThresholdNs = 1e18"},
 }
 
 // repeatable are the environment's parts in making a simulation repeat.
-var repeatable = []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off"}
+var repeatable = []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1,profstackdepth=0", "GOGC=off"}
 
 // changedRuntime are the sources of a runtime in which simulations repeat, by path, or why there are none.
 func changedRuntime() (map[string]string, error) {
