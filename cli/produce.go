@@ -126,15 +126,11 @@ func producerOptions(c *cli.Context) ([]kgo.Opt, error) {
 		return nil, badUse("--compression is none, gzip, snappy, lz4 or zstd, not %q", c.String("compression"))
 	}
 	opts := []kgo.Opt{kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(codec), kgo.UnknownTopicRetries(2)}
-	switch c.String("acks") {
-	case "all", "-1":
-	case "1":
-		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
-	case "0":
-		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
-	default:
+	acks, ok := scripts.Acks[c.String("acks")]
+	if !ok {
 		return nil, badUse("--acks is 0, 1 or all, not %q", c.String("acks"))
 	}
+	opts = append(opts, acks...)
 	if c.IsSet("partition") {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	}

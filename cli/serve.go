@@ -273,8 +273,17 @@ func startLogging(c *cli.Context) (logs *logging.Log, stop func(), err error) {
 			log.Warn().Err(s.ListenAndServe()).Msg("profiles are not served")
 		}()
 	}
+	logs = logging.New(log, parts)
+	for logger, level := range config.LogLevels(os.Environ()) {
+		if logger == "root" && c.IsSet("log-level") {
+			continue
+		}
+		if err := logs.Set(logger, &level); err != nil { // most of Kafka's loggers have no counterpart
+			log.Debug().Err(err).Msg("KAFKA_LOG4J_*")
+		}
+	}
 	stop = reopenOnHangup(files, func(err error) { fmt.Fprintf(c.App.ErrWriter, "the log goes on in the file that it had: %v\n", err) })
-	return logging.New(log, parts), stop, nil
+	return logs, stop, nil
 }
 
 // untilStopped waits for a signal, or for what runs to fail, and stops it.

@@ -14,6 +14,23 @@ import (
 	"kraft/e2e/harness"
 )
 
+// TestLog4jVariables: the levels that Kafka's images take from the environment count.
+func TestLog4jVariables(t *testing.T) {
+	t.Setenv("KAFKA_LOG4J_ROOT_LOGLEVEL", "WARN")
+	t.Setenv("KAFKA_LOG4J_LOGGERS", "kafka.request.logger=DEBUG,kafka.controller=TRACE,state.change.logger=INFO")
+	k := harness.NewKraft(t)
+	k.CLI(t, "", "topic", "create", "orders")
+	levels := k.CLI(t, "", "broker", "log-level", "1")
+	for _, want := range []string{"root                                                        WARN", "kafka.request.logger                                        DEBUG", "state.change.logger                                         INFO"} {
+		if !strings.Contains(levels, want) {
+			t.Errorf("no %q: %s", want, levels)
+		}
+	}
+	if out := k.Output(); !strings.Contains(out, "request=CreateTopics") || !strings.Contains(out, "leads component=state-change") {
+		t.Errorf("the log: %s", out)
+	}
+}
+
 // TestLogFiles: a node's log is in Kafka's files, whose levels Kafka's tool changes while it runs, and which are opened again at
 // SIGHUP.
 func TestLogFiles(t *testing.T) {

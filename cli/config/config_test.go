@@ -108,13 +108,15 @@ func TestQuorum(t *testing.T) {
 		controller string // where it listens for the quorum, and what others are told
 		broker     bool
 	}{
-		"alone":                   {map[string]string{}, 0, "", "", true},
-		"a voter of three":        {map[string]string{"node.id": "2", "controller.quorum.voters": "1@a:1,2@b:2,3@c:3"}, 3, "", ":2 b:2", true},
-		"on loopback":             {map[string]string{"controller.quorum.voters": "1@localhost:1,2@localhost:2"}, 2, "", "localhost:1 localhost:1", true},
-		"with a listener":         {map[string]string{"controller.quorum.voters": "1@a:1,2@b:2", "listeners": "PLAINTEXT://:9092,CONTROLLER://10.0.0.1:7"}, 2, "", "10.0.0.1:7 a:1", true},
-		"a broker of others":      {map[string]string{"node.id": "4", "process.roles": "broker", "controller.quorum.voters": "1@a:1,2@b:2"}, 0, "a:1,b:2", "", true},
-		"by bootstrap servers":    {map[string]string{"node.id": "4", "controller.quorum.bootstrap.servers": "a:1,b:2"}, 0, "a:1,b:2", ":9093", true},
-		"Kafka's example file":    {map[string]string{"process.roles": "broker,controller", "controller.quorum.bootstrap.servers": "localhost:9093", "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093", "controller.listener.names": "CONTROLLER"}, 0, "", ":9093", true},
+		"alone":                {map[string]string{}, 0, "", "", true},
+		"a voter of three":     {map[string]string{"node.id": "2", "controller.quorum.voters": "1@a:1,2@b:2,3@c:3"}, 3, "", ":2 b:2", true},
+		"on loopback":          {map[string]string{"controller.quorum.voters": "1@localhost:1,2@localhost:2"}, 2, "", "localhost:1 localhost:1", true},
+		"with a listener":      {map[string]string{"controller.quorum.voters": "1@a:1,2@b:2", "listeners": "PLAINTEXT://:9092,CONTROLLER://10.0.0.1:7"}, 2, "", "10.0.0.1:7 a:1", true},
+		"a broker of others":   {map[string]string{"node.id": "4", "process.roles": "broker", "controller.quorum.voters": "1@a:1,2@b:2"}, 0, "a:1,b:2", "", true},
+		"by bootstrap servers": {map[string]string{"node.id": "4", "controller.quorum.bootstrap.servers": "a:1,b:2"}, 0, "a:1,b:2", ":9093", true},
+		"Kafka's example file": {map[string]string{"process.roles": "broker,controller", "controller.quorum.bootstrap.servers": "localhost:9093", "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093", "controller.listener.names": "CONTROLLER"}, 0, "", ":9093", true},
+		"a control plane of ZooKeeper's days": {map[string]string{"listeners": "PLAINTEXT://:9092,Control://:9093", "control.plane.listener.name": "Control",
+			"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROL:PLAINTEXT"}, 0, "", ":9093", true},
 		"a controller by its own": {map[string]string{"process.roles": "controller", "controller.quorum.voters": "1@a:1", "listeners": "CONTROLLER://:1"}, 1, "", ":1 a:1", false},
 	} {
 		c, err := New(tc.values)

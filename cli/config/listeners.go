@@ -26,7 +26,7 @@ func (l Listener) Address() string { return net.JoinHostPort(l.Host, strconv.Ito
 
 // controllerNames are the listeners of the quorum: controller.listener.names, or CONTROLLER.
 func controllerNames(values map[string]string) []string {
-	if names := configs.SplitList(values["controller.listener.names"]); len(names) > 0 {
+	if names := configs.SplitList(strings.ToUpper(values["controller.listener.names"])); len(names) > 0 {
 		return names
 	}
 	return []string{"CONTROLLER"}

@@ -26,7 +26,7 @@ func (s Sources) Merge() map[string]string {
 	return values
 }
 
-// notSettings are variables for the scripts and images of Kafka and its distributors, after KAFKA_.
+// notSettings are variables for the scripts and images of Kafka and its distributors, after KAFKA_. For LOG4J_* see LogLevels.
 var notSettings = []string{"VERSION", "HEAP_OPTS", "LOG4J_OPTS", "OPTS", "JMX_OPTS", "JMX_PORT", "JMX_HOSTNAME", "JVM_PERFORMANCE_OPTS", "GC_LOG_OPTS", "LOG4J_ROOT_LOGLEVEL",
 	"LOG4J_LOGGERS", "TOOLS_LOG4J_LOGLEVEL", "HOME", "DEBUG", "KRAFT_CLUSTER_ID", "ENABLE_KRAFT"}
 
@@ -58,10 +58,35 @@ func Environment(environ []string) (values map[string]string, notes []string) {
 	return values, notes
 }
 
+// LogLevels are what KAFKA_LOG4J_ROOT_LOGLEVEL and KAFKA_LOG4J_LOGGERS of Kafka's images say, by logger, root for the first.
+func LogLevels(environ []string) map[string]string {
+	levels := map[string]string{}
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		switch name {
+		case "KAFKA_LOG4J_ROOT_LOGLEVEL":
+			levels["root"] = strings.TrimSpace(value)
+		case "KAFKA_LOG4J_LOGGERS":
+			for _, pair := range configs.SplitList(value) {
+				if logger, level, ok := strings.Cut(pair, "="); ok {
+					levels[strings.TrimSpace(logger)] = strings.TrimSpace(level)
+				}
+			}
+		}
+	}
+	return levels
+}
+
 // oldAddresses are the keys of Kafka before 0.9 that listeners and advertised.listeners took the place of.
 var oldAddresses = []struct{ host, port, now string }{{"host.name", "port", "listeners"}, {"advertised.host.name", "advertised.port", "advertised.listeners"}}
 
+// controlPlane is the listener of its own that controllers and brokers had in the days of ZooKeeper (KIP-291).
+const controlPlane = "control.plane.listener.name"
+
 func isOld(key string) bool {
+	if key == controlPlane {
+		return true
+	}
 	for _, old := range oldAddresses {
 		if key == old.host || key == old.port {
 			return true
@@ -72,6 +97,7 @@ func isOld(key string) bool {
 
 // modernize replaces old keys for addresses by those of today, unless they are given as well.
 func (c *Config) modernize() {
+	c.modernizeControlPlane()
 	for _, old := range oldAddresses {
 		host, hasHost := c.Static[old.host]
 		port, hasPort := c.Static[old.port]
@@ -93,6 +119,24 @@ func (c *Config) modernize() {
 		}
 		c.Static[old.now] = fmt.Sprintf("PLAINTEXT://%s:%s", host, port)
 		c.Notes = append(c.Notes, fmt.Sprintf("%s and %s are old: taken for %s=%s", old.host, old.port, old.now, c.Static[old.now]))
+	}
+}
+
+func (c *Config) modernizeControlPlane() {
+	const now = "controller.listener.names"
+	name, ok := c.Static[controlPlane]
+	if !ok {
+		return
+	}
+	c.Static = maps.Clone(c.Static)
+	delete(c.Static, controlPlane)
+	switch {
+	case name == "":
+	case c.Static[now] != "":
+		c.Notes = append(c.Notes, fmt.Sprintf("%s has no effect: %s is given", controlPlane, now))
+	default:
+		c.Static[now] = name
+		c.Notes = append(c.Notes, fmt.Sprintf("%s is old: taken for %s=%s", controlPlane, now, name))
 	}
 }
 

@@ -94,6 +94,13 @@ func (f lineFormat) read(line string, n int) (*kgo.Record, error) {
 // Codecs are how records can be compressed, by their names.
 var Codecs = map[string]kgo.CompressionCodec{"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()}
 
+// Acks are how many replicas a producer may wait for, as its acks setting says it. Only all goes with idempotence.
+var Acks = map[string][]kgo.Opt{
+	"": nil, "all": nil, "-1": nil,
+	"1": {kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite()},
+	"0": {kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite()},
+}
+
 func consoleProducer(c *call) error {
 	if !c.has("topic") {
 		return errors.New(`Missing required argument "[topic]"`)
@@ -115,16 +122,11 @@ func consoleProducer(c *call) error {
 		return fmt.Errorf("Unknown compression name: %s", c.get("compression-codec", ""))
 	}
 	opts := []kgo.Opt{kgo.DefaultProduceTopic(c.get("topic", "")), kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(time.Millisecond), kgo.AllowAutoTopicCreation()}
-	switch acks := c.get("request-required-acks", "-1"); acks {
-	case "-1", "all":
-	case "1":
-		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
-	case "0":
-		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
-	default:
-		return fmt.Errorf("Invalid value %s for configuration acks: it must be one of -1, 0, 1 and all", acks)
+	acks, ok := Acks[c.get("request-required-acks", "")]
+	if !ok {
+		return fmt.Errorf("Invalid value %s for configuration acks: String must be one of: all, -1, 0, 1", c.get("request-required-acks", ""))
 	}
-	cl, err := c.client(opts...)
+	cl, err := c.client(append(opts, acks...)...)
 	if err != nil {
 		return err
 	}

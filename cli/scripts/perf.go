@@ -102,15 +102,11 @@ func producerSettings(settings map[string]string) ([]kgo.Opt, error) {
 			opts = append(opts, use(n))
 		}
 	}
-	switch settings["acks"] {
-	case "", "all", "-1":
-	case "1":
-		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
-	case "0":
-		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
-	default:
+	acks, ok := Acks[settings["acks"]]
+	if !ok {
 		return nil, fmt.Errorf("Invalid value %s for configuration acks: String must be one of: all, -1, 0, 1", settings["acks"])
 	}
+	opts = append(opts, acks...)
 	codec := kgo.NoCompression()
 	if name := settings["compression.type"]; name != "" {
 		var ok bool

@@ -290,6 +290,8 @@ var masks = []struct {
 	{regexp.MustCompile(`\b1[6-9]\d{11}\b`), "TIME"},
 	{regexp.MustCompile(`[A-Za-z0-9_-]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},
 	{regexp.MustCompile(`(?m)^\d+([ \t]+\d+[ \t]+-1[ \t])`), "N$1"}, // a producer's id
+	{regexp.MustCompile(`[\d.]+( records/sec| MB/sec| ms )`), "N$1"},
+	{regexp.MustCompile(`(?m)^(TIME, TIME(, [\d.-]+){2}, )(\d+)(, [\d.∞-]+){5}$`), "TIME, TIME, $3 records"},
 	{regexp.MustCompile(`\b(crc|producerId): \d+`), "$1: N"},
 	{regexp.MustCompile(`"(avg_throughput|target_throughput)":[-\d.E]+`), `"$1":N`},
 	{regexp.MustCompile(`(?m)^(\tat |\t*\.\.\. \d+ more).*\n`), ""},
