@@ -1,11 +1,11 @@
 package wire
 
 import (
-	"github.com/rs/zerolog"
-
 	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // Histogram counts durations, each in a bucket a quarter of an octave wide: those of Prometheus' native histograms of schema

@@ -1,19 +1,12 @@
-// Package check renders the Helm chart and holds it against Kubernetes' own types. It is a module of its own, so that kraft does not
-// depend on Helm and Kubernetes.
 package check
 
 import (
-	"bytes"
 	"fmt"
-	"io"
-	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
@@ -28,7 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-const chartDir = "../kraft"
+const chartDir = "../helm/kraft"
 
 func load(t *testing.T) *chart.Chart {
 	t.Helper()
@@ -150,17 +143,6 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// free is a port that nobody listens on.
-func free(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // TestPodsFormACluster runs the pods' command lines as processes, with local addresses in the place of the pods': three vote, the
 // fourth joins them.
 func TestPodsFormACluster(t *testing.T) {
@@ -170,10 +152,7 @@ func TestPodsFormACluster(t *testing.T) {
 	}
 	args := find[*apps.StatefulSet](t, decode(t, documents))[0].Spec.Template.Spec.Containers[0].Args
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "kraft")
-	if out, err := exec.Command("go", "build", "-C", "../../..", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	bin := build(t)
 	const pods = 4
 	var client, controller, admin [pods]int
 	for i := range pods {
@@ -194,38 +173,18 @@ func TestPodsFormACluster(t *testing.T) {
 			words = append(words, a)
 		}
 		if i == pods-1 { // not a voter: it would listen for the quorum at the default port
-			words = append(words, fmt.Sprintf("--override=controller.listener.names=CONTROLLER"))
+			words = append(words, "--override=controller.listener.names=CONTROLLER")
 			for k, w := range words {
 				if strings.HasPrefix(w, "--listeners=") {
 					words[k] = w + fmt.Sprintf(",CONTROLLER://127.0.0.1:%d", controller[i])
 				}
 			}
 		}
-		cmd := exec.Command(bin, words...)
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = io.Discard, &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = cmd.Process.Signal(os.Interrupt)
-			_ = cmd.Wait()
-			if t.Failed() {
-				t.Logf("pod %d: %q\n%s", i, words, &out)
-			}
-		})
+		start(t, bin, nil, words...)
 	}
-	var described []byte
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		described, err = exec.Command(bin, "cluster", "describe", "-b", fmt.Sprintf("127.0.0.1:%d", client[0])).CombinedOutput()
-		if err == nil && strings.Contains(string(described), "brokers 4") {
-			break
-		}
-	}
-	if !strings.Contains(string(described), "brokers 4") {
-		t.Fatalf("%v: %s", err, described)
-	}
-	status, err := exec.Command(bin, "quorum", "status", "-b", fmt.Sprintf("127.0.0.1:%d", client[0])).CombinedOutput()
+	first := fmt.Sprintf("127.0.0.1:%d", client[0])
+	await(t, bin, first, "brokers 4")
+	status, err := exec.Command(bin, "quorum", "status", "-b", first).CombinedOutput()
 	if err != nil || strings.Count(string(status), "voter")+strings.Count(string(status), "leader  ") != 3 || strings.Count(string(status), "learner") != 1 {
 		t.Errorf("%v: %s", err, status)
 	}
