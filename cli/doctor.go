@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,14 +21,15 @@ import (
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "find usual mistakes: addresses that clients cannot reach, partitions that lack replicas, full disks",
-		UsageText: `kraft doctor [--from-here HOST:PORT]
+		Usage: "find usual mistakes: addresses that clients cannot reach, partitions that lack replicas, full disks, clocks, limits",
+		UsageText: `kraft doctor [--from-here HOST:PORT] [--admin HOST:PORT]...
 
 A client is told the brokers' addresses by whichever broker it connects to, and connects to those from then on. Run
-this where the client runs, with the address that the client is given.`,
+this where the client runs, with the address that the client is given. --admin looks at nodes' admin listeners, too.`,
 		OnUsageError: usageError, Action: doctor,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "from-here", Aliases: []string{"bootstrap-server", "b"}, Value: "localhost:9092", EnvVars: []string{"KRAFT_BOOTSTRAP_SERVER"}, Usage: "the `HOST:PORT` that clients are given, several with commas"},
+			&cli.StringFlag{Name: "from-here", Aliases: []string{"bootstrap-server", "b"}, Value: "localhost:9092", EnvVars: []string{"KRAFT_BOOTSTRAP_SERVER"}, Usage: "the `HOST:PORT` that clients are given, several with commas, or @NAME of a profile"},
+			&cli.StringSliceFlag{Name: "admin", Usage: "the admin listener of a node, `HOST:PORT`; may be repeated"},
 		},
 	}
 }
@@ -47,10 +49,18 @@ func doctor(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	var findings []finding
-	for _, address := range strings.Split(c.String("from-here"), ",") {
-		findings = append(findings, examine(c.Context, strings.TrimSpace(address))...)
+	servers, login, err := connection(c)
+	if err != nil {
+		return err
 	}
+	var findings []finding
+	for _, address := range strings.Split(servers, ",") {
+		findings = append(findings, examine(c.Context, strings.TrimSpace(address), login)...)
+	}
+	for _, address := range c.StringSlice("admin") {
+		findings = append(findings, adminOf(c.Context, address)...)
+	}
+	findings = append(findings, nodesHere()...)
 	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
 	bad := false
 	for _, f := range findings {
@@ -67,7 +77,7 @@ func doctor(c *cli.Context) error {
 }
 
 // examine connects as a client does, and goes where it is sent.
-func examine(ctx context.Context, given string) []finding {
+func examine(ctx context.Context, given string, login []kgo.Opt) []finding {
 	if !strings.Contains(given, ":") {
 		given += ":9092"
 	}
@@ -75,7 +85,7 @@ func examine(ctx context.Context, given string) []finding {
 		return []finding{{failure, given, says}}
 	}
 	out := []finding{{fine, given, "somebody listens"}}
-	client, err := kgo.NewClient(kgo.SeedBrokers(given), kgo.ClientID("kraft-doctor"), kgo.RetryTimeout(5*time.Second), kgo.RequestRetries(1))
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(given), kgo.ClientID("kraft-doctor"), kgo.RetryTimeout(5 * time.Second), kgo.RequestRetries(1)}, login...)...)
 	if err != nil {
 		return append(out, finding{failure, given, err.Error()})
 	}
@@ -93,7 +103,7 @@ func examine(ctx context.Context, given string) []finding {
 	out = append(out, finding{fine, given, fmt.Sprintf("cluster %s with %d brokers", cluster, len(meta.Brokers))})
 	all := true
 	for _, b := range meta.Brokers {
-		f := follow(ctx, given, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), b.NodeID, cluster)
+		f := follow(ctx, given, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), b.NodeID, cluster, login)
 		all = all && f.grade != failure
 		out = append(out, f)
 	}
@@ -101,11 +111,11 @@ func examine(ctx context.Context, given string) []finding {
 		return out // the rest would only say the same
 	}
 	admin := kadm.NewClient(client)
-	return append(append(out, replicas(ctx, admin)...), disks(ctx, admin)...)
+	return slices.Concat(out, replicas(ctx, admin), disks(ctx, admin), controllerClock(asking, client))
 }
 
 // follow goes to the address that clients are told of a broker.
-func follow(ctx context.Context, given, told string, id int32, cluster string) finding {
+func follow(ctx context.Context, given, told string, id int32, cluster string, login []kgo.Opt) finding {
 	what := fmt.Sprintf("broker %d at %s", id, told)
 	if says := reach(ctx, told); says != "" {
 		host, _, _ := net.SplitHostPort(told)
@@ -115,7 +125,7 @@ func follow(ctx context.Context, given, told string, id int32, cluster string) f
 		}
 		return finding{failure, what, fmt.Sprintf("clients of %s are sent there, and %s; %s", given, says, hint)}
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(told), kgo.ClientID("kraft-doctor"), kgo.RequestRetries(1))
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(told), kgo.ClientID("kraft-doctor"), kgo.RequestRetries(1)}, login...)...)
 	if err != nil {
 		return finding{failure, what, err.Error()}
 	}

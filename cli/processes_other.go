@@ -12,3 +12,6 @@ func runningNodes() ([]runningNode, error) {
 }
 
 func terminate(p *os.Process) error { return p.Signal(os.Interrupt) }
+
+// openFiles can be seen on Linux only.
+func openFiles(int) (open, limit int, ok bool) { return 0, 0, false }
