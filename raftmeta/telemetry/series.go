@@ -49,7 +49,7 @@ func (p payload) marked(c Client) []byte {
 		if r.Resource == nil {
 			r.Resource = new(resource.Resource)
 		}
-		for _, l := range c.labels() {
+		for _, l := range c.Labels() {
 			r.Resource.Attributes = append(r.Resource.Attributes, &common.KeyValue{Key: l.Name, Value: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: l.Value}}})
 		}
 	}
@@ -60,16 +60,13 @@ func (p payload) marked(c Client) []byte {
 	return b
 }
 
-// labels are those by which a client's series are told apart.
-func (c *Client) labels() []Label {
+// Labels are those by which a client's series are told apart from others'.
+func (c *Client) Labels() []Label {
 	return []Label{
 		{"client_instance_id", c.IDText()}, {"client_id", clean(c.ClientID)}, {"client_software_name", c.SoftwareName},
 		{"client_software_version", c.SoftwareVersion}, {"client_source_address", c.SourceAddress},
 	}
 }
-
-// Labels are those that all series of the client get besides their own.
-func (c *Client) Labels() []Label { return c.labels() }
 
 // series are gauges and sums, by name and labels; dropped counts data points of other kinds, and those beyond the limits.
 func (p payload) series() (out map[string]Series, dropped int) {
@@ -129,7 +126,7 @@ func (s *Series) key() string {
 // labelsOf are a resource's and a point's attributes, the point's first; the client's own labels are not theirs to set.
 func labelsOf(lists ...[]*common.KeyValue) []Label {
 	own := map[string]bool{}
-	for _, l := range new(Client).labels() {
+	for _, l := range new(Client).Labels() {
 		own[l.Name] = true
 	}
 	found := map[string]string{}

@@ -108,8 +108,9 @@ func (m *Manager) getSubscriptions(ctx *wire.Request, req *kmsg.GetTelemetrySubs
 	if id == [16]byte{} {
 		id = controller.NewID()
 	}
-	s := subscriptionFor(clientOf(ctx, id), subscriptions(m.config.Image()))
-	if err := m.admitGet(clientOf(ctx, id), s, time.Now()); err != nil {
+	c := clientOf(ctx, id)
+	s := subscriptionFor(c, subscriptions(m.config.Image()))
+	if err := m.admitGet(c, s, time.Now()); err != nil {
 		resp.ErrorCode = wire.ErrorCode(err)
 		return resp, nil
 	}

@@ -181,7 +181,7 @@ func TestTake(t *testing.T) {
 			t.Errorf("%v: %v", codec, err)
 		}
 		d := <-got
-		if a := d.ResourceMetrics[0].Resource.Attributes; len(a) != len(c.labels()) || a[1].Value.GetStringValue() != "app" {
+		if a := d.ResourceMetrics[0].Resource.Attributes; len(a) != len(c.Labels()) || a[1].Value.GetStringValue() != "app" {
 			t.Errorf("%v: passed on with %v", codec, a)
 		}
 	}
