@@ -2,10 +2,10 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -38,6 +38,7 @@ func moveFlags() []cli.Flag {
 	return []cli.Flag{
 		bootstrapFlag(),
 		&cli.BoolFlag{Name: "dry-run", Usage: "show what would move, and move nothing"},
+		&cli.BoolFlag{Name: "json", Usage: "print what --dry-run shows as JSON, for programs"},
 		&cli.Int64Flag{Name: "throttle", Usage: "move no more than so many `BYTES` a second off or onto a broker"},
 	}
 }
@@ -155,19 +156,40 @@ func drain(c *cli.Context, args []string) error {
 // movesAtOnce bounds the partitions that are reassigned at a time.
 const movesAtOnce = 100
 
+// plannedMoves are a plan to show.
+type plannedMoves []plan.Move
+
+func (l plannedMoves) text(w io.Writer) error {
+	rows := [][]any{{"TOPIC", "PARTITION", "REPLICAS", "BECOME"}}
+	for _, m := range l {
+		rows = append(rows, []any{m.Topic, m.Number, ids(m.Before), ids(m.Replicas)})
+	}
+	return table(w, rows)
+}
+
+// MarshalJSON implements json.Marshaler.
+func (l plannedMoves) MarshalJSON() ([]byte, error) {
+	type move struct {
+		Topic     string  `json:"topic"`
+		Partition int32   `json:"partition"`
+		Before    []int32 `json:"before"`
+		Replicas  []int32 `json:"replicas"`
+	}
+	out := []move{}
+	for _, m := range l {
+		out = append(out, move{m.Topic, m.Number, m.Before, m.Replicas})
+	}
+	return json.Marshal(out)
+}
+
 // carryOut shows a plan, or runs it and waits until it is done.
 func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing string) (err error) {
-	if len(moves) == 0 {
+	if len(moves) == 0 && !c.Bool("json") {
 		fmt.Fprintln(c.App.Writer, nothing)
 		return nil
 	}
 	if c.Bool("dry-run") {
-		w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-		fmt.Fprintln(w, "TOPIC\tPARTITION\tREPLICAS\tBECOME")
-		for _, m := range moves {
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", m.Topic, m.Number, ids(m.Before), ids(m.Replicas))
-		}
-		return w.Flush()
+		return tell(c, plannedMoves(moves))
 	}
 	if rate := c.Int64("throttle"); c.IsSet("throttle") {
 		if rate <= 0 {

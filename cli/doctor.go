@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -29,6 +29,7 @@ this where the client runs, with the address that the client is given. --admin l
 		OnUsageError: usageError, Action: doctor,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from-here", Aliases: []string{"bootstrap-server", "b"}, Value: "localhost:9092", EnvVars: []string{"KRAFT_BOOTSTRAP_SERVER"}, Usage: "the `HOST:PORT` that clients are given, several with commas, or @NAME of a profile"},
+			jsonFlag(),
 			&cli.StringSliceFlag{Name: "admin", Usage: "the admin listener of a node, `HOST:PORT`; may be repeated"},
 		},
 	}
@@ -36,7 +37,19 @@ this where the client runs, with the address that the client is given. --admin l
 
 // finding is what the doctor says of one thing.
 type finding struct {
-	grade, what, says string
+	Grade string `json:"grade"` // ok, warning or FAILED
+	What  string `json:"what"`
+	Says  string `json:"says"`
+}
+
+type foundThings []finding
+
+func (l foundThings) text(w io.Writer) error {
+	var rows [][]any
+	for _, f := range l {
+		rows = append(rows, []any{f.Grade, f.What, f.Says})
+	}
+	return table(w, rows)
 }
 
 const (
@@ -53,7 +66,7 @@ func doctor(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var findings []finding
+	findings := foundThings{}
 	for _, address := range strings.Split(servers, ",") {
 		findings = append(findings, examine(c.Context, strings.TrimSpace(address), login)...)
 	}
@@ -61,16 +74,10 @@ func doctor(c *cli.Context) error {
 		findings = append(findings, adminOf(c.Context, address)...)
 	}
 	findings = append(findings, nodesHere()...)
-	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-	bad := false
-	for _, f := range findings {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", f.grade, f.what, f.says)
-		bad = bad || f.grade == failure
-	}
-	if err := w.Flush(); err != nil {
+	if err := tell(c, findings); err != nil {
 		return err
 	}
-	if bad {
+	if slices.ContainsFunc(findings, func(f finding) bool { return f.Grade == failure }) {
 		return errTold
 	}
 	return nil
@@ -104,7 +111,7 @@ func examine(ctx context.Context, given string, login []kgo.Opt) []finding {
 	all := true
 	for _, b := range meta.Brokers {
 		f := follow(ctx, given, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), b.NodeID, cluster, login)
-		all = all && f.grade != failure
+		all = all && f.Grade != failure
 		out = append(out, f)
 	}
 	if !all {

@@ -38,13 +38,13 @@ func TestAdminFindings(t *testing.T) {
 				t.Fatalf("%v", found)
 			}
 			for i, want := range c.want {
-				if got := found[i].grade + " " + found[i].says; !strings.HasPrefix(got, want) {
+				if got := found[i].Grade + " " + found[i].Says; !strings.HasPrefix(got, want) {
 					t.Errorf("%q, wanted %q", got, want)
 				}
 			}
 		})
 	}
-	if found := adminOf(context.Background(), "127.0.0.1:1"); len(found) != 1 || found[0].grade != failure {
+	if found := adminOf(context.Background(), "127.0.0.1:1"); len(found) != 1 || found[0].Grade != failure {
 		t.Errorf("nobody there: %v", found)
 	}
 }

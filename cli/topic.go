@@ -43,7 +43,7 @@ func topicCommand() *cli.Command {
 			},
 			{
 				Name: "why-kept", Usage: "say for each partition why its records are still there", UsageText: "kraft topic why-kept TOPIC...",
-				OnUsageError: usageError, Action: withArguments(whyKept), Flags: []cli.Flag{bootstrapFlag()},
+				OnUsageError: usageError, Action: withArguments(whyKept), Flags: []cli.Flag{bootstrapFlag(), jsonFlag()},
 			},
 			{
 				Name: "add-partitions", Usage: "give a topic more partitions", UsageText: "kraft topic add-partitions TOPIC --to N",

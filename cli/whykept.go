@@ -3,10 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -76,25 +76,47 @@ func short(d time.Duration) string { return d.Round(time.Second).String() }
 
 func whyKept(c *cli.Context, names []string) error {
 	return withAdmin(c, func(admin *kadm.Client) error {
+		out := keptPartitions{}
 		for _, name := range names {
-			if err := whyKeptTopic(c, admin, name); err != nil {
+			found, err := whyKeptTopic(c, admin, name)
+			if err != nil {
 				return fmt.Errorf("topic %s: %w", name, explain(err, ""))
 			}
+			out = append(out, found...)
 		}
-		return nil
+		return tell(c, out)
 	})
 }
 
-func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) error {
+// keptPartition is a line of topic why-kept.
+type keptPartition struct {
+	Topic     string   `json:"topic"`
+	Partition int32    `json:"partition"`
+	Records   int64    `json:"records"`
+	Bytes     int64    `json:"bytes"`
+	Why       []string `json:"why"`
+}
+
+type keptPartitions []keptPartition
+
+func (l keptPartitions) text(w io.Writer) error {
+	rows := [][]any{{"TOPIC", "PARTITION", "RECORDS", "BYTES", "WHY THEY ARE STILL THERE"}}
+	for _, p := range l {
+		rows = append(rows, []any{p.Topic, p.Partition, p.Records, p.Bytes, strings.Join(p.Why, "; ")})
+	}
+	return table(w, rows)
+}
+
+func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) (out keptPartitions, err error) {
 	settings, err := admin.DescribeTopicConfigs(c.Context, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(settings) == 0 {
-		return errors.New("the broker does not say how it is configured")
+		return nil, errors.New("the broker does not say how it is configured")
 	}
 	if settings[0].Err != nil {
-		return settings[0].Err
+		return nil, settings[0].Err
 	}
 	var base kept
 	for _, kv := range settings[0].Configs {
@@ -112,19 +134,19 @@ func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) error {
 	}
 	start, end, err := extent(c, admin, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	first, err := admin.ListOffsetsAfterMilli(c.Context, 0, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	last, err := admin.ListMaxTimestampOffsets(c.Context, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	dirs, err := admin.DescribeAllLogDirs(c.Context, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sizes := map[int32]int64{}
 	dirs.Each(func(d kadm.DescribedLogDir) {
@@ -134,8 +156,6 @@ func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) error {
 			}
 		})
 	})
-	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "PARTITION\tRECORDS\tBYTES\tWHY THEY ARE STILL THERE")
 	now := time.Now()
 	for p := int32(0); ; p++ {
 		s, ok := start.Lookup(name, p)
@@ -148,7 +168,7 @@ func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) error {
 		k := base
 		k.records, k.size = e.Offset-s.Offset, sizes[p]
 		k.oldest, k.newest = time.UnixMilli(f.Timestamp), time.UnixMilli(l.Timestamp)
-		fmt.Fprintf(w, "%d\t%d\t%d\t%s\n", p, k.records, k.size, strings.Join(k.why(now), "; "))
+		out = append(out, keptPartition{name, p, k.records, k.size, k.why(now)})
 	}
-	return w.Flush()
+	return out, nil
 }
