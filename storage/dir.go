@@ -54,6 +54,15 @@ type Dir struct {
 // directory that is another's.
 var ErrDirFailed = errors.New("the directory cannot be used")
 
+// inUseError says that another process has a directory; it is an ErrLocked.
+type inUseError struct{ path string }
+
+func (e *inUseError) Error() string {
+	return fmt.Sprintf("data directory %s is in use by another process: stop it or choose another directory", e.path)
+}
+
+func (e *inUseError) Is(target error) bool { return target == ErrLocked }
+
 // FailedDir stands for a directory that OpenDir could not use, so that the broker can tell of it.
 func FailedDir(path string, err error) *Dir {
 	d := &Dir{path: path}
@@ -72,7 +81,7 @@ func OpenDir(fsys FS, path string) (*Dir, error) {
 	}
 	lock, err := fsys.Lock(filepath.Join(path, lockFile))
 	if errors.Is(err, ErrLocked) {
-		return nil, fmt.Errorf("data directory %s is in use by another process: stop it or choose another directory", path)
+		return nil, &inUseError{path}
 	}
 	if err != nil {
 		return nil, cannotUse(path, err)

@@ -258,7 +258,7 @@ func told(l *config.Listener, bound net.Listener) (string, int) {
 
 func (n *Node) openDirs() error {
 	for _, path := range n.config.LogDirs {
-		d, err := storage.OpenDir(n.fs, path)
+		d, err := n.openDir(path)
 		if errors.Is(err, storage.ErrDirFailed) && len(n.config.LogDirs) > 1 && path != n.config.MetadataDir {
 			n.log.Error().Err(err).Msg("log directory is offline until the next start")
 			n.dirs = append(n.dirs, storage.FailedDir(path, err))
@@ -280,6 +280,19 @@ func (n *Node) openDirs() error {
 		}
 	}
 	return nil
+}
+
+// lockPatience is how long a start waits for a directory that another process has: one that stops has it to the end, and who stops
+// and starts a node in one script does not wait for that.
+const lockPatience = 2 * time.Second
+
+func (n *Node) openDir(path string) (*storage.Dir, error) {
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		d, err := storage.OpenDir(n.fs, path)
+		if !errors.Is(err, storage.ErrLocked) || time.Since(begun) > lockPatience {
+			return d, err
+		}
+	}
 }
 
 func (n *Node) openMeta() error {

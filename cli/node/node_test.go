@@ -75,6 +75,20 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
+// TestStartWhileStopping: a node that is started while another on its directory still stops waits for that.
+func TestStartWhileStopping(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, dir)
+	stopped := make(chan error, 1)
+	time.AfterFunc(100*time.Millisecond, func() { stopped <- n.Stop() })
+	if err := start(t, dir).Stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFailedStartLeavesNothing: what a start had opened is closed again.
 func TestFailedStartLeavesNothing(t *testing.T) {
 	before := goleak.IgnoreCurrent()
