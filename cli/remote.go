@@ -57,11 +57,11 @@ func stopCommand() *cli.Command {
 
 // remoteNode is a line of the list of hosts.
 type remoteNode struct {
-	host                   string // as ssh takes it
-	id                     int
-	data, config, address  string
-	port, controllerPort   int
-	pidFile, logFile, line string
+	host                  string // as ssh takes it
+	id                    int
+	data, config, address string
+	port, controllerPort  int
+	pidFile, logFile      string
 }
 
 // parseHosts reads a list of hosts. Its errors name the line.
@@ -74,15 +74,19 @@ func parseHosts(text string) ([]*remoteNode, error) {
 		if len(fields) == 0 {
 			continue
 		}
-		n := &remoteNode{host: fields[0], id: len(nodes) + 1, data: "kraft-data", port: 9092, controllerPort: 9093, line: strings.TrimSpace(line)}
+		n := &remoteNode{host: fields[0], id: len(nodes) + 1, data: "kraft-data", port: 9092, controllerPort: 9093}
 		n.address = n.host[strings.LastIndex(n.host, "@")+1:]
 		for _, field := range fields[1:] {
 			if err := n.set(field); err != nil {
 				return nil, fmt.Errorf("line %d: %w", i+1, err)
 			}
 		}
-		for _, key := range []string{fmt.Sprint("id ", n.id), fmt.Sprintf("%s with data in %s", n.host, n.data), fmt.Sprintf("%s:%d", n.address, n.controllerPort)} {
-			if other := seen[key]; other > 0 && n.config == "" {
+		alone := []string{fmt.Sprintf("%s with data in %s", n.host, n.data)}
+		if n.config == "" {
+			alone = append(alone, fmt.Sprint("id ", n.id), fmt.Sprintf("%s:%d", n.address, n.controllerPort))
+		}
+		for _, key := range alone {
+			if other := seen[key]; other > 0 {
 				return nil, fmt.Errorf("line %d: %s is line %d's already", i+1, key, other)
 			}
 			seen[key] = i + 1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -25,6 +26,29 @@ func javaMoment(t time.Time) string {
 	return strings.Replace(t.Format("2006-01-02 15:04:05.000"), ".", ":", 1)
 }
 
+// consumerSettings make a client do what a Kafka consumer's settings say, as far as it can.
+func consumerSettings(settings map[string]string) ([]kgo.Opt, error) {
+	bytes := func(n int64) int32 { return int32(min(n, math.MaxInt32)) }
+	opts, err := numbered(settings, map[string]func(n int64) kgo.Opt{
+		"fetch.min.bytes":           func(n int64) kgo.Opt { return kgo.FetchMinBytes(bytes(n)) },
+		"fetch.max.bytes":           func(n int64) kgo.Opt { return kgo.FetchMaxBytes(bytes(n)) },
+		"max.partition.fetch.bytes": func(n int64) kgo.Opt { return kgo.FetchMaxPartitionBytes(bytes(n)) },
+		"fetch.max.wait.ms":         func(n int64) kgo.Opt { return kgo.FetchMaxWait(time.Duration(n) * time.Millisecond) },
+		"session.timeout.ms":        func(n int64) kgo.Opt { return kgo.SessionTimeout(time.Duration(n) * time.Millisecond) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	switch level := settings["isolation.level"]; strings.ToLower(level) {
+	case "", "read_uncommitted":
+	case "read_committed":
+		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	default:
+		return nil, fmt.Errorf("Invalid value %s for configuration isolation.level: String must be one of: read_committed, read_uncommitted", level)
+	}
+	return opts, nil
+}
+
 func consumerPerf(c *call) error {
 	topic := c.get("topic", c.get("include", ""))
 	if topic == "" {
@@ -42,8 +66,18 @@ func consumerPerf(c *call) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.perfSettings(); err != nil { // those of a consumer have no effect but for where the brokers are
+	settings, err := c.perfSettings()
+	if err != nil {
 		return err
+	}
+	more, err := consumerSettings(settings)
+	if err != nil {
+		return err
+	}
+	if size, err := c.number("fetch-size", 0); err != nil {
+		return err
+	} else if size > 0 {
+		more = append(more, kgo.FetchMaxPartitionBytes(int32(min(size, math.MaxInt32))))
 	}
 	start := kgo.NewOffset().AtStart()
 	if c.has("from-latest") {
@@ -57,7 +91,7 @@ func consumerPerf(c *call) error {
 		defer mu.Unlock()
 		joined = time.Now()
 	}
-	opts := []kgo.Opt{kgo.ConsumeTopics(topic), kgo.ConsumerGroup(c.get("group", fmt.Sprintf("perf-consumer-%d", rand.IntN(100_000)))), kgo.ConsumeResetOffset(start), kgo.OnPartitionsAssigned(assigned)}
+	opts := append(more, kgo.ConsumeTopics(topic), kgo.ConsumerGroup(c.get("group", fmt.Sprintf("perf-consumer-%d", rand.IntN(100_000)))), kgo.ConsumeResetOffset(start), kgo.OnPartitionsAssigned(assigned))
 	if c.has("include") {
 		opts = append(opts, kgo.ConsumeRegex())
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -74,33 +75,32 @@ func (c *call) perfSettings() (map[string]string, error) {
 	return settings, nil
 }
 
-// producerSettings make a client do what a Kafka producer's settings say, as far as it can.
-func producerSettings(settings map[string]string) ([]kgo.Opt, error) {
-	var opts []kgo.Opt
-	number := func(key string) (int64, bool, error) {
+// numbered makes options of the settings among some that are given, whose values are numbers.
+func numbered(settings map[string]string, uses map[string]func(n int64) kgo.Opt) (opts []kgo.Opt, err error) {
+	for _, key := range slices.Sorted(maps.Keys(uses)) {
 		text, ok := settings[key]
 		if !ok {
-			return 0, false, nil
+			continue
 		}
-		n, err := strconv.ParseInt(text, 10, 64)
+		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 		if err != nil {
-			return 0, false, fmt.Errorf("Invalid value %s for configuration %s: Not a number", text, key)
+			return nil, fmt.Errorf("Invalid value %s for configuration %s: Not a number", text, key)
 		}
-		return n, true, nil
+		opts = append(opts, uses[key](n))
 	}
-	for key, use := range map[string]func(n int64) kgo.Opt{
+	return opts, nil
+}
+
+// producerSettings make a client do what a Kafka producer's settings say, as far as it can.
+func producerSettings(settings map[string]string) ([]kgo.Opt, error) {
+	opts, err := numbered(settings, map[string]func(n int64) kgo.Opt{
 		"linger.ms":        func(n int64) kgo.Opt { return kgo.ProducerLinger(time.Duration(n) * time.Millisecond) },
 		"batch.size":       func(n int64) kgo.Opt { return kgo.ProducerBatchMaxBytes(int32(max(n, 1<<10))) },
 		"buffer.memory":    func(n int64) kgo.Opt { return kgo.MaxBufferedBytes(int(n)) },
 		"max.request.size": func(n int64) kgo.Opt { return kgo.BrokerMaxWriteBytes(int32(n)) },
-	} {
-		n, ok, err := number(key)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			opts = append(opts, use(n))
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	acks, ok := Acks[settings["acks"]]
 	if !ok {
@@ -113,9 +113,6 @@ func producerSettings(settings map[string]string) ([]kgo.Opt, error) {
 		if codec, ok = Codecs[name]; !ok {
 			return nil, fmt.Errorf("Invalid value %s for configuration compression.type", name)
 		}
-	}
-	if id := settings["client.id"]; id != "" {
-		opts = append(opts, kgo.ClientID(id))
 	}
 	return append(opts, kgo.ProducerBatchCompression(codec)), nil
 }
