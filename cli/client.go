@@ -37,7 +37,7 @@ func newClient(c *cli.Context, opts ...kgo.Opt) (*kgo.Client, error) {
 		}
 	}
 	opts = append([]kgo.Opt{
-		kgo.SeedBrokers(seeds...), kgo.ClientID("kraft"),
+		kgo.SeedBrokers(seeds...), kgo.ClientID("kraft"), kgo.DisableClientMetrics(), // a command is no application to watch
 		kgo.RetryTimeout(5 * time.Second), kgo.DialTimeout(3 * time.Second),
 	}, append(login, opts...)...)
 	client, err := kgo.NewClient(opts...)

@@ -92,7 +92,7 @@ func examine(ctx context.Context, given string, login []kgo.Opt) []finding {
 		return []finding{{failure, given, says}}
 	}
 	out := []finding{{fine, given, "somebody listens"}}
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(given), kgo.ClientID("kraft-doctor"), kgo.RetryTimeout(5 * time.Second), kgo.RequestRetries(1)}, login...)...)
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(given), kgo.ClientID("kraft-doctor"), kgo.DisableClientMetrics(), kgo.RetryTimeout(5 * time.Second), kgo.RequestRetries(1)}, login...)...)
 	if err != nil {
 		return append(out, finding{failure, given, err.Error()})
 	}
@@ -132,7 +132,7 @@ func follow(ctx context.Context, given, told string, id int32, cluster string, l
 		}
 		return finding{failure, what, fmt.Sprintf("clients of %s are sent there, and %s; %s", given, says, hint)}
 	}
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(told), kgo.ClientID("kraft-doctor"), kgo.RequestRetries(1)}, login...)...)
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(told), kgo.ClientID("kraft-doctor"), kgo.DisableClientMetrics(), kgo.RequestRetries(1)}, login...)...)
 	if err != nil {
 		return finding{failure, what, err.Error()}
 	}

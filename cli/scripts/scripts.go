@@ -148,7 +148,7 @@ func (c *call) client(more ...kgo.Opt) (*kgo.Client, error) {
 		return nil, err
 	}
 	more = append(login, more...)
-	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(c.get("bootstrap-server", ""), ",")...), kgo.RetryTimeout(patience), kgo.MetadataMinAge(10 * time.Millisecond)}, more...)...)
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(c.get("bootstrap-server", ""), ",")...), kgo.DisableClientMetrics(), kgo.RetryTimeout(patience), kgo.MetadataMinAge(10 * time.Millisecond)}, more...)...)
 }
 
 // login is what --command-config, and above it --command-property, say of how to connect.
