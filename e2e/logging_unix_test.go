@@ -56,6 +56,20 @@ func TestLogFiles(t *testing.T) {
 	k.CLI(t, "", "topic", "create", "orders", "--partitions", "1", "--replication-factor", "3")
 	wait("state-change.log", "leads component=state-change")
 	wait("state-change.log", "follows component=state-change")
+	k.CLI(t, "", "config", "set", "--topic", "orders", "retention.ms=3600000") // which changes nobody's role
+	k.CLI(t, "", "topic", "create", "later", "--partitions", "1", "--replication-factor", "3")
+	if err := harness.Eventually(10*time.Second, func() error {
+		data, err := os.ReadFile(filepath.Join(dir, "state-change.log"))
+		if n := strings.Count(string(data), "partition=later-0"); err == nil && n != 3 {
+			err = fmt.Errorf("%d of three brokers tell of the later topic", n)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "state-change.log")); err != nil || strings.Count(string(data), "partition=orders-0") != 3 {
+		t.Errorf("three brokers tell of orders once each, wanted: %s (%v)", data, err)
+	}
 	if data, err := os.ReadFile(filepath.Join(dir, "server.log")); err != nil || strings.Contains(string(data), "state-change") {
 		t.Errorf("server.log has changes of state, too: %s (%v)", data, err)
 	}

@@ -284,10 +284,10 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 	p.offline.Store(l == nil)
 	p.slowSending.Store(isThrottled(o.slowSending, o.n, m.meta.NodeID()))
 	p.slowTaking.Store(isThrottled(o.slowTaking, o.n, m.meta.NodeID()))
-	before := p.leadership.Load()
+	before, followed := p.leadership.Load(), p.follows()
 	role := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
 	after := p.leadership.Load()
-	m.tellChange(p, o.reg, before, after, role)
+	m.tellChange(p, o.reg, before, after, followed, role)
 	if before != nil && after != nil && before.epoch == after.epoch {
 		switch was, is := len(before.isr), len(after.isr); {
 		case is < was:

@@ -6,8 +6,16 @@ import (
 	"kraft/raftmeta/image"
 )
 
-// tellChange tells a change of a partition's state on this broker, as Kafka's state.change.logger does.
-func (m *Manager) tellChange(p *Partition, reg *image.Partition, before, after *leadership, follows *following) {
+// follows is what this node follows, nil for nothing.
+func (p *Partition) follows() *following {
+	p.role.RLock()
+	defer p.role.RUnlock()
+	return p.following
+}
+
+// tellChange tells a change of a partition's state on this broker, as Kafka's state.change.logger does: what it led and followed
+// before, and what it does now.
+func (m *Manager) tellChange(p *Partition, reg *image.Partition, before, after *leadership, followed, follows *following) {
 	e := m.changes.Info()
 	if !e.Enabled() {
 		return
@@ -21,9 +29,9 @@ func (m *Manager) tellChange(p *Partition, reg *image.Partition, before, after *
 		e.Msg("leads")
 	case after != nil && !slices.Equal(before.isr, after.isr):
 		e.Msg("leads with another ISR")
-	case after == nil && follows != nil:
+	case follows != nil && follows != followed:
 		e.Int32("leader", reg.Leader).Msg("follows")
-	case after == nil && before != nil:
+	case after == nil && before != nil && follows == nil:
 		e.Int32("leader", reg.Leader).Msg("leads no more")
 	default:
 		e.Discard()
