@@ -56,6 +56,10 @@ func unreachable(servers string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) && dns.IsNotFound {
+		return fmt.Errorf("the name %s is not known here: is --bootstrap-server right?", dns.Name)
+	}
 	var op *net.OpError
 	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no broker answers at %s: is it running (kraft dev), or is --bootstrap-server another one?", servers)

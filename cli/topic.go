@@ -73,7 +73,7 @@ func withArguments(action func(*cli.Context, []string) error) cli.ActionFunc {
 			return err
 		}
 		if len(args) == 0 {
-			return badUse("%s needs a name: %s", c.Command.HelpName, c.Command.UsageText)
+			return badUse("%s needs an argument: %s", c.Command.HelpName, c.Command.UsageText)
 		}
 		return action(c, args)
 	}
