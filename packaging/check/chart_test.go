@@ -132,6 +132,15 @@ func TestChart(t *testing.T) {
 			}
 		})
 	}
+	numbers, err := render(c, map[string]any{"config": map[string]any{"log.cleaner.min.cleanable.ratio": 0.25, "log.retention.bytes": float64(10_000_000_000), "log.cleanup.policy": "compact,delete", "auto.create.topics.enable": false}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"log.cleaner.min.cleanable.ratio=0.25", "log.retention.bytes=10000000000", "log.cleanup.policy=compact,delete", "auto.create.topics.enable=false", "min.insync.replicas=2"} {
+		if !strings.Contains(strings.Join(numbers, "\n"), `"--override=`+want+`"`) {
+			t.Errorf("no %s", want)
+		}
+	}
 	for want, values := range map[string]map[string]any{
 		"quorum.voters is 1, 3 or 5":    {"quorum": map[string]any{"voters": 2}},
 		"is at least quorum.voters":     {"replicas": 2},
