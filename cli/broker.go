@@ -97,13 +97,7 @@ func lookAtBrokers(c *cli.Context, client *kgo.Client) (brokerLines, error) {
 	if err != nil {
 		return nil, err
 	}
-	held, leads := map[int32]int{}, map[int32]int{}
-	topics.EachPartition(func(p kadm.PartitionDetail) {
-		leads[p.Leader]++
-		for _, r := range p.Replicas {
-			held[r]++
-		}
-	})
+	_, held, leads := spread(topics)
 	dirs, _ := admin.DescribeAllLogDirs(c.Context, nil) // of those that run
 	out := brokerLines{}
 	for _, b := range cluster.Brokers {

@@ -73,21 +73,26 @@ func describeCluster(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		partitions := 0
-		held, leaders := map[int32]int{}, map[int32]int{}
-		meta.Topics.EachPartition(func(p kadm.PartitionDetail) {
-			partitions++
-			leaders[p.Leader]++
-			for _, r := range p.Replicas {
-				held[r]++
-			}
-		})
+		partitions, held, leaders := spread(meta.Topics)
 		out := &clusterDescription{Cluster: meta.Cluster, Controller: meta.Controller, Partitions: partitions, Brokers: []brokerSummary{}}
 		for _, b := range meta.Brokers {
 			out.Brokers = append(out.Brokers, brokerSummary{b.NodeID, fmt.Sprintf("%s:%d", b.Host, b.Port), b.Rack, held[b.NodeID], leaders[b.NodeID]})
 		}
 		return tell(c, out)
 	})
+}
+
+// spread counts partitions, and by broker the replicas that it holds and the partitions that it leads.
+func spread(topics kadm.TopicDetails) (partitions int, held, leads map[int32]int) {
+	held, leads = map[int32]int{}, map[int32]int{}
+	topics.EachPartition(func(p kadm.PartitionDetail) {
+		partitions++
+		leads[p.Leader]++
+		for _, r := range p.Replicas {
+			held[r]++
+		}
+	})
+	return partitions, held, leads
 }
 
 // clusterDescription is what cluster describe tells.

@@ -148,9 +148,9 @@ func dumpLogs(c *cli.Context, paths []string) error {
 			if b.LastOffset() < c.Int64("offset") {
 				return nil
 			}
-			for more := range dumped(out, b, at, c.Bool("records"), c.Int64("offset")) {
-				lines += more
-				if left -= more; left == 0 {
+			for range dumped(out, b, at, c.Bool("records"), c.Int64("offset")) {
+				lines++
+				if left--; left == 0 {
 					return enough
 				}
 			}
@@ -176,9 +176,9 @@ func dumpLogs(c *cli.Context, paths []string) error {
 	return nil
 }
 
-// dumped adds a batch, or its records from an offset on, to out, and yields 1 for each line.
-func dumped(out *dump, b record.Batch, at int64, records bool, from int64) func(yield func(int) bool) {
-	return func(yield func(int) bool) {
+// dumped adds a batch, or its records from an offset on, to out, and yields after each line.
+func dumped(out *dump, b record.Batch, at int64, records bool, from int64) func(yield func() bool) {
+	return func(yield func() bool) {
 		if !records {
 			d := dumpedBatch{Position: at, BaseOffset: b.BaseOffset(), LastOffset: b.LastOffset(), Records: b.Count(), Bytes: b.Size(), Codec: b.Codec().String(), Timestamp: b.MaxTimestamp(),
 				LeaderEpoch: b.LeaderEpoch(), ProducerID: b.ProducerID(), ProducerEpoch: b.ProducerEpoch(), BaseSequence: b.BaseSequence(), Transactional: b.IsTransactional(), Control: b.IsControl()}
@@ -186,13 +186,12 @@ func dumped(out *dump, b record.Batch, at int64, records bool, from int64) func(
 				d.Problem = err.Error()
 			}
 			out.Batches = append(out.Batches, d)
-			yield(1)
+			yield()
 			return
 		}
 		list, err := b.Records(record.MaxRecordsBytes)
 		if err != nil {
-			problem := err.Error()
-			list = []record.Record{{Offset: b.BaseOffset(), Timestamp: b.MaxTimestamp(), Value: []byte(problem)}}
+			list = []record.Record{{Offset: b.BaseOffset(), Timestamp: b.MaxTimestamp(), Value: []byte(err.Error())}}
 		}
 		for i := range list {
 			r := &list[i]
@@ -207,7 +206,7 @@ func dumped(out *dump, b record.Batch, at int64, records bool, from int64) func(
 				d.Headers[h.Key] = orNull(readable(h.Value))
 			}
 			out.Records = append(out.Records, d)
-			if !yield(1) {
+			if !yield() {
 				return
 			}
 		}

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"slices"
-
 	"github.com/urfave/cli/v2"
 
 	"kraft/cli/scripts"
@@ -50,7 +48,7 @@ func runStorage(c *cli.Context, command string, flags []cli.Flag) error {
 			return badUse("%s needs --%s: %s", c.Command.HelpName, name, c.Command.UsageText)
 		}
 	}
-	if scripts.Run(c.Context, "kafka-storage", slices.Clone(args), scripts.Streams{In: c.App.Reader, Out: c.App.Writer, Err: c.App.ErrWriter}, Version) != 0 {
+	if scripts.Run(c.Context, "kafka-storage", args, scripts.Streams{In: c.App.Reader, Out: c.App.Writer, Err: c.App.ErrWriter}, Version) != 0 {
 		return errTold
 	}
 	return nil

@@ -14,7 +14,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"kraft/cli/config"
 	"kraft/cli/perf"
 )
 
@@ -55,19 +54,14 @@ func producerPerf(c *call) error {
 
 // perfSettings are those of --command-config, and of --command-property, behind which there may be several. They may name the brokers.
 func (c *call) perfSettings() (map[string]string, error) {
-	settings := map[string]string{}
-	if file := c.get("command-config", ""); file != "" {
-		var err error
-		if settings, err = config.ReadFile(file); err != nil {
-			return nil, err
-		}
+	settings, err := c.clientSettings()
+	if err != nil {
+		return nil, err
 	}
-	for _, text := range slices.Concat(c.all("command-property"), c.rest) {
-		key, value, ok := strings.Cut(text, "=")
-		if !ok {
+	for _, text := range c.givenProperties() {
+		if !strings.Contains(text, "=") {
 			return nil, fmt.Errorf("Invalid property: %s", text)
 		}
-		settings[key] = value
 	}
 	if servers := settings["bootstrap.servers"]; servers != "" && !c.has("bootstrap-server") {
 		c.values["bootstrap-server"] = []string{servers}

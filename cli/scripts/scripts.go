@@ -151,8 +151,11 @@ func (c *call) client(more ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(c.get("bootstrap-server", ""), ",")...), kgo.DisableClientMetrics(), kgo.RetryTimeout(patience), kgo.MetadataMinAge(10 * time.Millisecond)}, more...)...)
 }
 
-// login is what --command-config, and above it --command-property, say of how to connect.
-func (c *call) login() ([]kgo.Opt, error) {
+// givenProperties are those of --command-property, KEY=VALUE; behind the perf tools' there may be several.
+func (c *call) givenProperties() []string { return slices.Concat(c.all("command-property"), c.rest) }
+
+// clientSettings are those of --command-config, and above it of --command-property.
+func (c *call) clientSettings() (map[string]string, error) {
 	settings := map[string]string{}
 	if file := c.get("command-config", ""); file != "" {
 		var err error
@@ -160,10 +163,19 @@ func (c *call) login() ([]kgo.Opt, error) {
 			return nil, err
 		}
 	}
-	for _, text := range slices.Concat(c.all("command-property"), c.rest) { // behind the perf tools' there may be several
+	for _, text := range c.givenProperties() {
 		if key, value, ok := strings.Cut(text, "="); ok {
 			settings[key] = value
 		}
+	}
+	return settings, nil
+}
+
+// login is what the client's settings say of how to connect.
+func (c *call) login() ([]kgo.Opt, error) {
+	settings, err := c.clientSettings()
+	if err != nil {
+		return nil, err
 	}
 	return credentials.Options(settings)
 }

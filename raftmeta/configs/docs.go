@@ -2,22 +2,26 @@ package configs
 
 import (
 	_ "embed"
+	"iter"
+	"maps"
 	"strings"
 )
 
 //go:embed docs.txt
 var docsTable string
 
-var docs = parseDocs()
+var docs = maps.Collect(describedNames(docsTable))
 
-func parseDocs() map[string]string {
-	out := map[string]string{}
-	for line := range strings.Lines(docsTable) {
-		if name, text, ok := strings.Cut(strings.TrimSpace(line), " | "); ok && !strings.HasPrefix(line, "#") {
-			out[name] = text
+// describedNames are the lines of a table "name | text", but for comments.
+func describedNames(table string) iter.Seq2[string, string] {
+	return func(yield func(name, text string) bool) {
+		for line := range strings.Lines(table) {
+			name, text, ok := strings.Cut(strings.TrimSpace(line), " | ")
+			if ok && !strings.HasPrefix(name, "#") && !yield(name, text) {
+				return
+			}
 		}
 	}
-	return out
 }
 
 // fallback is, by a broker's setting, the topic's that falls back to it.

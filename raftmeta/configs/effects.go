@@ -15,11 +15,8 @@ type noEffect struct{ pattern, reason string }
 var noEffects = parseNoEffects()
 
 func parseNoEffects() (list []noEffect) {
-	for line := range strings.Lines(noEffectTable) {
-		line = strings.TrimSpace(line)
-		if pattern, reason, ok := strings.Cut(line, " | "); ok && !strings.HasPrefix(line, "#") {
-			list = append(list, noEffect{pattern, reason})
-		}
+	for pattern, reason := range describedNames(noEffectTable) {
+		list = append(list, noEffect{pattern, reason})
 	}
 	return list
 }
