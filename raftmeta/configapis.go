@@ -172,7 +172,8 @@ func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfi
 			changes = append(changes, controller.Alteration{Key: c.Name, Op: controller.Op(c.Op), Value: c.Value})
 		}
 		err := m.change(ctx, adminTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
-			return controller.AlterConfigs(work, int8(r.ResourceType), r.ResourceName, changes, m.effective(work, r))
+			records, err := controller.AlterConfigs(work, int8(r.ResourceType), r.ResourceName, changes, m.effective(work, r))
+			return controller.RecountEligible(work, m.policy(), records), err
 		})
 		out := kmsg.NewIncrementalAlterConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
@@ -204,7 +205,8 @@ func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*
 			values[c.Name] = c.Value
 		}
 		err := m.change(ctx, adminTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
-			return controller.ReplaceConfigs(work, int8(r.ResourceType), r.ResourceName, values)
+			records, err := controller.ReplaceConfigs(work, int8(r.ResourceType), r.ResourceName, values)
+			return controller.RecountEligible(work, m.policy(), records), err
 		})
 		out := kmsg.NewAlterConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -53,6 +54,9 @@ func (s *stage) command(words []string) {
 	switch name {
 	case "start":
 		for _, id := range s.numbers(args[0]) {
+			if old := s.replicas[id]; old != nil {
+				old.die() // another story begins
+			}
 			s.start(&replica{id: id, fs: faultfs.New(uint64(id))})
 		}
 	case "metadata":
@@ -70,12 +74,18 @@ func (s *stage) command(words []string) {
 	case "laggards": // what a leader does every now and then: replica.lag.time.max.ms is 30 s
 		r := s.replica(args[0])
 		s.propose(r, r.p.laggards(30*time.Second, s.now))
-	case "refuse": // the controller does not take what a leader proposed last
+	case "refuse": // the answer to what a leader proposed last is an error, or there is none: "refuse 1 TIMEOUT"
 		r := s.replica(args[0])
 		l := r.p.leadership.Load()
 		prop := &proposal{partition: r.p}
 		prop.state.LeaderEpoch, prop.state.PartitionEpoch = l.epoch, l.partitionEpoch
-		r.p.refused(prop.state)
+		err := context.DeadlineExceeded
+		for _, k := range []*kerr.Error{kerr.IneligibleReplica, kerr.NewLeaderElected, kerr.InvalidUpdateVersion} {
+			if k.Message == args[1] {
+				err = k
+			}
+		}
+		s.propose(r, r.p.refused(prop.state, err, s.now))
 		s.hear(r)
 	case "flush":
 		if err := s.replica(args[0]).p.Log().Flush(); err != nil {

@@ -1,8 +1,11 @@
 package replication
 
 import (
+	"errors"
 	"slices"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta/controller"
 	"kraft/storage"
@@ -34,14 +37,11 @@ func (p *Partition) takeUp(l *leadership, fresh bool, now time.Time) {
 			delete(p.followers, r)
 		}
 	}
-	if old := p.leadership.Load(); fresh || old.partitionEpoch != l.partitionEpoch {
-		p.proposed = nil
-	}
 	p.leadership.Store(l)
 }
 
-// replicated is the offset below which every replica of the maximal ISR has everything: that is the ISR, and
-// what the controller was asked to make it. mu is held.
+// replicated is the offset below which every replica of the maximal ISR (KIP-497) has everything: the ISR, and every
+// replica that an undecided proposal adds to it. mu is held.
 func (p *Partition) replicated(l *leadership) int64 {
 	high := p.Log().HighWatermark()
 	if len(l.isr) < l.minInSync {
@@ -52,7 +52,7 @@ func (p *Partition) replicated(l *leadership) int64 {
 		end = p.Log().Durable()
 	}
 	for r, f := range p.followers {
-		if slices.Contains(l.isr, r) || slices.Contains(p.proposed, r) {
+		if slices.Contains(l.isr, r) || p.undecided(l) && slices.Contains(p.proposed.isr, r) {
 			end = min(end, f.end)
 		}
 	}
@@ -90,7 +90,7 @@ func (p *Partition) fetchedBy(replica int32, brokerEpoch, offset int64, now time
 	if high := p.replicated(l); high > p.Log().HighWatermark() {
 		p.moveHigh(high)
 	}
-	if p.proposed != nil || slices.Contains(l.isr, replica) || offset < p.Log().HighWatermark() || offset < l.begun || !eligible(replica, brokerEpoch) {
+	if p.undecided(l) || slices.Contains(l.isr, replica) || offset < p.Log().HighWatermark() || offset < l.begun || !eligible(replica, brokerEpoch) {
 		return nil
 	}
 	return p.propose(l, append(slices.Clone(l.isr), replica), now)
@@ -104,10 +104,13 @@ func (p *Partition) laggards(maximum time.Duration, now time.Time) *proposal {
 	if l == nil {
 		return nil
 	}
-	if p.proposed != nil && now.Sub(p.asked) > proposalPatience {
-		p.proposed = nil // the answer was lost
+	if p.undecided(l) {
+		if now.Sub(p.proposed.asked) > proposalPatience {
+			return p.propose(l, l.isr, now)
+		}
+		return nil
 	}
-	if p.proposed != nil || len(l.isr) == 1 {
+	if len(l.isr) == 1 {
 		return nil
 	}
 	end := p.Log().EndOffset()
@@ -121,7 +124,8 @@ func (p *Partition) laggards(maximum time.Duration, now time.Time) *proposal {
 	return p.propose(l, isr, now)
 }
 
-// proposalPatience is how long a proposal may be on its way before another is made.
+// proposalPatience is how long a leader waits until the metadata shows what became of a proposal, before it asks the controller
+// again.
 const proposalPatience = 10 * time.Second
 
 // proposal is an ISR to ask the controller for.
@@ -130,13 +134,38 @@ type proposal struct {
 	state     controller.PartitionState
 }
 
+// proposed is what the leader asked the controller for and the metadata has not decided yet (Kafka's PendingPartitionChange).
+//
+// The controller accepts a proposal only while the partition has the epochs that the proposal names. So a proposal can take
+// effect, whatever error came back or none at all, until the metadata shows another partition epoch. Until then the high
+// watermark waits for every replica that the proposal adds. Only the metadata ends a proposal: a leader whose proposal was
+// refused or not answered asks for the ISR as it is, which the controller answers by the next partition epoch.
+type proposed struct {
+	leaderEpoch, partitionEpoch int32
+	isr                         []int32 // every replica that was proposed against these epochs
+	asked                       time.Time
+}
+
+// undecided reports whether a proposal may still take effect. mu is held.
+func (p *Partition) undecided(l *leadership) bool {
+	return p.proposed.isr != nil && p.proposed.leaderEpoch == l.epoch && p.proposed.partitionEpoch == l.partitionEpoch
+}
+
 // propose makes a proposal of an ISR. mu is held.
 func (p *Partition) propose(l *leadership, isr []int32, now time.Time) *proposal {
-	p.proposed, p.asked = isr, now
+	all := slices.Clone(isr)
+	if p.undecided(l) {
+		for _, r := range p.proposed.isr {
+			if !slices.Contains(all, r) {
+				all = append(all, r)
+			}
+		}
+	}
+	p.proposed = proposed{l.epoch, l.partitionEpoch, all, now}
 	s := controller.PartitionState{Topic: p.id, Partition: p.n, LeaderEpoch: l.epoch, PartitionEpoch: l.partitionEpoch}
 	for _, r := range isr {
 		m := controller.Member{Broker: r, Epoch: -1}
-		if f := p.followers[r]; f != nil {
+		if f := p.followers[r]; f != nil && !slices.Contains(l.isr, r) {
 			m.Epoch = f.epoch
 		}
 		s.ISR = append(s.ISR, m)
@@ -144,13 +173,21 @@ func (p *Partition) propose(l *leadership, isr []int32, now time.Time) *proposal
 	return &proposal{p, s}
 }
 
-// refused forgets a proposal that the controller did not take.
-func (p *Partition) refused(s controller.PartitionState) {
+// refused returns what to ask next about a proposal that the controller refused, or did not answer: nil if the metadata
+// decides it, or has decided it already.
+func (p *Partition) refused(s controller.PartitionState, err error, now time.Time) *proposal {
+	switch {
+	case errors.Is(err, kerr.InvalidUpdateVersion), errors.Is(err, kerr.FencedLeaderEpoch), errors.Is(err, kerr.NewLeaderElected),
+		errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
+		return nil // the controller's partition is newer: its metadata is on the way
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l := p.leadership.Load(); l != nil && l.epoch == s.LeaderEpoch && l.partitionEpoch == s.PartitionEpoch {
-		p.proposed = nil
+	l := p.leadership.Load()
+	if l == nil || l.epoch != s.LeaderEpoch || l.partitionEpoch != s.PartitionEpoch {
+		return nil
 	}
+	return p.propose(l, l.isr, now)
 }
 
 // recovered proposes to say that a leader that was elected uncleanly has recovered: it has nothing to do.

@@ -2,12 +2,10 @@ package replication
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta"
 	"kraft/raftmeta/controller"
@@ -37,14 +35,25 @@ func (k *isrKeeper) ask(p *proposal) {
 	if p == nil {
 		return
 	}
+	k.queue(p)
+	k.poke()
+}
+
+func (k *isrKeeper) queue(p *proposal) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.waiting = append(k.waiting, p)
-	k.mu.Unlock()
+}
+
+func (k *isrKeeper) poke() {
 	select {
 	case k.wake <- struct{}{}:
 	default:
 	}
 }
+
+// refusalPause is how long the keeper waits before it asks again about proposals that were refused or not answered.
+const refusalPause = 50 * time.Millisecond
 
 // start sends proposals, and looks for laggards among partitions, until close.
 func (k *isrKeeper) start(partitions func() []*Partition) {
@@ -91,20 +100,29 @@ func (k *isrKeeper) send(batch []*proposal) {
 		return
 	}
 	if err != nil {
-		k.log.Warn().Err(err).Msg("the controller did not change ISRs")
+		k.log.Warn().Err(err).Msg("the controller did not answer a request to change ISRs")
 	}
+	again := false
 	for _, p := range batch {
 		e := err
 		if e == nil {
 			e = result[controller.Assignment{Topic: p.state.Topic, Partition: p.state.Partition}]
 		}
 		if e == nil {
-			continue // the metadata brings it
+			continue // the metadata shows the new ISR
 		}
-		p.partition.refused(p.state)
-		if !errors.Is(e, kerr.InvalidUpdateVersion) && !errors.Is(e, kerr.FencedLeaderEpoch) && err == nil {
-			k.log.Debug().Err(e).Str("partition", p.partition.String()).Msg("ISR not changed")
+		next := p.partition.refused(p.state, e, time.Now())
+		if next == nil {
+			continue
 		}
+		k.queue(next)
+		again = true
+		if err == nil {
+			k.log.Debug().Err(e).Stringer("partition", p.partition).Msg("ISR not changed")
+		}
+	}
+	if again {
+		time.AfterFunc(refusalPause, k.poke)
 	}
 }
 

@@ -42,8 +42,7 @@ type Partition struct {
 
 	mu        sync.Mutex          // guards the rest, and moving the high watermark
 	followers map[int32]*follower // while leading, the other replicas
-	proposed  []int32             // ISR that the controller was asked for, nil if none is on its way
-	asked     time.Time           // when
+	proposed  proposed            // to the controller, and perhaps undecided
 	unseen    int                 // bytes appended since the high watermark last moved
 	waiters   []*waiter
 	commits   []*commitWaiter
@@ -346,7 +345,7 @@ func (p *Partition) abandon() {
 	for _, c := range p.commits {
 		c.wake()
 	}
-	p.commits, p.followers, p.proposed, p.unseen = nil, nil, nil, 0
+	p.commits, p.followers, p.unseen = nil, nil, 0
 }
 
 // commitWaiter waits until the high watermark has reached an offset, or this node leads no more.

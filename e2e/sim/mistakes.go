@@ -15,8 +15,23 @@ var Mistakes = []Mistake{
 	{
 		Name:  "acknowledged before the ISR has it",
 		File:  "replication/followers.go",
-		Old:   `if slices.Contains(l.isr, r) || slices.Contains(p.proposed, r) {`,
-		New:   `if !planted.On("acknowledged before the ISR has it") && (slices.Contains(l.isr, r) || slices.Contains(p.proposed, r)) {`,
+		Old:   `if slices.Contains(l.isr, r) || p.undecided(l) && slices.Contains(p.proposed.isr, r) {`,
+		New:   `if !planted.On("acknowledged before the ISR has it") && (slices.Contains(l.isr, r) || p.undecided(l) && slices.Contains(p.proposed.isr, r)) {`,
+		Seeds: 500,
+	},
+	{
+		Name: "a refusal believed",
+		File: "replication/followers.go",
+		Old: `	switch {
+	case errors.Is(err, kerr.InvalidUpdateVersion),`,
+		New: `	if planted.On("a refusal believed") {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.proposed = proposed{}
+		return nil
+	}
+	switch {
+	case errors.Is(err, kerr.InvalidUpdateVersion),`,
 		Seeds: 500,
 	},
 	{

@@ -26,8 +26,16 @@ type Plan struct {
 	SlowDisks      bool // disks may be slow; then locks may be held while one waits
 	Rot            bool // a bit of a record on some disk flips
 	Commit         bool // log.flush.policy=commit: power may fail everywhere at once
+	Operator       bool // somebody moves partitions all the time, of a cluster with more brokers than replicas, under more load
+	operated       operated
 	Settings       map[string]string
 	Faults         []Fault
+}
+
+// operated is what an operator's plan has more than it would have without one.
+type operated struct {
+	observers, partitions int32
+	idempotent            int
 }
 
 // Nodes is how many there are.
@@ -97,6 +105,11 @@ func NewPlan(seed uint64) *Plan {
 		})
 	}
 	p.insert(rand.New(rand.NewPCG(seed, 9)))
+	if rand.New(rand.NewPCG(seed, 10)).IntN(3) == 0 && p.Voters > 1 {
+		p.Operator = true
+		p.operated = operated{max(0, 4-p.Nodes()), 6 - p.Partitions, 2}
+		p.Observers, p.Partitions, p.Idempotent = p.Observers+p.operated.observers, 6, p.Idempotent+2
+	}
 	return p
 }
 

@@ -14,9 +14,12 @@ func (p *Plan) Pieces() []string {
 			out = append(out, name)
 		}
 	}
-	add("observer", int(p.Observers))
+	add("observer", int(p.Observers-p.operated.observers))
 	add("topic", p.Topics-1)
-	add("partition", int(p.Partitions)-1)
+	add("partition", int(p.Partitions-p.operated.partitions)-1)
+	if p.Operator {
+		add("operator", 1)
+	}
 	add("administrator", p.Administrators)
 	add("visitor", p.Visitors)
 	add("member", p.Members)
@@ -25,7 +28,7 @@ func (p *Plan) Pieces() []string {
 	}
 	if p.Idempotent+p.Plain > 1 {
 		add("plain", p.Plain)
-		add("idempotent", p.Idempotent)
+		add("idempotent", p.Idempotent-p.operated.idempotent)
 	}
 	for i := range p.Faults {
 		out = append(out, "f"+strconv.Itoa(i))
@@ -51,6 +54,9 @@ func (p *Plan) Less(pieces []string) *Plan {
 			q.Topics, q.Unclean = q.Topics-1, false
 		case "partition":
 			q.Partitions--
+		case "operator":
+			q.Operator, q.operated = false, operated{}
+			q.Observers, q.Partitions, q.Idempotent = q.Observers-p.operated.observers, q.Partitions-p.operated.partitions, q.Idempotent-p.operated.idempotent
 		case "administrator":
 			q.Administrators--
 		case "visitor":

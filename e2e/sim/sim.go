@@ -88,7 +88,7 @@ func (s *Sim) run(dir string) error {
 	}
 	working, stop := context.WithCancel(context.Background())
 	defer stop()
-	w := &workload.Workload{Context: working, History: s.history, Dial: s.dial, LogDirs: logDirs, Pause: producePause, Verbose: nodeLevel() == zerolog.DebugLevel}
+	w := &workload.Workload{Context: working, History: s.history, Dial: s.dial, LogDirs: logDirs, Pause: s.plan.producePause(), Verbose: nodeLevel() == zerolog.DebugLevel}
 	s.work = w
 	s.running.Go(func() { s.observe(working) })
 	for _, m := range s.machines {
@@ -122,7 +122,12 @@ func (s *Sim) run(dir string) error {
 }
 
 // producePause is the longest between two records of a producer.
-const producePause = 40 * time.Millisecond
+func (p *Plan) producePause() time.Duration {
+	if p.Operator {
+		return 10 * time.Millisecond
+	}
+	return 40 * time.Millisecond
+}
 
 func clientName(i int) string { return fmt.Sprintf("10.0.1.%d", i) }
 
@@ -167,6 +172,9 @@ func (s *Sim) startWork(end context.Context) (done <-chan struct{}) {
 	}
 	if s.plan.Recreate {
 		client(&s.running, func(i int, rng *rand.Rand) error { return w.Recreate(i, int16(min(3, s.plan.Nodes())), rng) })
+	}
+	if s.plan.Operator {
+		client(&s.running, func(i int, rng *rand.Rand) error { return w.Operate(i, s.plan.Nodes(), rng) })
 	}
 	client(&s.running, w.Watch)
 	s.clients = next

@@ -307,10 +307,17 @@ func (l *Loop[M]) carryOut(effects ...Effects) {
 				e.Apply()
 			}
 		}
-	} else if n := len(l.uncommitted); n > 0 {
-		end = l.uncommitted[n-1].end // an answer must not tell of what may still be lost
 	}
-	if end >= 0 && end > l.log.HighWatermark() || len(l.uncommitted) > 0 {
+	l.settle(effects, end, now)
+}
+
+// settle finishes effects once everything below end, and everything that was appended earlier, is committed: an answer must
+// not depend on records that may still be lost. An end of -1 is that of effects without records.
+func (l *Loop[M]) settle(effects []Effects, end int64, now time.Time) {
+	if n := len(l.uncommitted); n > 0 {
+		end = max(end, l.uncommitted[n-1].end)
+	}
+	if end > l.log.HighWatermark() || len(l.uncommitted) > 0 {
 		l.uncommitted = append(l.uncommitted, uncommitted{end, effects})
 		l.release()
 		return
@@ -338,7 +345,7 @@ func (l *Loop[M]) finish(effects []Effects, now time.Time) {
 func (l *Loop[M]) fail(effects []Effects, now time.Time, err error) {
 	for _, e := range effects {
 		if len(e.Records) == 0 {
-			l.finish([]Effects{e}, now)
+			l.settle([]Effects{e}, -1, now)
 			continue
 		}
 		if e.Done != nil {

@@ -222,6 +222,64 @@ func TestFailedAppendChangesNothing(t *testing.T) {
 	}
 }
 
+// A reply to a reader waits for earlier appends, also where it shares a batch with a record that cannot be appended.
+func TestFailedAppendReleasesNoReader(t *testing.T) {
+	log := &memoryLog{}
+	l, _ := startCounter(t, log)
+	first := make(chan error, 1)
+	go func() { first <- askAdd(l, false, 5) }()
+	for deadline := time.Now().Add(10 * time.Second); ; { // until it is appended
+		log.mu.Lock()
+		end := log.end
+		log.mu.Unlock()
+		if end == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("not appended")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	log.mu.Lock()
+	log.failure = kerr.NotEnoughReplicas
+	log.mu.Unlock()
+	// The loop takes both calls as one batch: the first holds it up until the second is there.
+	held, hold, read := make(chan struct{}), make(chan struct{}), make(chan uint64, 1)
+	failed := make(chan error, 1)
+	go func() {
+		reply, err := Ask[outcome](context.Background(), l, true, func(c *counter, now time.Time, to Token) Effects {
+			close(held)
+			<-hold
+			return add(7)(c, now, to)
+		})
+		failed <- errors.Join(err, reply.err)
+	}()
+	<-held
+	go func() {
+		n, _ := Ask[uint64](context.Background(), l, true, get)
+		read <- n
+	}()
+	for len(l.calls) < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	close(hold)
+	select {
+	case n := <-read:
+		t.Errorf("read %d, which is not committed", n)
+	case <-time.After(50 * time.Millisecond):
+	}
+	log.commit()
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if n := <-read; n != 5 {
+		t.Errorf("read %d", n)
+	}
+	if err := <-failed; !errors.Is(err, kerr.NotEnoughReplicas) {
+		t.Errorf("the second append: %v", err)
+	}
+}
+
 func TestLoadingAndStopping(t *testing.T) {
 	log := &memoryLog{auto: true, block: make(chan struct{})}
 	l, _ := startCounter(t, log)

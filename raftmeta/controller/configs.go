@@ -58,6 +58,12 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 			d = &configs.Definition{Name: c.Key, Type: configs.String, Mode: configs.ClusterWide} // kept, as Kafka keeps what its plugins read
 		}
 		if resourceType == image.BrokerResource {
+			if c.Key == minInSyncReplicas && name != "" {
+				return nil, fmt.Errorf("Broker-level min.insync.replicas cannot be altered while ELR is enabled.: %w", kerr.InvalidConfig)
+			}
+			if c.Key == minInSyncReplicas && c.Op == Delete {
+				return nil, fmt.Errorf("Cluster-level min.insync.replicas cannot be removed while ELR is enabled.: %w", kerr.InvalidConfig)
+			}
 			if d.Mode == configs.ReadOnly || d.Mode == configs.PerBroker && name == "" {
 				return nil, fmt.Errorf("Cannot update these configs dynamically: [%s]: %w", c.Key, kerr.InvalidRequest)
 			}

@@ -169,6 +169,31 @@ func (b *partitionBuilder) elect(elr []int32) (leader int32, isr []int32, recove
 	return nobody, b.isr, false
 }
 
+// RecountEligible adds to records of settings what they do to eligible leader replicas: where min.insync.replicas is lowered to
+// the size of an ISR, that ISR alone acknowledges from then on, and replicas outside of it may no longer lead (KIP-966).
+func RecountEligible(m *image.Image, policy Policy, records []*image.Record) []*image.Record {
+	concerned := func(r *image.Record) bool { return r.GetConfig().GetKey() == minInSyncReplicas }
+	if !slices.ContainsFunc(records, concerned) {
+		return records
+	}
+	after := m.Copy()
+	for _, r := range records {
+		after.Apply(r)
+	}
+	after.Topics("", func(t *image.Topic) bool {
+		for n, p := range t.Partitions {
+			if len(p.ELR) > 0 {
+				records = append(records, newBuilder(after, policy, t, n).build()...)
+			}
+		}
+		return true
+	})
+	return records
+}
+
+// minInSyncReplicas is the setting that ELRs depend on.
+const minInSyncReplicas = "min.insync.replicas"
+
 // eachPartition calls f with every partition of which broker has a replica, and collects what it says.
 func eachPartition(m *image.Image, broker int32, f func(t *image.Topic, n int, p *image.Partition) []*image.Record) (out []*image.Record) {
 	m.Topics("", func(t *image.Topic) bool {
@@ -236,11 +261,12 @@ func AlterPartition(m *image.Image, policy Policy, broker int32, s PartitionStat
 	b := newBuilder(m, policy, t, int(s.Partition))
 	b.isr = isr
 	records := b.build()
+	if len(records) == 0 {
+		// A leader that asks for the ISR as it is wants the next partition epoch, by which all its earlier proposals are stale.
+		records = []*image.Record{changed(partitionChange(t, int(s.Partition)))}
+	}
 	if p.Recovering && !s.Recovering {
 		recovered := false
-		if len(records) == 0 {
-			records = []*image.Record{changed(partitionChange(t, int(s.Partition)))}
-		}
 		records[0].GetPartitionChange().Recovering = &recovered
 	}
 	return records, nil

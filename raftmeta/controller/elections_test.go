@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -16,17 +17,18 @@ type scene struct {
 	t       *testing.T
 	m       *image.Image
 	unclean bool
+	minISR  int
 }
 
 func newScene(t *testing.T) *scene {
-	s := &scene{t: t, m: withDirs(t, 4, 1)}
+	s := &scene{t: t, m: withDirs(t, 4, 1), minISR: 2}
 	records, _, err := CreateTopic(s.m, NewTopic{Name: "t", Partitions: -1, Factor: -1, Assignment: map[int32][]int32{0: {1, 2, 3}}}, Defaults{}, 1)
 	s.apply(records, err)
 	return s
 }
 
 func (s *scene) policy() Policy {
-	return Policy{MinISR: func(*image.Image, string) int { return 2 }, Unclean: func(*image.Image, string) bool { return s.unclean }}
+	return Policy{MinISR: func(*image.Image, string) int { return s.minISR }, Unclean: func(*image.Image, string) bool { return s.unclean }}
 }
 
 func (s *scene) apply(records []*image.Record, err error) {
@@ -69,6 +71,13 @@ func (s *scene) reassign(target ...int32) {
 func (s *scene) alter(isr ...int32) {
 	s.t.Helper()
 	s.apply(AlterPartition(s.m, s.policy(), s.topic().Partitions[0].Leader, s.proposal(isr...)))
+}
+
+// setMinISR alters the topic's min.insync.replicas.
+func (s *scene) setMinISR(n int) {
+	s.t.Helper()
+	s.minISR = n
+	s.apply(RecountEligible(s.m, s.policy(), []*image.Record{image.SetConfig(image.TopicResource, "t", "min.insync.replicas", str(strconv.Itoa(n)))}), nil)
 }
 
 func (s *scene) proposal(isr ...int32) PartitionState {
@@ -128,6 +137,14 @@ func TestElections(t *testing.T) {
 			s.fence(2)
 			s.apply(Unfence(s.m, s.policy(), 2, s.register(2, served)))
 		}, "leader -1 epoch 5 isr [] elr [3] known [2] recovering false"},
+		"an ISR that a lower min.insync.replicas lets acknowledge alone leads alone": {func(s *scene) { s.fence(1); s.fence(2); s.setMinISR(1) },
+			"leader 3 epoch 2 isr [3] elr [] known [] recovering false"},
+		"a lower min.insync.replicas leaves the eligible who lost nothing": {func(s *scene) {
+			s.fence(1)
+			s.fence(2)
+			s.fence(3)
+			s.setMinISR(1)
+		}, "leader -1 epoch 3 isr [] elr [2 3] known [3] recovering false"},
 		"the last known leader leads when nobody is eligible": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.restart(2, false); s.restart(3, false) },
 			"leader 3 epoch 4 isr [3] elr [] known [3] recovering true"},
 		"unclean election where it is allowed": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.unclean = true; s.restart(1, true) },

@@ -1,0 +1,121 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// Operate does what operators do to a cluster under load until the workload stops: it drains one broker, spreads the
+// replicas over all brokers again, slowly or at full speed, takes moves back, and elects preferred leaders. Requests name
+// all partitions at once, as `kraft broker drain` and `kraft cluster rebalance` do. Brokers are numbered from 1 to brokers.
+func (w *Workload) Operate(i int, brokers int32, rng *rand.Rand) error {
+	cl, err := w.Client(i)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	o := &operator{work: w, admin: kadm.NewClient(cl), who: fmt.Sprintf("operator %d", i), brokers: brokers, rng: rng}
+	for w.Context.Err() == nil {
+		switch rng.IntN(6) {
+		case 0, 1:
+			o.move(rng.Int32N(brokers) + 1)
+		case 2, 3:
+			o.move(0)
+		case 4:
+			o.slowly(func() { o.move(rng.Int32N(brokers) + 1) })
+		case 5:
+			o.do("elects the preferred leaders", func(ctx context.Context) error {
+				_, err := o.admin.ElectLeaders(ctx, kadm.ElectPreferredReplica, nil)
+				return err
+			})
+		}
+		w.pause(200*time.Millisecond, rng)
+	}
+	return nil
+}
+
+type operator struct {
+	work    *Workload
+	admin   *kadm.Client
+	who     string
+	brokers int32
+	rng     *rand.Rand
+}
+
+// operatorPatience bounds one request, and the wait for moves to end before the next step.
+const operatorPatience = 5 * time.Second
+
+func (o *operator) do(what string, f func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), operatorPatience)
+	defer cancel()
+	o.work.History.Note(o.who, what)
+	if err := f(ctx); err != nil {
+		o.work.History.Note(o.who, fmt.Sprintf("%s: %v", what, err))
+	}
+}
+
+// move gives every partition other replicas at random, none of them on the broker without (0 for no such broker), and waits
+// until the moves end, or takes some of them back.
+func (o *operator) move(without int32) {
+	var req, back kadm.AlterPartitionAssignmentsReq
+	for _, p := range o.work.Parts {
+		var to []int32
+		for _, n := range o.rng.Perm(int(o.brokers)) {
+			if id := int32(n) + 1; id != without && len(to) < 3 {
+				to = append(to, id)
+			}
+		}
+		req.Assign(p.Topic, p.N, to)
+		if o.rng.IntN(2) == 0 {
+			back.CancelAssign(p.Topic, p.N)
+		}
+	}
+	o.do(fmt.Sprintf("moves all partitions, without broker %d", without), func(ctx context.Context) error {
+		_, err := o.admin.AlterPartitionAssignments(ctx, req)
+		return err
+	})
+	if o.rng.IntN(4) == 0 && len(back) > 0 {
+		o.work.pause(100*time.Millisecond, o.rng)
+		o.do("takes moves back", func(ctx context.Context) error {
+			_, err := o.admin.AlterPartitionAssignments(ctx, back)
+			return err
+		})
+	}
+	o.do("waits for the moves", func(ctx context.Context) error {
+		for ctx.Err() == nil && o.work.Context.Err() == nil {
+			list, err := o.admin.ListPartitionReassignments(ctx, nil)
+			if err == nil && len(list.Sorted()) == 0 {
+				return nil
+			}
+			o.work.pause(100*time.Millisecond, o.rng)
+		}
+		return nil
+	})
+}
+
+// slowly does f with replication throttled for all partitions.
+func (o *operator) slowly(f func()) {
+	rate := fmt.Sprint(1000 + o.rng.IntN(20_000))
+	set := func(op kadm.IncrementalOp, replicas, rate *string) {
+		o.do("sets throttles", func(ctx context.Context) error {
+			var topics, brokers []kadm.AlterConfig
+			for _, side := range []string{"leader", "follower"} {
+				topics = append(topics, kadm.AlterConfig{Op: op, Name: side + ".replication.throttled.replicas", Value: replicas})
+				brokers = append(brokers, kadm.AlterConfig{Op: op, Name: side + ".replication.throttled.rate", Value: rate})
+			}
+			if _, err := o.admin.AlterTopicConfigs(ctx, topics, o.work.topics()...); err != nil {
+				return err
+			}
+			_, err := o.admin.AlterBrokerConfigs(ctx, brokers)
+			return err
+		})
+	}
+	all := "*"
+	set(kadm.SetConfig, &all, &rate)
+	f()
+	set(kadm.DeleteConfig, nil, nil)
+}
