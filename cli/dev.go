@@ -124,7 +124,10 @@ func runDev(c *cli.Context, n int, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.startAll(c.Context, doors); err != nil {
+	if err := d.startAll(c.Context, doors); err != nil && c.Context.Err() != nil {
+		log.Info().Msg("stopped while starting")
+		return d.stop()
+	} else if err != nil {
 		return errors.Join(err, d.stop())
 	}
 	control, err := d.control(dir)

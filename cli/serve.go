@@ -163,6 +163,10 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	lines, warnings := conf.Table()
 	conf.Notes = append(conf.Notes, warnings...)
 	n, err := node.Start(c.Context, conf, logs)
+	if err != nil && c.Context.Err() != nil {
+		log.Info().Msg("stopped while starting")
+		return nil
+	}
 	if err != nil {
 		return err
 	}

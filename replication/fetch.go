@@ -83,6 +83,7 @@ func (f *fetching) wait(ctx *wire.Request, wait time.Duration) error {
 		select {
 		case <-w.done:
 		case <-timer.C:
+		case <-ctx.Draining():
 		case <-ctx.Context().Done():
 		}
 	})

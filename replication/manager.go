@@ -111,18 +111,48 @@ func (m *Manager) Close() {
 	m.reports.close()
 }
 
-// led lists the partitions that this node leads and others replicate.
-func (m *Manager) led() (out []*Partition) {
+// Hold has appends to all partitions that this node leads wait, and returns when everything appended before is committed, or ctx
+// ends. When others lead then, they have all that was acknowledged or is about to be. Appends wait until this node leads their
+// partition no more, or for Refuse.
+func (m *Manager) Hold(ctx context.Context) {
+	led := m.leading()
+	for _, p := range led {
+		p.hold()
+	}
+	for _, p := range led {
+		if l := p.leadership.Load(); l != nil && len(l.isr) >= l.minInSync {
+			_ = p.Committed(ctx, l.epoch, p.Log().EndOffset(), nil) // what is not committed in time is refused
+		}
+	}
+}
+
+// Refuse ends Hold: appends are refused from now on.
+func (m *Manager) Refuse() {
+	for _, p := range m.leading() {
+		p.refuse()
+	}
+}
+
+// leading lists the partitions that this node leads.
+func (m *Manager) leading() (out []*Partition) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for _, t := range m.byID {
 		for _, p := range t.partitions {
-			if l := p.leadership.Load(); l != nil && len(l.replicas) > 1 {
+			if p.leadership.Load() != nil {
 				out = append(out, p)
 			}
 		}
 	}
 	return out
+}
+
+// led lists the partitions that this node leads and others replicate.
+func (m *Manager) led() []*Partition {
+	return slices.DeleteFunc(m.leading(), func(p *Partition) bool {
+		l := p.leadership.Load()
+		return l == nil || len(l.replicas) == 1
+	})
 }
 
 // RegisterHandlers adds the data APIs to r.

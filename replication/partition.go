@@ -37,11 +37,13 @@ type Partition struct {
 	offline    atomic.Bool                // there is no log, or its directory has failed
 	leadership atomic.Pointer[leadership] // nil while this node does not lead
 
-	role      sync.RWMutex // held while the role changes and while a fetcher writes to the log; read-held while the leader appends
-	following *following   // guarded by role; nil while this node does not follow a leader
+	role      sync.RWMutex  // held while the role changes and while a fetcher writes to the log; read-held while the leader appends
+	following *following    // guarded by role; nil while this node does not follow a leader
+	held      chan struct{} // guarded by role; while it is not nil, appends wait until it is closed
 
 	mu        sync.Mutex          // guards the rest, and moving the high watermark
 	followers map[int32]*follower // while leading, the other replicas
+	led       *led                // the newest leadership that has ended, nil before the first
 	proposed  proposed            // to the controller, and perhaps undecided
 	unseen    int                 // bytes appended since the high watermark last moved
 	waiters   []*waiter
@@ -53,11 +55,18 @@ type Partition struct {
 type leadership struct {
 	self           int32
 	epoch          int32
+	since          int32 // the first of the epochs in which this node has led without a break
 	partitionEpoch int32
 	begun          int64 // the log end offset when the epoch began
 	isr            []int32
 	replicas       []int32
 	minInSync      int // min.insync.replicas
+}
+
+// led is what this node committed while it led, without a break, in the epochs from first to last: everything below high.
+type led struct {
+	first, last int32
+	high        int64
 }
 
 // Topic is the partition's topic.
@@ -77,8 +86,7 @@ func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInS
 	defer p.role.Unlock()
 	p.inSync.Store(slices.Contains(reg.ISR, self))
 	if reg.Leader != self || fenced || p.offline.Load() {
-		p.leadership.Store(nil)
-		p.abandon()
+		p.abandon(p.leadership.Swap(nil))
 		if reg.Leader == image.NoLeader || reg.Leader == self || p.offline.Load() {
 			p.following = nil
 		} else if f := p.following; f == nil || f.leader != reg.Leader || f.epoch != reg.LeaderEpoch {
@@ -88,7 +96,10 @@ func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInS
 	}
 	p.following = nil
 	old := p.leadership.Load()
-	l := &leadership{self: self, epoch: reg.LeaderEpoch, partitionEpoch: reg.PartitionEpoch, isr: reg.ISR, replicas: reg.Replicas, minInSync: min(minInSync, len(reg.Replicas))}
+	l := &leadership{self: self, epoch: reg.LeaderEpoch, since: reg.LeaderEpoch, partitionEpoch: reg.PartitionEpoch, isr: reg.ISR, replicas: reg.Replicas, minInSync: min(minInSync, len(reg.Replicas))}
+	if old != nil {
+		l.since = old.since
+	}
 	if old == nil || old.epoch != reg.LeaderEpoch {
 		l.begun = p.Log().EndOffset()
 		p.Log().AssignEpoch(reg.LeaderEpoch)
@@ -106,9 +117,9 @@ func (p *Partition) fail() (led bool) {
 	defer p.role.Unlock()
 	p.offline.Store(true)
 	p.following = nil
-	led = p.leadership.Swap(nil) != nil
-	p.abandon()
-	return led
+	l := p.leadership.Swap(nil)
+	p.abandon(l)
+	return l != nil
 }
 
 // lead returns this node's leadership, or the error for a client that asks elsewhere or with another
@@ -164,7 +175,9 @@ func (p *Partition) replicatedTo(high int64, bytes int) {
 // Append appends what a producer sent. acks is the request's: with -1 the ISR must be large enough
 // before anything is written. It returns the leader epoch that it appended in.
 func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appended, int32, error) {
-	p.role.RLock()
+	if err := p.enter(); err != nil {
+		return storage.Appended{}, 0, err
+	}
 	l, err := p.writable(acks)
 	if err != nil {
 		p.role.RUnlock()
@@ -204,7 +217,9 @@ func (p *Partition) synced(log *storage.Log, offset int64) error {
 }
 
 func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
-	p.role.RLock()
+	if err := p.enter(); err != nil {
+		return storage.Appended{}, err
+	}
 	defer p.role.RUnlock()
 	l, err := p.writable(-1)
 	if err != nil {
@@ -222,6 +237,54 @@ func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (
 		p.stats.MessagesIn.Add(a.Last - a.First + 1)
 	}
 	return a, err
+}
+
+// enter read-locks role for an append. Where appends are held it waits for another leader instead, and returns the error that has
+// the client look for it.
+func (p *Partition) enter() error {
+	p.role.RLock()
+	held := p.held
+	if held == nil {
+		return nil
+	}
+	p.role.RUnlock()
+	<-held
+	return kerr.NotLeaderForPartition
+}
+
+// hold has appends wait from now on, until this node leads no more or refuse is called. It returns once no append is under way.
+func (p *Partition) hold() {
+	p.role.Lock()
+	defer p.role.Unlock()
+	if p.held == nil && p.leadership.Load() != nil {
+		p.held = make(chan struct{})
+	}
+}
+
+// refuse ends hold: appends are refused from now on, until this node leads in another epoch. Others may lead already, though this
+// node has yet to see it.
+func (p *Partition) refuse() {
+	p.role.Lock()
+	defer p.role.Unlock()
+	p.release()
+	if p.leadership.Load() != nil {
+		p.held = refusing
+	}
+}
+
+// refusing is what appends that are refused need not wait for.
+var refusing = func() chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
+}()
+
+// release ends hold and refuse. role is held.
+func (p *Partition) release() {
+	if p.held != nil && p.held != refusing {
+		close(p.held)
+	}
+	p.held = nil
 }
 
 func (p *Partition) writable(acks int16) (*leadership, error) {
@@ -335,10 +398,15 @@ func (p *Partition) leave(w *waiter) {
 	}
 }
 
-// abandon lets waiting requests look again, when leadership is lost or the partition deleted.
-func (p *Partition) abandon() {
+// abandon lets waiting requests look again, when leadership is lost or the partition deleted. l is the leadership that was lost, nil
+// for none. role is held.
+func (p *Partition) abandon(l *leadership) {
+	p.release()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if l != nil {
+		p.led = &led{l.since, l.epoch, p.Log().HighWatermark()}
+	}
 	for _, w := range p.waiters {
 		w.wake()
 	}
@@ -356,19 +424,22 @@ type commitWaiter struct {
 
 func (c *commitWaiter) wake() { close(c.done) }
 
-// Committed waits until all records below offset, appended in the given leader epoch, are committed
-// (acks=all). It gives kerr.RequestTimedOut at the deadline, kerr.NotLeaderForPartition when leadership
-// was lost, and kerr.NotEnoughReplicasAfterAppend when the ISR became too small.
+// Committed waits until all records below offset, appended in the given leader epoch, are committed (acks=all). It returns
+// kerr.RequestTimedOut at the deadline or when ctx ends, and kerr.NotLeaderForPartition when leadership ended before. Records that
+// were committed before leadership ended are committed: a client that was told otherwise would send them twice.
 func (p *Partition) Committed(ctx context.Context, epoch int32, offset int64, deadline <-chan time.Time) error {
-	p.mu.Lock()
-	l := p.leadership.Load()
-	var c *commitWaiter
-	if l != nil && l.epoch == epoch && p.Log().HighWatermark() < offset {
-		c = &commitWaiter{offset, make(chan struct{})}
-		p.commits = append(p.commits, c)
-	}
-	p.mu.Unlock()
-	if c != nil {
+	for {
+		p.mu.Lock()
+		yes, err := p.committed(epoch, offset)
+		var c *commitWaiter
+		if !yes && err == nil {
+			c = &commitWaiter{offset, make(chan struct{})}
+			p.commits = append(p.commits, c)
+		}
+		p.mu.Unlock()
+		if c == nil {
+			return err
+		}
 		select {
 		case <-c.done:
 		case <-deadline:
@@ -379,14 +450,18 @@ func (p *Partition) Committed(ctx context.Context, epoch int32, offset int64, de
 			return kerr.RequestTimedOut
 		}
 	}
-	l = p.leadership.Load()
-	switch {
-	case l == nil || l.epoch != epoch:
-		return kerr.NotLeaderForPartition
-	case len(l.isr) < l.minInSync:
-		return kerr.NotEnoughReplicasAfterAppend
+}
+
+// committed reports whether all records below offset, appended in the given leader epoch, are committed. It returns
+// kerr.NotLeaderForPartition if this node can no longer commit them. mu is held.
+func (p *Partition) committed(epoch int32, offset int64) (bool, error) {
+	switch l := p.leadership.Load(); {
+	case l != nil && l.since <= epoch && epoch <= l.epoch:
+		return p.Log().HighWatermark() >= offset, nil
+	case p.led != nil && p.led.first <= epoch && epoch <= p.led.last && offset <= p.led.high:
+		return true, nil
 	}
-	return nil
+	return false, kerr.NotLeaderForPartition
 }
 
 func (p *Partition) forget(c *commitWaiter) {

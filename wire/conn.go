@@ -41,13 +41,15 @@ type Conn struct {
 	log    *zerolog.Logger
 	ctx    context.Context
 	cancel context.CancelFunc
-	busy   atomic.Bool // between a frame's arrival and its answer
-	spoken atomic.Bool // something was written to the peer
 
-	mu      sync.Mutex // guards queue and writing
-	room    sync.Cond  // signalled when the queue shrinks
-	queue   []queued
-	writing bool // a writer goroutine runs; answers must go through the queue
+	answered atomic.Bool // a request other than ApiVersions was
+
+	mu       sync.Mutex // guards the rest
+	room     sync.Cond  // signalled when the queue shrinks, and when the writer ends
+	queue    []queued
+	writing  bool // a writer goroutine runs; answers must go through the queue
+	waiting  bool // the reading goroutine waits for a frame
+	draining bool // no frame is read any more
 }
 
 type queued struct {
@@ -111,6 +113,10 @@ func (p *peekedConn) Read(b []byte) (int, error) { return p.r.Read(b) }
 // serve reads and answers requests until the peer leaves, misbehaves or the server closes.
 func (c *Conn) serve() {
 	err := c.loop()
+	if errors.Is(err, errDrained) {
+		err = nil
+		c.part()
+	}
 	c.cancel()
 	if c.server.ctx.Err() != nil {
 		c.hangUp()
@@ -132,17 +138,82 @@ func (c *Conn) serve() {
 	event.Str("peer", c.RemoteAddr()).Str("listener", c.Listener).Err(err).Msg("closed connection")
 }
 
-// hangUp closes the connection because the server stops.
+// hangUp closes the connection before all requests are answered.
 func (c *Conn) hangUp() {
-	if c.spoken.Load() {
+	if c.answered.Load() {
 		_ = c.tcp.Close()
 	} else {
 		closeUnanswered(c.tcp)
 	}
 }
 
-// closeUnanswered resets a connection on which nothing was answered. To clients an orderly end before the first answer says that
-// they are not wanted (franz-go gives up and supposes that SASL is missing); after a reset they ask another broker.
+// stopReading has the connection read no further frame, answer those that it read, and end. Any goroutine may call it.
+func (c *Conn) stopReading() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	if c.waiting {
+		_ = c.tcp.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+	}
+}
+
+// errDrained ends a connection whose requests are all answered, because the server drains.
+var errDrained = errors.New("the server drains")
+
+// await is called before the reader waits for a frame.
+func (c *Conn) await() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining {
+		return errDrained
+	}
+	c.waiting = true
+	if t := c.server.config.IdleTimeout; t > 0 {
+		return c.tcp.SetReadDeadline(time.Now().Add(t))
+	}
+	return nil
+}
+
+// begun notes that a frame has begun, or why none came. A connection whose answers wait is not idle: await again.
+func (c *Conn) begun(err error) (again bool, _ error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = false
+	if errors.Is(err, os.ErrDeadlineExceeded) && (c.draining || c.writing) {
+		return true, nil
+	}
+	return false, err
+}
+
+// partPatience is how long a connection that ends in good order waits for the peer to close its side. Closing earlier could reset
+// the connection, and take the last answers from a peer that has sent another request meanwhile.
+const partPatience = 200 * time.Millisecond
+
+// part waits until all answers are written, says that no more come, and reads what the peer sent too late.
+func (c *Conn) part() {
+	c.mu.Lock()
+	for c.writing && c.ctx.Err() == nil {
+		c.room.Wait()
+	}
+	c.mu.Unlock()
+	half, ok := c.stream().(interface{ CloseWrite() error })
+	if !c.answered.Load() {
+		closeUnanswered(c.tcp)
+	} else if ok && half.CloseWrite() == nil && c.tcp.SetReadDeadline(time.Now().Add(partPatience)) == nil {
+		_, _ = io.Copy(io.Discard, c.tcp)
+	}
+}
+
+// stream is the connection below what was read ahead of it.
+func (c *Conn) stream() net.Conn {
+	if p, ok := c.tcp.(*peekedConn); ok {
+		return p.Conn
+	}
+	return c.tcp
+}
+
+// closeUnanswered resets a connection on which nothing but ApiVersions was answered. To clients an orderly end before the first
+// answer says that they are not wanted (franz-go gives up and supposes that SASL is missing); after a reset they ask another broker.
 func closeUnanswered(tcp net.Conn) {
 	if p, ok := tcp.(*peekedConn); ok {
 		tcp = p.Conn
@@ -159,14 +230,16 @@ func isDisconnect(err error) bool {
 }
 
 func (c *Conn) loop() error {
-	frames := &frameReader{conn: c.tcp, maximum: c.server.config.MaxRequestBytes, idle: c.server.config.IdleTimeout}
+	frames := &frameReader{conn: c.tcp, maximum: c.server.config.MaxRequestBytes, begin: c.await}
 	for {
-		c.busy.Store(false)
 		size, err := frames.next()
+		again, err := c.begun(err)
+		if again {
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		c.busy.Store(true)
 		if c.ctx.Err() != nil {
 			return nil
 		}
@@ -314,6 +387,7 @@ func (c *Conn) drain() {
 		c.mu.Lock()
 		if len(c.queue) == 0 {
 			c.writing = false
+			c.room.Broadcast()
 			c.mu.Unlock()
 			return
 		}
@@ -329,7 +403,7 @@ func (c *Conn) drain() {
 		}
 		if resp == nil || c.write(q.request, q.header, resp) != nil {
 			c.cancel()
-			_ = c.tcp.Close() // the reading side reports why
+			c.hangUp() // the reading side reports why
 		}
 	}
 }

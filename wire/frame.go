@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"time"
 )
 
 // inlineBuffer is what every connection holds while idle; small requests arrive whole in it, by one
@@ -15,8 +14,8 @@ const inlineBuffer = 1 << 10
 // frameReader cuts a byte stream into Kafka's length-prefixed frames. One goroutine uses it.
 type frameReader struct {
 	conn    net.Conn
-	maximum int // socket.request.max.bytes
-	idle    time.Duration
+	maximum int          // socket.request.max.bytes
+	begin   func() error // called before the reader waits for a frame
 	in      [inlineBuffer]byte
 	r, w    int
 }
@@ -47,10 +46,8 @@ func (f *frameReader) fill(n int) error {
 // next returns the next frame's size in bytes, without its prefix. A size that the protocol cannot
 // mean gives a badRequest.
 func (f *frameReader) next() (int, error) {
-	if f.idle > 0 {
-		if err := f.conn.SetReadDeadline(time.Now().Add(f.idle)); err != nil {
-			return 0, err
-		}
+	if err := f.begin(); err != nil {
+		return 0, err
 	}
 	if err := f.fill(4); err != nil {
 		return 0, err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -47,7 +46,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 10, 0, 18, 0, 3, 0, 0, 0, 5, 0xff, 0xff})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fr := &frameReader{conn: &byteConn{Reader: bytes.NewReader(data)}, maximum: 1 << 16, idle: time.Minute}
+		fr := &frameReader{conn: &byteConn{Reader: bytes.NewReader(data)}, maximum: 1 << 16, begin: func() error { return nil }}
 		rest := data
 		for {
 			size, err := fr.next()

@@ -50,6 +50,10 @@ func (r *Request) end(p Phase) {
 // Context ends when the connection closes or the server shuts down. Handlers that wait must obey it.
 func (r *Request) Context() context.Context { return r.Conn.ctx }
 
+// Draining is closed when the server reads no more requests. Handlers that wait for something to happen, other than what the
+// request itself did, then answer with what there is.
+func (r *Request) Draining() <-chan struct{} { return r.Conn.server.draining }
+
 // Response is an answer that can be encoded: every kmsg.Response is one, and FetchResponse.
 type Response interface {
 	IsFlexible() bool

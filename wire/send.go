@@ -56,7 +56,9 @@ func (c *Conn) write(req *Request, h answerHeader, resp Response) error {
 		return fmt.Errorf("answer of %d bytes does not fit a frame", size)
 	}
 	binary.BigEndian.PutUint32(b, uint32(size))
-	c.spoken.Store(true)
+	if req.Key != apiVersionsKey {
+		c.answered.Store(true)
+	}
 	if t := c.server.config.IdleTimeout; t > 0 {
 		if err := c.tcp.SetWriteDeadline(time.Now().Add(t)); err != nil {
 			return err

@@ -47,6 +47,7 @@ type Server struct {
 	running  sync.WaitGroup
 	counters *counters
 	slow     *rate.Limiter // of log lines
+	draining chan struct{} // closed when Drain begins
 
 	mu        sync.Mutex // guards the rest
 	closed    bool
@@ -64,7 +65,7 @@ func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Ser
 		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
 		queued: semaphore.NewWeighted(capacity), capacity: capacity,
 		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines),
-		conns: map[*Conn]struct{}{},
+		conns: map[*Conn]struct{}{}, draining: make(chan struct{}),
 	}
 }
 
@@ -159,28 +160,42 @@ func (s *Server) reserve(ctx context.Context, key int16, size int) (release func
 	return func() { s.queued.Release(weight) }, nil
 }
 
-// StopAccepting closes the listeners and every connection that is between requests; those with a
-// request at hand answer it first.
-func (s *Server) StopAccepting() {
+// Drain closes the listeners and reads no more requests. It answers those that were read, and returns when their connections have
+// ended, or when ctx ends. Handlers that wait for something to happen learn of it by Request.Draining. Close comes after it. Any
+// goroutine may call it, once.
+func (s *Server) Drain(ctx context.Context) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.shut()
+	close(s.draining)
+	for c := range s.conns {
+		c.stopReading()
+	}
+	s.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+}
+
+// shut accepts no more connections. mu is held.
+func (s *Server) shut() {
 	s.closed = true
 	for _, l := range s.listeners {
 		_ = l.Close()
-	}
-	for c := range s.conns {
-		if !c.busy.Load() {
-			c.hangUp()
-		}
 	}
 }
 
 // Close ends all requests that wait, closes all connections and returns when every goroutine of the
 // server has ended.
 func (s *Server) Close() {
-	s.StopAccepting()
 	s.cancel()
 	s.mu.Lock()
+	s.shut()
 	for c := range s.conns {
 		c.hangUp()
 		c.mu.Lock()

@@ -324,17 +324,112 @@ func TestCloseEndsWaitingRequests(t *testing.T) {
 	p.expectClosed()
 }
 
+// TestDrainAnswersWhatWasRead: requests that were read are answered, in order, though the client sends more; what comes later is not
+// read, and the connection ends in good order.
+func TestDrainAnswersWhatWasRead(t *testing.T) {
+	r := newRig(t, nil)
+	p, idle, half := r.dial(t), r.dial(t), r.dial(t)
+	for _, c := range []*peer{idle, half} {
+		c.send(1, metadata(1))
+		c.receive()
+	}
+	produce := kmsg.NewPtrProduceRequest()
+	produce.Version = 9
+	p.send(1, produce)
+	p.send(2, metadata(2))
+	p.send(3, produce)
+	r.untilQueued(t, 3)
+	half.Write([]byte{0, 0, 0, 99, 0, 3}) // a frame that has begun, and never ends
+	r.until(t, "a frame has begun", func(c *Conn) bool { return !c.waiting && !c.writing })
+	ctx, cancel := context.WithCancel(context.Background())
+	drained := make(chan struct{})
+	go func() { r.Drain(ctx); close(drained) }()
+	if _, _, err := idle.tryReceive(); !errors.Is(err, io.EOF) {
+		t.Errorf("an idle connection ended with %v, wanted EOF", err)
+	}
+	p.send(4, metadata(4)) // too late
+	if _, err := net.Dial("tcp", r.addr); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a new connection: %v, wanted that it is refused", err)
+	}
+	for range 2 {
+		r.release <- struct{}{}
+	}
+	for want := int32(1); want <= 3; want++ {
+		if id, _ := p.receive(); id != want {
+			t.Fatalf("answer %d, wanted %d", id, want)
+		}
+	}
+	if _, _, err := p.tryReceive(); !errors.Is(err, io.EOF) {
+		t.Errorf("after its answers a connection ended with %v, wanted EOF", err)
+	}
+	select {
+	case <-drained:
+		t.Error("drained while a frame was being read")
+	case <-time.After(partPatience + 50*time.Millisecond):
+	}
+	cancel()
+	<-drained
+}
+
+// untilQueued waits until so many answers of a connection are queued; the writer has taken the first.
+func (r *rig) untilQueued(t *testing.T, n int) {
+	t.Helper()
+	r.until(t, "answers are queued", func(c *Conn) bool { return c.writing && len(c.queue)+1 >= n })
+}
+
+// until waits for a connection of which is is true, which is called with the connection's lock.
+func (r *rig) until(t *testing.T, what string, is func(*Conn) bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		found := false
+		r.mu.Lock()
+		for c := range r.conns {
+			c.mu.Lock()
+			found = found || is(c)
+			c.mu.Unlock()
+		}
+		r.mu.Unlock()
+		if found {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("of no connection: %s", what)
+		}
+	}
+}
+
+// TestQueuedAnswersAreNotIdle: connections.max.idle.ms does not count while the client waits for an answer.
+func TestQueuedAnswersAreNotIdle(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.IdleTimeout = 20 * time.Millisecond })
+	p := r.dial(t)
+	produce := kmsg.NewPtrProduceRequest()
+	produce.Version = 9
+	p.send(1, produce)
+	r.untilQueued(t, 1)
+	time.Sleep(100 * time.Millisecond) // five times what is idle
+	r.release <- struct{}{}
+	if id, _ := p.receive(); id != 1 {
+		t.Errorf("answer %d", id)
+	}
+	p.expectClosed()
+}
+
 // TestStopResetsUnanswered: clients take an orderly end before the first answer for a refusal, and do not try again.
 func TestStopResetsUnanswered(t *testing.T) {
 	r := newRig(t, nil)
-	silent, waits, answered := r.dial(t), r.dial(t), r.dial(t)
+	silent, waits, answered, versions := r.dial(t), r.dial(t), r.dial(t), r.dial(t)
 	produce := kmsg.NewPtrProduceRequest()
 	produce.Version = 9
 	waits.send(1, produce)
 	answered.send(1, metadata(1))
 	answered.receive()
+	versions.send(1, kmsg.NewPtrApiVersionsRequest())
+	versions.receive()
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	r.Drain(ctx)
 	r.Close()
-	for name, p := range map[string]*peer{"that was silent": silent, "whose request waited": waits} {
+	for name, p := range map[string]*peer{"that was silent": silent, "whose request waited": waits, "that asked for versions only": versions} {
 		if _, _, err := p.tryReceive(); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("a connection %s ended with %v, wanted a reset", name, err)
 		}

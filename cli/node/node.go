@@ -38,8 +38,12 @@ const metadataFile = "kraft-metadata.db"
 // fall silent; of a process that ended the others learn at once.
 const quorumTick = 50 * time.Millisecond
 
-// leavePatience is how long a stop waits for others to lead what this broker led.
-const leavePatience = 5 * time.Second
+// A stop waits at most so long for one step after the other.
+const (
+	holdPatience  = time.Second     // until everything that was appended is committed
+	leavePatience = 5 * time.Second // until others lead what this broker led
+	drainPatience = 5 * time.Second // until all requests that were read are answered
+)
 
 // Node is a running broker with its voter.
 type Node struct {
@@ -190,6 +194,9 @@ func (n *Node) startBroker(ctx context.Context) error {
 		return err
 	}
 	n.stored = logs
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	n.parts = replication.NewManager(n.meta, logs, n.dial, n.config.InterBroker, replication.Logs{Log: n.logs.For(logging.Replication), StateChange: n.logs.For(logging.StateChange)})
 	n.groups = groups.NewManager(n.meta, n.parts, n.logs.For(logging.Groups))
 	n.telemetry = telemetry.NewManager(telemetry.Config{Image: n.meta.Image, MaxBytes: int(n.config.Int("telemetry.max.bytes")), Forward: n.config.Setting("telemetry.otlp.endpoint"), Log: n.log})
@@ -474,6 +481,22 @@ func (n *Node) Stop() error {
 	return n.stopErr
 }
 
+// leave has others lead what this broker leads. Meanwhile produce requests wait, and those before them are answered: then a client
+// that goes on at another broker has nothing to send twice.
+func (n *Node) leave() {
+	if !n.meta.Alone() {
+		ctx, cancel := context.WithTimeout(context.Background(), holdPatience)
+		n.parts.Hold(ctx)
+		cancel()
+		defer n.parts.Refuse()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
+	defer cancel()
+	if err := n.meta.Leave(ctx); err != nil {
+		n.log.Warn().Err(err).Msg("stopping although others do not lead yet what this broker leads")
+	}
+}
+
 func (n *Node) stop() error {
 	var failures []error
 	note := func(err error) {
@@ -486,20 +509,19 @@ func (n *Node) stop() error {
 		defer n.admin.Close()
 	}
 	if n.server != nil && !n.dead.Load() && n.config.Setting("controlled.shutdown.enable") == "true" {
-		ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
-		if err := n.meta.Leave(ctx); err != nil {
-			n.log.Warn().Err(err).Msg("stopping although others do not lead yet what this broker leads")
-		}
-		cancel()
+		n.leave()
 	}
 	for _, l := range n.listeners {
 		_ = l.Close()
 	}
-	if n.server != nil {
-		n.server.Close()
-	}
 	if n.groups != nil {
-		n.groups.Close()
+		n.groups.Close() // members that wait are sent to another coordinator
+	}
+	if n.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
+		n.server.Drain(ctx)
+		cancel()
+		n.server.Close()
 	}
 	if n.telemetry != nil {
 		n.telemetry.Close()

@@ -10,7 +10,9 @@
 //	stream ADDR TOPIC PARTITIONS NAME  sends NAME-0, NAME-1 and so on, one every few milliseconds, to partitions in
 //	                                   turn, with the client's default settings, and prints "sent VALUE PARTITION",
 //	                                   "ack VALUE OFFSET" and "error VALUE TEXT"; a line on stdin makes it wait for
-//	                                   its answers and print "closed". Java, confluent-kafka and franz-go have it
+//	                                   its answers and print "closed". A further argument is the acks of a producer
+//	                                   without idempotence and with one request at a time, which keeps the order.
+//	                                   Java, confluent-kafka, franz-go and Sarama have it
 package clients
 
 import (
@@ -75,6 +77,9 @@ func Java(t testing.TB) Driver { return javaDriver(harness.NeedKafka(t), "java",
 
 // Confluent is librdkafka, driven from Python.
 func Confluent(t testing.TB) Driver { return pythonDriver(t, "confluent.py") }
+
+// Sarama is IBM's client for Go.
+func Sarama(t testing.TB) Driver { return goDriver(t, "sarama") }
 
 // Franz is franz-go.
 func Franz(t testing.TB) Driver { return goDriver(t, "franz") }

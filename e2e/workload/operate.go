@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -49,13 +50,15 @@ type operator struct {
 // operatorPatience bounds one request, and the wait for moves to end before the next step.
 const operatorPatience = 5 * time.Second
 
-func (o *operator) do(what string, f func(context.Context) error) {
+func (o *operator) do(what string, f func(context.Context) error) (done bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), operatorPatience)
 	defer cancel()
 	o.work.History.Note(o.who, what)
-	if err := f(ctx); err != nil {
+	err := f(ctx)
+	if err != nil {
 		o.work.History.Note(o.who, fmt.Sprintf("%s: %v", what, err))
 	}
+	return err == nil
 }
 
 // move gives every partition other replicas at random, none of them on the broker without (0 for no such broker), and waits
@@ -100,22 +103,28 @@ func (o *operator) move(without int32) {
 // slowly does f with replication throttled for all partitions.
 func (o *operator) slowly(f func()) {
 	rate := fmt.Sprint(1000 + o.rng.IntN(20_000))
-	set := func(op kadm.IncrementalOp, replicas, rate *string) {
-		o.do("sets throttles", func(ctx context.Context) error {
+	set := func(op kadm.IncrementalOp, replicas, rate *string) (done bool) {
+		return o.do("sets throttles", func(ctx context.Context) error {
 			var topics, brokers []kadm.AlterConfig
 			for _, side := range []string{"leader", "follower"} {
 				topics = append(topics, kadm.AlterConfig{Op: op, Name: side + ".replication.throttled.replicas", Value: replicas})
 				brokers = append(brokers, kadm.AlterConfig{Op: op, Name: side + ".replication.throttled.rate", Value: rate})
 			}
-			if _, err := o.admin.AlterTopicConfigs(ctx, topics, o.work.topics()...); err != nil {
+			answers, err := o.admin.AlterTopicConfigs(ctx, topics, o.work.topics()...)
+			if err != nil {
 				return err
 			}
-			_, err := o.admin.AlterBrokerConfigs(ctx, brokers)
+			more, err := o.admin.AlterBrokerConfigs(ctx, brokers)
+			for _, a := range append(answers, more...) {
+				err = errors.Join(err, a.Err)
+			}
 			return err
 		})
 	}
 	all := "*"
 	set(kadm.SetConfig, &all, &rate)
 	f()
-	set(kadm.DeleteConfig, nil, nil)
+	for removed, tries := false, 0; !removed && tries < 20; tries++ {
+		removed = set(kadm.DeleteConfig, nil, nil)
+	}
 }

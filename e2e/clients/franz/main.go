@@ -27,7 +27,12 @@ func main() {
 		err = produce(a[1], a[2], a[3], from, to)
 	case "stream":
 		partitions, _ := strconv.Atoi(a[3])
-		err = stream(a[1], a[2], partitions, a[4])
+		var opts []kgo.Opt // as they are, or of a producer without idempotence, which has one request at a time
+		if len(a) > 5 {
+			acks := map[string]kgo.Acks{"all": kgo.AllISRAcks(), "1": kgo.LeaderAck()}[a[5]]
+			opts = []kgo.Opt{kgo.DisableIdempotentWrite(), kgo.RequiredAcks(acks)}
+		}
+		err = stream(a[1], a[2], partitions, a[4], opts...)
 	default:
 		err = consume(a[1], a[2], a[3])
 	}
@@ -53,8 +58,8 @@ func produce(addr, topic, codec string, from, to int) error {
 	return cl.ProduceSync(context.Background(), batch...).FirstErr()
 }
 
-func stream(addr, topic string, partitions int, name string) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(addr, ",")...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+func stream(addr, topic string, partitions int, name string, opts ...kgo.Opt) error {
+	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(strings.Split(addr, ",")...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ public class Client {
     public static void main(String[] args) throws Exception {
         switch (args[0]) {
             case "produce" -> produce(args[1], args[2], args[3], Integer.parseInt(args[4]), Integer.parseInt(args[5]));
-            case "stream" -> stream(args[1], args[2], Integer.parseInt(args[3]), args[4]);
+            case "stream" -> stream(args[1], args[2], Integer.parseInt(args[3]), args[4], args.length > 5 ? args[5] : null);
             case "consume" -> consume(args[1], args[2], args[3]);
             default -> throw new IllegalArgumentException(args[0]);
         }
@@ -38,9 +38,14 @@ public class Client {
         }
     }
 
-    static void stream(String addr, String topic, int partitions, String name) throws Exception {
+    static void stream(String addr, String topic, int partitions, String name, String plainAcks) throws Exception {
         Properties p = new Properties();
         p.put("bootstrap.servers", addr);
+        if (plainAcks != null) {
+            p.put("enable.idempotence", "false");
+            p.put("acks", plainAcks);
+            p.put("max.in.flight.requests.per.connection", "1");
+        }
         try (Producer<String, String> producer = new KafkaProducer<>(p, new StringSerializer(), new StringSerializer())) {
             for (int i = 0; System.in.available() == 0; i++) { // the test sends a line to end it
                 String value = name + "-" + i;

@@ -18,8 +18,11 @@ def produce(addr, topic, codec, start, end):
         sys.exit(f"not delivered: {failures[:3]}")
 
 
-def stream(addr, topic, partitions, name):
-    producer = Producer({"bootstrap.servers": addr})
+def stream(addr, topic, partitions, name, plain_acks=None):
+    settings = {"bootstrap.servers": addr}
+    if plain_acks:
+        settings |= {"enable.idempotence": False, "acks": plain_acks, "max.in.flight": 1}
+    producer = Producer(settings)
 
     def answered(value):
         def show(err, m):
@@ -74,6 +77,6 @@ def consume(addr, topic, group):
 if sys.argv[1] == "produce":
     produce(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]), int(sys.argv[6]))
 elif sys.argv[1] == "stream":
-    stream(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])
+    stream(sys.argv[2], sys.argv[3], int(sys.argv[4]), *sys.argv[5:])
 else:
     consume(*sys.argv[2:5])

@@ -20,6 +20,13 @@ func main() {
 		from, _ := strconv.Atoi(a[4])
 		to, _ := strconv.Atoi(a[5])
 		err = produce(a[1], a[2], a[3], from, to)
+	case "stream":
+		partitions, _ := strconv.Atoi(a[3])
+		acks := ""
+		if len(a) > 5 {
+			acks = a[5]
+		}
+		err = stream(a[1], a[2], partitions, a[4], acks)
 	default:
 		err = consume(a[1], a[2], a[3])
 	}
@@ -54,6 +61,57 @@ func produce(addr, topic, codec string, from, to int) error {
 		}
 	}
 	return p.Close()
+}
+
+func stream(addr, topic string, partitions int, name, plainAcks string) error {
+	c := sarama.NewConfig()
+	c.Producer.Partitioner = sarama.NewManualPartitioner
+	c.Producer.Return.Successes = true
+	c.Net.MaxOpenRequests = 1 // idempotence asks for it
+	switch plainAcks {
+	case "":
+		c.Producer.Idempotent = true
+		c.Producer.RequiredAcks = sarama.WaitForAll
+	case "all":
+		c.Producer.RequiredAcks = sarama.WaitForAll
+	case "1":
+		c.Producer.RequiredAcks = sarama.WaitForLocal
+	}
+	p, err := sarama.NewAsyncProducer(strings.Split(addr, ","), c)
+	if err != nil {
+		return err
+	}
+	var answers sync.WaitGroup
+	answers.Go(func() {
+		for m := range p.Successes() {
+			fmt.Println("ack", m.Metadata, m.Offset)
+		}
+	})
+	answers.Go(func() {
+		for e := range p.Errors() {
+			fmt.Println("error", e.Msg.Metadata, e.Err)
+		}
+	})
+	end := make(chan struct{})
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		close(end)
+	}()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		value := fmt.Sprintf("%s-%d", name, i)
+		fmt.Println("sent", value, i%partitions)
+		p.Input() <- &sarama.ProducerMessage{Topic: topic, Partition: int32(i % partitions), Key: sarama.StringEncoder(fmt.Sprintf("key-%d", i)), Value: sarama.StringEncoder(value), Metadata: value}
+		select {
+		case <-tick.C:
+		case <-end:
+			p.AsyncClose()
+			answers.Wait()
+			fmt.Println("closed")
+			return nil
+		}
+	}
 }
 
 // handler prints what it gets; several claims share stdout.

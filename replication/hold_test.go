@@ -1,0 +1,134 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/raftmeta/image"
+	"kraft/storage/faultfs"
+	"kraft/wire/record"
+)
+
+// leading is a partition that node 1 leads in epoch 1, with node 2 in its ISR, and what a fetch of node 2 from an offset does.
+func leading(t *testing.T) (p *Partition, fetched func(offset int64)) {
+	t.Helper()
+	s := &stage{t: t, replicas: map[int32]*replica{}}
+	s.start(&replica{id: 1, fs: faultfs.New(1)})
+	t.Cleanup(s.replicas[1].die)
+	p = s.replicas[1].p
+	p.become(registered(1, 1, 1), 1, false, 2)
+	return p, func(offset int64) {
+		p.fetchedBy(2, 1, offset, time.Now(), func(int32, int64) bool { return true })
+	}
+}
+
+func registered(leader, epoch, version int32) *image.Partition {
+	return &image.Partition{Replicas: []int32{1, 2}, ISR: []int32{1, 2}, Leader: leader, LeaderEpoch: epoch, PartitionEpoch: version}
+}
+
+func batch(t *testing.T) []byte {
+	t.Helper()
+	b := record.NewBuilder(record.None)
+	b.Add(&record.Record{Timestamp: time.Now().UnixMilli(), Value: []byte("v")})
+	data, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func appendOne(t *testing.T, p *Partition) (end int64, epoch int32) {
+	t.Helper()
+	a, epoch, err := p.Append(batch(t), -1, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Last + 1, epoch
+}
+
+// TestHeldAppends: while a partition is handed over appends wait; those before are committed and say so, also to a caller who asks
+// when others lead already.
+func TestHeldAppends(t *testing.T) {
+	p, fetched := leading(t)
+	end, epoch := appendOne(t, p)
+	p.hold()
+	waiting := make(chan error, 1)
+	go func() {
+		_, _, err := p.Append(batch(t), -1, time.Now())
+		waiting <- err
+	}()
+	fetched(end)
+	if err := p.Committed(context.Background(), epoch, end, nil); err != nil {
+		t.Errorf("what was appended before: %v", err)
+	}
+	select {
+	case err := <-waiting:
+		t.Fatalf("an append did not wait: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	p.become(registered(2, 2, 2), 1, false, 2)
+	if err := <-waiting; !errors.Is(err, kerr.NotLeaderForPartition) {
+		t.Errorf("the append that waited: %v", err)
+	}
+	if got := p.Log().EndOffset(); got != end {
+		t.Errorf("the log ends at %d, wanted %d", got, end)
+	}
+	if err := p.Committed(context.Background(), epoch, end, nil); err != nil {
+		t.Errorf("a late question about what was committed: %v", err)
+	}
+	if err := p.Committed(context.Background(), epoch, end+1, nil); !errors.Is(err, kerr.NotLeaderForPartition) {
+		t.Errorf("what was not committed: %v", err)
+	}
+}
+
+// TestRefusedAppends: a broker that stops appends nothing after the controller said that others lead, though it may not have seen
+// that yet.
+func TestRefusedAppends(t *testing.T) {
+	p, _ := leading(t)
+	p.hold()
+	waiting := make(chan error, 1)
+	go func() {
+		_, _, err := p.Append(batch(t), -1, time.Now())
+		waiting <- err
+	}()
+	select {
+	case err := <-waiting:
+		t.Fatalf("an append did not wait: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	p.refuse()
+	if err := <-waiting; !errors.Is(err, kerr.NotLeaderForPartition) {
+		t.Errorf("the append that waited: %v", err)
+	}
+	if _, _, err := p.Append(batch(t), 1, time.Now()); !errors.Is(err, kerr.NotLeaderForPartition) {
+		t.Errorf("a later append: %v", err)
+	}
+	p.become(registered(2, 2, 2), 1, false, 2)
+	p.become(registered(1, 3, 3), 1, false, 2)
+	appendOne(t, p)
+}
+
+// TestCommittedInTheNextEpoch: a leader that goes on in another epoch goes on to commit what it appended before; one that came back
+// after somebody else led knows nothing of it.
+func TestCommittedInTheNextEpoch(t *testing.T) {
+	p, fetched := leading(t)
+	end, epoch := appendOne(t, p)
+	answer := make(chan error, 1)
+	go func() { answer <- p.Committed(context.Background(), epoch, end, nil) }()
+	p.become(registered(1, 2, 2), 1, false, 2)
+	fetched(end)
+	if err := <-answer; err != nil {
+		t.Errorf("after a new epoch of the same leader: %v", err)
+	}
+	end, epoch = appendOne(t, p)
+	p.become(registered(2, 3, 3), 1, false, 2)
+	p.become(registered(1, 4, 4), 1, false, 2)
+	fetched(end)
+	if err := p.Committed(context.Background(), epoch, end, nil); !errors.Is(err, kerr.NotLeaderForPartition) {
+		t.Errorf("after another leader: %v", err)
+	}
+}
