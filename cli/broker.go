@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/urfave/cli/v2"
+
+	"kraft/raftmeta"
 )
 
 func brokerCommand() *cli.Command {
@@ -46,7 +48,7 @@ type brokerLine struct {
 	Broker   int32   `json:"broker"`
 	Address  string  `json:"address"`
 	Rack     *string `json:"rack"`
-	State    string  `json:"state"` // running or fenced
+	State    string  `json:"state"` // running, fenced, or disk full: producers are refused there, and others lead
 	Replicas int     `json:"replicas"`
 	Leads    int     `json:"leads"`
 	Bytes    int64   `json:"bytes"` // of its logs, -1 where they cannot be asked for
@@ -102,8 +104,11 @@ func lookAtBrokers(c *cli.Context, client *kgo.Client) (brokerLines, error) {
 	out := brokerLines{}
 	for _, b := range cluster.Brokers {
 		line := brokerLine{Broker: b.NodeID, Address: fmt.Sprintf("%s:%d", b.Host, b.Port), Rack: b.Rack, State: "running", Replicas: held[b.NodeID], Leads: leads[b.NodeID], Bytes: -1}
-		if b.IsFenced {
+		switch {
+		case b.IsFenced:
 			line.State = "fenced"
+		case raftmeta.DiskFull(&b):
+			line.State = "disk full"
 		}
 		if d, ok := dirs[b.NodeID]; ok {
 			line.Bytes = 0
@@ -129,7 +134,7 @@ func removeBroker(c *cli.Context, args []string) error {
 		switch {
 		case i < 0:
 			return fmt.Errorf("there is no broker %d", id)
-		case brokers[i].State == "running":
+		case brokers[i].State != "fenced":
 			return fmt.Errorf("broker %d runs, and would register again: drain it (kraft broker drain %d) and stop it first", id, id)
 		case brokers[i].Replicas > 0:
 			return fmt.Errorf("broker %d holds %d replicas, which would have no place: move them first (kraft broker drain %d)", id, brokers[i].Replicas, id)

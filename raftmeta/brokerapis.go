@@ -47,6 +47,7 @@ func (m *Meta) policy() controller.Policy {
 		Unclean: func(img *image.Image, topic string) bool {
 			return m.Layers(img, topic).Effective("unclean.leader.election.enable") == "true"
 		},
+		Internal: IsInternal,
 	}
 }
 
@@ -101,9 +102,14 @@ func (m *Meta) heartbeat(ctx context.Context, conn *wire.Conn, req *kmsg.BrokerH
 				online = append(online, d)
 			}
 		}
-		switch {
-		case len(online) < len(b.LogDirs):
+		if len(online) < len(b.LogDirs) {
 			return controller.SetLogDirs(work, m.policy(), b.ID, req.BrokerEpoch, online)
+		}
+		scarce, full := withoutRoom(req)
+		if records, err := controller.SetRoom(work, m.policy(), b.ID, req.BrokerEpoch, scarce, full); err != nil || len(records) > 0 {
+			return records, err
+		}
+		switch {
 		case req.WantShutdown:
 			return controller.BeginShutdown(work, m.policy(), b.ID, req.BrokerEpoch)
 		case b.Fenced && !req.WantFence:

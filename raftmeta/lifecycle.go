@@ -24,10 +24,12 @@ import (
 type lifecycle struct {
 	incarnation image.UUID
 	epoch       atomic.Int64 // set by Register before anything serves
+	serving     atomic.Bool  // the broker is ready to be unfenced
 
 	mu        sync.Mutex // guards the rest
 	dirs      []image.UUID
 	online    []image.UUID // of dirs, those that work
+	room      Room
 	cancel    context.CancelFunc
 	heartbeat sync.WaitGroup
 
@@ -126,6 +128,7 @@ func (m *Meta) until(ctx context.Context, seen func(*image.Image) bool) error {
 // Unfence lets this broker take leadership and serve clients, and keeps it so by heartbeats until Close; its
 // logs must be open.
 func (m *Meta) Unfence(ctx context.Context) error {
+	m.life.serving.Store(true)
 	for {
 		resp, err := m.beat(ctx, false)
 		if err != nil {
@@ -160,13 +163,14 @@ func (m *Meta) Unfence(ctx context.Context) error {
 // beat sends one heartbeat to whoever is the controller.
 func (m *Meta) beat(ctx context.Context, shutdown bool) (*kmsg.BrokerHeartbeatResponse, error) {
 	req := kmsg.NewPtrBrokerHeartbeatRequest()
-	req.BrokerID, req.BrokerEpoch, req.WantShutdown = m.config.NodeID, m.BrokerEpoch(), shutdown
+	req.BrokerID, req.BrokerEpoch, req.WantShutdown, req.WantFence = m.config.NodeID, m.BrokerEpoch(), shutdown, !m.life.serving.Load()
 	m.life.mu.Lock()
 	for _, d := range m.life.dirs {
 		if !slices.Contains(m.life.online, d) {
 			req.OfflineLogDirs = append(req.OfflineLogDirs, d)
 		}
 	}
+	m.life.room.tag(req)
 	m.life.mu.Unlock()
 	return ask(ctx, m, req, func(ctx context.Context, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
 		return m.heartbeat(ctx, nil, req)

@@ -264,6 +264,9 @@ func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterReque
 		}
 		n := kmsg.NewDescribeClusterResponseBroker()
 		n.NodeID, n.Host, n.Port, n.Rack, n.IsFenced = b.ID, e.Host, e.Port, b.Rack, b.Fenced
+		if len(b.Scarce) > 0 && req.IncludeFencedBrokers {
+			n.UnknownTags.Set(roomTag, nil)
+		}
 		resp.Brokers = append(resp.Brokers, n)
 	})
 	return resp, nil

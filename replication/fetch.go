@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
@@ -174,7 +175,7 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	if f.replica >= 0 {
 		upTo = log.EndOffset()
 		// Where it reads from is what it has.
-		f.manager.isr.ask(p.fetchedBy(f.replica, f.req.ReplicaState.Epoch, w.offset, time.Now(), f.manager.eligible))
+		f.manager.isr.ask(p.fetchedBy(f.replica, f.req.ReplicaState.Epoch, w.offset, time.Now(), func(broker int32, epoch int64) bool { return f.manager.eligible(p, broker, epoch) }))
 		out.HighWatermark = log.HighWatermark()
 		f.urgent = f.urgent || p.eager && out.HighWatermark != w.sentHigh
 		if p.slowSending.Load() && !slices.Contains(l.isr, f.replica) {
@@ -210,10 +211,15 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	return p, nil
 }
 
-// eligible says that a broker may join an ISR.
-func (m *Manager) eligible(broker int32, epoch int64) bool {
-	b, ok := m.meta.Image().Broker(broker)
-	return ok && !b.Fenced && !b.InControlledShutdown && (epoch < 0 || epoch == b.Epoch)
+// eligible says that a broker may join a partition's ISR.
+func (m *Manager) eligible(p *Partition, broker int32, epoch int64) bool {
+	img := m.meta.Image()
+	b, ok := img.Broker(broker)
+	if !ok || b.Fenced || b.InControlledShutdown || epoch >= 0 && epoch != b.Epoch {
+		return false
+	}
+	t, ok := img.TopicByID(p.id)
+	return ok && int(p.n) < len(t.Partitions) && b.HasRoom(t.Partitions[p.n].Directory(broker), raftmeta.IsInternal(p.topic))
 }
 
 // aborted lists the transactions whose records a read_committed consumer passes over.

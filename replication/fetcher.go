@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/wire"
 )
@@ -336,14 +337,14 @@ func (f *fetcher) request(now time.Time) (req *kmsg.FetchRequest, asked []*fetch
 	return req, asked
 }
 
-// pause is for how long nothing is asked for p: an error was the last answer, its share of the network is used up, or
+// pause is for how long nothing is asked for p: an error was the last answer, its share of the network is used up, its disk has no room, or
 // what would be acknowledged is not on disk where it has to be.
 func (m *Manager) pause(p *Partition, s *fetchState, now time.Time) time.Duration {
 	pause := s.wait.Sub(now)
 	if p.slowTaking.Load() && !p.inSync.Load() && !m.taking.open(now) {
 		pause = max(pause, fetchRetry)
 	}
-	if log := p.Log(); m.commits && log.Durable() < log.EndOffset() {
+	if log := p.Log(); m.commits && log.Durable() < log.EndOffset() || !log.HasRoom(raftmeta.IsInternal(p.topic)) {
 		pause = max(pause, fetchRetry)
 	}
 	return pause
@@ -399,7 +400,7 @@ func (p *Partition) replicate(r *kmsg.FetchResponseTopicPartition) error {
 	log := p.Log()
 	now := time.Now()
 	if len(r.RecordBatches) > 0 {
-		if _, err := log.AppendReplicated(r.RecordBatches, now); err != nil {
+		if _, err := log.AppendReplicated(r.RecordBatches, raftmeta.IsInternal(p.topic), now); err != nil {
 			return err
 		}
 		p.stats.ReplicationBytesIn.Add(int64(len(r.RecordBatches)))

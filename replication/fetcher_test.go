@@ -19,7 +19,7 @@ func TestAcknowledgesWhatIsOnDisk(t *testing.T) {
 	b.Add(&record.Record{Timestamp: s.now.UnixMilli(), Value: []byte("a")})
 	data, err := b.Build()
 	if err == nil {
-		_, err = r.p.Log().AppendReplicated(data, s.now)
+		_, err = r.p.Log().AppendReplicated(data, false, s.now)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -83,10 +83,11 @@ func NewManager(meta *raftmeta.Meta, logs *storage.Manager, dial wire.Dialer, in
 			wait: number("replica.fetch.wait.max.ms"), minBytes: number("replica.fetch.min.bytes"),
 			partitionMax: number("replica.fetch.max.bytes"), responseMax: number("replica.fetch.response.max.bytes"),
 		},
-		reports: newReports(meta, log.Log), meta: meta, logs: logs, log: log.Log, changes: log.StateChange, commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
+		meta: meta, logs: logs, log: log.Log, changes: log.StateChange, commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
 		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
+	m.reports = newReports(meta, m.settle, log.Log)
 	m.fetchers = newFetchers(m, dial)
 	m.reopening = newReopening(meta, m.follow)
 	return m
@@ -98,6 +99,9 @@ func (m *Manager) Watch(topic string, w Watcher) { m.watchers[topic] = w }
 // Start opens the logs of all partitions that the metadata places here, and follows changes from then on.
 func (m *Manager) Start() {
 	m.logs.Watch(m)
+	if scarce, _ := m.logs.WithoutRoom(); len(scarce) > 0 {
+		m.RoomChanged()
+	}
 	m.meta.Subscribe(m.follow)
 	m.isr.start(m.led)
 	go m.reports.run()
@@ -115,13 +119,20 @@ func (m *Manager) Close() {
 // ends. When others lead then, they have all that was acknowledged or is about to be. Appends wait until this node leads their
 // partition no more, or for Refuse.
 func (m *Manager) Hold(ctx context.Context) {
-	led := m.leading()
-	for _, p := range led {
+	for _, p := range m.leading() {
 		p.hold()
 	}
-	for _, p := range led {
-		if l := p.leadership.Load(); l != nil && len(l.isr) >= l.minInSync {
-			_ = p.Committed(ctx, l.epoch, p.Log().EndOffset(), nil) // what is not committed in time is refused
+	m.settle(ctx)
+}
+
+// settle waits until all that was appended to partitions that this node leads is committed, or ctx ends.
+func (m *Manager) settle(ctx context.Context) {
+	for _, p := range m.leading() {
+		p.role.Lock() // appends under way end
+		l, end := p.leadership.Load(), p.Log().EndOffset()
+		p.role.Unlock()
+		if l != nil && len(l.isr) >= l.minInSync {
+			_ = p.Committed(ctx, l.epoch, end, nil)
 		}
 	}
 }
@@ -400,6 +411,19 @@ func (m *Manager) DirFailed(_ *storage.Dir, lost []storage.TopicPartition) {
 		}
 	}
 	m.reports.online(m.logs.OnlineDirectories())
+}
+
+// RoomChanged implements storage.Watcher.
+func (m *Manager) RoomChanged() {
+	scarce, full := m.logs.WithoutRoom()
+	m.reports.room(raftmeta.Room{Scarce: toUUIDs(scarce), Full: toUUIDs(full)})
+}
+
+func toUUIDs(raw [][16]byte) (ids []image.UUID) {
+	for _, r := range raw {
+		ids = append(ids, r)
+	}
+	return ids
 }
 
 // Moved implements storage.Watcher.

@@ -17,6 +17,7 @@ import (
 type reports struct {
 	meta   *raftmeta.Meta
 	log    zerolog.Logger
+	settle func(context.Context) // waits until what was appended here is committed
 	wake   chan struct{}
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -24,6 +25,7 @@ type reports struct {
 
 	mu      sync.Mutex // guards the rest, which is yet to be told
 	dirs    []image.UUID
+	without *raftmeta.Room
 	replica map[replicaKey]image.UUID // last word counts
 }
 
@@ -32,8 +34,8 @@ type replicaKey struct {
 	n     int32
 }
 
-func newReports(meta *raftmeta.Meta, log zerolog.Logger) *reports {
-	r := &reports{meta: meta, log: log, wake: make(chan struct{}, 1), done: make(chan struct{}), replica: map[replicaKey]image.UUID{}}
+func newReports(meta *raftmeta.Meta, settle func(context.Context), log zerolog.Logger) *reports {
+	r := &reports{meta: meta, log: log, settle: settle, wake: make(chan struct{}, 1), done: make(chan struct{}), replica: map[replicaKey]image.UUID{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -42,6 +44,14 @@ func newReports(meta *raftmeta.Meta, log zerolog.Logger) *reports {
 func (r *reports) online(dirs []image.UUID) {
 	r.mu.Lock()
 	r.dirs = dirs
+	r.mu.Unlock()
+	r.poke()
+}
+
+// room reports which directories have no room. Any goroutine may call it.
+func (r *reports) room(room raftmeta.Room) {
+	r.mu.Lock()
+	r.without = &room
 	r.mu.Unlock()
 	r.poke()
 }
@@ -64,6 +74,9 @@ func (r *reports) poke() {
 // retryAfter is how long a report waits for a controller that takes it.
 const retryAfter = 100 * time.Millisecond
 
+// settlePatience bounds the wait for commits before others lead because of a full disk.
+const settlePatience = 300 * time.Millisecond
+
 func (r *reports) run() {
 	defer close(r.done)
 	for {
@@ -81,7 +94,7 @@ func (r *reports) run() {
 
 func (r *reports) tell() error {
 	r.mu.Lock()
-	dirs := r.dirs
+	dirs, room := r.dirs, r.without
 	list := make([]controller.Assignment, 0, len(r.replica))
 	for k, d := range r.replica {
 		list = append(list, controller.Assignment{Topic: k.topic, Partition: k.n, Directory: d})
@@ -89,6 +102,16 @@ func (r *reports) tell() error {
 	r.mu.Unlock()
 	if dirs != nil {
 		if err := r.meta.SetLogDirs(r.ctx, dirs); err != nil {
+			return err
+		}
+	}
+	if room != nil {
+		if len(room.Scarce) > 0 { // others will lead: clients whose records are not committed by then send them twice
+			ctx, cancel := context.WithTimeout(r.ctx, settlePatience)
+			r.settle(ctx)
+			cancel()
+		}
+		if err := r.meta.SetRoom(r.ctx, *room); err != nil {
 			return err
 		}
 	}
@@ -101,6 +124,9 @@ func (r *reports) tell() error {
 	defer r.mu.Unlock()
 	if len(r.dirs) == len(dirs) {
 		r.dirs = nil // directories only ever fail: as many are the same
+	}
+	if r.without == room {
+		r.without = nil
 	}
 	for _, a := range list {
 		if k := (replicaKey{a.Topic, a.Partition}); r.replica[k] == a.Directory {

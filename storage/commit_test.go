@@ -273,7 +273,7 @@ func TestCopyOfCompactedSurvivesKill(t *testing.T) {
 	for _, at := range []int64{0, 1, 500, 501, 9000, 1 << 40} {
 		b := oneRecord(t, "a value that fills more than half of a segment, by itself alone")
 		b.SetBaseOffset(at)
-		if _, err := l.AppendReplicated(b, time.Now()); err != nil {
+		if _, err := l.AppendReplicated(b, false, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}

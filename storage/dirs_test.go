@@ -81,6 +81,9 @@ func (d *disks) start(paths ...string) error {
 	return err
 }
 
+// RoomChanged implements storage.Watcher.
+func (d *disks) RoomChanged() {}
+
 func (d *disks) open(tp storage.TopicPartition, dir int, c *storage.LogConfig) *storage.Log {
 	d.t.Helper()
 	l, err := d.m.Open(tp, historyID, d.dirs[dir].Meta().DirectoryID, c)

@@ -304,6 +304,9 @@ func (l *Log) Flush() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if gone := l.gone(); err != nil && gone != nil {
+		return gone // its files were deleted meanwhile, or moved
+	}
 	if err != nil {
 		l.broken = fmt.Errorf("%v: flush: %w", l.tp, storageError(err))
 		return l.broken

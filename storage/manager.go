@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -34,6 +35,7 @@ type Manager struct {
 	cleaner *cleaner
 	mover   *mover
 	failed  chan *Dir     // directories that went offline
+	look    chan struct{} // has room for one: disks may be fuller than thought
 	dead    chan struct{} // closed when none is left
 	dying   sync.Once
 	stop    chan struct{}
@@ -67,6 +69,8 @@ type Watcher interface {
 	// Moved says that a partition's log is in another directory. Appends to the old one give ErrMoved, from
 	// when Moved has returned. It is called with locks held, and must do no more than take note of the log.
 	Moved(tp TopicPartition, l *Log, directory [16]byte)
+	// RoomChanged says that WithoutRoom lists other directories than before.
+	RoomChanged()
 	// Settled comes after Moved, when no locks of the manager or of logs are held: it may use the log.
 	Settled(tp TopicPartition)
 }
@@ -74,7 +78,7 @@ type Watcher interface {
 // NewManager reads the checkpoints of locked directories, of which at least one must not have failed. Logs
 // are opened by Open.
 func NewManager(dirs []*Dir, config ManagerConfig, log zerolog.Logger) (*Manager, error) {
-	m := &Manager{config: config, log: log, dirs: dirs, failed: make(chan *Dir, len(dirs)), dead: make(chan struct{}), stop: make(chan struct{}),
+	m := &Manager{config: config, log: log, dirs: dirs, failed: make(chan *Dir, len(dirs)), look: make(chan struct{}, 1), dead: make(chan struct{}), stop: make(chan struct{}),
 		logs: map[TopicPartition]*placed{}, lost: map[TopicPartition]bool{}, placedIn: map[*Dir]int{}, states: map[*Dir]*dirState{}}
 	limit := config.OpenSegments
 	if limit <= 0 {
@@ -83,6 +87,12 @@ func NewManager(dirs []*Dir, config ManagerConfig, log zerolog.Logger) (*Manager
 	pool := &filePool{limit: limit}
 	for _, d := range m.online() {
 		d.pool, d.failed = pool, m.failed
+		d.space.changed = func() {
+			select {
+			case m.look <- struct{}{}:
+			default:
+			}
+		}
 		if err := m.readState(d); err != nil {
 			d.fail(err)
 			m.states[d] = newDirState()
@@ -311,6 +321,8 @@ func (m *Manager) background() {
 			return
 		case d := <-m.failed:
 			m.dirFailed(d)
+		case <-m.look:
+			m.watchSpace()
 		case now := <-watch.C:
 			m.watchSpace()
 			m.flushDue(now)
@@ -324,9 +336,7 @@ func (m *Manager) background() {
 		case <-checkpoint.C:
 			for _, p := range m.snapshot() {
 				if p.log.unflushedSealed() {
-					if err := p.log.Flush(); err != nil {
-						m.log.Error().Err(err).Msg("flush failed")
-					}
+					m.flush(p.log)
 				}
 			}
 			if err := m.checkpoint(); err != nil {
@@ -353,9 +363,14 @@ func (m *Manager) flushDue(now time.Time) {
 	}
 	m.mu.RUnlock()
 	for _, l := range due {
-		if err := l.Flush(); err != nil {
-			m.log.Error().Err(err).Msg("flush failed")
-		}
+		m.flush(l)
+	}
+}
+
+// flush flushes a log in the background, which may be deleted or moved meanwhile.
+func (m *Manager) flush(l *Log) {
+	if err := l.Flush(); err != nil && !errors.Is(err, ErrMoved) && !errors.Is(err, kerr.NotLeaderForPartition) {
+		m.log.Error().Err(err).Msg("flush failed")
 	}
 }
 

@@ -352,7 +352,7 @@ func copyRecords(from, to *Log, buf *[]byte) (int, error) {
 	if _, err := s.File.ReadAt(data, s.Offset); err != nil {
 		return 0, fmt.Errorf("%v: %w", from.tp, err)
 	}
-	return to.AppendReplicated(data, time.Now())
+	return to.AppendReplicated(data, true, time.Now())
 }
 
 // promote puts a finished copy in the log's place.

@@ -13,9 +13,12 @@ import (
 )
 
 // AppendReplicated appends whole batches as another log has them: with their offsets and leader epochs.
-// A batch that is cut short at the end is left out. It returns how many bytes it took. Errors wrap
-// kerr.CorruptMessage for bytes that are none, kerr.KafkaStorageError for a failed write.
-func (l *Log) AppendReplicated(data []byte, now time.Time) (int, error) {
+// A batch that is cut short at the end is left out. It returns how many bytes it took. Records of internal topics may use more of a
+// disk than others. Errors wrap kerr.CorruptMessage for bytes that are none, kerr.KafkaStorageError for a failed write or a full disk.
+func (l *Log) AppendReplicated(data []byte, internal bool, now time.Time) (int, error) {
+	if err := l.space.refuses(internal); err != nil {
+		return 0, fmt.Errorf("%v: %w", l.tp, err)
+	}
 	var batches []record.Batch
 	n := 0
 	for rest := data; len(rest) > 0; {

@@ -18,7 +18,9 @@ type space struct {
 	// Between two looks at the disk, appends count down what was usable: a fast producer fills a small
 	// disk in less than that.
 	left, reserve atomic.Int64
+	taken         atomic.Int64 // since the last look
 	told          atomic.Int32 // the level that the log last spoke of
+	changed       func()       // called, and must not block, when the level may have changed or it is time to look; nil before the manager runs
 }
 
 const (
@@ -31,6 +33,7 @@ const (
 func (s *space) update(usable, reserve int64) (told, now int32) {
 	s.reserve.Store(reserve)
 	s.left.Store(usable)
+	s.taken.Store(0)
 	before := s.level.Load()
 	now = levelOf(usable, reserve)
 	if now < before {
@@ -52,9 +55,21 @@ func levelOf(usable, reserve int64) int32 {
 
 // take counts bytes that are about to be written.
 func (s *space) take(n int) {
-	left := s.left.Add(-int64(n))
-	if l := levelOf(left, s.reserve.Load()); l > s.level.Load() {
-		s.level.Store(l)
+	left, reserve := s.left.Add(-int64(n)), s.reserve.Load()
+	higher := levelOf(left, reserve)
+	if higher > s.level.Load() {
+		s.level.Store(higher)
+	}
+	// Other directories may be on the same disk, and files take more than their records.
+	if s.taken.Add(int64(n)) > reserve/8 && left < 4*reserve || higher != roomy {
+		s.look()
+	}
+}
+
+// look asks the manager to look at the disk soon.
+func (s *space) look() {
+	if s.changed != nil {
+		s.changed()
 	}
 }
 
@@ -62,6 +77,7 @@ func (s *space) take(n int) {
 func (s *space) failed(err error) {
 	if IsDiskFull(err) {
 		s.level.Store(full)
+		s.look()
 	}
 }
 
@@ -78,11 +94,15 @@ func IsDiskFull(err error) bool {
 	return errors.Is(err, ErrDiskFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
+// HasRoom reports whether the log's disk takes records: those of the broker itself (internal) may use more of it than producers'.
+func (l *Log) HasRoom(internal bool) bool { return l.space.refuses(internal) == nil }
+
 // ErrDiskFull refuses an append while the disk is full up to log.dir.reserve.bytes. Clients try again.
 var ErrDiskFull = fmt.Errorf("the disk is full up to log.dir.reserve.bytes: %w", kerr.KafkaStorageError)
 
 // watchSpace looks at every directory's disk.
 func (m *Manager) watchSpace() {
+	changed := false
 	for _, d := range m.online() {
 		total, usable, err := d.fs.Usage(d.path)
 		if err != nil {
@@ -100,7 +120,30 @@ func (m *Manager) watchSpace() {
 		case now == roomy && told != roomy:
 			m.log.Info().Str("dir", d.path).Int64("usable", usable).Msg("disk has room again: producers may go on")
 		}
+		if now != told {
+			changed = true
+		}
 	}
+	m.mu.RLock()
+	w := m.watcher
+	m.mu.RUnlock()
+	if changed && w != nil {
+		w.RoomChanged()
+	}
+}
+
+// WithoutRoom lists the ids of the directories whose disks have no room for records of producers, and those of them that have none for
+// any records.
+func (m *Manager) WithoutRoom() (scarceDirs, fullDirs [][16]byte) {
+	for _, d := range m.online() {
+		if l := d.space.level.Load(); l != roomy && d.meta != nil {
+			scarceDirs = append(scarceDirs, d.meta.DirectoryID)
+			if l == full {
+				fullDirs = append(fullDirs, d.meta.DirectoryID)
+			}
+		}
+	}
+	return scarceDirs, fullDirs
 }
 
 // retainDir applies retention in a directory at once: it may make room.

@@ -51,7 +51,7 @@ func RegisterBroker(m *image.Image, policy Policy, clusterID string, b image.Bro
 	}
 	b.Served = old.Served
 	if old.Incarnation == b.Incarnation {
-		b.Epoch, b.Fenced, b.InControlledShutdown = old.Epoch, old.Fenced, old.InControlledShutdown
+		b.Epoch, b.Fenced, b.InControlledShutdown, b.Scarce, b.Full = old.Epoch, old.Fenced, old.InControlledShutdown, old.Scarce, old.Full
 		return []*image.Record{image.Register(&b)}, b.Epoch, nil
 	}
 	if !old.Fenced && !sameDisk(old, &b) {

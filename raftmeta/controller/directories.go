@@ -6,7 +6,7 @@ import (
 	"kraft/raftmeta/image"
 )
 
-// directories chooses the log directories of new replicas: of a broker's, the one with the fewest. The
+// directories chooses the log directories of new replicas: of a broker's that have room, the one with the fewest. The
 // controller does it, where Kafka leaves it to a broker with several directories (KIP-858), so that no
 // replica takes records before the cluster knows which failure would lose them.
 type directories struct {
@@ -32,7 +32,8 @@ func (d *directories) place(replicas []int32) []image.UUID {
 			d.count()
 		}
 		for _, id := range b.LogDirs[1:] {
-			if d.load[id] < d.load[out[i]] {
+			room, best := b.HasRoom(id, false), b.HasRoom(out[i], false)
+			if room && !best || room == best && d.load[id] < d.load[out[i]] {
 				out[i] = id
 			}
 		}
@@ -106,5 +107,28 @@ func SetLogDirs(m *image.Image, policy Policy, broker int32, epoch int64, online
 			return nil
 		}
 		return newBuilder(m, policy, t, n).without(broker, false).build()
+	})...), nil
+}
+
+// SetRoom decides on a broker's word that records of producers, or any records, find no room in some of its log directories. Replicas
+// there leave their ISRs, and others lead, where others can: they come back when the broker has room again and they have caught up.
+func SetRoom(m *image.Image, policy Policy, broker int32, epoch int64, scarce, full []image.UUID) ([]*image.Record, error) {
+	b, err := registered(m, broker, epoch)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Equal(b.Scarce, scarce) && slices.Equal(b.Full, full) {
+		return nil, nil
+	}
+	records := []*image.Record{{Kind: &image.Record_BrokerChange{BrokerChange: &image.BrokerChangeRecord{
+		Id: broker, Epoch: epoch, ScarceDirs: &image.Directories{Ids: image.FromUUIDs(scarce)}, FullDirs: &image.Directories{Ids: image.FromUUIDs(full)},
+	}}}}
+	after := m.Copy()
+	after.Apply(records[0])
+	return append(records, eachPartition(after, broker, func(t *image.Topic, n int, p *image.Partition) []*image.Record {
+		if hasRoom(after, policy, t, n, broker) || !slices.Contains(p.ISR, broker) {
+			return nil
+		}
+		return newBuilder(after, policy, t, n).build()
 	})...), nil
 }

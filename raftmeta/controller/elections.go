@@ -13,6 +13,8 @@ import (
 type Policy struct {
 	MinISR  func(m *image.Image, topic string) int  // min.insync.replicas
 	Unclean func(m *image.Image, topic string) bool // unclean.leader.election.enable
+	// Internal says which topics are written by coordinators; nil for none.
+	Internal func(topic string) bool
 }
 
 // mode says how far an election may go.
@@ -67,10 +69,29 @@ func (b *partitionBuilder) active(replica int32) bool {
 	return !broker.InControlledShutdown
 }
 
+// hasRoom reports whether a replica's disk takes the topic's records.
+func (b *partitionBuilder) hasRoom(replica int32) bool {
+	return hasRoom(b.image, b.policy, b.topic, b.n, replica)
+}
+
+func hasRoom(m *image.Image, policy Policy, t *image.Topic, n int, replica int32) bool {
+	broker, ok := m.Broker(replica)
+	return !ok || broker.HasRoom(t.Partitions[n].Directory(replica), policy.Internal != nil && policy.Internal(t.Name))
+}
+
+// leaveFull takes the replicas whose disks are full out of the ISR, which would wait for them, unless all are.
+func (b *partitionBuilder) leaveFull() {
+	left := slices.DeleteFunc(slices.Clone(b.isr), func(r int32) bool { return !b.hasRoom(r) })
+	if len(left) > 0 {
+		b.isr = left
+	}
+}
+
 // build returns the partition's change, nil if there is none.
 func (b *partitionBuilder) build() []*image.Record {
 	p := b.topic.Partitions[b.n]
 	b.completeReassignment()
+	b.leaveFull()
 	elr := b.eligible(b.isr)
 	leader, isr, recovering := b.elect(elr)
 	if !slices.Equal(isr, b.isr) {
@@ -145,12 +166,16 @@ func (b *partitionBuilder) elect(elr []int32) (leader int32, isr []int32, recove
 		}
 		return []int32{r}
 	}
-	if b.mode != preferred && p.Leader != nobody && valid(p.Leader) {
-		return p.Leader, with(p.Leader), false
-	}
-	for i, r := range b.replicas {
-		if valid(r) {
-			if b.mode == preferred && i > 0 && p.Leader != nobody && valid(p.Leader) {
+	// A replica whose disk is full leads only where no other can.
+	for _, candidate := range []func(int32) bool{func(r int32) bool { return valid(r) && b.hasRoom(r) }, valid} {
+		if b.mode != preferred && p.Leader != nobody && candidate(p.Leader) {
+			return p.Leader, with(p.Leader), false
+		}
+		for i, r := range b.replicas {
+			if !candidate(r) {
+				continue
+			}
+			if b.mode == preferred && i > 0 && p.Leader != nobody && candidate(p.Leader) {
 				return p.Leader, b.isr, false // the preferred one cannot: nothing is better than what is
 			}
 			return r, with(r), false
@@ -254,7 +279,8 @@ func AlterPartition(m *image.Image, policy Policy, broker int32, s PartitionStat
 	}
 	for _, member := range s.ISR {
 		b, ok := m.Broker(member.Broker)
-		if !ok || b.Fenced || b.InControlledShutdown || member.Epoch != -1 && member.Epoch != b.Epoch {
+		joins := !slices.Contains(p.ISR, member.Broker)
+		if !ok || b.Fenced || b.InControlledShutdown || member.Epoch != -1 && member.Epoch != b.Epoch || joins && !hasRoom(m, policy, t, int(s.Partition), member.Broker) {
 			return nil, fmt.Errorf("broker %d may not join the ISR of %s-%d: %w", member.Broker, t.Name, s.Partition, kerr.IneligibleReplica)
 		}
 	}

@@ -73,6 +73,18 @@ func (s *scene) alter(isr ...int32) {
 	s.apply(AlterPartition(s.m, s.policy(), s.topic().Partitions[0].Leader, s.proposal(isr...)))
 }
 
+// fill has the disks of these brokers run full, or of none.
+func (s *scene) fill(ids ...int32) {
+	s.t.Helper()
+	for id := int32(1); id <= 3; id++ {
+		var dirs []image.UUID
+		if slices.Contains(ids, id) {
+			dirs = []image.UUID{dirID(int(id), 0)}
+		}
+		s.apply(SetRoom(s.m, s.policy(), id, epochOf(s.m, id), dirs, nil))
+	}
+}
+
 // setMinISR alters the topic's min.insync.replicas.
 func (s *scene) setMinISR(n int) {
 	s.t.Helper()
@@ -145,6 +157,16 @@ func TestElections(t *testing.T) {
 			s.fence(3)
 			s.setMinISR(1)
 		}, "leader -1 epoch 3 isr [] elr [2 3] known [3] recovering false"},
+		"a leader whose disk is full gives way":   {func(s *scene) { s.fill(1) }, "leader 2 epoch 1 isr [2 3] elr [] known [] recovering false"},
+		"a follower whose disk is full leaves":    {func(s *scene) { s.fill(3) }, "leader 1 epoch 0 isr [1 2] elr [] known [] recovering false"},
+		"while all disks are full the last stays": {func(s *scene) { s.fill(1, 2, 3) }, "leader 3 epoch 2 isr [3] elr [2] known [] recovering false"},
+		"one with room takes over from the last without": {func(s *scene) { s.fill(1, 2, 3); s.fill(1, 3); s.alter(3, 2) },
+			"leader 2 epoch 3 isr [2] elr [3] known [] recovering false"},
+		"a broker has room again": {func(s *scene) { s.fill(1); s.fill(); s.alter(2, 3, 1) }, "leader 2 epoch 1 isr [2 3 1] elr [] known [] recovering false"},
+		"one that left the ISR for want of room leads only if it is eligible": {func(s *scene) { s.fill(3); s.fence(1); s.fence(2); s.restart(3, true) },
+			"leader -1 epoch 2 isr [] elr [1 2] known [2] recovering false"},
+		"a full disk stays the leader where the others are gone": {func(s *scene) { s.fence(2); s.fence(3); s.fill(1) },
+			"leader 1 epoch 0 isr [1] elr [3] known [] recovering false"},
 		"the last known leader leads when nobody is eligible": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.restart(2, false); s.restart(3, false) },
 			"leader 3 epoch 4 isr [3] elr [] known [3] recovering true"},
 		"unclean election where it is allowed": {func(s *scene) { s.fence(1); s.fence(2); s.fence(3); s.unclean = true; s.restart(1, true) },
@@ -286,5 +308,46 @@ func TestRegistrationRefusals(t *testing.T) {
 	}
 	if !slices.Contains(m.ActiveBrokers(), 1) == false {
 		t.Error("a fenced broker is active")
+	}
+}
+
+// TestFullDisksJoinNoISR: a leader's proposal of a replica whose disk is full is refused, but not of one that is in the ISR already.
+func TestFullDisksJoinNoISR(t *testing.T) {
+	s := newScene(t)
+	s.fill(1)
+	if _, err := AlterPartition(s.m, s.policy(), 2, s.proposal(2, 3, 1)); !errors.Is(err, kerr.IneligibleReplica) {
+		t.Errorf("a full disk joins: %v", err)
+	}
+	s.fill(1, 2, 3)
+	s.fill(2, 3)
+	if _, err := AlterPartition(s.m, s.policy(), 3, s.proposal(3, 1)); err != nil {
+		t.Errorf("beside a leader whose disk is full: %v", err)
+	}
+}
+
+// TestFullDisksOfInternalTopics: their replicas stay while the reserve has room for them.
+func TestFullDisksOfInternalTopics(t *testing.T) {
+	s := newScene(t)
+	policy := s.policy()
+	policy.Internal = func(topic string) bool { return topic == "t" }
+	dir := []image.UUID{dirID(1, 0)}
+	s.apply(SetRoom(s.m, policy, 1, epochOf(s.m, 1), dir, nil))
+	if got := s.topic().Partitions[0].Leader; got != 1 {
+		t.Errorf("led by %d", got)
+	}
+	s.apply(SetRoom(s.m, policy, 1, epochOf(s.m, 1), dir, dir))
+	if got := s.topic().Partitions[0].Leader; got != 2 {
+		t.Errorf("led by %d when nothing may be written any more", got)
+	}
+	data, err := s.m.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := image.FromSnapshot(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := again.Broker(1); b.HasRoom(dir[0], true) {
+		t.Error("a snapshot forgets that a disk is full")
 	}
 }

@@ -50,6 +50,7 @@ type Broker struct {
 	Fenced               bool
 	InControlledShutdown bool
 	LogDirs              []UUID              // those that work
+	Scarce, Full         []UUID              // of LogDirs, those without room for producers' records, and those without any; Full is part of Scarce
 	Features             map[string][2]int16 // levels that it supports
 	Served               int64               // its newest epoch in which it was not fenced, 0 if none
 }
@@ -58,6 +59,15 @@ type Broker struct {
 // life before it, and a broker that named none has but one.
 func (b *Broker) HasOnlineDir(id UUID) bool {
 	return id == Unassigned || len(b.LogDirs) == 0 || slices.Contains(b.LogDirs, id)
+}
+
+// HasRoom reports whether records of a topic can be written to one of the broker's log directories. Those of internal topics may use
+// more of a disk than producers' may. A replica without a directory is in the only one, or can still be put anywhere.
+func (b *Broker) HasRoom(id UUID, internal bool) bool {
+	if id == Unassigned && len(b.LogDirs) == 1 {
+		id = b.LogDirs[0]
+	}
+	return !slices.Contains(b.Full, id) && (internal || !slices.Contains(b.Scarce, id))
 }
 
 // Endpoint returns the broker's address on the named listener.
@@ -274,7 +284,7 @@ func (m *Image) registerBroker(r *RegisterBrokerRecord) {
 	if r.HasRack {
 		b.Rack = &r.Rack
 	}
-	b.LogDirs = toUUIDs(r.LogDirs)
+	b.LogDirs, b.Scarce, b.Full = toUUIDs(r.LogDirs), toUUIDs(r.ScarceDirs), toUUIDs(r.FullDirs)
 	b.Features = make(map[string][2]int16, len(r.Features))
 	for name, f := range r.Features {
 		b.Features[name] = [2]int16{int16(f.Min), int16(f.Max)}
@@ -299,6 +309,9 @@ func (m *Image) changeBroker(r *BrokerChangeRecord) {
 	}
 	if r.LogDirs != nil {
 		b.LogDirs = toUUIDs(r.LogDirs.Ids)
+	}
+	if r.ScarceDirs != nil {
+		b.Scarce, b.Full = toUUIDs(r.ScarceDirs.Ids), toUUIDs(r.FullDirs.GetIds())
 	}
 	m.brokers.Set(b.ID, &b)
 }
@@ -444,7 +457,7 @@ func Register(b *Broker) *Record {
 	if b.Rack != nil {
 		r.Rack, r.HasRack = *b.Rack, true
 	}
-	r.LogDirs = FromUUIDs(b.LogDirs)
+	r.LogDirs, r.ScarceDirs, r.FullDirs = FromUUIDs(b.LogDirs), FromUUIDs(b.Scarce), FromUUIDs(b.Full)
 	r.Features = make(map[string]*FeatureRange, len(b.Features))
 	for name, f := range b.Features {
 		r.Features[name] = &FeatureRange{Min: int32(f[0]), Max: int32(f[1])}

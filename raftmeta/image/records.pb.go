@@ -583,6 +583,8 @@ type RegisterBrokerRecord struct {
 	InControlledShutdown bool                     `protobuf:"varint,9,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3" json:"in_controlled_shutdown,omitempty"`
 	Features             map[string]*FeatureRange `protobuf:"bytes,10,rep,name=features,proto3" json:"features,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // that it supports
 	Served               int64                    `protobuf:"varint,11,opt,name=served,proto3" json:"served,omitempty"`                                                                              // its newest epoch in which it was not fenced
+	ScarceDirs           [][]byte                 `protobuf:"bytes,12,rep,name=scarce_dirs,json=scarceDirs,proto3" json:"scarce_dirs,omitempty"`                                                     // in snapshots: directory ids, 16 bytes each, as in BrokerChangeRecord
+	FullDirs             [][]byte                 `protobuf:"bytes,13,rep,name=full_dirs,json=fullDirs,proto3" json:"full_dirs,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -694,13 +696,29 @@ func (x *RegisterBrokerRecord) GetServed() int64 {
 	return 0
 }
 
+func (x *RegisterBrokerRecord) GetScarceDirs() [][]byte {
+	if x != nil {
+		return x.ScarceDirs
+	}
+	return nil
+}
+
+func (x *RegisterBrokerRecord) GetFullDirs() [][]byte {
+	if x != nil {
+		return x.FullDirs
+	}
+	return nil
+}
+
 type BrokerChangeRecord struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	Id                   int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Epoch                int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Fenced               *bool                  `protobuf:"varint,3,opt,name=fenced,proto3,oneof" json:"fenced,omitempty"`
 	InControlledShutdown *bool                  `protobuf:"varint,4,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3,oneof" json:"in_controlled_shutdown,omitempty"`
-	LogDirs              *Directories           `protobuf:"bytes,5,opt,name=log_dirs,json=logDirs,proto3" json:"log_dirs,omitempty"` // those that still work
+	LogDirs              *Directories           `protobuf:"bytes,5,opt,name=log_dirs,json=logDirs,proto3" json:"log_dirs,omitempty"`          // those that still work
+	ScarceDirs           *Directories           `protobuf:"bytes,6,opt,name=scarce_dirs,json=scarceDirs,proto3" json:"scarce_dirs,omitempty"` // those without room for producers' records
+	FullDirs             *Directories           `protobuf:"bytes,7,opt,name=full_dirs,json=fullDirs,proto3" json:"full_dirs,omitempty"`       // those of them without room for any record
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -766,6 +784,20 @@ func (x *BrokerChangeRecord) GetInControlledShutdown() bool {
 func (x *BrokerChangeRecord) GetLogDirs() *Directories {
 	if x != nil {
 		return x.LogDirs
+	}
+	return nil
+}
+
+func (x *BrokerChangeRecord) GetScarceDirs() *Directories {
+	if x != nil {
+		return x.ScarceDirs
+	}
+	return nil
+}
+
+func (x *BrokerChangeRecord) GetFullDirs() *Directories {
+	if x != nil {
+		return x.FullDirs
 	}
 	return nil
 }
@@ -1632,7 +1664,7 @@ const file_records_proto_rawDesc = "" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\x05R\x04port\x12+\n" +
-	"\x11security_protocol\x18\x04 \x01(\x05R\x10securityProtocol\"\xf1\x03\n" +
+	"\x11security_protocol\x18\x04 \x01(\x05R\x10securityProtocol\"\xaf\x04\n" +
 	"\x14RegisterBrokerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x14\n" +
@@ -1645,16 +1677,22 @@ const file_records_proto_rawDesc = "" +
 	"\x16in_controlled_shutdown\x18\t \x01(\bR\x14inControlledShutdown\x12N\n" +
 	"\bfeatures\x18\n" +
 	" \x03(\v22.kraft.metadata.RegisterBrokerRecord.FeaturesEntryR\bfeatures\x12\x16\n" +
-	"\x06served\x18\v \x01(\x03R\x06served\x1aY\n" +
+	"\x06served\x18\v \x01(\x03R\x06served\x12\x1f\n" +
+	"\vscarce_dirs\x18\f \x03(\fR\n" +
+	"scarceDirs\x12\x1b\n" +
+	"\tfull_dirs\x18\r \x03(\fR\bfullDirs\x1aY\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x122\n" +
-	"\x05value\x18\x02 \x01(\v2\x1c.kraft.metadata.FeatureRangeR\x05value:\x028\x01\"\xf0\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x1c.kraft.metadata.FeatureRangeR\x05value:\x028\x01\"\xe8\x02\n" +
 	"\x12BrokerChangeRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1b\n" +
 	"\x06fenced\x18\x03 \x01(\bH\x00R\x06fenced\x88\x01\x01\x129\n" +
 	"\x16in_controlled_shutdown\x18\x04 \x01(\bH\x01R\x14inControlledShutdown\x88\x01\x01\x126\n" +
-	"\blog_dirs\x18\x05 \x01(\v2\x1b.kraft.metadata.DirectoriesR\alogDirsB\t\n" +
+	"\blog_dirs\x18\x05 \x01(\v2\x1b.kraft.metadata.DirectoriesR\alogDirs\x12<\n" +
+	"\vscarce_dirs\x18\x06 \x01(\v2\x1b.kraft.metadata.DirectoriesR\n" +
+	"scarceDirs\x128\n" +
+	"\tfull_dirs\x18\a \x01(\v2\x1b.kraft.metadata.DirectoriesR\bfullDirsB\t\n" +
 	"\a_fencedB\x19\n" +
 	"\x17_in_controlled_shutdown\"\x1f\n" +
 	"\vDirectories\x12\x10\n" +
@@ -1782,19 +1820,21 @@ var file_records_proto_depIdxs = []int32{
 	5,  // 14: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
 	20, // 15: kraft.metadata.RegisterBrokerRecord.features:type_name -> kraft.metadata.RegisterBrokerRecord.FeaturesEntry
 	8,  // 16: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
-	14, // 17: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
-	14, // 18: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
-	14, // 19: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
-	14, // 20: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
-	14, // 21: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
-	14, // 22: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
-	19, // 23: kraft.metadata.ClientQuotaRecord.entity:type_name -> kraft.metadata.QuotaEntity
-	4,  // 24: kraft.metadata.RegisterBrokerRecord.FeaturesEntry.value:type_name -> kraft.metadata.FeatureRange
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	8,  // 17: kraft.metadata.BrokerChangeRecord.scarce_dirs:type_name -> kraft.metadata.Directories
+	8,  // 18: kraft.metadata.BrokerChangeRecord.full_dirs:type_name -> kraft.metadata.Directories
+	14, // 19: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
+	14, // 20: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
+	14, // 21: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
+	14, // 22: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
+	14, // 23: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
+	14, // 24: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
+	19, // 25: kraft.metadata.ClientQuotaRecord.entity:type_name -> kraft.metadata.QuotaEntity
+	4,  // 26: kraft.metadata.RegisterBrokerRecord.FeaturesEntry.value:type_name -> kraft.metadata.FeatureRange
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_records_proto_init() }
