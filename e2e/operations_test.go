@@ -495,3 +495,29 @@ func TestControllersApart(t *testing.T) {
 	end(b)
 	end(c)
 }
+
+// TestDeletedWhileAway: what a broker has of a topic that was deleted while it did not run is set aside at its start, and its log says so.
+func TestDeletedWhileAway(t *testing.T) {
+	c := harness.NewCluster(t, 3)
+	all := c.Bootstrap()
+	c.Nodes[0].CLI(t, "", "topic", "create", "gone", "-p", "1", "-r", "3")
+	leaders(t, all, "gone", 3)
+	c.Nodes[0].CLI(t, "one\n", "produce", "gone")
+	dir := filepath.Join(c.Nodes[2].Data, "gone-0")
+	if err := harness.Eventually(10*time.Second, func() error { _, err := os.Stat(dir); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Nodes[2].Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	c.Nodes[0].CLI(t, "", "topic", "delete", "gone")
+	if err := c.Nodes[2].Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("%s: %v", dir, err)
+	}
+	if strays, _ := filepath.Glob(dir + ".*-stray"); len(strays) != 1 || !strings.Contains(c.Nodes[2].Output(), strays[0]) {
+		t.Errorf("set aside are %v; the node says\n%s", strays, c.Nodes[2].Output())
+	}
+}

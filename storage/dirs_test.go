@@ -506,3 +506,70 @@ func TestTruncatedIndexesStayGone(t *testing.T) {
 		d.m.Abandon()
 	}
 }
+
+// TestAwayAndBackAgain: a replica that goes, comes back and goes again, and topics of one name that follow each other, get names of
+// their own for what is left of them; what is no replica any more at a start is set aside.
+func TestAwayAndBackAgain(t *testing.T) {
+	d := &disks{t: t, fs: faultfs.New(1)}
+	if err := d.start("/a"); err != nil {
+		t.Fatal(err)
+	}
+	tp := storage.TopicPartition{Topic: "t"}
+	config := *storage.DefaultLogConfig()
+	config.DeleteDelay = time.Hour
+	for range 3 {
+		if err := put(t, d.open(tp, 0, &config), "v"); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.m.Delete(tp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(suffix string) (n int) {
+		entries, err := d.fs.ReadDir("/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), suffix) {
+				n++
+			}
+		}
+		return n
+	}
+	if got := count("-delete"); got != 3 {
+		t.Errorf("%d deleted logs wait for their end, wanted 3", got)
+	}
+	kept := storage.TopicPartition{Topic: "kept"}
+	for want := 1; want <= 3; want++ {
+		for _, p := range []storage.TopicPartition{tp, kept} {
+			if err := put(t, d.open(p, 0, &config), "v"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.m.Close(1); err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range d.dirs {
+			if err := dir.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.start("/a"); err != nil {
+			t.Fatal(err)
+		}
+		d.open(kept, 0, &config)
+		d.m.SetAsideStrays(func(p storage.TopicPartition) bool { return p == kept })
+		if got := count("-stray"); got != want {
+			t.Errorf("%d strays, wanted %d", got, want)
+		}
+	}
+	for p, want := range map[storage.TopicPartition]int{tp: 0, kept: 3} {
+		if got, err := values(d.open(p, 0, &config)); err != nil || len(got) != want {
+			t.Errorf("%v has %d records, wanted %d: %v", p, len(got), want, err)
+		}
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -44,11 +44,12 @@ type Log struct {
 	flushed       time.Time // when everything was last put on disk, or opened
 	producers     *producerStates
 	epochs        *epochCache
-	recoveryPoint int64 // everything below is on disk
-	restarting    int64 // where the log is about to begin anew, -1 if it is not
-	damaged       bool  // recovery cut off more than a last batch that was not written to its end; set before the log is used
-	created       bool  // the log's directory is there; false while it has never had a record
-	named         bool  // the active segment's name is on disk, too
+	recoveryPoint int64  // everything below is on disk
+	restarting    int64  // where the log is about to begin anew, -1 if it is not
+	found         string // what recovery found, for the log of the broker; "" for nothing; set before the log is used
+	damaged       bool   // recovery cut off more than a last batch that was not written to its end; set before the log is used
+	created       bool   // the log's directory is there; false while it has never had a record
+	named         bool   // the active segment's name is on disk, too
 	jitter        time.Duration
 	closed        bool
 	moved         bool  // closed because it is in another directory now

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -182,7 +183,10 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
 	if l.damaged {
-		m.log.Warn().Str("partition", tp.String()).Int64("offset", l.EndOffset()).Msg("log was damaged, and is cut off there")
+		l.found = "log was damaged, and is cut off there"
+	}
+	if l.found != "" {
+		m.log.Warn().Str("partition", tp.String()).Int64("offset", l.EndOffset()).Msg(l.found)
 	}
 	l.truncated = func(end int64) error { return m.truncated(tp, end) }
 	m.mu.Lock()
@@ -217,10 +221,11 @@ func (m *Manager) holds(d *Dir, tp TopicPartition, id [16]byte) (mine, identifie
 	if err != nil || ok && have == id {
 		return true, true, err
 	}
-	if err := d.fs.Rename(path, path+"."+hex.EncodeToString(have[:])+straySuffix); err != nil {
+	to := suffixed(d, tp, unique(), straySuffix)
+	if err := d.fs.Rename(path, to); err != nil {
 		return false, false, err
 	}
-	m.log.Warn().Str("partition", tp.String()).Msg("set aside data of a deleted topic of the same name")
+	m.log.Warn().Str("partition", tp.String()).Str("set aside", to).Msg("set aside data of a deleted topic of the same name: delete it if nobody needs it")
 	return false, false, nil
 }
 
@@ -291,7 +296,7 @@ func (m *Manager) Delete(tp TopicPartition) error {
 
 // discard renames a log's directory for deletion. mu is held.
 func (m *Manager) discard(l *Log, d *Dir, path string) error {
-	to := suffixed(d, l.tp, l.id, deleteSuffix)
+	to := suffixed(d, l.tp, unique(), deleteSuffix)
 	if err := d.fs.Rename(path, to); err != nil {
 		return err
 	}
@@ -301,9 +306,16 @@ func (m *Manager) discard(l *Log, d *Dir, path string) error {
 
 // suffixed is the path of a partition's directory that is not, or no longer, its log: <topic>-<n>.<id><suffix>,
 // with the topic cut where the name would be too long.
+// Where there may be several of one topic, id is not the topic's, but unique.
 func suffixed(d *Dir, tp TopicPartition, id [16]byte, suffix string) string {
 	end := fmt.Sprintf("-%d.%s%s", tp.Partition, hex.EncodeToString(id[:]), suffix)
 	return filepath.Join(d.path, tp.Topic[:min(len(tp.Topic), 255-len(end))]+end)
+}
+
+// unique is an id that nothing else has: a replica that was moved away may come back, and go again, before its first log is deleted.
+func unique() (id [16]byte) {
+	_, _ = rand.Read(id[:])
+	return id
 }
 
 // background applies retention and writes checkpoints until Close.

@@ -1,10 +1,7 @@
 package storage
 
 import (
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"sync"
 )
@@ -125,20 +122,45 @@ func (m *Manager) setAside(tp TopicPartition, here *Dir) error {
 		if d == here || !m.states[d].present[tp] {
 			continue
 		}
-		path := partitionDir(d.path, tp)
-		id, _, err := readTopicID(d.fs, path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		to, err := m.setAsideIn(d, tp)
+		if err != nil {
 			return err
 		}
-		to := path + "." + hex.EncodeToString(id[:]) + straySuffix
-		if err := d.fs.Rename(path, to); err != nil {
-			return fmt.Errorf("set aside %s: %w", path, err)
-		}
-		m.states[d].forget(tp)
-		m.placedIn[d]--
 		m.log.Warn().Str("partition", tp.String()).Str("kept", here.path).Str("set aside", to).Msg("two log directories held the partition")
 	}
 	return nil
+}
+
+// setAsideIn renames what a directory holds of a partition, and returns its new path. mu is held.
+func (m *Manager) setAsideIn(d *Dir, tp TopicPartition) (string, error) {
+	path, to := partitionDir(d.path, tp), suffixed(d, tp, unique(), straySuffix)
+	if err := d.fs.Rename(path, to); err != nil {
+		return "", fmt.Errorf("set aside %s: %w", path, err)
+	}
+	m.states[d].forget(tp)
+	m.placedIn[d]--
+	return to, nil
+}
+
+// SetAsideStrays renames what the directories hold of partitions that are not open, and that are not replicas of this broker: topics
+// that were deleted, and replicas that were moved away, while it did not run. As in Kafka they stay on the disk until somebody deletes
+// them: metadata that is restored from a backup may be older than they are. Call it when all replicas are open, from any goroutine.
+func (m *Manager) SetAsideStrays(replica func(TopicPartition) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.online() {
+		for tp := range m.states[d].present {
+			if p := m.logs[tp]; p != nil && p.dir == d || replica(tp) {
+				continue
+			}
+			to, err := m.setAsideIn(d, tp)
+			if err != nil {
+				m.log.Error().Err(err).Msg("replica that is not this broker's any more stays")
+				continue
+			}
+			m.log.Warn().Str("partition", tp.String()).Str("set aside", to).Msg("replica is not this broker's any more: its topic was deleted, or it was moved; delete it if nobody needs it")
+		}
+	}
 }
 
 // DirectoryOf is the id of the directory that a partition's open log is in.

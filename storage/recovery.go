@@ -210,6 +210,7 @@ func (l *Log) loadSegments(entries []fs.DirEntry, now time.Time) ([]*segment, er
 		segments = append(segments, s)
 	}
 	if len(segments) == 0 {
+		l.found = "log directory has no segment: the log begins anew"
 		s := newSegment(l.fs, l.dir, 0)
 		s.created = now
 		if _, err := s.open(true); err != nil {
@@ -271,6 +272,7 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 		if err := l.cutAt(s, good); err != nil {
 			return nil, 0, err
 		}
+		l.found = "log ended inside of a batch, and is cut off there"
 		if !last && next == segments[i+1].base {
 			continue // what a failed write left behind this segment's end
 		}
@@ -280,6 +282,9 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 		}
 		segments = segments[:i+1]
 		break
+	}
+	if end < st.recoveryPoint && l.start.Load() < st.recoveryPoint {
+		return nil, 0, fmt.Errorf("%s ends at offset %d: everything below offset %d was on disk", l.dir, end, st.recoveryPoint)
 	}
 	active := segments[len(segments)-1]
 	if active.index == nil {

@@ -306,6 +306,11 @@ func (n *Node) openMeta() error {
 	if err := os.MkdirAll(n.config.MetadataDir, 0o755); err != nil {
 		return fmt.Errorf("cannot use metadata directory %s: %w", n.config.MetadataDir, err)
 	}
+	path := filepath.Join(n.config.MetadataDir, metadataFile)
+	claimed := slices.ContainsFunc(n.dirs, func(d *storage.Dir) bool { return d.Meta() != nil })
+	if info, err := os.Stat(path); claimed && err == nil && info.Size() == 0 {
+		return fmt.Errorf("open metadata %s: it is empty, although the log directories are of a cluster: %w", path, quorum.ErrDamaged)
+	}
 	id := n.config.ClusterID
 	for _, d := range n.dirs {
 		if m := d.Meta(); m != nil && id == "" {
@@ -319,7 +324,7 @@ func (n *Node) openMeta() error {
 		endpoints = append(endpoints, &image.Endpoint{Listener: l.Name, Host: host, Port: int32(port)})
 	}
 	c := raftmeta.Config{
-		NodeID: n.config.NodeID, ClusterID: id, Path: filepath.Join(n.config.MetadataDir, metadataFile),
+		NodeID: n.config.NodeID, ClusterID: id, Path: path,
 		Endpoints: endpoints, Rack: n.config.Rack, Static: n.config.Static,
 		Features: n.features, Voters: n.config.Voters, Join: n.config.Join, Dial: n.dial, InterBroker: n.config.InterBroker,
 		AcceptOlder: n.config.AcceptOlder, QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Logs: n.logs,

@@ -48,11 +48,15 @@ func openStandings(db *bbolt.DB, member string) (*standings, error) {
 	s := &standings{db: db, mine: standing{Member: member, Life: rand.Text()}, seen: map[uint64]standing{}, dirty: map[uint64]bool{}}
 	return s, db.Update(func(tx *bbolt.Tx) error {
 		state := tx.Bucket(stateBucket)
-		if v := state.Get(startsKey); len(v) == 8 {
+		v, err := getBytes(state, startsKey)
+		if err != nil {
+			return err
+		}
+		if len(v) == 8 {
 			s.mine.Starts = binary.BigEndian.Uint64(v)
 		}
 		s.mine.Starts++
-		if err := state.Put(startsKey, indexKey(s.mine.Starts)); err != nil {
+		if err := state.Put(startsKey, seal(startsKey, indexKey(s.mine.Starts))); err != nil {
 			return err
 		}
 		b, err := tx.CreateBucketIfNotExists(standingsBucket)
@@ -60,8 +64,12 @@ func openStandings(db *bbolt.DB, member string) (*standings, error) {
 			return err
 		}
 		return b.ForEach(func(k, v []byte) error {
+			v, err := unseal(k, v)
+			if err != nil {
+				return err
+			}
 			var seen standing
-			err := json.Unmarshal(v, &seen)
+			err = json.Unmarshal(v, &seen)
 			s.seen[binary.BigEndian.Uint64(k)] = seen
 			return err
 		})
@@ -73,7 +81,9 @@ func (s *standings) takeBack() error {
 	s.mu.Lock()
 	starts := s.mine.Starts - 1
 	s.mu.Unlock()
-	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(stateBucket).Put(startsKey, indexKey(starts)) })
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(stateBucket).Put(startsKey, seal(startsKey, indexKey(starts)))
+	})
 }
 
 // introduce fills in what a Hello says of this node's disk.
@@ -127,7 +137,7 @@ func (s *standings) meet(h Hello) error {
 	seen.Starts, seen.Life = h.Starts, h.Life
 	s.seen[h.From], s.dirty[h.From] = seen, true
 	s.mu.Unlock()
-	return s.db.Update(s.put)
+	return guarded(func() error { return s.db.Update(s.put) })
 }
 
 // saw notes what a life of a member has shown.
@@ -166,7 +176,7 @@ func (s *standings) put(tx *bbolt.Tx) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.Bucket(standingsBucket).Put(indexKey(id), v); err != nil {
+		if err := tx.Bucket(standingsBucket).Put(indexKey(id), seal(indexKey(id), v)); err != nil {
 			return err
 		}
 	}
@@ -182,7 +192,7 @@ func (s *standings) close() error {
 	if clean {
 		return nil
 	}
-	return s.db.Update(s.put)
+	return guarded(func() error { return s.db.Update(s.put) })
 }
 
 // note takes from a member's message how far the member has come.

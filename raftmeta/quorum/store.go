@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -40,8 +39,22 @@ type store struct {
 // ErrInUse says that another process has the metadata file open.
 var ErrInUse = errors.New("metadata file is in use by another process")
 
-func openStore(path string, voters []uint64) (*store, error) {
-	db, err := bbolt.Open(path, 0o644, &bbolt.Options{Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: 16 << 20})
+func openStore(path string, voters []uint64) (s *store, err error) {
+	if err := inspect(path); err != nil {
+		return nil, fmt.Errorf("open metadata %s: %w", path, err)
+	}
+	failed := guarded(func() error {
+		s, err = openInspected(path, voters)
+		return err
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	return s, nil
+}
+
+func openInspected(path string, voters []uint64) (*store, error) {
+	db, err := bbolt.Open(path, 0o644, &bbolt.Options{Timeout: lockPatience, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: 16 << 20})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%s: %w", path, ErrInUse)
 	}
@@ -49,7 +62,11 @@ func openStore(path string, voters []uint64) (*store, error) {
 		return nil, fmt.Errorf("open metadata %s: %w", path, err)
 	}
 	s := &store{MemoryStorage: raft.NewMemoryStorage(), db: db}
-	if err := s.load(voters); err != nil {
+	err = sealAll(db)
+	if err == nil {
+		err = s.load(voters)
+	}
+	if err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("load metadata %s: %w", path, err)
 	}
@@ -85,6 +102,9 @@ func (s *store) load(voters []uint64) error {
 		if err != nil {
 			return err
 		}
+		if err := state.Put(formatKey, seal(formatKey, []byte{1})); err != nil {
+			return err
+		}
 		if err := put(state, firstKey, s.first); err != nil {
 			return err
 		}
@@ -111,41 +131,41 @@ func (s *store) begin(voters []uint64) error {
 // identify reads the file's member id, or makes one up.
 func (s *store) identify() error {
 	if err := s.db.View(func(tx *bbolt.Tx) error {
-		s.member = string(tx.Bucket(stateBucket).Get(memberKey))
-		return nil
+		v, err := getBytes(tx.Bucket(stateBucket), memberKey)
+		s.member = string(v)
+		return err
 	}); err != nil || s.member != "" {
 		return err
 	}
 	s.member = rand.Text()
-	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(stateBucket).Put(memberKey, []byte(s.member)) })
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(stateBucket).Put(memberKey, seal(memberKey, []byte(s.member)))
+	})
 }
 
 func (s *store) read(state, log *bbolt.Bucket) error {
 	s.conf = new(pb.ConfState)
-	if err := proto.Unmarshal(state.Get(confStateKey), s.conf); err != nil {
+	if _, err := get(state, confStateKey, s.conf); err != nil {
 		return err
 	}
-	s.first = proto.Clone(s.conf).(*pb.ConfState)
-	if v := state.Get(firstKey); v != nil {
-		s.first = new(pb.ConfState)
-		if err := proto.Unmarshal(v, s.first); err != nil {
-			return err
-		}
+	s.first = new(pb.ConfState)
+	if has, err := get(state, firstKey, s.first); err != nil {
+		return err
+	} else if !has {
+		s.first = proto.Clone(s.conf).(*pb.ConfState)
 	}
-	if v := state.Get(snapshotKey); v != nil {
-		snap := new(pb.Snapshot)
-		if err := proto.Unmarshal(v, snap); err != nil {
-			return err
-		}
+	snap := new(pb.Snapshot)
+	if has, err := get(state, snapshotKey, snap); err != nil {
+		return err
+	} else if has {
 		if err := s.ApplySnapshot(snap); err != nil {
 			return err
 		}
 	}
-	if v := state.Get(hardStateKey); v != nil {
-		hard := new(pb.HardState)
-		if err := proto.Unmarshal(v, hard); err != nil {
-			return err
-		}
+	hard := new(pb.HardState)
+	if has, err := get(state, hardStateKey, hard); err != nil {
+		return err
+	} else if has {
 		if at := s.snapshotIndex(); hard.GetCommit() < at {
 			hard.Commit = &at // commits are not synced one by one, snapshots hold only what was committed
 		}
@@ -154,7 +174,11 @@ func (s *store) read(state, log *bbolt.Bucket) error {
 		}
 	}
 	var entries []*pb.Entry
-	if err := log.ForEach(func(_, v []byte) error {
+	if err := log.ForEach(func(k, v []byte) error {
+		v, err := unseal(k, v)
+		if err != nil {
+			return err
+		}
 		e := new(pb.Entry)
 		if err := proto.Unmarshal(v, e); err != nil {
 			return err
@@ -181,19 +205,13 @@ func (s *store) InitialState() (*pb.HardState, *pb.ConfState, error) {
 	return hard, s.conf, err
 }
 
-func put(b *bbolt.Bucket, key []byte, m proto.Message) error {
-	v, err := proto.Marshal(m)
-	if err != nil {
-		return err
-	}
-	return b.Put(key, v)
-}
-
 func indexKey(i uint64) []byte { return binary.BigEndian.AppendUint64(nil, i) }
 
 // save makes everything of one Ready durable in one transaction. Where only the commit index moved,
 // nothing is written: the next leader finds it again.
-func (s *store) save(rd raft.Ready) error {
+func (s *store) save(rd raft.Ready) error { return guarded(func() error { return s.saveReady(rd) }) }
+
+func (s *store) saveReady(rd raft.Ready) error {
 	hard, entries, snap := rd.HardState, rd.Entries, rd.Snapshot
 	// How far the log is committed need not be on disk, but for changes of members: a node that has applied one must not
 	// run for election, nor count votes, by the members of before when it starts again.
@@ -287,6 +305,10 @@ func deleteFrom(log *bbolt.Bucket, index uint64) error {
 
 // snapshot replaces everything up to index by data, except the last keep entries.
 func (s *store) snapshot(index uint64, conf *pb.ConfState, data []byte, keep uint64) error {
+	return guarded(func() error { return s.compact(index, conf, data, keep) })
+}
+
+func (s *store) compact(index uint64, conf *pb.ConfState, data []byte, keep uint64) error {
 	snap, err := s.CreateSnapshot(index, conf, data)
 	if err != nil {
 		return err
@@ -323,4 +345,6 @@ func (s *store) snapshot(index uint64, conf *pb.ConfState, data []byte, keep uin
 	return nil
 }
 
-func (s *store) close() error { return errors.Join(s.standings.close(), s.db.Close()) }
+func (s *store) close() error {
+	return guarded(func() error { return errors.Join(s.standings.close(), s.db.Close()) })
+}
