@@ -95,11 +95,28 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 	}
 	once, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
+	go m.giveUp(once, cancel, leader)
 	resp, err := client.Do(once, req)
 	if err != nil {
 		return none, err
 	}
 	return resp.(R), nil
+}
+
+// giveUp cancels a call to a controller that is not the active one any more: it may be one that stands still.
+func (m *Meta) giveUp(ctx context.Context, cancel func(), asked int32) {
+	tick := time.NewTicker(5 * controllerRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if now := m.controller.Leader(); now >= 0 && now != asked {
+				cancel()
+			}
+		}
+	}
 }
 
 // callPatience is for one answer of a controller.

@@ -3,6 +3,7 @@ package raftmeta
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"sync"
@@ -31,7 +32,10 @@ type liveness struct {
 	mu   sync.Mutex // guards the rest
 	seen map[int32]pulse
 
-	elected, rebalanced time.Time // of run's goroutine: when elections were last looked for
+	// Of run's goroutine.
+	elected, rebalanced time.Time // when elections were last looked for
+	ticked              time.Time // when run last looked at the time
+	excused             time.Time // this node stood still until then, and heard nobody
 }
 
 type pulse struct {
@@ -71,6 +75,10 @@ func (l *liveness) run() {
 		case <-l.meta.controller.Led():
 			l.begin()
 		case now := <-tick.C:
+			if now.Sub(l.ticked) > 3*sweepEvery {
+				l.excused = now
+			}
+			l.ticked = now
 			if l.meta.Leads() {
 				l.sweep(now)
 				l.electAgain(now)
@@ -82,13 +90,19 @@ func (l *liveness) run() {
 }
 
 // begin starts all sessions anew, as a new controller must, and looks who is there at once: the old
-// controller's machine may have been a broker too.
+// controller's machine may have been a broker too. A broker that the quorum's streams have not heard from for a while has only a
+// moment: it was silent before this node was elected, perhaps because of that.
 func (l *liveness) begin() {
 	now := time.Now()
+	l.excused = time.Time{}
+	session, set := l.session()
 	l.mu.Lock()
 	l.meta.Image().Brokers(func(b *image.Broker) {
 		p := l.seen[b.ID] // a heartbeat may have come before this was noticed
 		p.at = now
+		if !set && now.Sub(l.meta.node.Heard(raftID(b.ID))) > newcomerPatience {
+			p.at = now.Add(newcomerPatience - session)
+		}
 		l.seen[b.ID] = p
 	})
 	l.mu.Unlock()
@@ -155,9 +169,30 @@ func (l *liveness) probe(id int32) (done bool) {
 	return quorum.NobodyListens(ctx, l.meta.config.Dial, e.Address()) && l.fence(b, "its process has ended")
 }
 
+const (
+	// silentAfter is how long a broker may say nothing at all, neither by heartbeats nor by the quorum's streams, where
+	// broker.session.timeout.ms is not set. A machine that stands still for a second is not silent.
+	silentAfter = 1400 * time.Millisecond
+	// newcomerPatience is how long brokers that a new controller has not heard from have to make themselves heard.
+	newcomerPatience = 300 * time.Millisecond
+)
+
+// session is how long a broker may be silent, and whether somebody set that (broker.session.timeout.ms).
+func (l *liveness) session() (timeout time.Duration, set bool) {
+	const key = "broker.session.timeout.ms"
+	timeout = time.Duration(l.meta.IntSetting(key)) * time.Millisecond
+	if _, set = l.meta.config.Static[key]; !set {
+		timeout = min(timeout, silentAfter)
+	}
+	return timeout, set
+}
+
 // sweep fences brokers whose session is over.
 func (l *liveness) sweep(now time.Time) {
-	timeout := time.Duration(l.meta.IntSetting("broker.session.timeout.ms")) * time.Millisecond
+	timeout, set := l.session()
+	if set {
+		l.excused = time.Time{}
+	}
 	var over []*image.Broker
 	l.mu.Lock()
 	l.meta.Image().Brokers(func(b *image.Broker) {
@@ -167,13 +202,19 @@ func (l *liveness) sweep(now time.Time) {
 		p, ok := l.seen[b.ID]
 		if !ok {
 			l.seen[b.ID] = pulse{at: now}
-		} else if now.Sub(p.at) > timeout {
+			return
+		}
+		silent := min(now.Sub(p.at), now.Sub(l.excused))
+		if !set && b.ID != l.meta.config.NodeID {
+			silent = min(silent, now.Sub(l.meta.node.Heard(raftID(b.ID))))
+		}
+		if silent > timeout && (set || b.ID != l.meta.config.NodeID) {
 			over = append(over, b)
 		}
 	})
 	l.mu.Unlock()
 	for _, b := range over {
-		l.fence(b, "it was silent for broker.session.timeout.ms")
+		l.fence(b, fmt.Sprintf("it was silent for %v", timeout))
 	}
 }
 

@@ -34,42 +34,49 @@ type fetchers struct {
 
 	mu sync.Mutex // guards the rest
 	by map[int32]*fetcher
-	of map[*Partition]*fetcher
+	of map[replicaKey]*fetcher
 }
 
 func newFetchers(m *Manager, dial wire.Dialer) *fetchers {
-	f := &fetchers{manager: m, dial: dial, by: map[int32]*fetcher{}, of: map[*Partition]*fetcher{}}
+	f := &fetchers{manager: m, dial: dial, by: map[int32]*fetcher{}, of: map[replicaKey]*fetcher{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
 
+// assigned is a partition with its role: the leader to follow, nil for none.
+type assigned struct {
+	partition *Partition
+	role      *following
+}
+
 // follow makes partitions follow the leaders of their roles, or nobody for nil. The requests that wait at those
 // leaders end, once for all of them: they do not ask for what is new.
-func (f *fetchers) follow(roles map[*Partition]*following) {
+func (f *fetchers) follow(roles []assigned) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	changed := map[*fetcher]bool{}
-	for p, role := range roles {
-		old := f.of[p]
+	changed := map[int32]*fetcher{} // by leader
+	for _, a := range roles {
+		p, role := a.partition, a.role
+		old := f.of[p.key()]
 		if old != nil && (role == nil || old.leader != role.leader) {
 			old.set(p, nil)
-			delete(f.of, p)
+			delete(f.of, p.key())
 		}
 		if role == nil || f.ctx.Err() != nil {
 			continue
 		}
 		n := f.by[role.leader]
 		if n == nil {
-			n = &fetcher{fetchers: f, leader: role.leader, wake: make(chan struct{}, 1), parts: map[*Partition]*fetchState{}}
+			n = &fetcher{fetchers: f, leader: role.leader, wake: make(chan struct{}, 1), parts: map[replicaKey]*fetchState{}}
 			f.by[role.leader] = n
 			f.running.Go(n.run)
 		}
-		f.of[p] = n
+		f.of[p.key()] = n
 		if n.set(p, role) {
-			changed[n] = true
+			changed[n.leader] = n
 		}
 	}
-	for n := range changed {
+	for _, n := range changed {
 		n.interrupt()
 		select {
 		case n.wake <- struct{}{}:
@@ -96,7 +103,7 @@ type fetcher struct {
 	wake     chan struct{}
 
 	mu     sync.Mutex // guards the rest
-	parts  map[*Partition]*fetchState
+	parts  map[replicaKey]*fetchState
 	gone   []*Partition // dropped, and the leader has yet to hear
 	client *wire.Client
 	epoch  int64 // of the broker that client goes to
@@ -122,10 +129,10 @@ type sentState struct {
 func (f *fetcher) set(p *Partition, role *following) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	old := f.parts[p]
+	old := f.parts[p.key()]
 	switch {
 	case role == nil:
-		delete(f.parts, p)
+		delete(f.parts, p.key())
 		if old != nil {
 			f.gone = append(f.gone, p)
 		}
@@ -133,7 +140,7 @@ func (f *fetcher) set(p *Partition, role *following) bool {
 	case old != nil && old.role == role:
 		return false
 	}
-	f.parts[p] = &fetchState{role: role, fresh: true}
+	f.parts[p.key()] = &fetchState{role: role, fresh: true}
 	return true
 }
 
@@ -244,7 +251,7 @@ func (f *fetcher) round(ctx context.Context) error {
 	}
 	byKey := make(map[replicaKey]*fetchState, len(asked))
 	for _, s := range asked {
-		byKey[replicaKey{s.role.partition.id, s.role.partition.n}] = s
+		byKey[s.role.partition.key()] = s
 	}
 	for i := range r.Topics {
 		t := &r.Topics[i]
@@ -261,8 +268,8 @@ func (f *fetcher) round(ctx context.Context) error {
 func (f *fetcher) sync(now time.Time) {
 	var syncing sync.WaitGroup
 	f.mu.Lock()
-	for p, s := range f.parts {
-		log := p.Log()
+	for _, s := range f.parts {
+		log := s.role.partition.Log()
 		end := log.EndOffset()
 		if log.Durable() >= end || s.wait.After(now) {
 			continue
@@ -297,7 +304,8 @@ func (f *fetcher) request(now time.Time) (req *kmsg.FetchRequest, asked []*fetch
 	at := map[image.UUID]int{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for p, s := range f.parts {
+	for _, s := range f.parts {
+		p := s.role.partition
 		if pause := m.pause(p, s, now); pause > 0 {
 			req.MaxWaitMillis = int32(min(int64(req.MaxWaitMillis), pause.Milliseconds()+1))
 			if !s.fresh { // or the leader would go on to answer for it

@@ -272,12 +272,12 @@ type opening struct {
 
 func (m *Manager) openAll(work []opening) {
 	var mu sync.Mutex
-	roles := make(map[*Partition]*following, len(work))
+	roles := make([]assigned, 0, len(work))
 	place := func(o opening, l *storage.Log) {
 		p, role := m.place(o, l)
 		mu.Lock()
 		defer mu.Unlock()
-		roles[p] = role
+		roles = append(roles, assigned{p, role})
 	}
 	byTP := make(map[storage.TopicPartition]opening, len(work))
 	tps := make([]storage.TopicPartition, 0, len(work))
@@ -378,7 +378,7 @@ func (m *Manager) drop(t *image.Topic, n int32) {
 // discard ends a partition's role and deletes its log.
 func (m *Manager) discard(p *Partition) {
 	m.lose(p)
-	m.fetchers.follow(map[*Partition]*following{p: nil})
+	m.fetchers.follow([]assigned{{p, nil}})
 	if err := m.logs.Delete(storage.TopicPartition{Topic: p.topic, Partition: p.n}); err != nil {
 		m.log.Error().Err(err).Str("partition", p.String()).Msg("delete failed")
 	}

@@ -72,6 +72,9 @@ type led struct {
 // Topic is the partition's topic.
 func (p *Partition) Topic() string { return p.topic }
 
+// key names the partition among those of this node, over all lives of its topic's name.
+func (p *Partition) key() replicaKey { return replicaKey{p.id, p.n} }
+
 // Number is the partition's number in its topic.
 func (p *Partition) Number() int32 { return p.n }
 

@@ -18,33 +18,34 @@ import (
 
 // faults are what may happen, each as a function that does it and says what it did; "" when it could not be now.
 var faults = map[faultKind]func(*Sim, [3]uint64) string{
-	"kill":      killOne,
-	"kill all":  killAll,
-	"power":     powerOne,
-	"power all": powerAll,
-	"start":     startAll,
-	"stop":      stopOne,
-	"cut":       cutOne,
-	"cut off":   cutOff,
-	"slow":      slowDown,
-	"lossy":     loseSome,
-	"heal":      healAll,
-	"reset":     resetOne,
-	"elect":     elect,
-	"reassign":  reassign,
-	"torn":      tornWrite,
-	"full":      fullDisk,
-	"bad sync":  badSync,
-	"slow disk": slowDisk,
-	"clock":     moveClock,
-	"voters":    changeVoters,
-	"rot":       flipBit,
-	"upgrade":   upgrade,
-	"downgrade": downgrade,
-	"finalize":  finalize,
-	"pause":     pauseOne,
-	"copy":      copyDisks,
-	"older":     olderDisks,
+	"kill":        killOne,
+	"kill all":    killAll,
+	"power":       powerOne,
+	"power all":   powerAll,
+	"start":       startAll,
+	"stop":        stopOne,
+	"cut":         cutOne,
+	"cut off":     cutOff,
+	"slow":        slowDown,
+	"lossy":       loseSome,
+	"heal":        healAll,
+	"reset":       resetOne,
+	"elect":       elect,
+	"reassign":    reassign,
+	"torn":        tornWrite,
+	"full":        fullDisk,
+	"bad sync":    badSync,
+	"slow disk":   slowDisk,
+	"clock":       moveClock,
+	"voters":      changeVoters,
+	"rot":         flipBit,
+	"upgrade":     upgrade,
+	"downgrade":   downgrade,
+	"finalize":    finalize,
+	"pause":       pauseOne,
+	"short pause": shortPause,
+	"copy":        copyDisks,
+	"older":       olderDisks,
 }
 
 // upgradeKinds are drawn from for a rolling upgrade.
@@ -364,6 +365,20 @@ func pauseOne(s *Sim, dice [3]uint64) string {
 		}
 	})
 	return fmt.Sprintf("%v stands still", m)
+}
+
+// shortPause has a machine stand still for a second at most: nobody is to lose the lead for it.
+func shortPause(s *Sim, dice [3]uint64) string {
+	m := s.up(dice[0])
+	if m == nil || !m.Pause() {
+		return ""
+	}
+	length := time.Second - time.Duration(dice[1]%8)*100*time.Millisecond
+	s.background.Go(func() {
+		time.Sleep(length)
+		m.Resume()
+	})
+	return fmt.Sprintf("%v stands still for %v", m, length)
 }
 
 // copyDisks keeps a copy of a machine's disks.

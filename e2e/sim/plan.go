@@ -26,6 +26,7 @@ type Plan struct {
 	SlowDisks      bool // disks may be slow; then locks may be held while one waits
 	Rot            bool // a bit of a record on some disk flips
 	Commit         bool // log.flush.policy=commit: power may fail everywhere at once
+	Steady         bool // nothing that happens is a reason for another leader
 	Operator       bool // somebody moves partitions all the time, of a cluster with more brokers than replicas, under more load
 	operated       operated
 	Settings       map[string]string
@@ -55,8 +56,26 @@ const (
 	rest = 90 * time.Second
 )
 
+// pauseSeeds is the first of the seeds whose plans hold pauses only, none longer than a second.
+const pauseSeeds, pausesOfAPlan = 1 << 40, 50
+
+// newPausePlan makes the plan of a seed from pauseSeeds on.
+func newPausePlan(seed uint64) *Plan {
+	rng := rand.New(rand.NewPCG(seed, 11))
+	p := &Plan{Seed: seed, Voters: 3, Partitions: 3, Topics: 1, Idempotent: 1, Steady: true, Settings: map[string]string{
+		"offsets.topic.num.partitions": "1", "min.insync.replicas": "2", "leader.imbalance.check.interval.seconds": "100000",
+	}}
+	for range pausesOfAPlan {
+		p.Faults = append(p.Faults, Fault{After: 1200*time.Millisecond + time.Duration(rng.IntN(300_000_000)), Kind: "short pause", Dice: [3]uint64{rng.Uint64(), rng.Uint64(), rng.Uint64()}})
+	}
+	return p
+}
+
 // NewPlan makes the plan of a seed.
 func NewPlan(seed uint64) *Plan {
+	if seed >= pauseSeeds {
+		return newPausePlan(seed)
+	}
 	rng := rand.New(rand.NewPCG(seed, 7))
 	p := &Plan{Seed: seed, Voters: 3, Partitions: 1 + rng.Int32N(2), Topics: 1, Idempotent: 1 + rng.IntN(2), Plain: rng.IntN(2), Members: rng.IntN(3), Administrators: rng.IntN(3), Visitors: rng.IntN(2), Recreate: rng.IntN(2) == 0, SlowDisks: rng.IntN(6) == 0, Rot: rng.IntN(8) == 0, Commit: rng.IntN(3) == 0}
 	switch rng.IntN(8) {

@@ -316,6 +316,9 @@ func (s *Sim) learn() {
 			for n, now := range t.Partitions {
 				p := workload.Partition{Topic: t.Name, N: int32(n)}
 				if s.newer(t.ID, now, s.known[p]) {
+					if old := s.known[p]; s.plan.Steady && old.Partition != nil && old.id == t.ID && old.LeaderEpoch != now.LeaderEpoch {
+						s.history.Wrong("deposed", "%v is led by %d in epoch %d, and was by %d", p, now.Leader, now.LeaderEpoch, old.Leader)
+					}
 					s.known[p] = registration{now, t.ID}
 					s.history.Note("metadata", fmt.Sprintf("%v is led by %d in epoch %d, replicas %v, ISR %v, ELR %v, last ELR %v", p, now.Leader, now.LeaderEpoch, now.Replicas, now.ISR, now.ELR, now.LastKnownELR))
 				}

@@ -94,6 +94,7 @@ func (s *stage) command(words []string) {
 	case "tick":
 		for range s.number(args[1]) {
 			n.raw.Tick()
+			n.leaderIsSilent()
 			s.settle(n)
 		}
 	case "add":
@@ -161,6 +162,8 @@ func (s *stage) settle(n *Node) {
 		select {
 		case call := <-n.calls:
 			call()
+		case <-n.reports.wake:
+			n.reports.run(n.raw)
 		default:
 			return
 		}
@@ -201,6 +204,7 @@ func (s *stage) carry(deliver bool, args []string) {
 			continue
 		}
 		s.say("%s", describe(m))
+		n.note(delivery{message: m})
 		_ = n.raw.Step(m)
 		s.settle(n)
 	}

@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -23,6 +25,17 @@ func (n *Node) Accept(c net.Conn, r *bufio.Reader) {
 		return
 	}
 	n.net.accept(c, r)
+}
+
+// Heard is when anything last came from a member by its streams to this node; the zero time if nothing did. It says that the
+// member's process runs, whatever its disk does. Any goroutine may call it.
+func (n *Node) Heard(id uint64) time.Time {
+	if at, ok := n.heard.Load(id); ok {
+		if ns := at.(*atomic.Int64).Load(); ns > 0 {
+			return n.born.Add(time.Duration(ns))
+		}
+	}
+	return time.Time{}
 }
 
 // Member is a member of the quorum as this node sees it.
@@ -227,11 +240,52 @@ func (n *Node) ask(address string) (first []uint64, err error) {
 	return nil, errors.New("no member says who leads")
 }
 
-// report runs f on the quorum's goroutine if that is not too busy: what it tells comes again otherwise.
-func (n *Node) report(f func(*raft.RawNode)) {
+// reports are what transport goroutines have for raft. They never wait for the quorum's goroutine, which is one of them, and
+// none is lost while that is busy: a follower whose snapshot is not reported would be sent nothing any more.
+type reports struct {
+	wake chan struct{} // has room for one
+
+	mu      sync.Mutex // guards waiting
+	waiting map[report]func(*raft.RawNode)
+}
+
+// report names what is reported of a member; only the newest of one name counts.
+type report struct {
+	id   uint64
+	kind reportKind
+}
+
+type reportKind int
+
+const (
+	unreachable reportKind = iota
+	snapshotSent
+	processEnded
+)
+
+// add has f run on the quorum's goroutine soon. Any goroutine may call it.
+func (r *reports) add(id uint64, kind reportKind, f func(*raft.RawNode)) {
+	r.mu.Lock()
+	r.waiting[report{id, kind}] = f
+	r.mu.Unlock()
 	select {
-	case n.calls <- func() { f(n.raw) }:
+	case r.wake <- struct{}{}:
 	default:
+	}
+}
+
+// run hands all reports to raft.
+func (r *reports) run(raw *raft.RawNode) {
+	r.mu.Lock()
+	waiting := r.waiting
+	r.waiting = map[report]func(*raft.RawNode){}
+	r.mu.Unlock()
+	for _, kind := range []reportKind{unreachable, snapshotSent, processEnded} {
+		for key, f := range waiting {
+			if key.kind == kind {
+				f(raw)
+			}
+		}
 	}
 }
 
@@ -265,7 +319,7 @@ func (n *Node) install(s *pb.Snapshot) error {
 // gone says that a member's process has ended. If it led, this node forgets it, which lets others be
 // elected at once, and runs for election itself in a moment.
 func (n *Node) gone(id uint64) {
-	n.report(func(r *raft.RawNode) {
+	n.reports.add(id, processEnded, func(r *raft.RawNode) {
 		r.ReportUnreachable(id)
 		if n.leader != id {
 			return
@@ -274,6 +328,25 @@ func (n *Node) gone(id uint64) {
 		n.campaignSoon()
 	})
 }
+
+// leaderIsSilent is called with every tick. A voter that has not heard from the leader for longer than a pause of its machine may
+// take runs for election. Raft's own timeout is drawn from a range that is as long again; here each voter has an instant of its own,
+// in the order of their ids, so that the first is elected before the next runs.
+func (n *Node) leaderIsSilent() {
+	rank := slices.Index(n.confState.GetVoters(), n.config.ID)
+	if n.leads || n.leader == raft.None || rank < 0 {
+		n.quiet = 0
+		return
+	}
+	if n.quiet++; n.quiet == electionTicks+1+rank%voterRanks {
+		_ = n.raw.Campaign()
+		n.campaigns = 1
+		n.campaign.Reset(n.config.Tick)
+	}
+}
+
+// voterRanks bounds the ticks that voters wait for each other.
+const voterRanks = 3
 
 // campaignSoon runs for election in a moment, another one on each member.
 func (n *Node) campaignSoon() {
@@ -315,7 +388,7 @@ func (n *Node) HandOver() {
 		}
 		if !asked {
 			asked = true
-			n.report(func(r *raft.RawNode) { r.TransferLeader(best.ID) })
+			_ = n.call(ctx, func() { n.raw.TransferLeader(best.ID) }) // seen by what comes of it
 		}
 		select {
 		case <-time.After(n.config.Tick / 4):

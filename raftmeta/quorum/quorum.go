@@ -52,7 +52,7 @@ var ErrNotLeader = errors.New("this node does not lead the quorum")
 const maxProposal = 32 << 20
 
 const (
-	electionTicks    = 10
+	electionTicks    = 22 // of silence: a leader that stands still for a second stays the leader
 	callBacklog      = 1024
 	callsAtOnce      = 256
 	keptAfterCompact = 4096 // entries kept for followers that are a little behind
@@ -66,6 +66,9 @@ type Node struct {
 	raw     *raft.RawNode
 
 	calls    chan func()
+	reports  reports
+	born     time.Time
+	heard    sync.Map // *atomic.Int64 by member: when anything last came from it, in nanoseconds since born
 	incoming chan delivery
 	fatal    chan error
 	net      *transport // nil for a node that is alone
@@ -85,6 +88,7 @@ type Node struct {
 	applied      uint64
 	confState    *pb.ConfState
 	logged       int64       // bytes of entries since the last snapshot
+	quiet        int         // ticks since the leader was heard from
 	campaign     *time.Timer // for an election, while there is no leader and no reason to wait for one
 	campaigns    int         // since there was one
 }
@@ -96,7 +100,7 @@ func Open(config Config, machine Machine) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{config: config, machine: machine, store: st, calls: make(chan func(), callBacklog), incoming: make(chan delivery, callBacklog),
+	n := &Node{config: config, machine: machine, store: st, born: time.Now(), calls: make(chan func(), callBacklog), reports: reports{wake: make(chan struct{}, 1), waiting: map[report]func(*raft.RawNode){}}, incoming: make(chan delivery, callBacklog),
 		fatal: make(chan error, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	st.standings.insists = config.AcceptOlder
 	n.campaign = time.NewTimer(time.Hour)
@@ -243,6 +247,9 @@ func (n *Node) run() {
 			return
 		case <-tick.C:
 			n.raw.Tick()
+			n.leaderIsSilent()
+		case <-n.reports.wake:
+			n.reports.run(n.raw)
 		case <-n.campaign.C:
 			n.runForElection()
 		case call := <-n.calls:

@@ -195,9 +195,12 @@ func (s *standings) close() error {
 	return guarded(func() error { return s.db.Update(s.put) })
 }
 
-// note takes from a member's message how far the member has come.
+// note takes from a member's message how far the member has come, and that it is there.
 func (n *Node) note(d delivery) {
 	m := d.message
+	if m.GetFrom() == n.leader {
+		n.quiet = 0
+	}
 	switch m.GetType() {
 	case pb.MsgPreVote, pb.MsgPreVoteResp: // of terms that may never be
 	case pb.MsgApp, pb.MsgHeartbeat: // a leader has all that is committed

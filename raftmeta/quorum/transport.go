@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -113,13 +114,19 @@ func (t *transport) send(messages []*pb.Message) {
 // lose tells raft that a message was not sent.
 func (t *transport) lose(m *pb.Message) {
 	to, snapshot := m.GetTo(), m.GetType() == pb.MsgSnap
-	t.node.report(func(r *raft.RawNode) {
-		if snapshot {
-			r.ReportSnapshot(to, raft.SnapshotFailure)
-		} else {
-			r.ReportUnreachable(to)
-		}
-	})
+	if snapshot {
+		t.snapshotSent(to, raft.SnapshotFailure)
+	} else {
+		t.unreachable(to)
+	}
+}
+
+func (t *transport) unreachable(id uint64) {
+	t.node.reports.add(id, unreachable, func(r *raft.RawNode) { r.ReportUnreachable(id) })
+}
+
+func (t *transport) snapshotSent(id uint64, status raft.SnapshotStatus) {
+	t.node.reports.add(id, snapshotSent, func(r *raft.RawNode) { r.ReportSnapshot(id, status) })
 }
 
 func (t *transport) peer(id uint64) *peer {
@@ -306,7 +313,7 @@ func (t *transport) write(p *peer) {
 		}
 		t.troubled(p.id, err)
 		t.refused(err)
-		t.node.report(func(r *raft.RawNode) { r.ReportUnreachable(p.id) })
+		t.unreachable(p.id)
 		t.log.Debug().Err(err).Uint64("peer", p.id).Msg("quorum stream ended")
 		select {
 		case <-t.ctx.Done():
@@ -335,7 +342,7 @@ func (t *transport) open(id uint64) (*stream, error) {
 	ended := make(chan struct{})
 	if !t.start(func() {
 		defer close(ended)
-		err := t.read(c, maxSnapshot, answer.Life)
+		err := t.read(c, maxSnapshot, id, answer.Life)
 		t.log.Debug().Err(err).Uint64("peer", id).Msg("quorum stream ended")
 		_ = c.Close()
 	}) {
@@ -373,6 +380,8 @@ func (t *transport) writeTo(s *stream, p *peer, first *pb.Message) error {
 	}
 	defer release()
 	c, w := s.conn, bufio.NewWriterSize(s.conn, 64<<10)
+	alive := time.NewTicker(aliveInterval)
+	defer alive.Stop()
 	var buf []byte
 	for m := first; ; {
 		if m == nil {
@@ -381,6 +390,11 @@ func (t *transport) writeTo(s *stream, p *peer, first *pb.Message) error {
 				return t.ctx.Err()
 			case <-s.ended:
 				return io.EOF
+			case <-alive.C:
+				if err := writeAlive(w, c); err != nil {
+					return err
+				}
+				continue
 			case m = <-p.queue:
 			}
 		}
@@ -412,6 +426,18 @@ func (t *transport) writeTo(s *stream, p *peer, first *pb.Message) error {
 	}
 }
 
+// aliveInterval is how often a stream says that its node is there, by an empty frame. Raft's answers wait for the disk of the
+// metadata, which may be slow for a while without anything else of the node being so.
+const aliveInterval = 200 * time.Millisecond
+
+func writeAlive(w *bufio.Writer, c net.Conn) error {
+	_ = c.SetWriteDeadline(time.Now().Add(writePatience))
+	if _, err := w.Write(make([]byte, 4)); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
 // writeSnapshot writes a message with a snapshot between others, for a member that does not listen.
 func (t *transport) writeSnapshot(w *bufio.Writer, c net.Conn, m *pb.Message) (err error) {
 	status, to := raft.SnapshotFailure, m.GetTo()
@@ -419,7 +445,7 @@ func (t *transport) writeSnapshot(w *bufio.Writer, c net.Conn, m *pb.Message) (e
 		if err == nil {
 			status = raft.SnapshotFinish
 		}
-		t.node.report(func(r *raft.RawNode) { r.ReportSnapshot(to, status) })
+		t.snapshotSent(to, status)
 	}()
 	data, err := proto.Marshal(m)
 	if err != nil {
@@ -536,7 +562,7 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 			}
 		}()
 	}
-	err = t.read(r, maxMessage, h.Life)
+	err = t.read(r, maxMessage, h.From, h.Life)
 	if t.ctx.Err() == nil {
 		t.log.Debug().Err(err).Uint64("peer", h.From).Msg("quorum stream from peer ended")
 		if h.Address != "" {
@@ -568,16 +594,22 @@ func (t *transport) check(h Hello) error {
 }
 
 // read takes messages of a life of a member until that fails.
-func (t *transport) read(r io.Reader, limit int, life string) error {
+func (t *transport) read(r io.Reader, limit int, from uint64, life string) error {
 	buffered := bufio.NewReaderSize(r, 64<<10)
+	last, _ := t.node.heard.LoadOrStore(from, new(atomic.Int64))
+	heard := last.(*atomic.Int64)
 	var buf []byte
 	for {
 		data, err := readFrame(buffered, buf, limit)
 		if err != nil {
 			return err
 		}
+		heard.Store(int64(time.Since(t.node.born)))
 		if buf = data; cap(buf) > 1<<20 {
 			buf = nil
+		}
+		if len(data) == 0 {
+			continue // it is alive
 		}
 		m := new(pb.Message)
 		if err := proto.Unmarshal(data, m); err != nil {
@@ -695,8 +727,7 @@ func (t *transport) sendSnapshot(m *pb.Message) {
 	} else if t.ctx.Err() == nil {
 		t.log.Warn().Err(err).Uint64("peer", m.GetTo()).Msg("snapshot not sent")
 	}
-	to := m.GetTo()
-	t.node.report(func(r *raft.RawNode) { r.ReportSnapshot(to, status) })
+	t.snapshotSent(m.GetTo(), status)
 }
 
 func (t *transport) streamSnapshot(m *pb.Message) error {

@@ -1,0 +1,79 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kraft/e2e/harness"
+)
+
+// TestSilentBroker stops the process of one of three brokers where it is, as a machine that hangs, or is unplugged, does: the active
+// controller, a leader that is not, and a follower of everything. Producers that give a request up after a second have records
+// acknowledged again within two seconds, with the brokers' default settings. Nothing acknowledged is lost.
+func TestSilentBroker(t *testing.T) {
+	const partitions = 3
+	c := harness.NewCluster(t, 3, "--override", "min.insync.replicas=2")
+	all := c.Bootstrap()
+	c.Nodes[0].CLI(t, "", "topic", "create", "load", "-p", strconv.Itoa(partitions), "-r", "3")
+	leaders(t, all, "load", 3)
+	l := startLoad(t, all, "load", partitions, kgo.ProduceRequestTimeout(500*time.Millisecond), kgo.RequestTimeoutOverhead(500*time.Millisecond), kgo.UnknownTopicRetries(-1), kgo.MetadataMaxAge(500*time.Millisecond)) // franz-go repeats a request that got no answer without asking who leads now
+	l.more(1000)
+	for _, victim := range []string{"active controller", "leader"} {
+		id := controllerOf(t, all)
+		if victim == "leader" {
+			for _, other := range leaders(t, all, "load", 3) {
+				if other != id {
+					id = other
+				}
+			}
+		}
+		k := c.Nodes[id-1]
+		l.more(500)
+		l.gap()
+		begun := time.Now()
+		pause(t, k)
+		var alive []string
+		for i, addr := range all {
+			if i+1 != int(id) {
+				alive = append(alive, addr)
+			}
+		}
+		if err := harness.Eventually(5*time.Second, func() error { // both others know
+			for _, addr := range alive {
+				topics, err := kadm.NewClient(kgoClient(t, addr)).ListTopics(context.Background(), "load")
+				if err != nil {
+					return err
+				}
+				for _, p := range topics["load"].Partitions {
+					if p.Leader == id || slices.Contains(p.ISR, id) {
+						return fmt.Errorf("%s %v", addr, p)
+					}
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		moved := time.Since(begun)
+		time.Sleep(3 * time.Second)
+		l.more(1000)
+		gap := l.gap()
+		t.Logf("%s, node %d: others lead after %v; %v without an acknowledgement", victim, id, moved, gap)
+		if gap > 2500*time.Millisecond { // two seconds, on a machine that does other things beside
+			t.Errorf("%s, node %d: %v without an acknowledgement", victim, id, gap)
+		}
+		time.Sleep(time.Until(begun.Add(6 * time.Second)))
+		resume(t, k)
+		leaders(t, all, "load", 3)
+	}
+	l.check(all)
+}
