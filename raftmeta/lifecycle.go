@@ -383,8 +383,9 @@ func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d control
 		r.NumPartitions = d.Partitions
 	}
 	if r.ReplicationFactor == -1 {
-		if r.ReplicationFactor = d.Factor; d.Clamp {
-			r.ReplicationFactor = max(1, min(d.Factor, int16(min(len(m.Image().ActiveBrokers()), 1<<15-1))))
+		r.ReplicationFactor = d.FactorFor(m.Image())
+		if r.ReplicationFactor < d.Factor {
+			m.log.Warn().Str("topic", t.Name).Msg(fmt.Sprintf("created with %d replicas instead of %d: no more brokers are registered yet; kraft cluster rebalance adds them later", r.ReplicationFactor, d.Factor))
 		}
 	}
 	for k, v := range t.Configs {

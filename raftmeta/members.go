@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,6 +74,9 @@ func (m *Meta) checkMember(h quorum.Hello) error {
 	case m.Image().ClusterID == "" && h.Cluster == "" && h.Voters != "" && m.votersText() != "" && h.Voters != m.votersText():
 		return fmt.Errorf("node %d was started with the peers %s, node %d with %s: give all the same", id, h.Voters, m.config.NodeID, m.votersText())
 	}
+	if err := m.checkFirstVoters(h); err != nil {
+		return err
+	}
 	if err := controller.CheckFeatures(m.Image(), id, h.Features); err != nil {
 		return err
 	}
@@ -83,6 +87,62 @@ func (m *Meta) checkMember(h quorum.Hello) error {
 	}
 	if !known || c.Address != h.Address {
 		m.remember(&image.Controller{ID: id, Member: h.Member, Address: h.Address})
+	}
+	return nil
+}
+
+// checkFirstVoters refuses a node that is new and would be one of the first voters of this cluster, which began with others: it would
+// wait for a quorum that there is not, and be ready with one that it was not told of.
+func (m *Meta) checkFirstVoters(h quorum.Hello) error {
+	if m.Image().ClusterID == "" || h.Cluster != "" || h.Voters == "" {
+		return nil
+	}
+	first, _ := m.node.First()
+	if sameVoters(h.Voters, first) {
+		return nil
+	}
+	return fmt.Errorf("node %d was started with the peers %s, but this cluster began with %s: give all the same peers, or let it join: --join %s instead of --peers",
+		nodeID(h.From), h.Voters, nodesText(first), m.config.Address)
+}
+
+// sameVoters reports whether a list such as votersText's names these members.
+func sameVoters(list string, ids []uint64) bool {
+	entries := strings.Split(list, ",")
+	for _, e := range entries {
+		text, _, _ := strings.Cut(e, "@")
+		id, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || !slices.Contains(ids, raftID(int32(id))) {
+			return false
+		}
+	}
+	return len(entries) == len(ids)
+}
+
+// nodesText names members as users do.
+func nodesText(ids []uint64) string {
+	var list []string
+	for _, id := range ids {
+		list = append(list, fmt.Sprintf("node %d", nodeID(id)))
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
+}
+
+// checkOwnVoters refuses settings that say another quorum than the one that this node's metadata is of.
+func (m *Meta) checkOwnVoters() error {
+	first, begun := m.node.First()
+	if !begun {
+		return nil
+	}
+	voters, alone := m.node.Voters(), len(first) == 1 && first[0] == raftID(m.config.NodeID)
+	switch {
+	case len(m.config.Voters) > 0 && !sameVoters(m.votersText(), first) && !sameVoters(m.votersText(), voters):
+		return fmt.Errorf("%s is of a cluster that began with %s and has the voters %s; --peers (controller.quorum.voters) names %s: "+
+			"leave the setting out or give those voters; to make a cluster larger let other nodes --join this one, and then kraft quorum add ID; or give another data directory",
+			m.config.Path, nodesText(first), nodesText(voters), m.votersText())
+	case len(m.config.Join) > 0 && alone && len(voters) == 1 && !slices.Contains(m.config.Join, m.config.Address):
+		return fmt.Errorf("%s is of a cluster that this node began alone; --join (controller.quorum.bootstrap.servers) names another node's address, %s: "+
+			"leave the setting out, or give an empty data directory", m.config.Path, strings.Join(m.config.Join, ","))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package raftmeta
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -83,6 +84,9 @@ func Open(config Config) (*Meta, error) {
 		return nil, err
 	}
 	m.node = node
+	if err := m.checkOwnVoters(); err != nil {
+		return nil, errors.Join(err, node.Close())
+	}
 	return m, nil
 }
 

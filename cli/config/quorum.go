@@ -62,6 +62,9 @@ func (c *Config) findQuorum(listeners []Listener) error {
 	}
 	if len(c.Join) > 0 && c.Controller == nil && isController { // it may be made a voter
 		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Port: defaultControllerPort, AdvertisedHost: defaultHost("")}
+		if i := slices.IndexFunc(c.Listeners, func(l Listener) bool { return !isLoopback(l.Host) }); i < 0 && c.IsBroker {
+			c.Controller.Host, c.Controller.AdvertisedHost = c.Listeners[0].Host, c.Listeners[0].Host
+		}
 	}
 	if !c.IsBroker && c.Controller == nil {
 		return fmt.Errorf("a node with process.roles=controller needs a listener for the quorum: CONTROLLER://host:port")
@@ -88,7 +91,7 @@ func (c *Config) bindAt(address string) error {
 	}
 	if c.Controller == nil {
 		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Port: int(port)}
-		if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		if isLoopback(host) {
 			c.Controller.Host = host // not open to the network if nobody there is to come
 		}
 	}

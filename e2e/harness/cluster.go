@@ -103,6 +103,15 @@ func (c *Cluster) Start(nodes ...*Kraft) error {
 	return failed
 }
 
+// Controllers are the controller listeners of the first nodes, as host:port.
+func (c *Cluster) Controllers() (out []string) {
+	for _, peer := range strings.Split(c.peers, ",") {
+		_, address, _ := strings.Cut(peer, "@")
+		out = append(out, address)
+	}
+	return out
+}
+
 // Bootstrap is the addresses of all nodes.
 func (c *Cluster) Bootstrap() []string {
 	var out []string

@@ -128,6 +128,8 @@ func NewPlan(seed uint64) *Plan {
 		p.Operator = true
 		p.operated = operated{max(0, 4-p.Nodes()), 6 - p.Partitions, 2}
 		p.Observers, p.Partitions, p.Idempotent = p.Observers+p.operated.observers, 6, p.Idempotent+2
+		// What was moved away is to go soon: a disk with thousands of files is slow to simulate.
+		p.Settings["log.segment.delete.delay.ms"], p.Settings["log.retention.check.interval.ms"] = "1000", "1000"
 	}
 	return p
 }

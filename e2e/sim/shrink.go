@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,6 +57,9 @@ func (p *Plan) Less(pieces []string) *Plan {
 			q.Partitions--
 		case "operator":
 			q.Operator, q.operated = false, operated{}
+			q.Settings = maps.Clone(p.Settings)
+			delete(q.Settings, "log.segment.delete.delay.ms")
+			delete(q.Settings, "log.retention.check.interval.ms")
 			q.Observers, q.Partitions, q.Idempotent = q.Observers-p.operated.observers, q.Partitions-p.operated.partitions, q.Idempotent-p.operated.idempotent
 		case "administrator":
 			q.Administrators--

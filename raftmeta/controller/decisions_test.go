@@ -86,6 +86,49 @@ func TestCreateTopicRefusals(t *testing.T) {
 	}
 }
 
+// TestFencedBrokersGetReplicas: a topic can be made while brokers do not run, as in Apache Kafka: they get replicas where the others are
+// too few, and lead nothing.
+func TestFencedBrokersGetReplicas(t *testing.T) {
+	m := cluster(t, 3, 0)
+	fence := func(id int32) {
+		records, err := Fence(m, testPolicy, id, epochOf(m, id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(m, records)
+	}
+	fence(2)
+	_, topic, err := CreateTopic(m, NewTopic{Name: "t", Partitions: 6, Factor: 3}, Defaults{}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, p := range topic.Partitions {
+		if len(p.Replicas) != 3 || len(p.ISR) != 2 || p.Leader == 2 || slices.Contains(p.ISR, 2) {
+			t.Errorf("partition %d: %+v", n, p)
+		}
+	}
+	if _, topic, err = CreateTopic(m, NewTopic{Name: "t2", Partitions: 6, Factor: 2}, Defaults{}, 1); err != nil {
+		t.Fatal(err)
+	}
+	for n, p := range topic.Partitions {
+		if slices.Contains(p.Replicas, 2) {
+			t.Errorf("partition %d of a topic for which the others are enough: %v", n, p.Replicas)
+		}
+	}
+	internal := NewTopic{Name: "internal", Partitions: -1, Factor: -1}
+	if _, topic, err := CreateTopic(m, internal, Defaults{Partitions: 1, Factor: 3, Clamp: true}, 1); err != nil || len(topic.Partitions[0].Replicas) != 3 {
+		t.Errorf("a broker's own topic: %v %v", topic, err)
+	}
+	if _, _, err := CreateTopic(m, NewTopic{Name: "t3", Partitions: 1, Factor: 4}, Defaults{}, 1); !errors.Is(err, kerr.InvalidReplicationFactor) {
+		t.Errorf("more replicas than brokers: %v", err)
+	}
+	fence(1)
+	fence(3)
+	if _, _, err := CreateTopic(m, NewTopic{Name: "t3", Partitions: 1, Factor: 1}, Defaults{}, 1); !errors.Is(err, kerr.InvalidReplicationFactor) {
+		t.Errorf("while no broker runs: %v", err)
+	}
+}
+
 func TestDefaultsAreClamped(t *testing.T) {
 	one := cluster(t, 1, 0)
 	internal := NewTopic{Name: "__consumer_offsets", Partitions: -1, Factor: -1}

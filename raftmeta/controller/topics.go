@@ -50,8 +50,19 @@ type NewTopic struct {
 type Defaults struct {
 	Partitions int32
 	Factor     int16
-	// Clamp lets the default factor shrink to the number of brokers.
+	// Clamp lets the default factor shrink to the number of registered brokers.
 	Clamp bool
+}
+
+// FactorFor is the replication factor of a topic that does not say. Brokers that do not run at the moment count: a topic that is
+// made while one restarts has its full number of replicas once that is back.
+func (d Defaults) FactorFor(m *image.Image) int16 {
+	if !d.Clamp {
+		return d.Factor
+	}
+	registered := int16(0)
+	m.Brokers(func(*image.Broker) { registered = min(registered, 1<<15-2) + 1 })
+	return max(1, min(d.Factor, registered))
 }
 
 // CreateTopic decides on one topic: its records, and its image for the answer. The error wraps a kerr
@@ -179,11 +190,8 @@ func assign(m *image.Image, t NewTopic, d Defaults, seed uint64) ([][]int32, err
 	if partitions == -1 {
 		partitions = d.Partitions
 	}
-	active := int16(min(len(m.ActiveBrokers()), 1<<15-1))
 	if factor == -1 {
-		if factor = d.Factor; d.Clamp {
-			factor = max(1, min(factor, active))
-		}
+		factor = d.FactorFor(m)
 	}
 	if partitions <= 0 || partitions > maxPartitions {
 		return nil, fmt.Errorf("Number of partitions was set to an invalid non-positive value or to more than %d.: %w", maxPartitions, kerr.InvalidPartitions)
@@ -219,13 +227,16 @@ func manualAssignment(m *image.Image, assignment map[int32][]int32, first int32)
 	return out, nil
 }
 
-// place stripes replicas over racks and unfenced brokers from a random start, as Kafka's
-// StripedReplicaPlacer does: leaders are spread evenly, and a partition's replicas over racks.
+// place stripes replicas over racks and brokers from a random start, as Kafka's StripedReplicaPlacer does: leaders
+// are spread evenly, and a partition's replicas over racks. Brokers that are fenced get replicas only where the others are too
+// few: they have them when they come back.
 func place(m *image.Image, partitions int, factor int16, seed uint64) ([][]int32, error) {
 	racks := map[string][]int32{}
 	var total int
+	var fenced []int32
 	m.Brokers(func(b *image.Broker) {
 		if b.Fenced {
+			fenced = append(fenced, b.ID)
 			return
 		}
 		rack := ""
@@ -238,8 +249,11 @@ func place(m *image.Image, partitions int, factor int16, seed uint64) ([][]int32
 	if factor <= 0 {
 		return nil, fmt.Errorf("Replication factor must be larger than 0, or -1 to use the default value.: %w", kerr.InvalidReplicationFactor)
 	}
-	if int(factor) > total {
-		return nil, fmt.Errorf("Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.: %w", factor, factor, total, kerr.InvalidReplicationFactor)
+	if registered := total + len(fenced); int(factor) > registered {
+		return nil, fmt.Errorf("Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.: %w", factor, factor, registered, kerr.InvalidReplicationFactor)
+	}
+	if total == 0 {
+		return nil, fmt.Errorf("Unable to replicate the partition %d time(s): All brokers are currently fenced or have all their log directories cordoned.: %w", factor, kerr.InvalidReplicationFactor)
 	}
 	names := make([]string, 0, len(racks))
 	for r := range racks {
@@ -264,12 +278,15 @@ func place(m *image.Image, partitions int, factor int16, seed uint64) ([][]int32
 	out := make([][]int32, partitions)
 	for p := range out {
 		shift := p / total // another set of followers each time round
-		for i := range int(factor) {
+		for i := range min(int(factor), total) {
 			step := 0
 			if i > 0 && total > 1 {
 				step = 1 + (i-1+shift)%(total-1)
 			}
 			out[p] = append(out[p], ring[(p+step)%total])
+		}
+		for i := range int(factor) - len(out[p]) {
+			out[p] = append(out[p], fenced[(p+i)%len(fenced)])
 		}
 	}
 	return out, nil

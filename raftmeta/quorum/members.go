@@ -44,7 +44,7 @@ type Member struct {
 	Learner bool
 	// On the leader only.
 	Match  uint64 // the newest index that is known to be on its disk
-	Active bool   // it was heard from in the last election timeout
+	Active bool   // it was heard from within the last second
 }
 
 // Status is the state of the quorum.
@@ -63,7 +63,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 			for _, id := range ids {
 				m := Member{ID: id, Learner: learner}
 				if p, ok := st.Progress[id]; ok {
-					m.Match, m.Active = p.Match, p.RecentActive || id == n.config.ID
+					m.Match, m.Active = p.Match, id == n.config.ID || p.RecentActive && time.Since(n.Heard(id)) < 5*aliveInterval
 				}
 				s.Members = append(s.Members, m)
 			}
@@ -87,6 +87,12 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 // call runs f soon on the quorum's goroutine.
 func (n *Node) call(ctx context.Context, f func()) error {
 	return n.Do(ctx, func(func([]byte) error) { f() })
+}
+
+// First are the members that were to vote first, and whether the quorum has an entry already: the file is not new.
+func (n *Node) First() (voters []uint64, begun bool) {
+	last, err := n.store.LastIndex()
+	return n.store.first.GetVoters(), err == nil && last > 0
 }
 
 // Voters are the members that elect, as far as this node knows.

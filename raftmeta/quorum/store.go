@@ -89,6 +89,12 @@ func (s *store) load(voters []uint64) error {
 	}); err != nil {
 		return err
 	}
+	if last, err := s.LastIndex(); !fresh && err == nil && last == 0 && len(voters) > 0 {
+		// The quorum of the last start never came about, and its voters may have been wrong.
+		if err := s.begin(voters); err != nil {
+			return err
+		}
+	}
 	if !fresh {
 		return s.identify()
 	}
