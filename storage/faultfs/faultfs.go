@@ -459,9 +459,13 @@ func (f *FS) RemoveAll(path string) error {
 
 // below lists path and everything in it. mu is held.
 func (f *FS) below(path string) []string {
+	if f.files[path] != nil {
+		return []string{path} // a file
+	}
 	var out []string
+	inside := path + "/"
 	for p := range f.files {
-		if p == path || strings.HasPrefix(p, path+"/") {
+		if p == path || strings.HasPrefix(p, inside) {
 			out = append(out, p)
 		}
 	}
@@ -528,7 +532,7 @@ func (f *FS) ReadDir(path string) ([]fs.DirEntry, error) {
 	}
 	var out []fs.DirEntry
 	for p, n := range f.files {
-		if filepath.Dir(p) == path && p != path {
+		if strings.HasPrefix(p, path) && filepath.Dir(p) == path && p != path {
 			out = append(out, fs.FileInfoToDirEntry(infoOf(p, n)))
 		}
 	}
