@@ -48,7 +48,7 @@ type brokerLine struct {
 	Broker   int32   `json:"broker"`
 	Address  string  `json:"address"`
 	Rack     *string `json:"rack"`
-	State    string  `json:"state"` // running, fenced, or disk full: producers are refused there, and others lead
+	State    string  `json:"state"` // running, fenced, disk full (producers are refused there, and others lead), or no answer (without an active controller)
 	Replicas int     `json:"replicas"`
 	Leads    int     `json:"leads"`
 	Bytes    int64   `json:"bytes"` // of its logs, -1 where they cannot be asked for
@@ -76,28 +76,32 @@ func listBrokers(c *cli.Context) error {
 		return err
 	}
 	return withClient(c, func(client *kgo.Client) error {
-		out, err := lookAtBrokers(c, client)
+		out, led, err := lookAtBrokers(c, client)
 		if err != nil {
 			return err
+		}
+		if !led {
+			fmt.Fprintln(c.App.ErrWriter, "kraft: "+noController)
 		}
 		return tell(c, out)
 	})
 }
 
-func lookAtBrokers(c *cli.Context, client *kgo.Client) (brokerLines, error) {
+// lookAtBrokers lists the brokers, and reports whether there is an active controller.
+func lookAtBrokers(c *cli.Context, client *kgo.Client) (lines brokerLines, led bool, err error) {
 	admin := kadm.NewClient(client)
 	req := kmsg.NewPtrDescribeClusterRequest()
 	req.IncludeFencedBrokers = true
 	cluster, err := req.RequestWith(c.Context, client)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := answered(cluster.ErrorCode, cluster.ErrorMessage); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	topics, err := admin.ListTopicsWithInternal(c.Context)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	_, held, leads := spread(topics)
 	dirs, _ := admin.DescribeAllLogDirs(c.Context, nil) // of those that run
@@ -110,14 +114,18 @@ func lookAtBrokers(c *cli.Context, client *kgo.Client) (brokerLines, error) {
 		case raftmeta.DiskFull(&b):
 			line.State = "disk full"
 		}
-		if d, ok := dirs[b.NodeID]; ok {
+		d, answers := dirs[b.NodeID]
+		if cluster.ControllerID < 0 && !answers { // nobody fences it
+			line.State = "no answer"
+		}
+		if answers {
 			line.Bytes = 0
 			d.EachPartition(func(p kadm.DescribedLogDirPartition) { line.Bytes += p.Size })
 		}
 		out = append(out, line)
 	}
 	slices.SortFunc(out, func(a, b brokerLine) int { return int(a.Broker - b.Broker) })
-	return out, nil
+	return out, cluster.ControllerID >= 0, nil
 }
 
 func removeBroker(c *cli.Context, args []string) error {
@@ -126,7 +134,7 @@ func removeBroker(c *cli.Context, args []string) error {
 		return err
 	}
 	return withClient(c, func(client *kgo.Client) error {
-		brokers, err := lookAtBrokers(c, client)
+		brokers, _, err := lookAtBrokers(c, client)
 		if err != nil {
 			return err
 		}

@@ -200,13 +200,18 @@ func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing str
 		if rate <= 0 {
 			return badUse("--throttle is a number of bytes a second")
 		}
-		if err := throttle(c.Context, admin, moves, rate); err != nil {
+		topics := topicsOf(moves)
+		if err := throttle(c.Context, admin, topics, rate); err != nil {
 			return err
 		}
 		defer func() {
+			if c.Context.Err() != nil { // without its throttle what is still moved would race on
+				err = fmt.Errorf("%w, at %d bytes a second: kraft partition status shows it; when nothing moves any more, kraft partition unthrottle takes the throttle away", err, rate)
+				return
+			}
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), 10*time.Second)
 			defer cancel()
-			if e := throttle(ctx, admin, moves, 0); e != nil && err == nil {
+			if e := throttle(ctx, admin, topics, 0); e != nil && err == nil {
 				err = fmt.Errorf("the throttle could not be taken away: %w", e)
 			}
 		}()
@@ -225,9 +230,19 @@ func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing str
 	return nil
 }
 
+// topicsOf names the topics that moves are of.
+func topicsOf(moves []plan.Move) (topics []string) {
+	for _, m := range moves {
+		if n := len(topics); n == 0 || topics[n-1] != m.Topic { // moves are sorted
+			topics = append(topics, m.Topic)
+		}
+	}
+	return topics
+}
+
 // throttle sets or, for a rate of 0, takes away what slows moves down: the rate on all brokers, and which topics'
 // replicas it is for.
-func throttle(ctx context.Context, admin *kadm.Client, moves []plan.Move, rate int64) error {
+func throttle(ctx context.Context, admin *kadm.Client, topics []string, rate int64) error {
 	change := func(name, value string) kadm.AlterConfig {
 		if rate == 0 {
 			return kadm.AlterConfig{Op: kadm.DeleteConfig, Name: name}
@@ -236,12 +251,6 @@ func throttle(ctx context.Context, admin *kadm.Client, moves []plan.Move, rate i
 	}
 	both := func(suffix, value string) []kadm.AlterConfig {
 		return []kadm.AlterConfig{change("leader.replication.throttled."+suffix, value), change("follower.replication.throttled."+suffix, value)}
-	}
-	var topics []string
-	for _, m := range moves {
-		if n := len(topics); n == 0 || topics[n-1] != m.Topic { // moves are sorted
-			topics = append(topics, m.Topic)
-		}
 	}
 	resp, err := admin.AlterTopicConfigs(ctx, both("replicas", "*"), topics...)
 	if err != nil {

@@ -67,8 +67,9 @@ func doctor(c *cli.Context) error {
 		return err
 	}
 	findings := foundThings{}
+	examined := map[string]bool{} // clusters
 	for _, address := range strings.Split(servers, ",") {
-		findings = append(findings, examine(c.Context, strings.TrimSpace(address), login)...)
+		findings = append(findings, examine(c.Context, strings.TrimSpace(address), login, examined)...)
 	}
 	for _, address := range c.StringSlice("admin") {
 		findings = append(findings, adminOf(c.Context, address)...)
@@ -83,8 +84,8 @@ func doctor(c *cli.Context) error {
 	return nil
 }
 
-// examine connects as a client does, and goes where it is sent.
-func examine(ctx context.Context, given string, login []kgo.Opt) []finding {
+// examine connects as a client does, and goes where it is sent, unless another address of the same cluster was examined before.
+func examine(ctx context.Context, given string, login []kgo.Opt, examined map[string]bool) []finding {
 	if !strings.Contains(given, ":") {
 		given += ":9092"
 	}
@@ -108,6 +109,13 @@ func examine(ctx context.Context, given string, login []kgo.Opt) []finding {
 		cluster = *meta.ClusterID
 	}
 	out = append(out, finding{fine, given, fmt.Sprintf("cluster %s with %d brokers", cluster, len(meta.Brokers))})
+	if examined[cluster] {
+		return out
+	}
+	examined[cluster] = true
+	if meta.ControllerID < 0 {
+		out = append(out, finding{failure, "quorum", noController})
+	}
 	all := true
 	for _, b := range meta.Brokers {
 		f := follow(ctx, given, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), b.NodeID, cluster, login)
@@ -126,7 +134,7 @@ func follow(ctx context.Context, given, told string, id int32, cluster string, l
 	what := fmt.Sprintf("broker %d at %s", id, told)
 	if says := reach(ctx, told); says != "" {
 		host, _, _ := net.SplitHostPort(told)
-		hint := "set advertised.listeners on that broker to an address that is right from here"
+		hint := "start that broker; or, if it runs, set its advertised.listeners to an address that is right from here"
 		if isLoopback(host) {
 			hint = host + " is this machine itself for every client: " + hint
 		}

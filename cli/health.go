@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -38,13 +39,25 @@ func health(c *cli.Context) error {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(c.Context, healthPatience)
 	defer cancel()
-	resp, err := kmsg.NewPtrDescribeClusterRequest().RequestWith(ctx, cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
+	for {
+		resp, err := kmsg.NewPtrDescribeClusterRequest().RequestWith(ctx, cl)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.ErrorCode)
+		}
+		if err != nil {
+			return explain(err, "")
+		}
+		if resp.ControllerID >= 0 {
+			fmt.Fprintf(c.App.Writer, "ok: %d brokers, cluster %s\n", len(resp.Brokers), resp.ClusterID)
+			return nil
+		}
+		select { // an election takes a second or two
+		case <-ctx.Done():
+			return errors.New(noController)
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	if err != nil {
-		return explain(err, "")
-	}
-	fmt.Fprintf(c.App.Writer, "ok: %d brokers, cluster %s\n", len(resp.Brokers), resp.ClusterID)
-	return nil
 }
+
+// noController is what a cluster without an active controller lacks.
+const noController = "the metadata quorum has no leader: start its voters until a majority runs; until then leaders, topics and settings stay as they are, and partitions whose leader is gone have none"

@@ -45,6 +45,11 @@ kraft broker drain work out by themselves what goes where.
 				OnUsageError: usageError, Action: withArguments(cancelMoves), Flags: []cli.Flag{bootstrapFlag()},
 			},
 			{
+				Name: "unthrottle", Usage: "take every throttle of replication away", UsageText: "kraft partition unthrottle",
+				Description:  "A move that is interrupted goes on with its throttle; this takes it away, now or when the move has ended.",
+				OnUsageError: usageError, Action: unthrottle, Flags: []cli.Flag{bootstrapFlag()},
+			},
+			{
 				Name: "elect", Usage: "have partitions led by their first replicas again, or by any that lives", UsageText: "kraft partition elect [TOPIC[:PARTITION]...] [--unclean]",
 				Description:  "--unclean lets a replica lead that may lack acknowledged records, where no other is left. It is for the partitions named only.",
 				OnUsageError: usageError, Action: electPartitions,
@@ -188,7 +193,7 @@ func movesUnderWay(c *cli.Context) error {
 		return err
 	}
 	return withAdmin(c, func(admin *kadm.Client) error {
-		found, err := admin.ListPartitionReassignments(c.Context, nil)
+		found, err := allMoves(c, admin)
 		if err != nil {
 			return err
 		}
@@ -200,13 +205,45 @@ func movesUnderWay(c *cli.Context) error {
 	})
 }
 
+// allMoves lists the moves that are under way. (Of no partitions named kadm asks for none, not for all.)
+func allMoves(c *cli.Context, admin *kadm.Client) (kadm.ListPartitionReassignmentsResponses, error) {
+	topics, err := admin.ListTopicsWithInternal(c.Context)
+	if err != nil {
+		return nil, err
+	}
+	set := kadm.TopicsSet{}
+	topics.EachPartition(func(p kadm.PartitionDetail) { set.Add(p.Topic, p.Partition) })
+	if len(set) == 0 {
+		return nil, nil
+	}
+	return admin.ListPartitionReassignments(c.Context, set)
+}
+
+// unthrottle takes every throttle of replication away.
+func unthrottle(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		topics, err := admin.ListTopicsWithInternal(c.Context)
+		if err != nil {
+			return err
+		}
+		if err := throttle(c.Context, admin, topics.Names(), 0); err != nil {
+			return err
+		}
+		fmt.Fprintln(c.App.Writer, "replication has no throttle any more")
+		return nil
+	})
+}
+
 func cancelMoves(c *cli.Context, words []string) error {
 	return withAdmin(c, func(admin *kadm.Client) error {
 		parts, err := named(c, admin, words)
 		if err != nil {
 			return err
 		}
-		moving, err := admin.ListPartitionReassignments(c.Context, nil)
+		moving, err := allMoves(c, admin)
 		if err != nil {
 			return err
 		}

@@ -135,7 +135,7 @@ func withAdmin(c *cli.Context, f func(*kadm.Client) error, opts ...kgo.Opt) erro
 		return err
 	}
 	defer client.Close()
-	return f(kadm.NewClient(client))
+	return withoutController(f(kadm.NewClient(client)))
 }
 
 func createTopics(c *cli.Context, names []string) error {

@@ -30,7 +30,7 @@ func (w *Workload) Operate(i int, brokers int32, rng *rand.Rand) error {
 			o.slowly(func() { o.move(rng.Int32N(brokers) + 1) })
 		case 5:
 			o.do("elects the preferred leaders", func(ctx context.Context) error {
-				_, err := o.admin.ElectLeaders(ctx, kadm.ElectPreferredReplica, nil)
+				_, err := o.admin.ElectLeaders(ctx, kadm.ElectPreferredReplica, o.all())
 				return err
 			})
 		}
@@ -90,7 +90,7 @@ func (o *operator) move(without int32) {
 	}
 	o.do("waits for the moves", func(ctx context.Context) error {
 		for ctx.Err() == nil && o.work.Context.Err() == nil {
-			list, err := o.admin.ListPartitionReassignments(ctx, nil)
+			list, err := o.admin.ListPartitionReassignments(ctx, o.all())
 			if err == nil && len(list.Sorted()) == 0 {
 				return nil
 			}
@@ -98,6 +98,15 @@ func (o *operator) move(without int32) {
 		}
 		return nil
 	})
+}
+
+// all names all partitions: of none kadm asks for none.
+func (o *operator) all() kadm.TopicsSet {
+	set := kadm.TopicsSet{}
+	for _, p := range o.work.Parts {
+		set.Add(p.Topic, p.N)
+	}
+	return set
 }
 
 // slowly does f with replication throttled for all partitions.
