@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"sync/atomic"
 )
 
 const epochCheckpoint = "leader-epoch-checkpoint"
@@ -16,13 +17,28 @@ type epochEntry struct {
 }
 
 // epochCache is the history of leader epochs in a log (KIP-101). It reaches its file when the log is
-// flushed or closed; what a crash loses, the batches that are read again bring back. Guarded by the log's
-// mutex.
+// flushed or closed; what a crash loses, the batches that are read again bring back. Changes are guarded by the log's
+// mutex; history may be read at any time.
 type epochCache struct {
 	fs      FS
 	path    string
-	entries []epochEntry
-	dirty   bool // entries are not what the file says
+	current atomic.Pointer[epochHistory]
+	dirty   bool // current is not what the file says
+}
+
+// epochHistory is immutable, in the order of epochs and of starts.
+type epochHistory []epochEntry
+
+func (c *epochCache) history() epochHistory {
+	if h := c.current.Load(); h != nil {
+		return *h
+	}
+	return nil
+}
+
+func (c *epochCache) set(h epochHistory) {
+	c.current.Store(&h)
+	c.dirty = true
 }
 
 func newEpochs(fsys FS, dir string) *epochCache {
@@ -35,82 +51,85 @@ func openEpochs(fsys FS, dir string) (*epochCache, error) {
 	if err != nil {
 		return nil, err
 	}
+	var h epochHistory
 	for _, l := range lines {
 		var e epochEntry
 		if _, err := fmt.Sscanf(l, "%d %d", &e.epoch, &e.start); err != nil {
 			return nil, fmt.Errorf("%s: line %q", c.path, l)
 		}
-		c.entries = append(c.entries, e)
+		h = append(h, e)
 	}
+	c.current.Store(&h)
 	return c, nil
 }
 
 // assign notes that epoch writes from start on. An epoch that wrote nothing gives way to it.
 func (c *epochCache) assign(epoch int32, start int64) {
-	if epoch < 0 || epoch <= c.latest() {
+	h := c.history()
+	if epoch < 0 || epoch <= h.latest() {
 		return
 	}
-	if n := len(c.entries); n > 0 && c.entries[n-1].start == start {
-		c.entries = c.entries[:n-1]
+	if n := len(h); n > 0 && h[n-1].start == start {
+		h = h[:n-1]
 	}
-	c.entries = append(c.entries, epochEntry{epoch, start})
-	c.dirty = true
+	c.set(append(slices.Clone(h), epochEntry{epoch, start}))
 }
 
 // cut forgets epochs that start at or after end, and lets none start before begin.
 func (c *epochCache) cut(begin, end int64) {
-	var kept []epochEntry
-	for i, e := range c.entries {
+	var kept epochHistory
+	h := c.history()
+	for i, e := range h {
 		if e.start >= end && end >= 0 {
 			continue
 		}
-		if i+1 < len(c.entries) && c.entries[i+1].start <= begin {
+		if i+1 < len(h) && h[i+1].start <= begin {
 			continue // another epoch covers all that is left of this one
 		}
 		kept = append(kept, epochEntry{e.epoch, max(e.start, begin)})
 	}
-	if !slices.Equal(kept, c.entries) {
-		c.entries, c.dirty = kept, true
+	if !slices.Equal(kept, h) {
+		c.set(kept)
 	}
 }
 
 // clear forgets all epochs.
-func (c *epochCache) clear() { c.entries, c.dirty = nil, true }
+func (c *epochCache) clear() { c.set(nil) }
 
 // latest is the newest epoch, -1 if there is none.
-func (c *epochCache) latest() int32 {
-	if len(c.entries) == 0 {
+func (h epochHistory) latest() int32 {
+	if len(h) == 0 {
 		return -1
 	}
-	return c.entries[len(c.entries)-1].epoch
+	return h[len(h)-1].epoch
 }
 
 // endOffset answers OffsetForLeaderEpoch: the largest known epoch <= the one asked for, and where it
 // ends. (-1, -1) if the log knows no such epoch.
-func (c *epochCache) endOffset(epoch int32, leo int64) (int32, int64) {
-	if epoch < 0 || len(c.entries) == 0 {
+func (h epochHistory) endOffset(epoch int32, leo int64) (int32, int64) {
+	if epoch < 0 || len(h) == 0 {
 		return -1, -1
 	}
-	if epoch > c.latest() {
+	if epoch > h.latest() {
 		return -1, -1
 	}
-	i := sort.Search(len(c.entries), func(i int) bool { return c.entries[i].epoch > epoch })
+	i := sort.Search(len(h), func(i int) bool { return h[i].epoch > epoch })
 	if i == 0 {
-		return epoch, c.entries[0].start // older than all: everything is newer
+		return epoch, h[0].start // older than all: everything is newer
 	}
-	if i == len(c.entries) {
-		return c.entries[i-1].epoch, leo
+	if i == len(h) {
+		return h[i-1].epoch, leo
 	}
-	return c.entries[i-1].epoch, c.entries[i].start
+	return h[i-1].epoch, h[i].start
 }
 
 // at returns the epoch that wrote offset, -1 if unknown.
-func (c *epochCache) at(offset int64) int32 {
-	i := sort.Search(len(c.entries), func(i int) bool { return c.entries[i].start > offset })
+func (h epochHistory) at(offset int64) int32 {
+	i := sort.Search(len(h), func(i int) bool { return h[i].start > offset })
 	if i == 0 {
 		return -1
 	}
-	return c.entries[i-1].epoch
+	return h[i-1].epoch
 }
 
 // save writes the epochs that have records below end, if the file says otherwise. sync waits for the disk.
@@ -119,7 +138,8 @@ func (c *epochCache) save(end int64, sync bool) error {
 		return nil
 	}
 	var lines []string
-	for _, e := range c.entries {
+	h := c.history()
+	for _, e := range h {
 		if e.start < end {
 			lines = append(lines, fmt.Sprintf("%d %d", e.epoch, e.start))
 		}
@@ -131,7 +151,7 @@ func (c *epochCache) save(end int64, sync bool) error {
 		err = writeWhole(c.fs, c.path, data)
 	}
 	if err == nil {
-		c.dirty = len(lines) < len(c.entries)
+		c.dirty = len(lines) < len(h)
 	}
 	return err
 }

@@ -44,12 +44,12 @@ type Log struct {
 	flushed       time.Time // when everything was last put on disk, or opened
 	producers     *producerStates
 	epochs        *epochCache
-	recoveryPoint int64  // everything below is on disk
-	restarting    int64  // where the log is about to begin anew, -1 if it is not
-	found         string // what recovery found, for the log of the broker; "" for nothing; set before the log is used
-	damaged       bool   // recovery cut off more than a last batch that was not written to its end; set before the log is used
-	created       bool   // the log's directory is there; false while it has never had a record
-	named         bool   // the active segment's name is on disk, too
+	recoveryPoint atomic.Int64 // everything below is on disk; changed under mu
+	restarting    int64        // where the log is about to begin anew, -1 if it is not
+	found         string       // what recovery found, for the log of the broker; "" for nothing; set before the log is used
+	damaged       bool         // recovery cut off more than a last batch that was not written to its end; set before the log is used
+	created       bool         // the log's directory is there; false while it has never had a record
+	named         bool         // the active segment's name is on disk, too
 	jitter        time.Duration
 	closed        bool
 	moved         bool  // closed because it is in another directory now
@@ -126,24 +126,19 @@ func (l *Log) Size() int64 {
 
 // LatestEpoch is the newest leader epoch with records, -1 without any.
 func (l *Log) LatestEpoch() int32 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.epochs.latest()
+	return l.epochs.history().latest()
 }
 
 // EpochEndOffset answers OffsetForLeaderEpoch (KIP-320): the largest epoch <= the given one and the
 // offset at which it ends, or -1 and -1.
 func (l *Log) EpochEndOffset(epoch int32) (int32, int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.epochs.endOffset(epoch, l.EndOffset())
+	end := l.EndOffset() // first: an epoch that begins meanwhile is behind it
+	return l.epochs.history().endOffset(epoch, end)
 }
 
 // EpochAt is the leader epoch that wrote offset, -1 if unknown.
 func (l *Log) EpochAt(offset int64) int32 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.epochs.at(offset)
+	return l.epochs.history().at(offset)
 }
 
 func (l *Log) active() *segment {
@@ -287,7 +282,7 @@ func (l *Log) roll(base int64, now time.Time) error {
 // sync the kernel may have forgotten what it could not write: the log takes no more writes then.
 func (l *Log) Flush() error {
 	l.mu.Lock()
-	point, end, created, named, broken := l.recoveryPoint, l.EndOffset(), l.created, l.named, l.broken
+	point, end, created, named, broken := l.recoveryPoint.Load(), l.EndOffset(), l.created, l.named, l.broken
 	segments := *l.segments.Load()
 	l.mu.Unlock()
 	if broken != nil || !created {
@@ -315,7 +310,7 @@ func (l *Log) Flush() error {
 	if err := l.epochs.save(end, true); err != nil { // on a full disk, say: the next flush tries again
 		return fmt.Errorf("%v: flush: %w", l.tp, storageError(err))
 	}
-	l.recoveryPoint = max(l.recoveryPoint, end)
+	l.recoveryPoint.Store(max(l.recoveryPoint.Load(), end))
 	l.flushed = time.Now()
 	if last := *l.segments.Load(); last[len(last)-1] == segments[len(segments)-1] {
 		l.named = true
@@ -343,7 +338,7 @@ func (l *Log) Commit(offset int64) error {
 	defer l.commit.mu.Unlock()
 	for {
 		l.mu.Lock()
-		point, broken := l.recoveryPoint, l.broken
+		point, broken := l.recoveryPoint.Load(), l.broken
 		l.mu.Unlock()
 		switch {
 		case point >= offset:
@@ -370,9 +365,7 @@ func (l *Log) Commit(offset int64) error {
 
 // Durable is the offset below which everything is on disk. Any goroutine may call it.
 func (l *Log) Durable() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.recoveryPoint
+	return l.recoveryPoint.Load()
 }
 
 // committing lets one caller of Commit sync for all.
@@ -390,7 +383,7 @@ func (l *Log) flushDue(now time.Time) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	waiting := l.EndOffset() - l.recoveryPoint
+	waiting := l.EndOffset() - l.recoveryPoint.Load()
 	return !l.closed && waiting > 0 && (waiting >= c.FlushMessages || now.Sub(l.flushed) >= c.FlushAge)
 }
 
@@ -398,7 +391,7 @@ func (l *Log) flushDue(now time.Time) bool {
 func (l *Log) unflushedSealed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.recoveryPoint < l.active().base
+	return l.recoveryPoint.Load() < l.active().base
 }
 
 // Close flushes, writes indexes and producer state, and closes all files. Appending ends with an error
@@ -420,7 +413,7 @@ func (l *Log) closeWith(sync bool) error {
 	if err := l.seal(end, sync); err != nil {
 		return fmt.Errorf("close %v: %w", l.tp, err)
 	}
-	l.recoveryPoint = end
+	l.recoveryPoint.Store(end)
 	return l.closeFiles()
 }
 
@@ -428,7 +421,7 @@ func (l *Log) closeWith(sync bool) error {
 func (l *Log) seal(end int64, sync bool) error {
 	segments := *l.segments.Load()
 	small := len(segments) == 1 && segments[0].size.Load() < smallLog && len(l.producers.byID) == 0
-	if l.recoveryPoint == end {
+	if l.recoveryPoint.Load() == end {
 		if err := l.sealName(sync); err != nil || small {
 			return err
 		}
@@ -440,7 +433,7 @@ func (l *Log) seal(end int64, sync bool) error {
 				return err
 			}
 		}
-		grown := i+1 == len(segments) || segments[i+1].base > l.recoveryPoint
+		grown := i+1 == len(segments) || segments[i+1].base > l.recoveryPoint.Load()
 		if sync && s.size.Load() > 0 && (s.unsyncedIndex.Load() || grown) {
 			if err := s.sync(); err != nil {
 				return err

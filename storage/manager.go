@@ -441,7 +441,7 @@ func (m *Manager) checkpointDir(d *Dir) error {
 		}
 		l := p.log
 		l.mu.Lock()
-		recovery[l.tp] = l.recoveryPoint
+		recovery[l.tp] = l.recoveryPoint.Load()
 		if begin := l.start.Load(); l.restarting >= 0 {
 			start[l.tp] = l.restarting
 		} else if begin > (*l.segments.Load())[0].base {

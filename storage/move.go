@@ -417,7 +417,8 @@ func (m *Manager) swapLogs(mv *move, l, future *Log) error {
 	if err := mv.to.fs.Rename(mv.path, path); err != nil {
 		return errors.Join(err, mv.from.fs.Rename(moved, l.dir))
 	}
-	l.closed, l.moved, l.recoveryPoint = true, true, l.EndOffset()
+	l.closed, l.moved = true, true
+	l.recoveryPoint.Store(l.EndOffset())
 	future.relocate(path)
 	future.config.Store(l.config.Load())
 	future.takeProducers(l.producers)

@@ -30,7 +30,8 @@ type logState struct {
 // openLog opens or creates a partition's log and recovers it if the last stop was not clean: segments
 // from the recovery point on are read, checked and cut at the first batch that is torn or damaged.
 func openLog(fsys *dirFS, path string, tp TopicPartition, id [16]byte, config *LogConfig, st logState, now time.Time) (*Log, error) {
-	l := &Log{fs: fsys, dir: path, tp: tp, id: id, space: st.space, recoveryPoint: st.recoveryPoint, restarting: -1, jitter: jitter(config)}
+	l := &Log{fs: fsys, dir: path, tp: tp, id: id, space: st.space, restarting: -1, jitter: jitter(config)}
+	l.recoveryPoint.Store(st.recoveryPoint)
 	l.config.Store(config)
 	l.unstable.Store(-1)
 	l.gaps.Store(config.Compact || st.compacted > 0)
@@ -85,9 +86,9 @@ func openLog(fsys *dirFS, path string, tp TopicPartition, id [16]byte, config *L
 	}
 	l.segments.Store(&segments)
 	end := l.tail.Load().offset
-	l.recoveryPoint = min(l.recoveryPoint, end)
+	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
 	l.SetHighWatermark(st.high)
-	if !epochsKnown || len(l.epochs.entries) == 0 && end > l.start.Load() {
+	if !epochsKnown || len(l.epochs.history()) == 0 && end > l.start.Load() {
 		if err := l.rebuildEpochs(segments); err != nil {
 			return nil, err
 		}

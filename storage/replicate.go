@@ -67,7 +67,7 @@ func (l *Log) AppendReplicated(data []byte, internal bool, now time.Time) (int, 
 func (l *Log) Restart(offset int64) error {
 	l.mu.Lock()
 	l.restarting = offset
-	l.recoveryPoint = 0
+	l.recoveryPoint.Store(0)
 	l.mu.Unlock()
 	var err error
 	if l.truncated != nil { // a crash from now on leaves a log that begins there
@@ -92,8 +92,8 @@ func (l *Log) Restart(offset int64) error {
 // written there anew may be lost, and a crash may come in the middle.
 func (l *Log) announceCut(end int64) error {
 	l.mu.Lock()
-	told := l.recoveryPoint <= end
-	l.recoveryPoint = min(l.recoveryPoint, end)
+	told := l.recoveryPoint.Load() <= end
+	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
 	l.mu.Unlock()
 	if told || l.truncated == nil {
 		return nil
@@ -116,7 +116,8 @@ func (l *Log) restart(offset int64, now time.Time) error {
 	l.segments.Store(&segments)
 	l.start.Store(offset)
 	l.high.Store(offset)
-	l.recoveryPoint, l.named = offset, false
+	l.recoveryPoint.Store(offset)
+	l.named = false
 	l.producers = newProducerStates()
 	l.unstable.Store(-1)
 	l.epochs.clear()
@@ -188,7 +189,7 @@ func (l *Log) truncate(s *segment, end, size int64) error {
 	l.tail.Store(&tail{offset: end, segment: s, size: size})
 	l.recent.clear()
 	l.high.Store(min(l.high.Load(), end))
-	l.recoveryPoint = min(l.recoveryPoint, end)
+	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
 	if err := l.dropAfter(segments[i+1:]); err != nil {
 		return err
 	}

@@ -21,8 +21,13 @@ import (
 // not change. Nil records change nothing; the decision's caller keeps the answer.
 type Decision func(work *image.Image, now time.Time) []*image.Record
 
-// Subscriber is told of every change after it is applied and before it is published.
+// Subscriber sees every change after it is applied, in order. Changes are published once subscribers have seen them, but wait for
+// a subscriber that is slow, because it opens logs or waits for a disk, no longer than subscriberPatience.
 type Subscriber func(m *image.Image, changed *image.Delta)
+
+// subscriberPatience is how long a change waits for subscribers. The active controller must hear and answer other brokers
+// while its own node is busy with its disks.
+const subscriberPatience = 50 * time.Millisecond
 
 // Controller applies the metadata log on every node, and decides on the one that leads.
 type Controller struct {
@@ -47,9 +52,16 @@ type Controller struct {
 	wake    chan struct{}
 	led     chan struct{} // has room for one: this node became the active controller
 	stop    chan struct{}
-	running sync.WaitGroup // the publisher, once it is started
+	running sync.WaitGroup // publisher and shower, once they are started
 
-	subMu       sync.Mutex
+	// Between the publisher's goroutine and the shower's.
+	showMu  sync.Mutex
+	toShow  []change
+	late    bool // a change was published before subscribers had seen it, and there are more to see
+	newShow chan struct{}
+
+	subMu       sync.Mutex   // held while a subscriber runs
+	shown       *image.Image // the newest that all subscribers have seen
 	subscribers []Subscriber
 }
 
@@ -61,24 +73,24 @@ type change struct {
 	image   *image.Image
 	delta   *image.Delta
 	settled []func()
+	seen    chan struct{} // closed when subscribers have seen it
 }
 
 // New makes a controller; Start attaches it to its quorum.
 func New(log zerolog.Logger) *Controller {
 	c := &Controller{log: log, applied: image.Empty(), delta: image.NewDelta(),
-		wake: make(chan struct{}, 1), led: make(chan struct{}, 1), stop: make(chan struct{})}
+		wake: make(chan struct{}, 1), led: make(chan struct{}, 1), stop: make(chan struct{}), newShow: make(chan struct{}, 1), shown: image.Empty()}
 	c.published.Store(image.Empty())
 	c.newest.Store(image.Empty())
 	return c
 }
 
-// Subscribe adds a subscriber, which first sees the current image as changed from nothing. Subscribers
-// run one after the other on the publisher's goroutine, in the order of Subscribe.
+// Subscribe adds a subscriber, which first sees, on the caller's goroutine, all that others have seen as changed from nothing.
+// Subscribers run one after the other on a goroutine of their own, in the order of Subscribe.
 func (c *Controller) Subscribe(s Subscriber) {
 	c.subMu.Lock()
 	defer c.subMu.Unlock()
-	m := c.Image()
-	s(m, image.All(m))
+	s(c.shown, image.All(c.shown))
 	c.subscribers = append(c.subscribers, s)
 }
 
@@ -87,17 +99,18 @@ func (c *Controller) Subscribe(s Subscriber) {
 func (c *Controller) Show(s Subscriber, again *image.Delta) {
 	c.subMu.Lock()
 	defer c.subMu.Unlock()
-	s(c.Image(), again)
+	s(c.shown, again)
 }
 
 // Start runs the publisher and then the quorum.
 func (c *Controller) Start(node *quorum.Node) error {
 	c.node = node
 	c.running.Go(c.publish)
+	c.running.Go(c.show)
 	return node.Start()
 }
 
-// Stop ends the publisher, if it was started; the quorum is closed by whoever opened it, before.
+// Stop ends publisher and shower, if they were started; the quorum is closed by whoever opened it, before.
 func (c *Controller) Stop() {
 	close(c.stop)
 	c.running.Wait()
@@ -109,7 +122,7 @@ func (c *Controller) Image() *image.Image { return c.published.Load() }
 // Led is sent to, without waiting, whenever this node has become the active controller.
 func (c *Controller) Led() <-chan struct{} { return c.led }
 
-// Newest is the newest metadata that this node has applied; subscribers may still be at work on it.
+// Newest is the newest metadata that this node has applied; it may not be published yet.
 func (c *Controller) Newest() *image.Image { return c.newest.Load() }
 
 // FirstRaftID is the raft id of node 0: raft keeps 0 for nobody, Kafka's node ids begin with it.
@@ -119,7 +132,7 @@ const FirstRaftID = 1
 func (c *Controller) Leader() int32 { return int32(c.leader.Load() - FirstRaftID) }
 
 // Decide runs d on the active controller and returns when its records are committed, applied on this
-// node and seen by all subscribers. On another node, and when leadership is lost meanwhile, it returns
+// node and published. On another node, and when leadership is lost meanwhile, it returns
 // kerr.NotController. Any goroutine may call it except subscribers.
 func (c *Controller) Decide(ctx context.Context, d Decision) error {
 	result := make(chan error, 1)
@@ -235,7 +248,7 @@ func (c *Controller) hand(settled []func()) {
 	}
 }
 
-// publish shows changes to subscribers, then to everybody, then answers who waited for them.
+// publish has changes shown to subscribers, then publishes them, then answers the callers that waited for them.
 func (c *Controller) publish() {
 	for {
 		c.mu.Lock()
@@ -243,14 +256,8 @@ func (c *Controller) publish() {
 		c.changes = nil
 		c.mu.Unlock()
 		for _, ch := range changes {
-			c.subMu.Lock()
-			if !ch.delta.Empty() {
-				for _, s := range c.subscribers {
-					s(ch.image, ch.delta)
-				}
-			}
+			c.toSubscribers(ch)
 			c.published.Store(ch.image)
-			c.subMu.Unlock()
 			for _, f := range ch.settled {
 				f()
 			}
@@ -263,6 +270,68 @@ func (c *Controller) publish() {
 		case <-c.stop:
 			return
 		}
+	}
+}
+
+// toSubscribers hands a change to the shower, and waits a moment for subscribers to see it, unless they are late already.
+func (c *Controller) toSubscribers(ch change) {
+	if ch.delta.Empty() {
+		return
+	}
+	ch.seen = make(chan struct{})
+	c.showMu.Lock()
+	c.toShow = append(c.toShow, ch)
+	late := c.late
+	c.showMu.Unlock()
+	select {
+	case c.newShow <- struct{}{}:
+	default:
+	}
+	if late {
+		return
+	}
+	patience := time.NewTimer(subscriberPatience)
+	defer patience.Stop()
+	select {
+	case <-ch.seen:
+	case <-c.stop:
+	case <-patience.C:
+		c.showMu.Lock()
+		c.late = len(c.toShow) > 0
+		c.showMu.Unlock()
+	}
+}
+
+// show runs the subscribers.
+func (c *Controller) show() {
+	for {
+		var next change
+		c.showMu.Lock()
+		some := len(c.toShow) > 0
+		if some {
+			next = c.toShow[0]
+		} else {
+			c.late = false
+		}
+		c.showMu.Unlock()
+		if !some {
+			select {
+			case <-c.newShow:
+				continue
+			case <-c.stop:
+				return
+			}
+		}
+		c.subMu.Lock()
+		for _, s := range c.subscribers {
+			s(next.image, next.delta)
+		}
+		c.shown = next.image
+		c.subMu.Unlock()
+		close(next.seen)
+		c.showMu.Lock()
+		c.toShow = c.toShow[1:]
+		c.showMu.Unlock()
 	}
 }
 
