@@ -272,7 +272,7 @@ func (m *Meta) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*
 			partitions = append(partitions, partitionKey{t.Topic, n})
 		}
 	}
-	errs := m.changeEach(ctx, req.TimeoutMillis, partitions, func(work *image.Image, i int) ([]*image.Record, error) {
+	errs := m.changeEach(ctx, req.TimeoutMillis, false, len(partitions), func(work *image.Image, i int) ([]*image.Record, error) {
 		return controller.ElectLeader(work, m.policy(), partitions[i].topic, partitions[i].n, req.ElectionType == 1)
 	})
 	for _, t := range topics {

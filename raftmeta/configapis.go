@@ -165,16 +165,17 @@ func (m *Meta) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.IncrementalA
 
 func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
-	for i := range req.Resources {
+	errs := m.changeEach(ctx, adminTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
 		var changes []controller.Alteration
 		for _, c := range r.Configs {
 			changes = append(changes, controller.Alteration{Key: c.Name, Op: controller.Op(c.Op), Value: c.Value})
 		}
-		err := m.change(ctx, adminTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
-			records, err := controller.AlterConfigs(work, int8(r.ResourceType), r.ResourceName, changes, m.effective(work, r))
-			return controller.RecountEligible(work, m.policy(), records), err
-		})
+		records, err := controller.AlterConfigs(work, int8(r.ResourceType), r.ResourceName, changes, m.effective(work, r))
+		return controller.RecountEligible(work, m.policy(), records), err
+	})
+	for i, err := range errs {
+		r := &req.Resources[i]
 		out := kmsg.NewIncrementalAlterConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
 		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
@@ -198,16 +199,17 @@ func (m *Meta) effective(work *image.Image, r *kmsg.IncrementalAlterConfigsReque
 
 func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*kmsg.AlterConfigsResponse, error) {
 	resp := kmsg.NewPtrAlterConfigsResponse()
-	for i := range req.Resources {
+	errs := m.changeEach(ctx, adminTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
 		values := map[string]*string{}
 		for _, c := range r.Configs {
 			values[c.Name] = c.Value
 		}
-		err := m.change(ctx, adminTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
-			records, err := controller.ReplaceConfigs(work, int8(r.ResourceType), r.ResourceName, values)
-			return controller.RecountEligible(work, m.policy(), records), err
-		})
+		records, err := controller.ReplaceConfigs(work, int8(r.ResourceType), r.ResourceName, values)
+		return controller.RecountEligible(work, m.policy(), records), err
+	})
+	for i, err := range errs {
+		r := &req.Resources[i]
 		out := kmsg.NewAlterConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
 		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)

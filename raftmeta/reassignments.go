@@ -32,7 +32,7 @@ func (m *Meta) alterPartitionReassignments(ctx *wire.Request, req *kmsg.AlterPar
 			partitions, replicas = append(partitions, partitionKey{t.Topic, p.Partition}), append(replicas, p.Replicas)
 		}
 	}
-	errs := m.changeEach(ctx, req.TimeoutMillis, partitions, func(work *image.Image, i int) ([]*image.Record, error) {
+	errs := m.changeEach(ctx, req.TimeoutMillis, false, len(partitions), func(work *image.Image, i int) ([]*image.Record, error) {
 		return controller.Reassign(work, m.policy(), partitions[i].topic, partitions[i].n, replicas[i], keep)
 	})
 	for _, t := range req.Topics {

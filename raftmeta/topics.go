@@ -43,32 +43,41 @@ type partitionKey struct {
 	n     int32
 }
 
-// changeEach decides on each of several partitions, knowing what comes of those before, and commits all of it as one
-// change. The errors are the partitions' own.
-func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, partitions []partitionKey, d func(work *image.Image, i int) ([]*image.Record, error)) []error {
-	errs := make([]error, len(partitions))
-	err := m.change(ctx, timeoutMillis, false, func(work *image.Image) ([]*image.Record, error) {
-		after := work.Copy()
-		var all []*image.Record
-		for i := range partitions {
-			records, err := d(after, i)
-			if errs[i] = err; err != nil {
-				continue
+// changeEach decides on each of count parts of a request, knowing what comes of those before, and commits many of them as one
+// change: each costs a sync of a majority's disks. The errors are the parts' own.
+func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly bool, count int, d func(work *image.Image, i int) ([]*image.Record, error)) []error {
+	errs := make([]error, count)
+	for next := 0; next < count; {
+		first := next
+		err := m.change(ctx, timeoutMillis, validateOnly, func(work *image.Image) ([]*image.Record, error) {
+			after := work.Copy()
+			var all []*image.Record
+			for next = first; next < count && len(all) < recordsOfAChange; next++ {
+				records, err := d(after, next)
+				if errs[next] = err; err != nil {
+					continue
+				}
+				for _, r := range records {
+					after.Apply(r)
+				}
+				all = append(all, records...)
 			}
-			for _, r := range records {
-				after.Apply(r)
-			}
-			all = append(all, records...)
+			return all, nil
+		})
+		if err == nil {
+			continue
 		}
-		return all, nil
-	})
-	if err != nil {
-		for i := range errs {
-			errs[i] = err
+		for next = max(next, first+1); first < next; first++ {
+			if errs[first] == nil {
+				errs[first] = err
+			}
 		}
 	}
 	return errs
 }
+
+// recordsOfAChange bounds what changeEach commits at once; one part may have more.
+const recordsOfAChange = 5000
 
 // adminTimeout is for requests that carry none: request.timeout.ms's default.
 const adminTimeout = 30_000
@@ -79,29 +88,37 @@ func (m *Meta) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (*
 	for i := range req.Topics {
 		count[req.Topics[i].Topic]++
 	}
+	var asked []*kmsg.CreateTopicsRequestTopic
 	for i := range req.Topics {
 		r := &req.Topics[i]
 		if count[r.Topic] == 0 {
 			continue
 		}
 		t := kmsg.NewCreateTopicsResponseTopic()
-		t.Topic, t.NumPartitions, t.ReplicationFactor = r.Topic, -1, -1
-		var err error
+		t.Topic = r.Topic
+		resp.Topics, asked = append(resp.Topics, t), append(asked, r)
 		if count[r.Topic] > 1 {
 			count[r.Topic] = 0 // answered once
-			err = fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
-		} else {
-			err = m.createOne(ctx, req, r, &t)
+			asked[len(asked)-1] = nil
 		}
+	}
+	errs := m.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
+		if asked[i] == nil {
+			return nil, fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
+		}
+		return m.createOne(work, asked[i], &resp.Topics[i])
+	})
+	for i, err := range errs {
+		t := &resp.Topics[i]
 		if t.ErrorCode, t.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err); err != nil {
-			t.ConfigErrorCode = 0
+			*t = kmsg.CreateTopicsResponseTopic{Topic: t.Topic, ErrorCode: t.ErrorCode, ErrorMessage: t.ErrorMessage, NumPartitions: -1, ReplicationFactor: -1}
 		}
-		resp.Topics = append(resp.Topics, t)
 	}
 	return resp, nil
 }
 
-func (m *Meta) createOne(ctx *wire.Request, req *kmsg.CreateTopicsRequest, r *kmsg.CreateTopicsRequestTopic, out *kmsg.CreateTopicsResponseTopic) error {
+// createOne decides on one topic, and fills in its answer.
+func (m *Meta) createOne(work *image.Image, r *kmsg.CreateTopicsRequestTopic, out *kmsg.CreateTopicsResponseTopic) ([]*image.Record, error) {
 	t := controller.NewTopic{Name: r.Topic, Partitions: r.NumPartitions, Factor: r.ReplicationFactor, Configs: map[string]*string{}}
 	for _, c := range r.Configs {
 		t.Configs[c.Name] = c.Value
@@ -116,26 +133,24 @@ func (m *Meta) createOne(ctx *wire.Request, req *kmsg.CreateTopicsRequest, r *km
 	if IsInternal(r.Topic) {
 		t.Configs = withDefaults(t.Configs, InternalConfigs(r.Topic))
 	}
-	return m.change(ctx, req.TimeoutMillis, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
-		records, topic, err := controller.CreateTopic(work, t, defaults, mrand.Uint64())
-		if err != nil {
-			return nil, err
-		}
-		out.TopicID = topic.ID
-		out.NumPartitions, out.ReplicationFactor = int32(len(topic.Partitions)), int16(len(topic.Partitions[0].Replicas))
-		layers := m.Layers(work, "")
-		layers.Topic = map[string]string{}
-		for k, v := range t.Configs {
-			layers.Topic[k] = *v
-		}
-		for _, d := range sorted(configs.Topic) {
-			v := layers.TopicValue(d)[0]
-			c := kmsg.NewCreateTopicsResponseTopicConfig()
-			c.Name, c.Value, c.Source = d.Name, v.Value, int8(v.Source)
-			out.Configs = append(out.Configs, c)
-		}
-		return records, nil
-	})
+	records, topic, err := controller.CreateTopic(work, t, defaults, mrand.Uint64())
+	if err != nil {
+		return nil, err
+	}
+	out.TopicID, out.Configs = topic.ID, nil
+	out.NumPartitions, out.ReplicationFactor = int32(len(topic.Partitions)), int16(len(topic.Partitions[0].Replicas))
+	layers := m.Layers(work, "")
+	layers.Topic = map[string]string{}
+	for k, v := range t.Configs {
+		layers.Topic[k] = *v
+	}
+	for _, d := range sorted(configs.Topic) {
+		v := layers.TopicValue(d)[0]
+		c := kmsg.NewCreateTopicsResponseTopicConfig()
+		c.Name, c.Value, c.Source = d.Name, v.Value, int8(v.Source)
+		out.Configs = append(out.Configs, c)
+	}
+	return records, nil
 }
 
 // InternalConfigs are the settings that an internal topic is created with, as Kafka's coordinators ask.
@@ -180,43 +195,46 @@ func (m *Meta) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*
 	for i := range req.TopicNames {
 		targets = append(targets, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
 	}
+	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(targets))
 	for i := range targets {
-		r := &targets[i]
-		t := kmsg.NewDeleteTopicsResponseTopic()
-		t.Topic, t.TopicID = r.Topic, r.TopicID
-		err := m.change(ctx, req.TimeoutMillis, false, func(work *image.Image) ([]*image.Record, error) {
-			if m.Setting("delete.topic.enable") != "true" {
-				return nil, fmt.Errorf("Topic deletion is disabled.: %w", kerr.TopicDeletionDisabled)
-			}
-			topic, ok := findTopic(work, r.Topic, r.TopicID)
-			if !ok && r.Topic == nil {
-				return nil, fmt.Errorf("This server does not host this topic ID.: %w", kerr.UnknownTopicID)
-			}
-			if !ok {
-				return nil, fmt.Errorf("This server does not host this topic-partition.: %w", kerr.UnknownTopicOrPartition)
-			}
-			t.Topic, t.TopicID = &topic.Name, topic.ID
-			return controller.DeleteTopic(topic), nil
-		})
-		t.ErrorCode, t.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
-		resp.Topics = append(resp.Topics, t)
+		t := &resp.Topics[i]
+		t.Default()
+		t.Topic, t.TopicID = targets[i].Topic, targets[i].TopicID
+	}
+	errs := m.changeEach(ctx, req.TimeoutMillis, false, len(targets), func(work *image.Image, i int) ([]*image.Record, error) {
+		r, t := &targets[i], &resp.Topics[i]
+		if m.Setting("delete.topic.enable") != "true" {
+			return nil, fmt.Errorf("Topic deletion is disabled.: %w", kerr.TopicDeletionDisabled)
+		}
+		topic, ok := findTopic(work, r.Topic, r.TopicID)
+		if !ok && r.Topic == nil {
+			return nil, fmt.Errorf("This server does not host this topic ID.: %w", kerr.UnknownTopicID)
+		}
+		if !ok {
+			return nil, fmt.Errorf("This server does not host this topic-partition.: %w", kerr.UnknownTopicOrPartition)
+		}
+		t.Topic, t.TopicID = &topic.Name, topic.ID
+		return controller.DeleteTopic(topic), nil
+	})
+	for i, err := range errs {
+		resp.Topics[i].ErrorCode, resp.Topics[i].ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 	}
 	return resp, nil
 }
 
 func (m *Meta) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRequest) (*kmsg.CreatePartitionsResponse, error) {
 	resp := kmsg.NewPtrCreatePartitionsResponse()
-	for i := range req.Topics {
+	errs := m.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(req.Topics), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Topics[i]
 		var assignment [][]int32
 		for _, a := range r.Assignment {
 			assignment = append(assignment, a.Replicas)
 		}
-		err := m.change(ctx, req.TimeoutMillis, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
-			return controller.AddPartitions(work, r.Topic, r.Count, assignment, mrand.Uint64())
-		})
+		return controller.AddPartitions(work, r.Topic, r.Count, assignment, mrand.Uint64())
+	})
+	for i, err := range errs {
 		t := kmsg.NewCreatePartitionsResponseTopic()
-		t.Topic, t.ErrorCode, t.ErrorMessage = r.Topic, wire.ErrorCode(err), wire.ErrorMessage(err)
+		t.Topic, t.ErrorCode, t.ErrorMessage = req.Topics[i].Topic, wire.ErrorCode(err), wire.ErrorMessage(err)
 		resp.Topics = append(resp.Topics, t)
 	}
 	return resp, nil

@@ -225,10 +225,8 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 		m.remove(id)
 	}
 	ids := changed.Topics
-	if changed.Configs { // a broker default may be any topic's value
+	if changed.General {
 		ids = image.All(img).Topics
-	}
-	if changed.Configs {
 		layers := m.meta.Layers(img, "")
 		m.logs.Configure(BackgroundConfig(layers))
 		m.sending.set(layers.EffectiveInt("leader.replication.throttled.rate"))

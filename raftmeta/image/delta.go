@@ -6,6 +6,7 @@ type Delta struct {
 	Removed map[UUID]*Topic   // as they were
 	Brokers map[int32]struct{}
 	Configs bool // any configuration changed
+	General bool // a broker's, or all brokers', did: it may hold for any topic
 	Cluster bool // the cluster's id or the members of its quorum changed
 }
 
@@ -39,6 +40,7 @@ func (d *Delta) Note(before *Image, r *Record) {
 		d.Cluster = true
 	case *Record_Config:
 		d.Configs = true
+		d.General = d.General || k.Config.ResourceType == BrokerResource
 		if k.Config.ResourceType == TopicResource {
 			if t, ok := before.Topic(k.Config.ResourceName); ok {
 				d.Topics[t.ID] = struct{}{}
@@ -57,6 +59,6 @@ func All(m *Image) *Delta {
 	d := NewDelta()
 	m.Topics("", func(t *Topic) bool { d.Topics[t.ID] = struct{}{}; return true })
 	m.Brokers(func(b *Broker) { d.Brokers[b.ID] = struct{}{} })
-	d.Configs, d.Cluster = true, true
+	d.Configs, d.General, d.Cluster = true, true, true
 	return d
 }
