@@ -421,14 +421,7 @@ func (m *Manager) DirFailed(_ *storage.Dir, lost []storage.TopicPartition) {
 // RoomChanged implements storage.Watcher.
 func (m *Manager) RoomChanged() {
 	scarce, full := m.logs.WithoutRoom()
-	m.reports.room(raftmeta.Room{Scarce: toUUIDs(scarce), Full: toUUIDs(full)})
-}
-
-func toUUIDs(raw [][16]byte) (ids []image.UUID) {
-	for _, r := range raw {
-		ids = append(ids, r)
-	}
-	return ids
+	m.reports.room(raftmeta.Room{Scarce: scarce, Full: full})
 }
 
 // Moved implements storage.Watcher.
