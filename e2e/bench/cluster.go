@@ -186,6 +186,125 @@ func (c *cluster) controller(ctx context.Context) (int32, error) {
 	return m.Controller, err
 }
 
+// gapLoad is an acks=all load of a record each millisecond that knows the longest time without an acknowledgement.
+type gapLoad struct {
+	cl   *kgo.Client
+	stop context.CancelFunc
+
+	mu      sync.Mutex // guards the rest
+	last    time.Time
+	longest time.Duration
+}
+
+func (c *cluster) startGapLoad(ctx context.Context, opts ...kgo.Opt) (*gapLoad, error) {
+	cl, err := c.client(append(opts, kgo.DefaultProduceTopic(topicName), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.MaxBufferedRecords(1000), kgo.ProducerLinger(0),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }))...)
+	if err != nil {
+		return nil, err
+	}
+	loading, stop := context.WithCancel(ctx)
+	l := &gapLoad{cl: cl, stop: stop}
+	go func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for loading.Err() == nil {
+			<-tick.C
+			cl.Produce(ctx, &kgo.Record{Value: []byte("0123456789")}, func(_ *kgo.Record, err error) {
+				if err == nil {
+					l.acknowledged()
+				}
+			})
+		}
+	}()
+	time.Sleep(2 * time.Second)
+	return l, nil
+}
+
+func (l *gapLoad) acknowledged() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.longest = max(l.longest, now.Sub(l.last))
+	l.last = now
+}
+
+// gap is the longest time without an acknowledgement since the last call, in milliseconds.
+func (l *gapLoad) gap() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest := max(l.longest, time.Since(l.last))
+	l.longest, l.last = 0, time.Now()
+	return float64(longest.Microseconds()) / 1000
+}
+
+func (l *gapLoad) close() {
+	l.stop()
+	l.cl.Close()
+}
+
+// benchSilence has the machine of a broker stand still for as long as it takes Apache Kafka to notice. The producer gives a request
+// up after a second, and asks for metadata again each half second.
+func benchSilence(o options, c *cluster) (result, error) {
+	two := "2"
+	leaders, err := c.create(3, map[string]*string{"min.insync.replicas": &two})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	l, err := c.startGapLoad(ctx, kgo.ProduceRequestTimeout(500*time.Millisecond), kgo.RequestTimeoutOverhead(500*time.Millisecond), kgo.MetadataMaxAge(500*time.Millisecond))
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	controller, err := c.controller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const observed = 16 * time.Second
+	r := result{}
+	for name, victim := range map[string]int32{"longest gap, a leader silent": other(leaders, controller), "longest gap, the controller silent": controller} {
+		p := c.nodes[victim-1].process()
+		l.gap()
+		if err := standStill(p); err != nil {
+			return nil, err
+		}
+		time.Sleep(observed)
+		r[name] = l.gap()
+		if err := goOn(p); err != nil {
+			return nil, err
+		}
+		if err := c.whole(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// other is a leader that is not the controller, if there is one.
+func other(leaders []int32, controller int32) int32 {
+	for _, l := range leaders {
+		if l != controller {
+			return l
+		}
+	}
+	return leaders[0]
+}
+
+// whole waits until all replicas are in sync, and a moment more.
+func (c *cluster) whole(ctx context.Context) error {
+	admin, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	if _, err := c.led(ctx, admin, 3); err != nil {
+		return err
+	}
+	time.Sleep(time.Second)
+	return nil
+}
+
 // benchFailover ends brokers under an acks=all load, and measures how long nothing is acknowledged.
 func benchFailover(o options, c *cluster) (result, error) {
 	two := "2"
@@ -193,47 +312,13 @@ func benchFailover(o options, c *cluster) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	cl, err := c.client(kgo.DefaultProduceTopic(topicName), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.MaxBufferedRecords(1000), kgo.ProducerLinger(0),
-		kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }))
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	load, err := c.startGapLoad(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer cl.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
-	var mu sync.Mutex
-	var last time.Time
-	var longest time.Duration
-	gap := func() time.Duration {
-		mu.Lock()
-		defer mu.Unlock()
-		if since := time.Since(last); since > longest {
-			longest = since
-		}
-		g := longest
-		longest, last = 0, time.Now()
-		return g
-	}
-	loading, stopLoad := context.WithCancel(ctx)
-	defer stopLoad()
-	go func() {
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for loading.Err() == nil {
-			<-tick.C
-			cl.Produce(ctx, &kgo.Record{Value: []byte("0123456789")}, func(_ *kgo.Record, err error) {
-				if err != nil {
-					return
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				now := time.Now()
-				longest = max(longest, now.Sub(last))
-				last = now
-			})
-		}
-	}()
-	time.Sleep(2 * time.Second)
+	defer load.close()
 	r := result{}
 	back := func(i int) error {
 		if err := c.nodes[i].start(); err != nil {
@@ -255,23 +340,18 @@ func benchFailover(o options, c *cluster) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	victim := leaders[0]
-	for _, l := range leaders {
-		if l != controller {
-			victim = l
-		}
-	}
-	gap()
+	victim := other(leaders, controller)
+	load.gap()
 	c.nodes[victim-1].process().Kill()
 	time.Sleep(observed)
-	r["longest gap, a leader killed"] = float64(gap().Microseconds()) / 1000
+	r["longest gap, a leader killed"] = load.gap()
 	if err := back(int(victim - 1)); err != nil {
 		return nil, err
 	}
 	if controller, err = c.controller(ctx); err != nil {
 		return nil, err
 	}
-	gap()
+	load.gap()
 	c.nodes[controller-1].process().Kill()
 	begun := time.Now()
 	others, err := kgo.NewClient(kgo.SeedBrokers(c.addrs[controller%3]), kgo.MetadataMinAge(20*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }))
@@ -289,18 +369,18 @@ func benchFailover(o options, c *cluster) (result, error) {
 	others.Close()
 	r["metadata again after the controller's end"] = float64(time.Since(begun).Microseconds()) / 1000
 	time.Sleep(observed - time.Since(begun))
-	r["longest gap, the controller killed"] = float64(gap().Microseconds()) / 1000
+	r["longest gap, the controller killed"] = load.gap()
 	if err := back(int(controller - 1)); err != nil {
 		return nil, err
 	}
-	gap()
+	load.gap()
 	begun = time.Now()
 	if err := c.nodes[leaders[0]-1].stop(time.Minute); err != nil {
 		return nil, err
 	}
 	r["stop of a broker"] = float64(time.Since(begun).Microseconds()) / 1000
 	time.Sleep(3 * time.Second)
-	r["longest gap, a broker stopped"] = float64(gap().Microseconds()) / 1000
+	r["longest gap, a broker stopped"] = load.gap()
 	return r, nil
 }
 

@@ -35,6 +35,10 @@ var benchmarks = []benchmark{
 		{name: "longest gap, a broker stopped", unit: "ms", wanted: 0.3},
 		{name: "stop of a broker", unit: "ms", wanted: 0.3},
 	}},
+	{name: "cluster-silence", cluster: benchSilence, figures: []figure{
+		{name: "longest gap, a leader silent", unit: "ms", wanted: 1},
+		{name: "longest gap, the controller silent", unit: "ms", wanted: 1},
+	}},
 	{name: "cluster-produce", cluster: benchClusterProduce, figures: throughput(3, 0.25)},
 	{name: "cluster-latency", cluster: benchClusterLatency, figures: []figure{
 		{name: "acknowledgement p50", unit: "ms"},
