@@ -205,7 +205,7 @@ func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing str
 			return err
 		}
 		defer func() {
-			if c.Context.Err() != nil { // without its throttle what is still moved would race on
+			if err != nil && c.Context.Err() != nil { // without its throttle what is still moved would race on
 				err = fmt.Errorf("%w, at %d bytes a second: kraft partition status shows it; when nothing moves any more, kraft partition unthrottle takes the throttle away", err, rate)
 				return
 			}

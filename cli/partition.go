@@ -45,7 +45,7 @@ kraft broker drain work out by themselves what goes where.
 				OnUsageError: usageError, Action: withArguments(cancelMoves), Flags: []cli.Flag{bootstrapFlag()},
 			},
 			{
-				Name: "unthrottle", Usage: "take every throttle of replication away", UsageText: "kraft partition unthrottle",
+				Name: "unthrottle", Usage: "remove all replication throttles", UsageText: "kraft partition unthrottle",
 				Description:  "A move that is interrupted goes on with its throttle; this takes it away, now or when the move has ended.",
 				OnUsageError: usageError, Action: unthrottle, Flags: []cli.Flag{bootstrapFlag()},
 			},
@@ -205,7 +205,7 @@ func movesUnderWay(c *cli.Context) error {
 	})
 }
 
-// allMoves lists the moves that are under way. (Of no partitions named kadm asks for none, not for all.)
+// allMoves lists the moves that are under way. It names every partition, since kadm requests nothing for an empty set.
 func allMoves(c *cli.Context, admin *kadm.Client) (kadm.ListPartitionReassignmentsResponses, error) {
 	topics, err := admin.ListTopicsWithInternal(c.Context)
 	if err != nil {
@@ -219,7 +219,7 @@ func allMoves(c *cli.Context, admin *kadm.Client) (kadm.ListPartitionReassignmen
 	return admin.ListPartitionReassignments(c.Context, set)
 }
 
-// unthrottle takes every throttle of replication away.
+// unthrottle removes all replication throttles.
 func unthrottle(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err

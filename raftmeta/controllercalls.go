@@ -95,7 +95,7 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 	}
 	once, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
-	go m.giveUp(once, cancel, leader)
+	go m.giveUp(once, cancel, leader, req.Key() == kmsg.Envelope.Int16())
 	resp, err := client.Do(once, req)
 	if err != nil {
 		return none, err
@@ -103,8 +103,9 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 	return resp.(R), nil
 }
 
-// giveUp cancels a call to a controller that is not the active one any more: it may be one that stands still.
-func (m *Meta) giveUp(ctx context.Context, cancel func(), asked int32) {
+// giveUp cancels a call to a controller that is not the active one any more: it may be one that stands still. A request whose
+// repetition could be answered by an error, as an administrator's can, is given up only if that controller is silent.
+func (m *Meta) giveUp(ctx context.Context, cancel func(), asked int32, once bool) {
 	tick := time.NewTicker(5 * controllerRetry)
 	defer tick.Stop()
 	for {
@@ -112,7 +113,8 @@ func (m *Meta) giveUp(ctx context.Context, cancel func(), asked int32) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if now := m.controller.Leader(); now >= 0 && now != asked {
+			silent := time.Since(m.node.Heard(raftID(asked))) > time.Second
+			if now := m.controller.Leader(); now >= 0 && now != asked && (silent || !once) {
 				cancel()
 			}
 		}

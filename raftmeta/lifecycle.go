@@ -220,6 +220,7 @@ const leaderPatience = time.Second
 // ends (KIP-631's controlled shutdown). It does nothing for a node that is alone.
 func (m *Meta) Leave(ctx context.Context) error {
 	m.stopBeating()
+	m.life.serving.Store(false) // no report of this broker's is to have it unfenced any more
 	if m.Alone() || m.BrokerEpoch() == 0 {
 		return nil
 	}

@@ -35,7 +35,7 @@ type liveness struct {
 	// Of run's goroutine.
 	elected, rebalanced time.Time // when elections were last looked for
 	ticked              time.Time // when run last looked at the time
-	excused             time.Time // this node stood still until then, and heard nobody
+	excused             time.Time // end of this node's last pause; silence before it does not count
 }
 
 type pulse struct {
@@ -82,6 +82,7 @@ func (l *liveness) run() {
 			if l.meta.Leads() {
 				l.sweep(now)
 				l.electAgain(now)
+				l.ticked = time.Now() // what took time here is no pause
 			} else {
 				l.elected = now
 			}
@@ -102,6 +103,9 @@ func (l *liveness) begin() {
 		p.at = now
 		if !set && now.Sub(l.meta.node.Heard(raftID(b.ID))) > newcomerPatience {
 			p.at = now.Add(newcomerPatience - session)
+		}
+		if before := l.seen[b.ID].at; before.After(p.at) {
+			p.at = before
 		}
 		l.seen[b.ID] = p
 	})
@@ -179,12 +183,17 @@ const (
 
 // session is how long a broker may be silent, and whether somebody set that (broker.session.timeout.ms).
 func (l *liveness) session() (timeout time.Duration, set bool) {
-	const key = "broker.session.timeout.ms"
-	timeout = time.Duration(l.meta.IntSetting(key)) * time.Millisecond
-	if _, set = l.meta.config.Static[key]; !set {
+	timeout = l.configured()
+	if _, set = l.meta.config.Static[sessionTimeout]; !set {
 		timeout = min(timeout, silentAfter)
 	}
 	return timeout, set
+}
+
+const sessionTimeout = "broker.session.timeout.ms"
+
+func (l *liveness) configured() time.Duration {
+	return time.Duration(l.meta.IntSetting(sessionTimeout)) * time.Millisecond
 }
 
 // sweep fences brokers whose session is over.
@@ -204,11 +213,16 @@ func (l *liveness) sweep(now time.Time) {
 			l.seen[b.ID] = pulse{at: now}
 			return
 		}
-		silent := min(now.Sub(p.at), now.Sub(l.excused))
-		if !set && b.ID != l.meta.config.NodeID {
-			silent = min(silent, now.Sub(l.meta.node.Heard(raftID(b.ID))))
+		beaten := min(now.Sub(p.at), now.Sub(l.excused))
+		if set {
+			if beaten > timeout {
+				over = append(over, b)
+			}
+			return
 		}
-		if silent > timeout && (set || b.ID != l.meta.config.NodeID) {
+		// Streams speak for a broker that sends no heartbeats only as long as Kafka would wait for those.
+		silent := min(beaten, now.Sub(l.meta.node.Heard(raftID(b.ID))))
+		if b.ID != l.meta.config.NodeID && (silent > timeout || beaten > l.configured()) {
 			over = append(over, b)
 		}
 	})

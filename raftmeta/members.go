@@ -91,8 +91,8 @@ func (m *Meta) checkMember(h quorum.Hello) error {
 	return nil
 }
 
-// checkFirstVoters refuses a node that is new and would be one of the first voters of this cluster, which began with others: it would
-// wait for a quorum that there is not, and be ready with one that it was not told of.
+// checkFirstVoters rejects a new node whose --peers differ from this cluster's first voters. Such a node would become a learner of a
+// quorum in which it believes to vote.
 func (m *Meta) checkFirstVoters(h quorum.Hello) error {
 	if m.Image().ClusterID == "" || h.Cluster != "" || h.Voters == "" {
 		return nil
@@ -128,7 +128,7 @@ func nodesText(ids []uint64) string {
 	return strings.Join(list, ", ")
 }
 
-// checkOwnVoters refuses settings that say another quorum than the one that this node's metadata is of.
+// checkOwnVoters rejects settings that name other voters than this node's metadata.
 func (m *Meta) checkOwnVoters() error {
 	first, begun := m.node.First()
 	if !begun {

@@ -55,12 +55,17 @@ func DiskFull(b *kmsg.DescribeClusterResponseBroker) (yes bool) {
 	return yes
 }
 
+// NoteRoom has all later heartbeats say which log directories have no room. Any goroutine may call it.
+func (m *Meta) NoteRoom(r Room) {
+	m.life.mu.Lock()
+	defer m.life.mu.Unlock()
+	m.life.room = r
+}
+
 // SetRoom reports to the controller which of this broker's log directories have no room, so that others lead the partitions there.
 // Later heartbeats repeat it. Any goroutine may call it.
 func (m *Meta) SetRoom(ctx context.Context, r Room) error {
-	m.life.mu.Lock()
-	m.life.room = r
-	m.life.mu.Unlock()
+	m.NoteRoom(r)
 	resp, err := m.beat(ctx, false)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	mrand "math/rand/v2"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -49,7 +50,15 @@ func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly b
 	errs := make([]error, count)
 	for next := 0; next < count; {
 		first := next
+		// A decision that comes after its caller's time is over must touch nothing of the answer.
+		var mu sync.Mutex // guards the rest
+		over := false
 		err := m.change(ctx, timeoutMillis, validateOnly, func(work *image.Image) ([]*image.Record, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if over {
+				return nil, context.DeadlineExceeded
+			}
 			after := work.Copy()
 			var all []*image.Record
 			for next = first; next < count && len(all) < recordsOfAChange; next++ {
@@ -67,11 +76,15 @@ func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly b
 		if err == nil {
 			continue
 		}
-		for next = max(next, first+1); first < next; first++ {
+		mu.Lock()
+		over = true
+		mu.Unlock()
+		for ; first < count; first++ {
 			if errs[first] == nil {
 				errs[first] = err
 			}
 		}
+		return errs
 	}
 	return errs
 }

@@ -20,9 +20,16 @@ type isrKeeper struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
+	// Of the goroutine that sends.
+	said   string // the error that was logged last
+	saidAt time.Time
+
 	mu      sync.Mutex // guards waiting
 	waiting []*proposal
 }
+
+// saidAgain is how long the same error is not logged again.
+const saidAgain = 10 * time.Second
 
 func newISRKeeper(meta *raftmeta.Meta, log zerolog.Logger) *isrKeeper {
 	k := &isrKeeper{meta: meta, log: log, wake: make(chan struct{}, 1)}
@@ -100,7 +107,10 @@ func (k *isrKeeper) send(batch []*proposal) {
 		return
 	}
 	if err != nil {
-		k.log.Warn().Err(err).Msg("the controller did not answer a request to change ISRs")
+		if text := err.Error(); text != k.said || time.Since(k.saidAt) > saidAgain {
+			k.said, k.saidAt = text, time.Now()
+			k.log.Warn().Err(err).Msg("ISRs are not changed yet: asking the controller again")
+		}
 	}
 	again := false
 	for _, p := range batch {

@@ -99,9 +99,7 @@ func (m *Manager) Watch(topic string, w Watcher) { m.watchers[topic] = w }
 // Start opens the logs of all partitions that the metadata places here, and follows changes from then on.
 func (m *Manager) Start() {
 	m.logs.Watch(m)
-	if scarce, _ := m.logs.WithoutRoom(); len(scarce) > 0 {
-		m.RoomChanged()
-	}
+	m.meta.NoteRoom(m.room()) // the first heartbeat, which unfences, has it
 	m.meta.Subscribe(m.follow)
 	m.logs.SetAsideStrays(func(tp storage.TopicPartition) bool {
 		t, ok := m.meta.Image().Topic(tp.Topic)
@@ -416,12 +414,17 @@ func (m *Manager) DirFailed(_ *storage.Dir, lost []storage.TopicPartition) {
 		}
 	}
 	m.reports.online(m.logs.OnlineDirectories())
+	m.RoomChanged()
 }
 
 // RoomChanged implements storage.Watcher.
 func (m *Manager) RoomChanged() {
+	m.reports.room(m.room())
+}
+
+func (m *Manager) room() raftmeta.Room {
 	scarce, full := m.logs.WithoutRoom()
-	m.reports.room(raftmeta.Room{Scarce: scarce, Full: full})
+	return raftmeta.Room{Scarce: scarce, Full: full}
 }
 
 // Moved implements storage.Watcher.

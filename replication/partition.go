@@ -89,7 +89,7 @@ func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInS
 	defer p.role.Unlock()
 	p.inSync.Store(slices.Contains(reg.ISR, self))
 	if reg.Leader != self || fenced || p.offline.Load() {
-		p.abandon(p.leadership.Swap(nil))
+		p.abandon()
 		if reg.Leader == image.NoLeader || reg.Leader == self || p.offline.Load() {
 			p.following = nil
 		} else if f := p.following; f == nil || f.leader != reg.Leader || f.epoch != reg.LeaderEpoch {
@@ -120,9 +120,7 @@ func (p *Partition) fail() (led bool) {
 	defer p.role.Unlock()
 	p.offline.Store(true)
 	p.following = nil
-	l := p.leadership.Swap(nil)
-	p.abandon(l)
-	return l != nil
+	return p.abandon()
 }
 
 // lead returns this node's leadership, or the error for a client that asks elsewhere or with another
@@ -242,8 +240,8 @@ func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (
 	return a, err
 }
 
-// enter read-locks role for an append. Where appends are held it waits for another leader instead, and returns the error that has
-// the client look for it.
+// enter read-locks role for an append. While appends are held it waits for another leader instead, and returns
+// kerr.NotLeaderForPartition, on which clients refresh their metadata.
 func (p *Partition) enter() error {
 	p.role.RLock()
 	held := p.held
@@ -264,8 +262,7 @@ func (p *Partition) hold() {
 	}
 }
 
-// refuse ends hold: appends are refused from now on, until this node leads in another epoch. Others may lead already, though this
-// node has yet to see it.
+// refuse ends hold: appends are refused until this node leads no more. Others may lead already, and this node has yet to see it.
 func (p *Partition) refuse() {
 	p.role.Lock()
 	defer p.role.Unlock()
@@ -275,7 +272,7 @@ func (p *Partition) refuse() {
 	}
 }
 
-// refusing is what appends that are refused need not wait for.
+// refusing is a closed channel: a partition that holds it refuses appends without a wait.
 var refusing = func() chan struct{} {
 	ch := make(chan struct{})
 	close(ch)
@@ -401,12 +398,13 @@ func (p *Partition) leave(w *waiter) {
 	}
 }
 
-// abandon lets waiting requests look again, when leadership is lost or the partition deleted. l is the leadership that was lost, nil
-// for none. role is held.
-func (p *Partition) abandon(l *leadership) {
+// abandon ends this node's leadership, if it leads, and lets waiting requests look again. It reports whether this node led. role is
+// held.
+func (p *Partition) abandon() (ended bool) {
 	p.release()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	l := p.leadership.Swap(nil)
 	if l != nil {
 		p.led = &led{l.since, l.epoch, p.Log().HighWatermark()}
 	}
@@ -417,6 +415,7 @@ func (p *Partition) abandon(l *leadership) {
 		c.wake()
 	}
 	p.commits, p.followers, p.unseen = nil, nil, 0
+	return l != nil
 }
 
 // commitWaiter waits until the high watermark has reached an offset, or this node leads no more.

@@ -45,6 +45,7 @@ type Log struct {
 	producers     *producerStates
 	epochs        *epochCache
 	recoveryPoint atomic.Int64 // everything below is on disk; changed under mu
+	cuts          int          // how often the log was cut: a flush that began before knows nothing of what is there now
 	restarting    int64        // where the log is about to begin anew, -1 if it is not
 	found         string       // what recovery found, for the log of the broker; "" for nothing; set before the log is used
 	damaged       bool         // recovery cut off more than a last batch that was not written to its end; set before the log is used
@@ -282,7 +283,7 @@ func (l *Log) roll(base int64, now time.Time) error {
 // sync the kernel may have forgotten what it could not write: the log takes no more writes then.
 func (l *Log) Flush() error {
 	l.mu.Lock()
-	point, end, created, named, broken := l.recoveryPoint.Load(), l.EndOffset(), l.created, l.named, l.broken
+	point, end, created, named, broken, cuts := l.recoveryPoint.Load(), l.EndOffset(), l.created, l.named, l.broken, l.cuts
 	segments := *l.segments.Load()
 	l.mu.Unlock()
 	if broken != nil || !created {
@@ -309,6 +310,9 @@ func (l *Log) Flush() error {
 	}
 	if err := l.epochs.save(end, true); err != nil { // on a full disk, say: the next flush tries again
 		return fmt.Errorf("%v: flush: %w", l.tp, storageError(err))
+	}
+	if l.cuts != cuts {
+		return nil // what was synced is partly gone: the next flush knows what there is
 	}
 	l.recoveryPoint.Store(max(l.recoveryPoint.Load(), end))
 	l.flushed = time.Now()

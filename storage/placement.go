@@ -155,10 +155,10 @@ func (m *Manager) SetAsideStrays(replica func(TopicPartition) bool) {
 			}
 			to, err := m.setAsideIn(d, tp)
 			if err != nil {
-				m.log.Error().Err(err).Msg("replica that is not this broker's any more stays")
+				m.log.Error().Err(err).Msg("cannot set aside a stray partition directory")
 				continue
 			}
-			m.log.Warn().Str("partition", tp.String()).Str("set aside", to).Msg("replica is not this broker's any more: its topic was deleted, or it was moved; delete it if nobody needs it")
+			m.log.Warn().Str("partition", tp.String()).Str("set aside", to).Msg("set aside a stray partition directory: its topic was deleted or the replica was moved: delete it if it is not needed")
 		}
 	}
 }

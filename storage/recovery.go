@@ -285,7 +285,7 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 		break
 	}
 	if end < st.recoveryPoint && l.start.Load() < st.recoveryPoint {
-		return nil, 0, fmt.Errorf("%s ends at offset %d: everything below offset %d was on disk", l.dir, end, st.recoveryPoint)
+		return nil, 0, fmt.Errorf("%s ends at offset %d, and everything below offset %d was on disk: to copy the replica from its leader again, stop this broker, delete that directory and start it", l.dir, end, st.recoveryPoint)
 	}
 	active := segments[len(segments)-1]
 	if active.index == nil {

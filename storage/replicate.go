@@ -67,7 +67,7 @@ func (l *Log) AppendReplicated(data []byte, internal bool, now time.Time) (int, 
 func (l *Log) Restart(offset int64) error {
 	l.mu.Lock()
 	l.restarting = offset
-	l.recoveryPoint.Store(0)
+	l.lower(0)
 	l.mu.Unlock()
 	var err error
 	if l.truncated != nil { // a crash from now on leaves a log that begins there
@@ -93,7 +93,7 @@ func (l *Log) Restart(offset int64) error {
 func (l *Log) announceCut(end int64) error {
 	l.mu.Lock()
 	told := l.recoveryPoint.Load() <= end
-	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
+	l.lower(end)
 	l.mu.Unlock()
 	if told || l.truncated == nil {
 		return nil
@@ -102,6 +102,12 @@ func (l *Log) announceCut(end int64) error {
 		return fmt.Errorf("%v: checkpoint before truncation: %w", l.tp, storageError(err))
 	}
 	return nil
+}
+
+// lower notes that nothing from end on counts as being on disk. mu is held.
+func (l *Log) lower(end int64) {
+	l.cuts++
+	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
 }
 
 func (l *Log) restart(offset int64, now time.Time) error {
@@ -116,6 +122,7 @@ func (l *Log) restart(offset int64, now time.Time) error {
 	l.segments.Store(&segments)
 	l.start.Store(offset)
 	l.high.Store(offset)
+	l.cuts++
 	l.recoveryPoint.Store(offset)
 	l.named = false
 	l.producers = newProducerStates()
@@ -189,7 +196,7 @@ func (l *Log) truncate(s *segment, end, size int64) error {
 	l.tail.Store(&tail{offset: end, segment: s, size: size})
 	l.recent.clear()
 	l.high.Store(min(l.high.Load(), end))
-	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
+	l.lower(end)
 	if err := l.dropAfter(segments[i+1:]); err != nil {
 		return err
 	}

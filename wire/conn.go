@@ -179,6 +179,13 @@ func (c *Conn) begun(err error) (again bool, _ error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = false
+	if err == nil && c.draining { // stopReading came between the frame and this: the rest of it is to be read
+		deadline := time.Time{}
+		if t := c.server.config.IdleTimeout; t > 0 {
+			deadline = time.Now().Add(t)
+		}
+		return false, c.tcp.SetReadDeadline(deadline)
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && (c.draining || c.writing) {
 		return true, nil
 	}

@@ -486,8 +486,8 @@ func (n *Node) Stop() error {
 	return n.stopErr
 }
 
-// leave has others lead what this broker leads. Meanwhile produce requests wait, and those before them are answered: then a client
-// that goes on at another broker has nothing to send twice.
+// leave transfers this broker's leaderships. New produce requests wait during the transfer, and earlier ones are answered first, so
+// that clients do not send again what is already committed.
 func (n *Node) leave() {
 	if !n.meta.Alone() {
 		ctx, cancel := context.WithTimeout(context.Background(), holdPatience)

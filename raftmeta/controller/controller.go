@@ -52,9 +52,9 @@ type Controller struct {
 	wake    chan struct{}
 	led     chan struct{} // has room for one: this node became the active controller
 	stop    chan struct{}
-	running sync.WaitGroup // publisher and shower, once they are started
+	running sync.WaitGroup // publisher and notifier, once they are started
 
-	// Between the publisher's goroutine and the shower's.
+	// Between the publisher's goroutine and the notifier's.
 	showMu  sync.Mutex
 	toShow  []change
 	late    bool // a change was published before subscribers had seen it, and there are more to see
@@ -85,7 +85,8 @@ func New(log zerolog.Logger) *Controller {
 	return c
 }
 
-// Subscribe adds a subscriber, which first sees, on the caller's goroutine, all that others have seen as changed from nothing.
+// Subscribe adds a subscriber. It first calls the subscriber, on the caller's goroutine, with the newest image that all subscribers
+// have seen and a delta that contains everything in it.
 // Subscribers run one after the other on a goroutine of their own, in the order of Subscribe.
 func (c *Controller) Subscribe(s Subscriber) {
 	c.subMu.Lock()
@@ -106,11 +107,11 @@ func (c *Controller) Show(s Subscriber, again *image.Delta) {
 func (c *Controller) Start(node *quorum.Node) error {
 	c.node = node
 	c.running.Go(c.publish)
-	c.running.Go(c.show)
+	c.running.Go(c.notify)
 	return node.Start()
 }
 
-// Stop ends publisher and shower, if they were started; the quorum is closed by whoever opened it, before.
+// Stop ends publisher and notifier, if they were started; the quorum is closed by whoever opened it, before.
 func (c *Controller) Stop() {
 	close(c.stop)
 	c.running.Wait()
@@ -273,7 +274,7 @@ func (c *Controller) publish() {
 	}
 }
 
-// toSubscribers hands a change to the shower, and waits a moment for subscribers to see it, unless they are late already.
+// toSubscribers hands a change to the notifier, and waits a moment for subscribers to see it, unless they are late already.
 func (c *Controller) toSubscribers(ch change) {
 	if ch.delta.Empty() {
 		return
@@ -302,8 +303,8 @@ func (c *Controller) toSubscribers(ch change) {
 	}
 }
 
-// show runs the subscribers.
-func (c *Controller) show() {
+// notify runs the subscribers.
+func (c *Controller) notify() {
 	for {
 		var next change
 		c.showMu.Lock()

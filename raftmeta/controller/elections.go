@@ -13,7 +13,7 @@ import (
 type Policy struct {
 	MinISR  func(m *image.Image, topic string) int  // min.insync.replicas
 	Unclean func(m *image.Image, topic string) bool // unclean.leader.election.enable
-	// Internal says which topics are written by coordinators; nil for none.
+	// Internal reports whether a topic is written by coordinators. Nil means that no topic is.
 	Internal func(topic string) bool
 }
 
@@ -278,6 +278,9 @@ func AlterPartition(m *image.Image, policy Policy, broker int32, s PartitionStat
 		return nil, kerr.InvalidRequest
 	}
 	for _, member := range s.ISR {
+		if sameSet(isr, p.ISR) {
+			break // the leader wants the next partition epoch only
+		}
 		b, ok := m.Broker(member.Broker)
 		joins := !slices.Contains(p.ISR, member.Broker)
 		if !ok || b.Fenced || b.InControlledShutdown || member.Epoch != -1 && member.Epoch != b.Epoch || joins && !hasRoom(m, policy, t, int(s.Partition), member.Broker) {
@@ -296,6 +299,11 @@ func AlterPartition(m *image.Image, policy Policy, broker int32, s PartitionStat
 		records[0].GetPartitionChange().Recovering = &recovered
 	}
 	return records, nil
+}
+
+// sameSet reports whether two lists without repetitions have the same elements.
+func sameSet(a, b []int32) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(id int32) bool { return !slices.Contains(b, id) })
 }
 
 // ElectLeader decides on an election that an operator asks for (ElectLeaders, KIP-460, and the rebalance of

@@ -54,8 +54,8 @@ type Defaults struct {
 	Clamp bool
 }
 
-// FactorFor is the replication factor of a topic that does not say. Brokers that do not run at the moment count: a topic that is
-// made while one restarts has its full number of replicas once that is back.
+// FactorFor returns the replication factor of a topic created without one. It counts all registered brokers, including fenced ones:
+// a topic that is created while a broker restarts has all its replicas once that broker is back.
 func (d Defaults) FactorFor(m *image.Image) int16 {
 	if !d.Clamp {
 		return d.Factor
@@ -228,8 +228,8 @@ func manualAssignment(m *image.Image, assignment map[int32][]int32, first int32)
 }
 
 // place stripes replicas over racks and brokers from a random start, as Kafka's StripedReplicaPlacer does: leaders
-// are spread evenly, and a partition's replicas over racks. Brokers that are fenced get replicas only where the others are too
-// few: they have them when they come back.
+// are spread evenly, and a partition's replicas over racks. Fenced brokers get replicas only if there are fewer unfenced brokers
+// than the replication factor.
 func place(m *image.Image, partitions int, factor int16, seed uint64) ([][]int32, error) {
 	racks := map[string][]int32{}
 	var total int

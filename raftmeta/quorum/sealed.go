@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -108,12 +109,22 @@ func guarded(f func() error) (err error) {
 	before := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(before)
 	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%v: %w", p, ErrDamaged)
+		p := recover()
+		if p == nil {
+			return
 		}
+		if fault, ok := p.(runtime.Error); ok {
+			if at, ok := fault.(interface{ Addr() uintptr }); !ok || at.Addr() < firstMapped {
+				panic(p) // a mistake of the program's
+			}
+		}
+		err = fmt.Errorf("%v: %w", p, ErrDamaged)
 	}()
 	return f()
 }
+
+// firstMapped is above every address that a nil pointer leads to.
+const firstMapped = 1 << 20
 
 // inspect reads a whole file before it is used: every page, key and checksum. bbolt would find damage on goroutines of its own, where
 // a panic cannot be recovered from. A file that is missing, or as bbolt leaves it when a process ends while it makes one, is in order.

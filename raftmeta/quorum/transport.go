@@ -290,9 +290,12 @@ func (t *transport) reach(ids []uint64) {
 // write connects to a peer whenever there is something for it, and writes until that fails.
 func (t *transport) write(p *peer) {
 	wait := firstRetry
+	reopen := 0 // tries left to open a stream that broke, though there is no message: the peer is to know that this node is alive
 	for t.ctx.Err() == nil {
 		var first *pb.Message
-		if t.network.Listens || !slices.Contains(t.node.Voters(), p.id) {
+		if reopen > 0 {
+			reopen--
+		} else if t.network.Listens || !slices.Contains(t.node.Voters(), p.id) {
 			select {
 			case <-t.ctx.Done():
 				return
@@ -303,7 +306,7 @@ func (t *transport) write(p *peer) {
 		t.troubled(p.id, err)
 		if err == nil {
 			t.refused(nil)
-			wait = firstRetry
+			wait, reopen = firstRetry, reopenTries
 			err = t.writeTo(s, p, first)
 		} else if first != nil {
 			t.lose(first)
@@ -425,6 +428,9 @@ func (t *transport) writeTo(s *stream, p *peer, first *pb.Message) error {
 		m = nil
 	}
 }
+
+// reopenTries are some seconds, at lastRetry.
+const reopenTries = 10
 
 // aliveInterval is how often a stream says that its node is there, by an empty frame. Raft's answers wait for the disk of the
 // metadata, which may be slow for a while without anything else of the node being so.
