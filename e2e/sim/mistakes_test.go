@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,15 +14,15 @@ import (
 
 var packageClause = regexp.MustCompile(`(?m)^package \w+$`)
 
-// withMistakes builds the test binary from sources that can make every one of Mistakes, chosen by the environment.
-func withMistakes(t *testing.T) string {
+// withMistakes builds the test binary from sources that can make every one of mistakes, chosen by the environment.
+func withMistakes(t *testing.T, mistakes []Mistake) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	sources := map[string]string{}
-	for _, m := range Mistakes {
+	for _, m := range mistakes {
 		if !strings.Contains(m.New, fmt.Sprintf("%q", m.Name)) {
 			t.Fatalf("%s does not ask whether it is on", m.Name)
 		}
@@ -40,7 +41,7 @@ func TestMistakesAreFound(t *testing.T) {
 	if os.Getenv("KRAFT_E2E") != "all" {
 		t.Skip("some minutes long: it runs with KRAFT_E2E=all")
 	}
-	bin := withMistakes(t)
+	bin := withMistakes(t, Mistakes)
 	for _, m := range Mistakes {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Setenv(planted.Variable, m.Name)
@@ -51,6 +52,33 @@ func TestMistakesAreFound(t *testing.T) {
 				return
 			}
 			t.Logf("| %s | %d | %s |", m.Name, seeds.found, seeds.check)
+		})
+	}
+}
+
+// TestCandidates says which of Candidates are found within KRAFT_SIM_CANDIDATES seeds each. It judges nothing.
+func TestCandidates(t *testing.T) {
+	seeds, err := strconv.Atoi(os.Getenv("KRAFT_SIM_CANDIDATES"))
+	bin := ""
+	if err == nil {
+		bin = withMistakes(t, Candidates)
+	}
+	for _, m := range Candidates {
+		t.Run(m.Name, func(t *testing.T) {
+			root, err := filepath.Abs("../..")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := change(map[string]string{}, filepath.Join(root, m.File), m.Old, m.New); err != nil {
+				t.Fatalf("it is of sources that have changed: %v", err)
+			}
+			if bin == "" {
+				return
+			}
+			t.Setenv(planted.Variable, m.Name)
+			found := new(search)
+			each(1, seeds, func(seed int) { found.try(bin, seed) })
+			t.Logf("| %s | %d | %s |", m.Name, found.found, found.check)
 		})
 	}
 }
