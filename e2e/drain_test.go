@@ -91,6 +91,15 @@ func (s *streamed) gap() (longest time.Duration) {
 	return longest
 }
 
+func (s *streamed) toldNothing(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.told) > 0 {
+		t.Errorf("%s was told of %d errors, the first: %s", s.name, len(s.told), s.told[0])
+	}
+}
+
 // end has the program wait for its answers and end.
 func (s *streamed) end() error {
 	if err := s.End(); err != nil {
@@ -165,6 +174,9 @@ func TestStopsDrain(t *testing.T) {
 		}
 	}
 	t.Logf("longest times without an acknowledgement: %v", gaps)
+	for _, s := range streams {
+		s.toldNothing(t)
+	}
 	stopped := make(chan error)
 	for _, k := range c.Nodes {
 		go func() { stopped <- k.Stop(20 * time.Second) }()
@@ -182,8 +194,8 @@ func TestStopsDrain(t *testing.T) {
 		if err := s.end(); err != nil {
 			t.Fatalf("%s: %v: %s", s.name, err, s.Output())
 		}
-		if len(s.told) > 0 {
-			t.Errorf("%s was told of %d errors, the first: %s", s.name, len(s.told), s.told[0])
+		if !strings.HasPrefix(s.name, "sarama") { // which gives up when no broker has run for a second
+			s.toldNothing(t)
 		}
 	}
 	checkOnce(t, all, "load", streams)

@@ -68,7 +68,7 @@ func TestSilentBroker(t *testing.T) {
 		l.more(1000)
 		gap := l.gap()
 		t.Logf("%s, node %d: others lead after %v; %v without an acknowledgement", victim, id, moved, gap)
-		if gap > 2500*time.Millisecond { // two seconds, on a machine that does other things beside
+		if gap > 5*time.Second { // two seconds, and time for a machine that does other things beside
 			t.Errorf("%s, node %d: %v without an acknowledgement", victim, id, gap)
 		}
 		time.Sleep(time.Until(begun.Add(6 * time.Second)))

@@ -113,7 +113,8 @@ func (m *Meta) giveUp(ctx context.Context, cancel func(), asked int32, once bool
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			silent := time.Since(m.node.Heard(raftID(asked))) > time.Second
+			heard, _ := m.node.Heard(raftID(asked))
+			silent := time.Since(heard) > time.Second
 			if now := m.controller.Leader(); now >= 0 && now != asked && (silent || !once) {
 				cancel()
 			}

@@ -40,6 +40,7 @@ type liveness struct {
 
 type pulse struct {
 	at   time.Time
+	life string     // of the member of the quorum, at that time: another life's streams do not speak for this broker
 	conn *wire.Conn // nil for this node's own broker
 }
 
@@ -101,7 +102,11 @@ func (l *liveness) begin() {
 	l.meta.Image().Brokers(func(b *image.Broker) {
 		p := l.seen[b.ID] // a heartbeat may have come before this was noticed
 		p.at = now
-		if !set && now.Sub(l.meta.node.Heard(raftID(b.ID))) > newcomerPatience {
+		heard, life := l.meta.node.Heard(raftID(b.ID))
+		if p.life == "" {
+			p.life = life
+		}
+		if !set && now.Sub(heard) > newcomerPatience {
 			p.at = now.Add(newcomerPatience - session)
 		}
 		if before := l.seen[b.ID].at; before.After(p.at) {
@@ -134,7 +139,8 @@ func (l *liveness) touch(b *image.Broker, conn *wire.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.seen[b.ID]
-	l.seen[b.ID] = pulse{time.Now(), conn}
+	_, life := l.meta.node.Heard(raftID(b.ID))
+	l.seen[b.ID] = pulse{time.Now(), life, conn}
 	if conn == nil || before.conn == conn || l.ctx.Err() != nil {
 		return
 	}
@@ -210,7 +216,8 @@ func (l *liveness) sweep(now time.Time) {
 		}
 		p, ok := l.seen[b.ID]
 		if !ok {
-			l.seen[b.ID] = pulse{at: now}
+			_, life := l.meta.node.Heard(raftID(b.ID))
+			l.seen[b.ID] = pulse{at: now, life: life}
 			return
 		}
 		beaten := min(now.Sub(p.at), now.Sub(l.excused))
@@ -221,7 +228,15 @@ func (l *liveness) sweep(now time.Time) {
 			return
 		}
 		// Streams speak for a broker that sends no heartbeats only as long as Kafka would wait for those.
-		silent := min(beaten, now.Sub(l.meta.node.Heard(raftID(b.ID))))
+		silent := beaten
+		heard, life := l.meta.node.Heard(raftID(b.ID))
+		if p.life == "" { // its heartbeats came before its streams
+			p.life = life
+			l.seen[b.ID] = p
+		}
+		if life == p.life {
+			silent = min(silent, now.Sub(heard))
+		}
 		if b.ID != l.meta.config.NodeID && (silent > timeout || beaten > l.configured()) {
 			over = append(over, b)
 		}

@@ -199,7 +199,7 @@ func (m *Meta) demote(ctx context.Context, voter int32) error {
 		return fmt.Errorf("node %d is the last voter: %w", voter, kerr.InvalidRequest)
 	case running <= (voters-1)/2:
 		return fmt.Errorf("node %d stays a voter: of the %d that would be left only %d run, which is no majority: %w", voter, voters-1, running, kerr.InvalidRequest)
-	case found.Active:
+	case found.Active && !quorum.NobodyListens(ctx, m.config.Dial, m.controllerAddress(id)):
 		return m.changeMember(ctx, id, pb.ConfChangeAddLearnerNode)
 	}
 	if err := m.changeMember(ctx, id, pb.ConfChangeRemoveNode); err != nil {

@@ -27,15 +27,37 @@ func (n *Node) Accept(c net.Conn, r *bufio.Reader) {
 	n.net.accept(c, r)
 }
 
-// Heard is when anything last came from a member by its streams to this node; the zero time if nothing did. It says that the
-// member's process runs, whatever its disk does. Any goroutine may call it.
-func (n *Node) Heard(id uint64) time.Time {
-	if at, ok := n.heard.Load(id); ok {
-		if ns := at.(*atomic.Int64).Load(); ns > 0 {
-			return n.born.Add(time.Duration(ns))
-		}
+// heardFrom is when anything last came from one life of a member.
+type heardFrom struct {
+	life string
+	at   atomic.Int64 // nanoseconds since the node was born
+}
+
+// hears returns what to note when something comes from a life of a member, which becomes its newest.
+func (n *Node) hears(id uint64, life string) *heardFrom {
+	if old, ok := n.heard.Load(id); ok && old.(*heardFrom).life == life {
+		return old.(*heardFrom)
 	}
-	return time.Time{}
+	h := &heardFrom{life: life}
+	n.heard.Store(id, h)
+	return h
+}
+
+// Heard returns when anything last came from a member by its streams to this node, and in which life of it; the zero time if nothing
+// did. It says that the member's process runs, whatever its disk does. Any goroutine may call it.
+func (n *Node) Heard(id uint64) (at time.Time, life string) {
+	h, ok := n.heard.Load(id)
+	if !ok {
+		return at, ""
+	}
+	from := h.(*heardFrom)
+	return n.born.Add(time.Duration(from.at.Load())), from.life
+}
+
+// heardWithin reports whether anything came from a member not longer ago.
+func (n *Node) heardWithin(id uint64, d time.Duration) bool {
+	at, _ := n.Heard(id)
+	return time.Since(at) < d
 }
 
 // Member is a member of the quorum as this node sees it.
@@ -63,7 +85,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 			for _, id := range ids {
 				m := Member{ID: id, Learner: learner}
 				if p, ok := st.Progress[id]; ok {
-					m.Match, m.Active = p.Match, id == n.config.ID || p.RecentActive && time.Since(n.Heard(id)) < 5*aliveInterval
+					m.Match, m.Active = p.Match, id == n.config.ID || p.RecentActive && n.heardWithin(id, 5*aliveInterval)
 				}
 				s.Members = append(s.Members, m)
 			}

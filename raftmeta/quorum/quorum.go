@@ -68,7 +68,7 @@ type Node struct {
 	calls    chan func()
 	reports  reports
 	born     time.Time
-	heard    sync.Map // *atomic.Int64 by member: when anything last came from it, in nanoseconds since born
+	heard    sync.Map // *heardFrom by member: the newest of its lives that had a stream to this node
 	incoming chan delivery
 	fatal    chan error
 	net      *transport // nil for a node that is alone

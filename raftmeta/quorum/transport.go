@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -602,15 +601,14 @@ func (t *transport) check(h Hello) error {
 // read takes messages of a life of a member until that fails.
 func (t *transport) read(r io.Reader, limit int, from uint64, life string) error {
 	buffered := bufio.NewReaderSize(r, 64<<10)
-	last, _ := t.node.heard.LoadOrStore(from, new(atomic.Int64))
-	heard := last.(*atomic.Int64)
+	heard := t.node.hears(from, life)
 	var buf []byte
 	for {
 		data, err := readFrame(buffered, buf, limit)
 		if err != nil {
 			return err
 		}
-		heard.Store(int64(time.Since(t.node.born)))
+		heard.at.Store(int64(time.Since(t.node.born)))
 		if buf = data; cap(buf) > 1<<20 {
 			buf = nil
 		}
