@@ -573,3 +573,45 @@ func TestAwayAndBackAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestFlushOfWhatIsCut: a flush that began before its log was cut says nothing of what is written in the place of what was cut.
+func TestFlushOfWhatIsCut(t *testing.T) {
+	d := &disks{t: t, fs: faultfs.New(1)}
+	if err := d.start("/a"); err != nil {
+		t.Fatal(err)
+	}
+	tp := storage.TopicPartition{Topic: "t"}
+	l := d.open(tp, 0, storage.DefaultLogConfig())
+	for range 100 {
+		if err := put(t, l, "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const cut = 10
+	syncing, goOn := d.fs.HoldSync()
+	flushed := make(chan error, 1)
+	go func() { flushed <- l.Flush() }()
+	<-syncing
+	truncated := make(chan error, 1)
+	go func() { _, err := l.Truncate(cut); truncated <- err }()
+	for deadline := time.Now().Add(10 * time.Second); l.EndOffset() != cut; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the log is not cut")
+		}
+	}
+	close(goOn)
+	if err := errors.Join(<-flushed, <-truncated); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if err := put(t, l, "w"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := l.Durable(); got > cut {
+		t.Errorf("everything below %d counts as being on disk, and the log was cut at %d", got, cut)
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -438,3 +438,23 @@ func TestStopResetsUnanswered(t *testing.T) {
 		t.Errorf("a connection that was answered ended with %v, wanted EOF", err)
 	}
 }
+
+// TestDrainBetweenFrameAndNote: a frame that begins in the moment in which the server begins to drain is read to its end.
+func TestDrainBetweenFrameAndNote(t *testing.T) {
+	r := newRig(t, nil)
+	here, there := net.Pipe()
+	defer here.Close()
+	defer there.Close()
+	c := &Conn{server: r.Server, tcp: here, waiting: true}
+	c.stopReading() // the reader has the frame's size already, and has yet to say so
+	if again, err := c.begun(nil); again || err != nil {
+		t.Fatalf("again %v, %v", again, err)
+	}
+	go func() { _, _ = there.Write([]byte("rest")) }()
+	if _, err := io.ReadFull(here, make([]byte, 4)); err != nil {
+		t.Errorf("the rest of the frame: %v", err)
+	}
+	if err := c.await(); !errors.Is(err, errDrained) {
+		t.Errorf("the next frame: %v", err)
+	}
+}

@@ -52,6 +52,8 @@ type FS struct {
 	slow    time.Duration // at most, that a change takes
 	slowRNG *rand.Rand
 
+	held *heldSync // what the next sync waits for, nil for nothing
+
 	badSyncs  bool
 	goodSyncs int // before they fail
 	now       time.Time
@@ -269,6 +271,30 @@ func (f *FS) linger() {
 	f.mu.Unlock()
 	if d > 0 {
 		time.Sleep(d)
+	}
+}
+
+// heldSync is a sync that waits.
+type heldSync struct{ reached, goOn chan struct{} }
+
+// HoldSync has the next sync of a file wait until goOn is closed; reached is closed when it waits.
+func (f *FS) HoldSync() (reached <-chan struct{}, goOn chan<- struct{}) {
+	h := &heldSync{make(chan struct{}), make(chan struct{})}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held = h
+	return h.reached, h.goOn
+}
+
+// waitIfHeld is called by syncs, without the lock.
+func (f *FS) waitIfHeld() {
+	f.mu.Lock()
+	h := f.held
+	f.held = nil
+	f.mu.Unlock()
+	if h != nil {
+		close(h.reached)
+		<-h.goOn
 	}
 }
 
@@ -725,6 +751,7 @@ func (f *file) Truncate(size int64) error {
 }
 
 func (f *file) Sync() error {
+	f.fs.waitIfHeld()
 	f.fs.linger()
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
