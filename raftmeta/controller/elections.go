@@ -166,19 +166,10 @@ func (b *partitionBuilder) elect(elr []int32) (leader int32, isr []int32, recove
 		}
 		return []int32{r}
 	}
-	// A replica whose disk is full leads only where no other can.
-	for _, candidate := range []func(int32) bool{func(r int32) bool { return valid(r) && b.hasRoom(r) }, valid} {
-		if b.mode != preferred && p.Leader != nobody && candidate(p.Leader) {
-			return p.Leader, with(p.Leader), false
-		}
-		for i, r := range b.replicas {
-			if !candidate(r) {
-				continue
-			}
-			if b.mode == preferred && i > 0 && p.Leader != nobody && candidate(p.Leader) {
-				return p.Leader, b.isr, false // the preferred one cannot: nothing is better than what is
-			}
-			return r, with(r), false
+	// A replica whose disk is full leads only if no other can.
+	for _, can := range []func(int32) bool{func(r int32) bool { return valid(r) && b.hasRoom(r) }, valid} {
+		if leader := b.choose(can); leader != nobody {
+			return leader, with(leader), false
 		}
 	}
 	if len(b.isr) == 0 && len(elr) == 0 && len(p.LastKnownELR) == 1 && b.active(p.LastKnownELR[0]) {
@@ -218,6 +209,25 @@ func RecountEligible(m *image.Image, policy Policy, records []*image.Record) []*
 
 // minInSyncReplicas is the setting that ELRs depend on.
 const minInSyncReplicas = "min.insync.replicas"
+
+// choose returns the replica that leads among those that can: the present leader, or the first in the order of replicas; in preferred
+// mode the first replica, and otherwise the present leader. It returns nobody if none can.
+func (b *partitionBuilder) choose(can func(int32) bool) int32 {
+	present := b.topic.Partitions[b.n].Leader
+	stays := present != nobody && can(present)
+	if b.mode == preferred && can(b.replicas[0]) {
+		return b.replicas[0]
+	}
+	if stays {
+		return present
+	}
+	for _, r := range b.replicas {
+		if can(r) {
+			return r
+		}
+	}
+	return nobody
+}
 
 // eachPartition calls f with every partition of which broker has a replica, and collects what it says.
 func eachPartition(m *image.Image, broker int32, f func(t *image.Topic, n int, p *image.Partition) []*image.Record) (out []*image.Record) {
