@@ -39,15 +39,20 @@ func health(c *cli.Context) error {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(c.Context, healthPatience)
 	defer cancel()
+	leaderless := false
 	for {
 		resp, err := kmsg.NewPtrDescribeClusterRequest().RequestWith(ctx, cl)
 		if err == nil {
 			err = kerr.ErrorForCode(resp.ErrorCode)
 		}
+		if err != nil && leaderless && ctx.Err() != nil {
+			return errors.New(noController)
+		}
 		if err != nil {
 			return explain(err, "")
 		}
-		if resp.ControllerID >= 0 {
+		leaderless = resp.ControllerID < 0
+		if !leaderless {
 			fmt.Fprintf(c.App.Writer, "ok: %d brokers, cluster %s\n", len(resp.Brokers), resp.ClusterID)
 			return nil
 		}

@@ -80,9 +80,7 @@ func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly b
 		over = true
 		mu.Unlock()
 		for ; first < count; first++ {
-			if errs[first] == nil {
-				errs[first] = err
-			}
+			errs[first] = err // also of parts that were refused: by a state that may never be
 		}
 		return errs
 	}
