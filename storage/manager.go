@@ -221,8 +221,8 @@ func (m *Manager) holds(d *Dir, tp TopicPartition, id [16]byte) (mine, identifie
 	if err != nil || ok && have == id {
 		return true, true, err
 	}
-	to := suffixed(d, tp, unique(), straySuffix)
-	if err := d.fs.Rename(path, to); err != nil {
+	to, err := d.renameStray(tp)
+	if err != nil {
 		return false, false, err
 	}
 	m.log.Warn().Str("partition", tp.String()).Str("set aside", to).Msg("set aside data of a deleted topic of the same name: delete it if nobody needs it")

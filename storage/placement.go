@@ -133,12 +133,22 @@ func (m *Manager) setAside(tp TopicPartition, here *Dir) error {
 
 // setAsideIn renames what a directory holds of a partition, and returns its new path. mu is held.
 func (m *Manager) setAsideIn(d *Dir, tp TopicPartition) (string, error) {
-	path, to := partitionDir(d.path, tp), suffixed(d, tp, unique(), straySuffix)
-	if err := d.fs.Rename(path, to); err != nil {
-		return "", fmt.Errorf("set aside %s: %w", path, err)
+	to, err := d.renameStray(tp)
+	if err != nil {
+		return "", err
 	}
 	m.states[d].forget(tp)
 	m.placedIn[d]--
+	return to, nil
+}
+
+// renameStray renames a partition's directory to one that is no replica's, and returns its new path.
+func (d *Dir) renameStray(tp TopicPartition) (to string, err error) {
+	path := partitionDir(d.path, tp)
+	to = suffixed(d, tp, unique(), straySuffix)
+	if err := d.fs.Rename(path, to); err != nil {
+		return "", fmt.Errorf("set aside %s: %w", path, err)
+	}
 	return to, nil
 }
 

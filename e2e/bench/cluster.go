@@ -274,7 +274,7 @@ func benchSilence(o options, c *cluster) (result, error) {
 		if err := goOn(p); err != nil {
 			return nil, err
 		}
-		if err := c.whole(ctx); err != nil {
+		if _, err := c.whole(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -291,18 +291,19 @@ func other(leaders []int32, controller int32) int32 {
 	return leaders[0]
 }
 
-// whole waits until all replicas are in sync, and a moment more.
-func (c *cluster) whole(ctx context.Context) error {
+// whole waits until all replicas are in sync, and a moment more. It returns the leaders.
+func (c *cluster) whole(ctx context.Context) ([]int32, error) {
 	admin, err := c.client()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer admin.Close()
-	if _, err := c.led(ctx, admin, 3); err != nil {
-		return err
+	leaders, err := c.led(ctx, admin, 3)
+	if err != nil {
+		return nil, err
 	}
 	time.Sleep(time.Second)
-	return nil
+	return leaders, nil
 }
 
 // benchFailover ends brokers under an acks=all load, and measures how long nothing is acknowledged.
@@ -320,20 +321,12 @@ func benchFailover(o options, c *cluster) (result, error) {
 	}
 	defer load.close()
 	r := result{}
-	back := func(i int) error {
+	back := func(i int) (err error) {
 		if err := c.nodes[i].start(); err != nil {
 			return err
 		}
-		admin, err := c.client()
-		if err != nil {
-			return err
-		}
-		defer admin.Close()
-		if leaders, err = c.led(ctx, admin, 3); err != nil {
-			return err
-		}
-		time.Sleep(time.Second)
-		return nil
+		leaders, err = c.whole(ctx)
+		return err
 	}
 	const observed = 15 * time.Second
 	controller, err := c.controller(ctx)
