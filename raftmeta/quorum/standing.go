@@ -22,6 +22,9 @@ type standing struct {
 	Life   string `json:"life"`   // random, the newest start's
 	Term   uint64 `json:"term"`
 	Index  uint64 `json:"index"` // of a committed entry that the member has
+	// The last entry that the disk had when Life began.
+	BegunTerm  uint64 `json:"begunTerm,omitempty"`
+	BegunIndex uint64 `json:"begunIndex,omitempty"`
 }
 
 var (
@@ -91,6 +94,7 @@ func (s *standings) introduce(h *Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.Starts, h.Life, h.Term, h.Index, h.Insists = s.mine.Starts, s.mine.Life, s.mine.Term, s.mine.Index, s.insists
+	h.BegunTerm, h.BegunIndex = s.mine.BegunTerm, s.mine.BegunIndex
 }
 
 // reached notes what is on this node's own disk.
@@ -113,7 +117,7 @@ func (s *standings) check(h Hello) error {
 		return fmt.Errorf("its disk is older than the one it had: "+what+", and %d was seen here; what it agreed to since then is not there: %w", is, was, errOlderDisk)
 	}
 	switch {
-	case h.Starts <= seen.Starts:
+	case h.Starts <= seen.Starts && !begunLater(h, seen):
 		return older("this is start %d of its metadata", h.Starts, seen.Starts)
 	case h.Term < seen.Term:
 		return older("its metadata is of term %d", h.Term, seen.Term)
@@ -121,6 +125,17 @@ func (s *standings) check(h Hello) error {
 		return older("its metadata ends with entry %d", h.Index, seen.Index)
 	}
 	return nil
+}
+
+// begunLater reports whether a disk is newer than the one that was seen last though it has had as many starts: it began this start with
+// more of the log. It is the newest disk then, and what was seen is an older copy that was started in its place for a while, which this
+// node had no reason to refuse. A copy never has begun later than the disk it was made of: the disk began the same start with all that
+// the copy has, and a member's log only grows.
+func begunLater(h Hello, seen standing) bool {
+	if h.Starts != seen.Starts || seen.BegunIndex == 0 {
+		return false
+	}
+	return h.BegunTerm > seen.BegunTerm || h.BegunTerm == seen.BegunTerm && h.BegunIndex > seen.BegunIndex
 }
 
 // meet notes a start of a member, which check has let pass, before the member is told that it is welcome.
@@ -135,6 +150,7 @@ func (s *standings) meet(h Hello) error {
 		seen = standing{Member: h.Member}
 	}
 	seen.Starts, seen.Life = h.Starts, h.Life
+	seen.BegunTerm, seen.BegunIndex = h.BegunTerm, h.BegunIndex
 	s.seen[h.From], s.dirty[h.From] = seen, true
 	s.mu.Unlock()
 	return guarded(func() error { return s.db.Update(s.put) })

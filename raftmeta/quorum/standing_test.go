@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -141,5 +142,49 @@ func copyFile(t *testing.T, from, to string) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestNewestDiskAfterAnOlderOne: a member that has met an older disk in good faith takes the newest one, not the older one again.
+func TestNewestDiskAfterAnOlderOne(t *testing.T) {
+	first := Hello{From: 5, Member: "m", Starts: 1, Life: "first", Term: 2, Index: 70}
+	older := Hello{From: 5, Member: "m", Starts: 2, Life: "older", Term: 2, Index: 70, BegunTerm: 2, BegunIndex: 70}
+	silent, voted := older, older
+	silent.BegunTerm, silent.BegunIndex = 0, 0
+	voted.Term = 9
+	for _, test := range []struct {
+		name string
+		met  Hello // after first
+		h    Hello
+		says string // "" where h is welcome
+	}{
+		{"the newest", older, Hello{Starts: 2, Term: 2, Index: 172, BegunTerm: 2, BegunIndex: 172}, ""},
+		{"the newest of a later term", older, Hello{Starts: 2, Term: 3, Index: 71, BegunTerm: 3, BegunIndex: 70}, ""},
+		{"the newest without an entry that was acknowledged", older, Hello{Starts: 2, Term: 3, Index: 69, BegunTerm: 3, BegunIndex: 69}, "ends with entry"},
+		{"the newest before a term that was voted in", voted, Hello{Starts: 2, Term: 3, Index: 172, BegunTerm: 3, BegunIndex: 172}, "is of term"},
+		{"the older one again", older, Hello{Starts: 2, Term: 2, Index: 70, BegunTerm: 2, BegunIndex: 70}, "start 2"},
+		{"the older one, which has grown", older, Hello{Starts: 2, Term: 2, Index: 90, BegunTerm: 2, BegunIndex: 70}, "start 2"},
+		{"one of fewer starts", older, Hello{Starts: 1, Term: 2, Index: 90, BegunTerm: 2, BegunIndex: 90}, "start 1"},
+		{"a seen one that did not say where it began", silent, Hello{Starts: 2, Term: 2, Index: 172, BegunTerm: 2, BegunIndex: 172}, "start 2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			st, err := openStore(filepath.Join(t.TempDir(), "quorum.db"), []uint64{1, 2, 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = st.close() }()
+			s := st.standings
+			for _, h := range []Hello{first, test.met} {
+				if err := errors.Join(s.check(h), s.meet(h)); err != nil {
+					t.Fatal(err)
+				}
+				s.saw(h.From, h.Life, h.Term, h.Index)
+			}
+			test.h.From, test.h.Member, test.h.Life = 5, "m", "next"
+			err = s.check(test.h)
+			if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
+				t.Errorf("%v, not %q", err, test.says)
+			}
+		})
 	}
 }

@@ -74,7 +74,22 @@ func openInspected(path string, voters []uint64) (*store, error) {
 		_ = db.Close()
 		return nil, fmt.Errorf("begin with metadata %s: %w", path, err)
 	}
+	if err := s.begins(); err != nil {
+		_ = db.Close()
+		return nil, fmt.Errorf("begin with metadata %s: %w", path, err)
+	}
 	return s, s.reached()
+}
+
+// begins tells the standings with which last entry this life begins.
+func (s *store) begins() error {
+	last, err := s.LastIndex()
+	if err != nil {
+		return err
+	}
+	term, err := s.Term(last)
+	s.standings.mine.BegunTerm, s.standings.mine.BegunIndex = term, last
+	return err
 }
 
 func (s *store) load(voters []uint64) error {
