@@ -91,6 +91,7 @@ func (m *Meta) heartbeat(ctx context.Context, conn *wire.Conn, req *kmsg.BrokerH
 		return resp, nil
 	}
 	m.liveness.touch(b, conn)
+	asked := false
 	err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
 		b, ok := work.Broker(req.BrokerID)
 		if !ok {
@@ -114,12 +115,18 @@ func (m *Meta) heartbeat(ctx context.Context, conn *wire.Conn, req *kmsg.BrokerH
 			return controller.BeginShutdown(work, m.policy(), b.ID, req.BrokerEpoch)
 		case b.Fenced && !req.WantFence:
 			return controller.Unfence(work, m.policy(), b.ID, req.BrokerEpoch)
+		case req.WantFence && !b.Fenced && !b.InControlledShutdown:
+			asked = true
+			return controller.Fence(work, m.policy(), b.ID, req.BrokerEpoch)
 		}
 		return nil, nil
 	})
 	if err != nil {
 		resp.ErrorCode = wire.ErrorCode(err)
 		return resp, nil
+	}
+	if asked {
+		m.liveness.log.Warn().Int32("broker", req.BrokerID).Msg("broker is fenced: it asked for that")
 	}
 	img = m.Image()
 	if b, ok = img.Broker(req.BrokerID); ok {
@@ -234,7 +241,7 @@ func (m *Meta) assignReplicasToDirs(ctx context.Context, req *kmsg.AssignReplica
 		resp.Directories = append(resp.Directories, out)
 	}
 	err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
-		return controller.AssignDirectories(work, req.BrokerID, req.BrokerEpoch, list)
+		return controller.AssignDirectories(work, m.policy(), req.BrokerID, req.BrokerEpoch, list)
 	})
 	if err != nil {
 		resp.Directories, resp.ErrorCode = nil, wire.ErrorCode(err)

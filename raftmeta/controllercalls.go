@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,6 +19,7 @@ import (
 // controllerCalls sends requests to the active controller, which may change at any moment.
 type controllerCalls struct {
 	meta *Meta
+	turn atomic.Uint32 // of anyOther
 
 	mu     sync.Mutex // guards the rest
 	client *wire.Client
@@ -83,6 +86,9 @@ func ask[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req Q, h
 func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req Q, handle func(context.Context, Q) (R, error)) (R, error) {
 	var none R
 	leader := m.controller.Leader()
+	if m.node.Hangs() {
+		leader = m.anyOther() // who may lead, or say nothing of it
+	}
 	if leader == m.config.NodeID {
 		return handle(ctx, req)
 	}
@@ -101,6 +107,15 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 		return none, err
 	}
 	return resp.(R), nil
+}
+
+// anyOther is another voter each time, -1 if there is none.
+func (m *Meta) anyOther() int32 {
+	voters := slices.DeleteFunc(slices.Clone(m.node.Voters()), func(id uint64) bool { return id == m.node.ID() })
+	if len(voters) == 0 {
+		return -1
+	}
+	return nodeID(voters[int(m.calls.turn.Add(1))%len(voters)])
 }
 
 // giveUp cancels a call to a controller that is not the active one any more: it may be one that stands still. A request whose

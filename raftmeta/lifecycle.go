@@ -25,6 +25,8 @@ type lifecycle struct {
 	incarnation image.UUID
 	epoch       atomic.Int64 // set by Register before anything serves
 	serving     atomic.Bool  // the broker is ready to be unfenced
+	withdrawn   atomic.Bool  // it asks to be fenced: see Withdraw
+	fenced      atomic.Bool  // the controller's last word
 
 	mu        sync.Mutex // guards the rest
 	dirs      []image.UUID
@@ -163,7 +165,7 @@ func (m *Meta) Unfence(ctx context.Context) error {
 // beat sends one heartbeat to whoever is the controller.
 func (m *Meta) beat(ctx context.Context, shutdown bool) (*kmsg.BrokerHeartbeatResponse, error) {
 	req := kmsg.NewPtrBrokerHeartbeatRequest()
-	req.BrokerID, req.BrokerEpoch, req.WantShutdown, req.WantFence = m.config.NodeID, m.BrokerEpoch(), shutdown, !m.life.serving.Load()
+	req.BrokerID, req.BrokerEpoch, req.WantShutdown, req.WantFence = m.config.NodeID, m.BrokerEpoch(), shutdown, !m.life.serving.Load() || m.life.withdrawn.Load()
 	m.life.mu.Lock()
 	for _, d := range m.life.dirs {
 		if !slices.Contains(m.life.online, d) {
@@ -181,7 +183,7 @@ func (m *Meta) beat(ctx context.Context, shutdown bool) (*kmsg.BrokerHeartbeatRe
 func (m *Meta) keepAlive(ctx context.Context) {
 	interval := time.Duration(m.IntSetting("broker.heartbeat.interval.ms")) * time.Millisecond
 	for {
-		leader := m.controller.Leader()
+		leader, withdrawn := m.controller.Leader(), m.life.withdrawn.Load()
 		once, cancel := context.WithTimeout(ctx, max(interval, callPatience))
 		resp, err := m.beat(once, false)
 		cancel()
@@ -189,6 +191,7 @@ func (m *Meta) keepAlive(ctx context.Context) {
 			return
 		}
 		if err == nil {
+			m.life.fenced.Store(resp.IsFenced)
 			err = kerr.ErrorForCode(resp.ErrorCode)
 		}
 		if errors.Is(err, kerr.StaleBrokerEpoch) || errors.Is(err, kerr.BrokerIDNotRegistered) {
@@ -203,13 +206,31 @@ func (m *Meta) keepAlive(ctx context.Context) {
 		if err != nil {
 			m.log.Warn().Err(err).Msg("heartbeat failed")
 		}
-		for next := time.Now().Add(interval); time.Now().Before(next) && m.controller.Leader() == leader; {
+		for next := time.Now().Add(interval); time.Now().Before(next) && m.controller.Leader() == leader && m.life.withdrawn.Load() == withdrawn; {
 			select {
 			case <-ctx.Done():
 				return
 			case <-time.After(min(interval, 5*controllerRetry)):
 			}
 		}
+	}
+}
+
+// Withdraw asks the controller to fence this broker, so that others lead what it leads, until it is called with false. It does not wait
+// for an answer, and does nothing on a node that is alone. Any goroutine may call it.
+func (m *Meta) Withdraw(yes bool) { m.life.withdrawn.Store(yes && !m.Alone()) }
+
+// Withdrawn reports whether this broker is fenced because it asked for that. Any goroutine may call it.
+func (m *Meta) Withdrawn() bool { return m.life.withdrawn.Load() && m.life.fenced.Load() }
+
+// HangsFor is how long the disk of the metadata has not answered, 0 where it is not asked for anything. Any goroutine may call it.
+func (m *Meta) HangsFor() time.Duration { return m.node.HangsFor() }
+
+// StandAside has another member lead the quorum, if this one does and there is another. It waits a moment for that. Any goroutine may
+// call it.
+func (m *Meta) StandAside() {
+	if m.Leads() {
+		m.node.HandOver()
 	}
 }
 

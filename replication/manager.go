@@ -124,15 +124,36 @@ func (m *Manager) Close() {
 // ends. When others lead then, they have all that was acknowledged or is about to be. Appends wait until this node leads their
 // partition no more, or for Refuse.
 func (m *Manager) Hold(ctx context.Context) {
-	for _, p := range m.leading() {
-		p.hold()
-	}
-	m.settle(ctx)
+	within(ctx, func() {
+		for _, p := range m.leading() {
+			p.hold()
+		}
+		m.settleAll(ctx)
+	})
 }
 
 // settle waits until all that was appended to partitions that this node leads is committed, or ctx ends.
-func (m *Manager) settle(ctx context.Context) {
+func (m *Manager) settle(ctx context.Context) { within(ctx, func() { m.settleAll(ctx) }) }
+
+// within runs f, and returns when it has, or when ctx ends: an append to a disk that hangs holds its partition's lock. f goes on then,
+// until it gets that lock.
+func within(ctx context.Context, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func (m *Manager) settleAll(ctx context.Context) {
 	for _, p := range m.leading() {
+		if ctx.Err() != nil {
+			return
+		}
 		p.role.Lock() // appends under way end
 		l, end := p.leadership.Load(), p.Log().EndOffset()
 		p.role.Unlock()
@@ -454,6 +475,9 @@ func (m *Manager) find(byID bool, name string, id image.UUID, n int32) (*Partiti
 
 // quiet says that an error is everyday business of clients, or is told elsewhere, and not worth a line.
 func quiet(err error) bool {
+	if err == error(kerr.KafkaStorageError) {
+		return true // the leader's word for what it has logged
+	}
 	var k *kerr.Error
-	return errors.Is(err, context.Canceled) || storage.IsDiskFull(err) || errors.As(err, &k) && k != kerr.KafkaStorageError && k != kerr.UnknownServerError
+	return errors.Is(err, context.Canceled) || storage.IsDiskFull(err) || errors.Is(err, storage.ErrDirOffline) || errors.As(err, &k) && k != kerr.KafkaStorageError && k != kerr.UnknownServerError
 }

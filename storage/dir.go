@@ -45,6 +45,9 @@ type Dir struct {
 	epoch int64 // of the broker after which nothing that it wrote was lost, -1 if that is not known
 	space space
 
+	writes     writes // that are under way
+	notesSyncs bool   // syncs among them
+
 	pool    *filePool             // of the manager
 	failed  chan<- *Dir           // of the manager, told once
 	failure atomic.Pointer[error] // why the directory is offline

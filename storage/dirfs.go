@@ -77,13 +77,36 @@ func (f *dirFS) run(op func() error) error {
 	return f.dir.watch(op())
 }
 
+// write is run for what writes little.
+func (f *dirFS) write(op func() error) error {
+	return f.run(func() error { return f.dir.writes.note(op) })
+}
+
+// sync runs a file's sync. One of much data takes long on a slow disk; it counts only if each acknowledgement waits for one.
+func (d *Dir) sync(f File) error {
+	if d.notesSyncs {
+		return d.writes.note(f.Sync)
+	}
+	return f.Sync()
+}
+
 // OpenFile implements FS.
-func (f *dirFS) OpenFile(path string, create bool) (file File, err error) {
-	err = f.run(func() (err error) { file, err = f.FS.OpenFile(path, create); return err })
+func (f *dirFS) OpenFile(path string, create bool) (File, error) {
+	file, err := f.open(path, create)
 	if err != nil {
 		return nil, err
 	}
 	return &watchedFile{file, f.dir}, nil
+}
+
+// open opens a file that nobody watches yet.
+func (f *dirFS) open(path string, create bool) (file File, err error) {
+	run := f.run
+	if create {
+		run = f.write
+	}
+	err = run(func() (err error) { file, err = f.FS.OpenFile(path, create); return err })
+	return file, err
 }
 
 // ReadFile implements FS.
@@ -94,7 +117,7 @@ func (f *dirFS) ReadFile(path string) (data []byte, err error) {
 
 // WriteFile implements FS.
 func (f *dirFS) WriteFile(path string, data []byte) error {
-	return f.run(func() error { return f.FS.WriteFile(path, data) })
+	return f.write(func() error { return f.FS.WriteFile(path, data) })
 }
 
 // Remove implements FS.
@@ -107,12 +130,12 @@ func (f *dirFS) RemoveAll(path string) error {
 
 // Rename implements FS.
 func (f *dirFS) Rename(from, to string) error {
-	return f.run(func() error { return f.FS.Rename(from, to) })
+	return f.write(func() error { return f.FS.Rename(from, to) })
 }
 
 // MkdirAll implements FS.
 func (f *dirFS) MkdirAll(path string) error {
-	return f.run(func() error { return f.FS.MkdirAll(path) })
+	return f.write(func() error { return f.FS.MkdirAll(path) })
 }
 
 // ReadDir implements FS.
@@ -158,12 +181,13 @@ func (w *watchedFile) ReadAt(p []byte, off int64) (int, error) {
 
 // WriteAt implements File.
 func (w *watchedFile) WriteAt(p []byte, off int64) (int, error) {
-	n, err := w.File.WriteAt(p, off)
+	n := 0
+	err := w.dir.writes.note(func() (err error) { n, err = w.File.WriteAt(p, off); return err })
 	return n, w.dir.watch(err)
 }
 
 // Sync implements File.
-func (w *watchedFile) Sync() error { return w.dir.watch(w.File.Sync()) }
+func (w *watchedFile) Sync() error { return w.dir.watch(w.dir.sync(w.File)) }
 
 // Truncate implements File.
 func (w *watchedFile) Truncate(size int64) error { return w.dir.watch(w.File.Truncate(size)) }

@@ -22,6 +22,7 @@ type ManagerConfig struct {
 	CheckpointInterval time.Duration // replica.high.watermark.checkpoint.interval.ms and log.flush.offset.checkpoint.interval.ms
 	RecoveryThreads    int           // num.recovery.threads.per.data.dir
 	ReserveBytes       int64         // log.dir.reserve.bytes
+	NoteSyncs          bool          // syncs count for Hangs: acknowledgements wait for them
 	OpenSegments       int           // files of segments open at a time; 0 is half of what the process may have
 	MoveThreads        int           // num.replica.alter.log.dirs.threads
 	MoveBytes          int64         // replica.alter.log.dirs.io.max.bytes.per.second
@@ -87,7 +88,7 @@ func NewManager(dirs []*Dir, config ManagerConfig, log zerolog.Logger) (*Manager
 	}
 	pool := &filePool{limit: limit}
 	for _, d := range m.online() {
-		d.pool, d.failed = pool, m.failed
+		d.pool, d.failed, d.writes.born, d.notesSyncs = pool, m.failed, time.Now(), config.NoteSyncs
 		d.space.changed = func() {
 			select {
 			case m.look <- struct{}{}:

@@ -28,11 +28,8 @@ type segmentFile struct {
 
 // openSegment opens a segment's data file.
 func (f *dirFS) openSegment(path string, create bool) (*segmentFile, error) {
-	if err := f.dir.offline(); err != nil {
-		return nil, err
-	}
-	file, err := f.FS.OpenFile(path, create)
-	if f.dir.watch(err) != nil {
+	file, err := f.open(path, create)
+	if err != nil {
 		return nil, err
 	}
 	s := &segmentFile{fs: f, pool: f.dir.pool, path: path, slot: -1}
@@ -99,7 +96,9 @@ func (s *segmentFile) ReadAt(p []byte, off int64) (n int, err error) {
 // WriteAt implements File.
 func (s *segmentFile) WriteAt(p []byte, off int64) (n int, err error) {
 	s.written.Add(1)
-	err = s.do(func(f File) error { n, err = f.WriteAt(p, off); return err })
+	err = s.do(func(f File) error {
+		return s.fs.dir.writes.note(func() (err error) { n, err = f.WriteAt(p, off); return err })
+	})
 	return n, err
 }
 
@@ -112,7 +111,7 @@ func (s *segmentFile) Truncate(size int64) error {
 // Sync implements File.
 func (s *segmentFile) Sync() error {
 	upTo := s.written.Load()
-	err := s.do(func(f File) error { return f.Sync() })
+	err := s.do(s.fs.dir.sync)
 	if err == nil {
 		s.synced.Store(upTo)
 		s.pool.trim()

@@ -51,6 +51,7 @@ type Server struct {
 
 	mu        sync.Mutex // guards the rest
 	closed    bool
+	suspended bool // whoever comes is turned away
 	listeners []net.Listener
 	conns     map[*Conn]struct{}
 	refused   time.Time // when a refused connection was last logged
@@ -116,7 +117,7 @@ func (s *Server) accept(name string, l net.Listener, stream *Stream) {
 func (s *Server) start(name string, tcp net.Conn, stream *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.suspended {
 		closeUnanswered(tcp)
 		return
 	}
@@ -180,6 +181,24 @@ func (s *Server) Drain(ctx context.Context) {
 	case <-ended:
 	case <-ctx.Done():
 	}
+}
+
+// Suspend turns all clients away, those that are connected and those that come, until Resume: they look for another broker. What their
+// requests wait for is not ended. Any goroutine may call it.
+func (s *Server) Suspend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.suspended = true
+	for c := range s.conns {
+		c.hangUp()
+	}
+}
+
+// Resume ends Suspend. Any goroutine may call it.
+func (s *Server) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.suspended = false
 }
 
 // shut accepts no more connections. mu is held.

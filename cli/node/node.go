@@ -67,6 +67,8 @@ type Node struct {
 	admin       *metrics.Admin // nil without admin.listener
 	failed      chan struct{}
 	dead        atomic.Bool // no log directory is left
+	disks       sync.WaitGroup
+	stopped     chan struct{} // closed when Stop begins
 	stopping    sync.Once
 	stopErr     error
 }
@@ -94,7 +96,7 @@ func StartOn(ctx context.Context, w World, c *config.Config, log *logging.Log) (
 	if w.Listen == nil {
 		w.Listen = listenTCP
 	}
-	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, features: w.Features, controllers: w.Controller, config: c, logs: log, log: log.For(logging.Node), failed: make(chan struct{})}
+	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, features: w.Features, controllers: w.Controller, config: c, logs: log, log: log.For(logging.Node), failed: make(chan struct{}), stopped: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		_ = n.Stop()
 		return nil, err
@@ -134,6 +136,9 @@ func (n *Node) start(ctx context.Context) error {
 		n.admin.Ready(n.sources(begun))
 	}
 	go n.watch()
+	if n.server != nil && !n.meta.Alone() {
+		n.disks.Go(n.watchDisks)
+	}
 	return nil
 }
 
@@ -186,6 +191,7 @@ func (n *Node) startBroker(ctx context.Context) error {
 		CheckpointInterval: n.config.Millis("replica.high.watermark.checkpoint.interval.ms"),
 		RecoveryThreads:    int(n.config.Int("num.recovery.threads.per.data.dir")),
 		ReserveBytes:       n.config.Int("log.dir.reserve.bytes"),
+		NoteSyncs:          n.config.Setting("log.flush.policy") == "commit",
 		MoveThreads:        moves,
 		MoveBytes:          moveBytes,
 		Cleaner:            cleaner,
@@ -509,6 +515,8 @@ func (n *Node) stop() error {
 			failures = append(failures, err)
 		}
 	}
+	close(n.stopped)
+	n.disks.Wait()
 	if n.admin != nil {
 		n.admin.Unready("it is stopping")
 		defer n.admin.Close()
@@ -535,7 +543,7 @@ func (n *Node) stop() error {
 		n.parts.Close()
 	}
 	if n.dead.Load() {
-		note(errors.New("all log directories have failed"))
+		note(errors.New("all log directories have failed: start again when the disk works; if its data is gone, remove this node from the quorum, if it votes, and let it join with empty directories (--join, --accept-lost-directories; docs/operating.md, A lost disk)"))
 	}
 	if n.meta != nil {
 		note(n.meta.Err())

@@ -62,8 +62,8 @@ type Assignment struct {
 }
 
 // AssignDirectories decides on what a broker says of its replicas' directories (AssignReplicasToDirs,
-// KIP-858). Replicas that it no longer has are passed over.
-func AssignDirectories(m *image.Image, broker int32, epoch int64, list []Assignment) ([]*image.Record, error) {
+// KIP-858). Replicas that it no longer has are passed over; those in directories that have failed leave the ISR.
+func AssignDirectories(m *image.Image, policy Policy, broker int32, epoch int64, list []Assignment) ([]*image.Record, error) {
 	b, err := registered(m, broker, epoch)
 	if err != nil {
 		return nil, err
@@ -83,6 +83,11 @@ func AssignDirectories(m *image.Image, broker int32, epoch int64, list []Assignm
 		copy(dirs, p.Directories)
 		dirs[i] = a.Directory
 		change := partitionChange(t, int(a.Partition))
+		if !b.HasOnlineDir(a.Directory) { // it failed before its broker had said what is there
+			if left := newBuilder(m, policy, t, int(a.Partition)).without(broker, false).build(); len(left) > 0 {
+				change = left[0].GetPartitionChange()
+			}
+		}
 		change.Directories = image.FromUUIDs(dirs)
 		if p.Leader == image.NoLeader && (slices.Contains(p.ISR, broker) || slices.Contains(p.ELR, broker)) && !b.Fenced && b.HasOnlineDir(a.Directory) {
 			change.Leader = &broker // it was away with its directory

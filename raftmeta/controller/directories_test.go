@@ -167,7 +167,7 @@ func TestAssignDirectories(t *testing.T) {
 		other = dirID(1, 0)
 	}
 	say := func(d image.UUID) *image.Partition {
-		records, err := AssignDirectories(m, 1, epochOf(m, 1), []Assignment{{topic.ID, 0, d}, {topic.ID, 9, d}, {NewID(), 0, d}})
+		records, err := AssignDirectories(m, testPolicy, 1, epochOf(m, 1), []Assignment{{topic.ID, 0, d}, {topic.ID, 9, d}, {NewID(), 0, d}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,50 @@ func TestAssignDirectories(t *testing.T) {
 	if p := say(old); p.Leader != 1 || p.Directory(1) != old {
 		t.Errorf("found in the other directory: %+v", p)
 	}
-	if _, err := AssignDirectories(m, 1, 99, nil); !errors.Is(err, kerr.StaleBrokerEpoch) {
+	if _, err := AssignDirectories(m, testPolicy, 1, 99, nil); !errors.Is(err, kerr.StaleBrokerEpoch) {
 		t.Errorf("of another epoch: %v", err)
+	}
+}
+
+// TestFailedDirectoriesJoinNoISR: the replicas of a directory that has failed are in no ISR, whatever a leader proposes that does not
+// know of it yet, and whether or not the controller knew where they are.
+func TestFailedDirectoriesJoinNoISR(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		m := withDirs(t, 2, 2)
+		topic := create(t, m, "t", 1, 2)
+		p := topic.Partitions[0]
+		leader, other := p.Replicas[0], p.Replicas[1]
+		propose := func() ([]*image.Record, error) {
+			topic, _ := m.Topic("t")
+			p := topic.Partitions[0]
+			return AlterPartition(m, testPolicy, leader, PartitionState{Topic: topic.ID, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch, ISR: []Member{{leader, -1}, {other, -1}}})
+		}
+		do := func(records []*image.Record, err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+			apply(m, records)
+		}
+		do(propose())
+		failed := p.Directory(other)
+		online := dirID(int(other), 0)
+		if failed == online {
+			online = dirID(int(other), 1)
+		}
+		if !known { // it is moved, and the directory that it moved to fails before that was reported
+			failed, online = online, failed
+		}
+		do(SetLogDirs(m, testPolicy, other, epochOf(m, other), []image.UUID{online}))
+		if !known {
+			do(AssignDirectories(m, testPolicy, other, epochOf(m, other), []Assignment{{topic.ID, 0, failed}}))
+		}
+		topic, _ = m.Topic("t")
+		if got := topic.Partitions[0]; !slices.Equal(got.ISR, []int32{leader}) || got.Directory(other) != failed {
+			t.Errorf("known %v: ISR %v, directory %v", known, got.ISR, got.Directory(other))
+		}
+		if _, err := propose(); !errors.Is(err, kerr.IneligibleReplica) {
+			t.Errorf("known %v: proposed again: %v", known, err)
+		}
 	}
 }

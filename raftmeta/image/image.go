@@ -62,12 +62,12 @@ func (b *Broker) HasOnlineDir(id UUID) bool {
 }
 
 // HasRoom reports whether records of a topic can be written to one of the broker's log directories. Those of internal topics may use
-// more of a disk than producers' may. A replica without a directory is in the only one, or can still be put anywhere.
+// more of a disk than producers' may. One that has failed takes none. A replica without a directory is in the only one, or can still be put anywhere.
 func (b *Broker) HasRoom(id UUID, internal bool) bool {
 	if id == Unassigned && len(b.LogDirs) == 1 {
 		id = b.LogDirs[0]
 	}
-	return !slices.Contains(b.Full, id) && (internal || !slices.Contains(b.Scarce, id))
+	return b.HasOnlineDir(id) && !slices.Contains(b.Full, id) && (internal || !slices.Contains(b.Scarce, id))
 }
 
 // Endpoint returns the broker's address on the named listener.

@@ -293,6 +293,9 @@ func (n *Node) propose(data []byte) error {
 func (n *Node) ready() error {
 	for n.raw.HasReady() {
 		rd := n.raw.Ready()
+		if rd.SoftState != nil && rd.SoftState.RaftState != raft.StateLeader {
+			n.follow(rd.SoftState, rd.HardState) // whatever its disk does
+		}
 		if err := n.store.save(rd); err != nil {
 			return err
 		}
@@ -305,16 +308,9 @@ func (n *Node) ready() error {
 				return err
 			}
 		}
-		if rd.SoftState != nil {
-			n.leader = rd.SoftState.Lead
-			if n.leader != raft.None {
-				n.campaign.Stop()
-			}
-			n.leads = rd.SoftState.RaftState == raft.StateLeader
-			if !n.leads {
-				n.led = false
-				n.machine.Follow(n.leader, n.term)
-			}
+		if rd.SoftState != nil && rd.SoftState.RaftState == raft.StateLeader {
+			n.leader, n.leads = rd.SoftState.Lead, true
+			n.campaign.Stop()
 		}
 		for _, e := range rd.CommittedEntries {
 			if err := n.apply(e); err != nil {
@@ -336,6 +332,30 @@ func (n *Node) ready() error {
 	}
 	return nil
 }
+
+// follow notes that another member leads, or none. hard is nil where the term is the same as before.
+func (n *Node) follow(soft *raft.SoftState, hard *pb.HardState) {
+	n.leader, n.leads, n.led = soft.Lead, false, false
+	if n.leader != raft.None {
+		n.campaign.Stop()
+	}
+	term := n.term
+	if hard != nil {
+		term = hard.GetTerm()
+	}
+	n.machine.Follow(n.leader, term)
+}
+
+// HangsAfter is how long the disk may take for what the quorum gives it until Hangs says so.
+const HangsAfter = 400 * time.Millisecond
+
+// Hangs reports whether the disk of the metadata has not answered for HangsAfter. This node hears of nothing meanwhile, not even who
+// leads. Any goroutine may call it; it waits for nothing.
+func (n *Node) Hangs() bool { return n.HangsFor() > HangsAfter }
+
+// HangsFor is how long the disk of the metadata has not answered, 0 where it is not asked for anything. Any goroutine may call it; it
+// waits for nothing.
+func (n *Node) HangsFor() time.Duration { return n.store.waited() }
 
 func (n *Node) apply(e *pb.Entry) error {
 	n.applied = e.GetIndex()

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -32,6 +34,8 @@ type store struct {
 	conf   *pb.ConfState
 	member string        // random, made with the file
 	first  *pb.ConfState // who the voters were before the first entry
+	born   time.Time     // of what saving counts from
+	saving atomic.Int64  // when the save at hand began, in nanoseconds since born; 0 without one
 
 	standings *standings
 }
@@ -61,7 +65,7 @@ func openInspected(path string, voters []uint64) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open metadata %s: %w", path, err)
 	}
-	s := &store{MemoryStorage: raft.NewMemoryStorage(), db: db}
+	s := &store{MemoryStorage: raft.NewMemoryStorage(), db: db, born: time.Now()}
 	err = sealAll(db)
 	if err == nil {
 		err = s.load(voters)
@@ -230,7 +234,20 @@ func indexKey(i uint64) []byte { return binary.BigEndian.AppendUint64(nil, i) }
 
 // save makes everything of one Ready durable in one transaction. Where only the commit index moved,
 // nothing is written: the next leader finds it again.
-func (s *store) save(rd raft.Ready) error { return guarded(func() error { return s.saveReady(rd) }) }
+func (s *store) save(rd raft.Ready) error {
+	s.saving.Store(max(1, int64(time.Since(s.born))))
+	defer s.saving.Store(0)
+	return guarded(func() error { return s.saveReady(rd) })
+}
+
+// waited is how long the save at hand has been under way, 0 without one. Any goroutine may call it.
+func (s *store) waited() time.Duration {
+	begun := s.saving.Load()
+	if begun == 0 {
+		return 0
+	}
+	return time.Since(s.born) - time.Duration(begun)
+}
 
 func (s *store) saveReady(rd raft.Ready) error {
 	hard, entries, snap := rd.HardState, rd.Entries, rd.Snapshot
