@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -117,10 +118,30 @@ func guarded(f func() error) (err error) {
 			if at, ok := fault.(interface{ Addr() uintptr }); !ok || at.Addr() < firstMapped {
 				panic(p) // a mistake of the program's
 			}
+			p = "a page cannot be read"
 		}
 		err = fmt.Errorf("%v: %w", p, ErrDamaged)
 	}()
 	return f()
+}
+
+// file is the metadata file. What met damage in it holds bbolt's locks for ever: from then on nothing more is done with the file, and it
+// stays open until the process ends.
+type file struct {
+	*bbolt.DB
+	damaged atomic.Bool
+}
+
+// guarded is guarded for what uses an open file.
+func (f *file) guarded(use func() error) error {
+	if f.damaged.Load() {
+		return ErrDamaged
+	}
+	err := guarded(use)
+	if errors.Is(err, ErrDamaged) {
+		f.damaged.Store(true)
+	}
+	return err
 }
 
 // firstMapped is above every address that a nil pointer leads to.

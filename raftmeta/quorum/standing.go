@@ -34,7 +34,7 @@ var (
 
 // standings are what this node remembers of the others, and what it tells of itself.
 type standings struct {
-	db      *bbolt.DB
+	db      *file
 	insists bool // what this node has is to count, whatever others have seen
 
 	mu    sync.Mutex // guards the rest
@@ -47,7 +47,7 @@ type standings struct {
 var errOlderDisk = errors.New("give it its newest disk, or remove it from the quorum and let it join with empty directories (--accept-older-disk where all that is left are backups)")
 
 // openStandings reads what is remembered, and counts a start.
-func openStandings(db *bbolt.DB, member string) (*standings, error) {
+func openStandings(db *file, member string) (*standings, error) {
 	s := &standings{db: db, mine: standing{Member: member, Life: rand.Text()}, seen: map[uint64]standing{}, dirty: map[uint64]bool{}}
 	return s, db.Update(func(tx *bbolt.Tx) error {
 		state := tx.Bucket(stateBucket)
@@ -153,7 +153,7 @@ func (s *standings) meet(h Hello) error {
 	seen.BegunTerm, seen.BegunIndex = h.BegunTerm, h.BegunIndex
 	s.seen[h.From], s.dirty[h.From] = seen, true
 	s.mu.Unlock()
-	return guarded(func() error { return s.db.Update(s.put) })
+	return s.db.guarded(func() error { return s.db.Update(s.put) })
 }
 
 // saw notes what a life of a member has shown.
@@ -208,7 +208,7 @@ func (s *standings) close() error {
 	if clean {
 		return nil
 	}
-	return guarded(func() error { return s.db.Update(s.put) })
+	return s.db.guarded(func() error { return s.db.Update(s.put) })
 }
 
 // note takes from a member's message how far the member has come, and that it is there.

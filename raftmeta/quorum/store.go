@@ -30,7 +30,7 @@ var (
 // memory too, from where raft reads them.
 type store struct {
 	*raft.MemoryStorage
-	db     *bbolt.DB
+	db     *file
 	conf   *pb.ConfState
 	member string        // random, made with the file
 	first  *pb.ConfState // who the voters were before the first entry
@@ -65,7 +65,7 @@ func openInspected(path string, voters []uint64) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open metadata %s: %w", path, err)
 	}
-	s := &store{MemoryStorage: raft.NewMemoryStorage(), db: db, born: time.Now()}
+	s := &store{MemoryStorage: raft.NewMemoryStorage(), db: &file{DB: db}, born: time.Now()}
 	err = sealAll(db)
 	if err == nil {
 		err = s.load(voters)
@@ -74,7 +74,7 @@ func openInspected(path string, voters []uint64) (*store, error) {
 		_ = db.Close()
 		return nil, fmt.Errorf("load metadata %s: %w", path, err)
 	}
-	if s.standings, err = openStandings(db, s.member); err != nil {
+	if s.standings, err = openStandings(s.db, s.member); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("begin with metadata %s: %w", path, err)
 	}
@@ -237,7 +237,7 @@ func indexKey(i uint64) []byte { return binary.BigEndian.AppendUint64(nil, i) }
 func (s *store) save(rd raft.Ready) error {
 	s.saving.Store(max(1, int64(time.Since(s.born))))
 	defer s.saving.Store(0)
-	return guarded(func() error { return s.saveReady(rd) })
+	return s.db.guarded(func() error { return s.saveReady(rd) })
 }
 
 // waited is how long the save at hand has been under way, 0 without one. Any goroutine may call it.
@@ -343,7 +343,7 @@ func deleteFrom(log *bbolt.Bucket, index uint64) error {
 
 // snapshot replaces everything up to index by data, except the last keep entries.
 func (s *store) snapshot(index uint64, conf *pb.ConfState, data []byte, keep uint64) error {
-	return guarded(func() error { return s.compact(index, conf, data, keep) })
+	return s.db.guarded(func() error { return s.compact(index, conf, data, keep) })
 }
 
 func (s *store) compact(index uint64, conf *pb.ConfState, data []byte, keep uint64) error {
@@ -384,5 +384,8 @@ func (s *store) compact(index uint64, conf *pb.ConfState, data []byte, keep uint
 }
 
 func (s *store) close() error {
-	return guarded(func() error { return errors.Join(s.standings.close(), s.db.Close()) })
+	if s.db.damaged.Load() {
+		return nil // who met that has said so
+	}
+	return s.db.guarded(func() error { return errors.Join(s.standings.close(), s.db.Close()) })
 }
