@@ -219,7 +219,7 @@ func (s *stage) fetch(r *replica) {
 		s.moved(r, before)
 		return
 	}
-	proposed := leader.p.fetchedBy(r.id, 1, offset, s.now, func(int32, int64) bool { return true })
+	proposed := leader.p.fetchedBy(r.id, 1, 0, offset, s.now, func(int32, int64) bool { return true })
 	s.moved(leader, leaderBefore)
 	s.propose(leader, proposed)
 	read, err := leader.p.read(offset, 1<<20, from.EndOffset(), true)

@@ -175,7 +175,7 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	if f.replica >= 0 {
 		upTo = log.EndOffset()
 		// Where it reads from is what it has.
-		f.manager.isr.ask(p.fetchedBy(f.replica, f.req.ReplicaState.Epoch, w.offset, time.Now(), func(broker int32, epoch int64) bool { return f.manager.eligible(p, broker, epoch) }))
+		f.manager.isr.ask(p.fetchedBy(f.replica, f.req.ReplicaState.Epoch, w.start, w.offset, time.Now(), func(broker int32, epoch int64) bool { return f.manager.eligible(p, broker, epoch) }))
 		out.HighWatermark = log.HighWatermark()
 		f.urgent = f.urgent || p.eager && out.HighWatermark != w.sentHigh
 		if p.slowSending.Load() && !slices.Contains(l.isr, f.replica) {

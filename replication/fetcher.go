@@ -222,6 +222,9 @@ func (f *fetcher) round(ctx context.Context) error {
 	if f.fetchers.manager.commits {
 		f.sync(now)
 	}
+	if err := f.fetchers.manager.logs.KeepStarts(); err != nil { // before the leader hears of them
+		return err
+	}
 	req, asked := f.request(now)
 	if len(asked) == 0 && f.next == 0 {
 		select {

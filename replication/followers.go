@@ -14,6 +14,7 @@ import (
 // follower is what a leader knows of another replica (Kafka's Replica). Guarded by the partition's mu.
 type follower struct {
 	end      int64     // its log end offset, -1 while not known
+	start    int64     // its log start offset, -1 while not known
 	epoch    int64     // the broker's, as of its last fetch; -1 if it did not say
 	fetched  time.Time // when it last fetched
 	endThen  int64     // this node's log end offset at that time
@@ -29,7 +30,7 @@ func (p *Partition) takeUp(l *leadership, fresh bool, now time.Time) {
 	}
 	for _, r := range l.replicas {
 		if r != l.self && p.followers[r] == nil {
-			p.followers[r] = &follower{end: -1, epoch: -1, caughtUp: now} // it has the time of replica.lag.time.max.ms to come
+			p.followers[r] = &follower{end: -1, start: -1, epoch: -1, caughtUp: now} // it has the time of replica.lag.time.max.ms to come
 		}
 	}
 	for r := range p.followers {
@@ -69,9 +70,9 @@ func diverges(log *storage.Log, epoch int32, offset int64) (common int32, end in
 	return common, end, common >= 0 && (common < epoch || end < offset)
 }
 
-// fetchedBy notes a follower's fetch from offset, which is where its log ends. It returns a proposal for the
+// fetchedBy notes a follower's fetch from offset, which is where its log ends, and where it starts. It returns a proposal for the
 // controller if the follower may join the ISR now.
-func (p *Partition) fetchedBy(replica int32, brokerEpoch, offset int64, now time.Time, eligible func(int32, int64) bool) *proposal {
+func (p *Partition) fetchedBy(replica int32, brokerEpoch, start, offset int64, now time.Time, eligible func(int32, int64) bool) *proposal {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.leadership.Load()
@@ -87,6 +88,7 @@ func (p *Partition) fetchedBy(replica int32, brokerEpoch, offset int64, now time
 		f.caughtUp = f.fetched
 	}
 	f.end, f.epoch, f.fetched, f.endThen = offset, brokerEpoch, now, end
+	p.tellStart(f, start)
 	if high := p.replicated(l); high > p.Log().HighWatermark() {
 		p.moveHigh(high)
 	}

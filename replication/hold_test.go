@@ -22,7 +22,7 @@ func leading(t *testing.T) (p *Partition, fetched func(offset int64)) {
 	p = s.replicas[1].p
 	p.become(registered(1, 1, 1), 1, false, 2)
 	return p, func(offset int64) {
-		p.fetchedBy(2, 1, offset, time.Now(), func(int32, int64) bool { return true })
+		p.fetchedBy(2, 1, 0, offset, time.Now(), func(int32, int64) bool { return true })
 	}
 }
 

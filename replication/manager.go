@@ -45,8 +45,10 @@ type Manager struct {
 	rackAware    bool     // replica.selector.class lets consumers read from followers
 	// interBroker is the listener of the other brokers that this one fetches from.
 	interBroker string
-	commits     bool // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
-	maxFetch    int  // fetch.max.bytes
+	recovered   sync.WaitGroup
+	recovering  chan struct{} // has room for those of recovered that sync
+	commits     bool          // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
+	maxFetch    int           // fetch.max.bytes
 
 	mu       sync.RWMutex // guards the maps; partitions guard themselves
 	byName   map[string]*topic
@@ -83,7 +85,7 @@ func NewManager(meta *raftmeta.Meta, logs *storage.Manager, dial wire.Dialer, in
 			wait: number("replica.fetch.wait.max.ms"), minBytes: number("replica.fetch.min.bytes"),
 			partitionMax: number("replica.fetch.max.bytes"), responseMax: number("replica.fetch.response.max.bytes"),
 		},
-		meta: meta, logs: logs, log: log.Log, changes: log.StateChange, commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
+		meta: meta, logs: logs, log: log.Log, changes: log.StateChange, recovering: make(chan struct{}, recoveredAtOnce), commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
 		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
@@ -115,6 +117,7 @@ const kafkaMetadata = "__cluster_metadata"
 // Close ends what Start began; the metadata must not be closed before.
 func (m *Manager) Close() {
 	m.reopening.close()
+	m.recovered.Wait()
 	m.fetchers.close()
 	m.isr.close()
 	m.reports.close()
@@ -198,7 +201,7 @@ func (m *Manager) RegisterHandlers(r *wire.Registry) {
 	wire.HandleAnswer(r, 0, 18, m.fetch)
 	wire.Handle(r, 0, 11, m.listOffsets)
 	wire.Handle(r, 0, 4, m.offsetForLeaderEpoch)
-	wire.Handle(r, 0, 2, m.deleteRecords)
+	wire.HandleAnswer(r, 0, 2, m.deleteRecords)
 	wire.Handle(r, 0, 0, m.describeProducers)
 	wire.Handle(r, 0, 5, m.describeLogDirs)
 	wire.Handle(r, 0, 2, m.alterReplicaLogDirs)
@@ -361,6 +364,9 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 			m.expands.Add(1)
 		}
 	}
+	if after != nil && (before == nil || before.epoch != after.epoch) {
+		m.commitRecovered(p)
+	}
 	if after != nil && o.reg.Recovering && (before == nil || before.epoch != after.epoch) {
 		m.isr.ask(p.recovered(time.Now()))
 	}
@@ -375,6 +381,26 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 		w.Lead(p, after.epoch)
 	}
 	return p, role
+}
+
+// recoveredAtOnce bounds the logs that commitRecovered syncs at a time.
+const recoveredAtOnce = 8
+
+// commitRecovered has the end of a log that this node now leads reach its disk, in the background: what a crash left in the page cache
+// does not count as committed before that, and nobody may write for a long time (log.flush.policy=commit).
+func (m *Manager) commitRecovered(p *Partition) {
+	log := p.Log()
+	end := log.EndOffset()
+	if !m.commits || log.Durable() >= end {
+		return
+	}
+	m.recovered.Go(func() {
+		m.recovering <- struct{}{}
+		defer func() { <-m.recovering }()
+		if err := p.synced(log, end); err != nil && !quiet(err) {
+			m.log.Error().Err(err).Stringer("partition", p).Msg("what was recovered is not committed")
+		}
+	})
 }
 
 // drop deletes this node's replica of a partition that was moved to others, if there is one.

@@ -1,8 +1,6 @@
 package replication
 
 import (
-	"time"
-
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -156,40 +154,4 @@ func (m *Manager) offsetForLeaderEpoch(ctx *wire.Request, req *kmsg.OffsetForLea
 		resp.Topics = append(resp.Topics, out)
 	}
 	return resp, nil
-}
-
-func (m *Manager) deleteRecords(_ *wire.Request, req *kmsg.DeleteRecordsRequest) (*kmsg.DeleteRecordsResponse, error) {
-	resp := kmsg.NewPtrDeleteRecordsResponse()
-	for i := range req.Topics {
-		t := &req.Topics[i]
-		out := kmsg.NewDeleteRecordsResponseTopic()
-		out.Topic = t.Topic
-		for j := range t.Partitions {
-			r := &t.Partitions[j]
-			p := kmsg.NewDeleteRecordsResponseTopicPartition()
-			p.Partition, p.LowWatermark = r.Partition, -1
-			low, err := m.deleteBefore(t.Topic, r.Partition, r.Offset)
-			if err == nil {
-				p.LowWatermark = low
-			}
-			p.ErrorCode = wire.ErrorCode(err)
-			out.Partitions = append(out.Partitions, p)
-		}
-		resp.Topics = append(resp.Topics, out)
-	}
-	return resp, nil
-}
-
-func (m *Manager) deleteBefore(topic string, n int32, offset int64) (int64, error) {
-	p, err := m.Partition(topic, n)
-	if err != nil {
-		return 0, err
-	}
-	if _, err := p.lead(-1); err != nil {
-		return 0, err
-	}
-	if c := p.Log().Config(); c.Compact && !c.Delete {
-		return 0, kerr.PolicyViolation
-	}
-	return p.Log().DeleteBefore(offset, time.Now())
 }

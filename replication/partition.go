@@ -48,7 +48,9 @@ type Partition struct {
 	unseen    int                 // bytes appended since the high watermark last moved
 	waiters   []*waiter
 	commits   []*commitWaiter
-	watchers  []chan<- struct{} // told when the high watermark moves
+	// Closed when a follower's log start moves; nil while nobody waits for that.
+	startsMoved chan struct{}
+	watchers    []chan<- struct{} // told when the high watermark moves
 }
 
 // leadership is what this node knows while it leads; immutable.

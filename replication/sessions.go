@@ -34,6 +34,7 @@ type wanted struct {
 	n     int32
 
 	offset           int64
+	start            int64 // of a follower's log
 	maxBytes         int32
 	leaderEpoch      int32
 	lastFetchedEpoch int32
@@ -125,7 +126,7 @@ func (ss *session) close() { ss.busy.Release(1) }
 func (ss *session) update(req *kmsg.FetchRequest) {
 	for _, w := range wantedOf(req) {
 		if old := ss.index[w.key()]; old != nil {
-			old.offset, old.maxBytes, old.leaderEpoch, old.lastFetchedEpoch = w.offset, w.maxBytes, w.leaderEpoch, w.lastFetchedEpoch
+			old.offset, old.start, old.maxBytes, old.leaderEpoch, old.lastFetchedEpoch = w.offset, w.start, w.maxBytes, w.leaderEpoch, w.lastFetchedEpoch
 			continue
 		}
 		ss.index[w.key()] = w
@@ -177,7 +178,7 @@ func wantedOf(req *kmsg.FetchRequest) []*wanted {
 			p := &t.Partitions[j]
 			list = append(list, &wanted{
 				topic: t.Topic, id: t.TopicID, n: p.Partition, offset: p.FetchOffset, maxBytes: p.PartitionMaxBytes,
-				leaderEpoch: p.CurrentLeaderEpoch, lastFetchedEpoch: p.LastFetchedEpoch, sentHigh: -1, sentStart: -1, fresh: true,
+				start: p.LogStartOffset, leaderEpoch: p.CurrentLeaderEpoch, lastFetchedEpoch: p.LastFetchedEpoch, sentHigh: -1, sentStart: -1, fresh: true,
 			})
 		}
 	}

@@ -48,6 +48,8 @@ type Dir struct {
 	writes     writes // that are under way
 	notesSyncs bool   // syncs among them
 
+	startMoved atomic.Bool // to where the files of segments do not say: see KeepStarts
+
 	pool    *filePool             // of the manager
 	failed  chan<- *Dir           // of the manager, told once
 	failure atomic.Pointer[error] // why the directory is offline

@@ -235,6 +235,5 @@ func (l *Log) SetStart(offset int64, now time.Time) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.start.Store(min(offset, l.EndOffset()))
-	return l.dropOld(now, func(_ *segment, next int64) (bool, error) { return next <= l.start.Load(), nil })
+	return l.moveStart(min(offset, l.EndOffset()), now)
 }

@@ -22,12 +22,36 @@ func (l *Log) DeleteBefore(offset int64, now time.Time) (int64, error) {
 		return 0, fmt.Errorf("%v: delete before %d, high watermark is %d: %w", l.tp, offset, high, kerr.OffsetOutOfRange)
 	}
 	if offset > l.start.Load() {
-		l.start.Store(offset)
-	}
-	if err := l.dropOld(now, func(_ *segment, next int64) (bool, error) { return next <= l.start.Load(), nil }); err != nil {
-		return 0, fmt.Errorf("%v: %w", l.tp, storageError(err))
+		if err := l.moveStart(offset, now); err != nil {
+			return 0, fmt.Errorf("%v: %w", l.tp, storageError(err))
+		}
 	}
 	return l.start.Load(), nil
+}
+
+// moveStart moves the log start up, and drops segments that lie wholly before it. mu is held.
+func (l *Log) moveStart(offset int64, now time.Time) error {
+	l.start.Store(offset)
+	err := l.dropOld(now, func(_ *segment, next int64) (bool, error) { return next <= l.start.Load(), nil })
+	if l.start.Load() > (*l.segments.Load())[0].base {
+		l.fs.dir.startMoved.Store(true)
+	}
+	return err
+}
+
+// KeepStarts writes log starts to disk that DeleteBefore and SetStart have moved and that would be lost with the process. Any goroutine
+// may call it.
+func (m *Manager) KeepStarts() error {
+	for _, d := range m.online() {
+		if !d.startMoved.Swap(false) {
+			continue
+		}
+		if err := m.checkpointDir(d); err != nil {
+			d.startMoved.Store(true)
+			return storageError(err)
+		}
+	}
+	return nil
 }
 
 // retain applies retention.ms and retention.bytes, and removes files whose delay is over.

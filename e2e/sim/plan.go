@@ -28,6 +28,7 @@ type Plan struct {
 	Commit         bool // log.flush.policy=commit: power may fail everywhere at once
 	Steady         bool // nothing that happens is a reason for another leader
 	Operator       bool // somebody moves partitions all the time, of a cluster with more brokers than replicas, under more load
+	Rules          bool // clients try what groups and logs are to refuse, and what deletion is to keep
 	operated       operated
 	Settings       map[string]string
 	Faults         []Fault
@@ -130,6 +131,11 @@ func NewPlan(seed uint64) *Plan {
 		p.Observers, p.Partitions, p.Idempotent = p.Observers+p.operated.observers, 6, p.Idempotent+2
 		// What was moved away is to go soon: a disk with thousands of files is slow to simulate.
 		p.Settings["log.segment.delete.delay.ms"], p.Settings["log.retention.check.interval.ms"] = "1000", "1000"
+	}
+	if latest := rand.New(rand.NewPCG(seed, 12)); latest.IntN(2) == 0 {
+		p.Rules = true
+		p.Settings["metadata.log.max.record.bytes.between.snapshots"] = fmt.Sprint(1 << (9 + latest.IntN(8)))
+		p.Settings["log.retention.check.interval.ms"] = "1000"
 	}
 	return p
 }

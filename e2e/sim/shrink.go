@@ -21,6 +21,9 @@ func (p *Plan) Pieces() []string {
 	if p.Operator {
 		add("operator", 1)
 	}
+	if p.Rules {
+		add("rules", 1)
+	}
 	add("administrator", p.Administrators)
 	add("visitor", p.Visitors)
 	add("member", p.Members)
@@ -61,6 +64,13 @@ func (p *Plan) Less(pieces []string) *Plan {
 			delete(q.Settings, "log.segment.delete.delay.ms")
 			delete(q.Settings, "log.retention.check.interval.ms")
 			q.Observers, q.Partitions, q.Idempotent = q.Observers-p.operated.observers, q.Partitions-p.operated.partitions, q.Idempotent-p.operated.idempotent
+		case "rules":
+			q.Rules = false
+			q.Settings = maps.Clone(q.Settings)
+			delete(q.Settings, "metadata.log.max.record.bytes.between.snapshots")
+			if !q.Operator {
+				delete(q.Settings, "log.retention.check.interval.ms")
+			}
 		case "administrator":
 			q.Administrators--
 		case "visitor":

@@ -33,6 +33,7 @@ type Sim struct {
 	clients       int
 	client        *kgo.Client // the test's own
 	administrator *kadm.Client
+	trimmed       workload.Trimmed    // of the trimmer, and of who comes after it
 	background    sync.WaitGroup      // faults that take time
 	rotten        *workload.Partition // of which a bit has flipped: it may be unavailable from then on, and no more
 
@@ -177,6 +178,12 @@ func (s *Sim) startWork(end context.Context) (done <-chan struct{}) {
 		client(&s.running, func(i int, rng *rand.Rand) error { return w.Operate(i, s.plan.Nodes(), rng) })
 	}
 	client(&s.running, w.Watch)
+	if s.plan.Rules {
+		replicas := int16(min(3, s.plan.Nodes()))
+		client(&s.running, w.Fence)
+		client(&s.running, func(i int, rng *rand.Rand) error { return w.Trim(i, replicas, rng, &s.trimmed) })
+		client(&s.running, func(i int, rng *rand.Rand) error { return w.Forget(i, replicas, rng) })
+	}
 	s.clients = next
 	ch := make(chan struct{})
 	go func() {
@@ -253,7 +260,10 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 	}
 	s.history.CheckReads()
 	s.checkAdmin()
-	return s.lastLook()
+	if err := s.lastLook(); err != nil {
+		return err
+	}
+	return s.audit()
 }
 
 // readAgain is how often replicas are read before they count as different: one may be on its way to another directory.

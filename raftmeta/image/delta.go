@@ -8,6 +8,7 @@ type Delta struct {
 	Configs bool // any configuration changed
 	General bool // a broker's, or all brokers', did: it may hold for any topic
 	Cluster bool // the cluster's id or the members of its quorum changed
+	Other   bool // something else did: features, quotas, producer ids
 }
 
 // NewDelta is the empty change.
@@ -46,12 +47,14 @@ func (d *Delta) Note(before *Image, r *Record) {
 				d.Topics[t.ID] = struct{}{}
 			}
 		}
+	default:
+		d.Other = true
 	}
 }
 
 // Empty says that nothing changed.
 func (d *Delta) Empty() bool {
-	return len(d.Topics) == 0 && len(d.Removed) == 0 && len(d.Brokers) == 0 && !d.Configs && !d.Cluster
+	return len(d.Topics) == 0 && len(d.Removed) == 0 && len(d.Brokers) == 0 && !d.Configs && !d.Cluster && !d.Other
 }
 
 // All is the change from nothing to m.
@@ -59,6 +62,6 @@ func All(m *Image) *Delta {
 	d := NewDelta()
 	m.Topics("", func(t *Topic) bool { d.Topics[t.ID] = struct{}{}; return true })
 	m.Brokers(func(b *Broker) { d.Brokers[b.ID] = struct{}{} })
-	d.Configs, d.General, d.Cluster = true, true, true
+	d.Configs, d.General, d.Cluster, d.Other = true, true, true, true
 	return d
 }

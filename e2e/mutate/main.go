@@ -1,0 +1,179 @@
+// Command mutate changes kraft's sources in one place at a time, and says which changes no test notices: each comparison is inverted, each
+// branch and each lock is removed in turn.
+//
+//	go run ./e2e/mutate [-race] [-unreached] [package ...] > missed
+//	KRAFT_MUTANTS=$PWD/missed KRAFT_SIM_SEEDS=8 go test ./e2e/sim -run TestMutants -v -timeout 0
+//
+// The first has a package's own tests look, the second the simulation at what those did not notice. A change that nothing notices is one
+// that no test reaches, one that makes no difference, or a gap. docs/proof.md has what came of the last run.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"kraft/e2e/mutate/sources"
+	"kraft/e2e/sim/planted"
+)
+
+// targets are the packages that are changed by default, with the arguments of their tests.
+var targets = map[string][]string{
+	"replication":         nil,
+	"raftmeta/controller": nil,
+	"raftmeta/image":      nil,
+	"raftmeta/quorum":     nil,
+	"groups/coordinator":  nil,
+	"groups/runtime":      nil,
+	"storage":             {"-test.short"},
+}
+
+func main() {
+	race := flag.Bool("race", false, "remove locks, and have the race detector look; otherwise comparisons and branches")
+	unreached := flag.Bool("unreached", false, "list changes that no test reaches, too")
+	flag.Parse()
+	packages := flag.Args()
+	if len(packages) == 0 {
+		for p := range targets {
+			packages = append(packages, p)
+		}
+	}
+	for _, p := range packages {
+		if err := run(p, *race, *unreached); err != nil {
+			fmt.Fprintln(os.Stderr, "mutate:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// run tries all changes of one package with its own tests.
+func run(pkg string, race, unreached bool) error {
+	dir, err := os.MkdirTemp("", "mutate")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	changed, mutants, err := sources.Plant(root, pkg, 1)
+	if err != nil {
+		return err
+	}
+	changes, err := overlay(dir, changed)
+	if err != nil {
+		return err
+	}
+	bin := filepath.Join(dir, "test")
+	args := []string{"test", "-c", "-vet=off", "-overlay", changes, "-o", bin}
+	if race {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "./"+pkg)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", pkg, err, out)
+	}
+	t := &trial{bin: bin, dir: pkg, args: append([]string{"-test.failfast"}, targets[pkg]...), limit: 5 * time.Minute}
+	seen := filepath.Join(dir, "reached")
+	begun := time.Now()
+	if noticed, out := t.try(planted.ReachedVariable + "=" + seen); noticed {
+		return fmt.Errorf("%s does not pass its tests unchanged:\n%s", pkg, out)
+	}
+	t.limit = 3*time.Since(begun) + 10*time.Second
+	reached := map[int]bool{}
+	data, err := os.ReadFile(seen)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, line := range strings.Fields(string(data)) {
+		if n, err := strconv.Atoi(line); err == nil {
+			reached[n] = true
+		}
+	}
+	var mu sync.Mutex
+	var noticed, missed, unseen int
+	queue := make(chan sources.Mutant)
+	var running sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		running.Go(func() {
+			for m := range queue {
+				found, _ := t.try(fmt.Sprintf("%s=%d", planted.MutantVariable, m.Number))
+				mu.Lock()
+				if found {
+					noticed++
+				} else {
+					missed++
+					fmt.Println(m)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, m := range mutants {
+		switch {
+		case (m.Kind == "lock") != race:
+		case reached[m.Number]:
+			queue <- m
+		default:
+			mu.Lock()
+			unseen++
+			if unreached {
+				fmt.Printf("%v\tnot reached\n", m)
+			}
+			mu.Unlock()
+		}
+	}
+	close(queue)
+	running.Wait()
+	fmt.Printf("%s: %d noticed, %d not, %d not reached\n", pkg, noticed, missed, unseen)
+	return nil
+}
+
+// overlay writes changed sources, and the overlay that puts them in the place of those that there are.
+func overlay(dir string, changed map[string]string) (path string, err error) {
+	replace := map[string]string{}
+	for from, source := range changed {
+		to := filepath.Join(dir, filepath.Base(from))
+		if err := os.WriteFile(to, []byte(source), 0o600); err != nil {
+			return "", err
+		}
+		replace[from] = to
+	}
+	data, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, "overlay.json")
+	return path, os.WriteFile(path, data, 0o600)
+}
+
+// trial runs a package's tests.
+type trial struct {
+	bin, dir string
+	args     []string
+	limit    time.Duration
+}
+
+// try runs them with a variable in the environment, and reports whether they fail, or do not end in time.
+func (t *trial) try(variable string) (noticed bool, out []byte) {
+	ctx, cancel := context.WithTimeout(context.Background(), t.limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, t.bin, t.args...)
+	cmd.Dir, cmd.Env = t.dir, append(os.Environ(), variable)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	return err != nil, said.Bytes()
+}

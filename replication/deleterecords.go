@@ -1,0 +1,147 @@
+package replication
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire"
+)
+
+// deletion is a partition whose records are deleted, and what its answer waits for.
+type deletion struct {
+	partition *Partition
+	epoch     int32
+	start     int64 // to be the log start of all replicas that are there
+	answer    *kmsg.DeleteRecordsResponseTopicPartition
+}
+
+// deleteRecords moves log starts (KIP-107). It answers when every replica whose broker is there has moved its own, as Kafka's
+// DelayedDeleteRecords does: whoever leads next, deleted records do not come back. Starts are on disk before that.
+func (m *Manager) deleteRecords(ctx *wire.Request, req *kmsg.DeleteRecordsRequest) (wire.Answer, error) {
+	now := time.Now()
+	resp := kmsg.NewPtrDeleteRecordsResponse()
+	resp.SetVersion(ctx.Version)
+	resp.Topics = slices.Grow(resp.Topics, len(req.Topics))
+	var waiting []deletion
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		out := kmsg.NewDeleteRecordsResponseTopic()
+		out.Topic, out.Partitions = t.Topic, make([]kmsg.DeleteRecordsResponseTopicPartition, len(t.Partitions))
+		for j := range t.Partitions {
+			p := &out.Partitions[j]
+			*p = kmsg.NewDeleteRecordsResponseTopicPartition()
+			p.Partition, p.LowWatermark = t.Partitions[j].Partition, -1
+			d, err := m.deleteBefore(t.Topic, p.Partition, t.Partitions[j].Offset)
+			if err != nil {
+				p.ErrorCode = wire.ErrorCode(err)
+				continue
+			}
+			d.answer = p
+			waiting = append(waiting, d)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	if err := m.logs.KeepStarts(); err != nil {
+		for _, d := range waiting {
+			d.answer.ErrorCode = wire.ErrorCode(err)
+		}
+		return wire.Answer{Now: resp}, nil
+	}
+	timeout := time.Duration(max(req.TimeoutMillis, 0)) * time.Millisecond
+	return wire.Answer{Await: func(awaiting context.Context) wire.Response {
+		awaiting, cancel := context.WithDeadline(awaiting, now.Add(timeout))
+		defer cancel()
+		for _, d := range waiting {
+			low, err := d.partition.deleted(awaiting, d.epoch, d.start, m.alive)
+			if err != nil {
+				d.answer.ErrorCode = wire.ErrorCode(err)
+			} else {
+				d.answer.LowWatermark = low
+			}
+		}
+		return resp
+	}}, nil
+}
+
+func (m *Manager) deleteBefore(topic string, n int32, offset int64) (d deletion, err error) {
+	p, err := m.Partition(topic, n)
+	if err != nil {
+		return d, err
+	}
+	l, err := p.lead(-1)
+	if err != nil {
+		return d, err
+	}
+	if c := p.Log().Config(); c.Compact && !c.Delete {
+		return d, kerr.PolicyViolation
+	}
+	if offset < 0 {
+		offset = -1
+	}
+	start, err := p.Log().DeleteBefore(offset, time.Now())
+	if err == nil && offset >= 0 {
+		start = offset // the log may have begun later already
+	}
+	return deletion{partition: p, epoch: l.epoch, start: start}, err
+}
+
+// alive reports whether a broker is there, as far as the metadata knows.
+func (m *Manager) alive(broker int32) bool {
+	b, ok := m.meta.Image().Broker(broker)
+	return ok && !b.Fenced
+}
+
+// aliveInterval is how often a deletion looks whether all brokers that it waits for are there still.
+const aliveInterval = 100 * time.Millisecond
+
+// deleted waits until the log starts of this partition's replicas that are alive have reached offset, and returns the least of them
+// (the low watermark). It returns kerr.RequestTimedOut when ctx ends, and kerr.NotLeaderForPartition when leadership of the epoch does.
+func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, alive func(broker int32) bool) (low int64, err error) {
+	for {
+		p.mu.Lock()
+		l := p.leadership.Load()
+		if l == nil || l.epoch != epoch {
+			p.mu.Unlock()
+			return 0, kerr.NotLeaderForPartition
+		}
+		low = p.Log().StartOffset()
+		for id, f := range p.followers {
+			if alive(id) {
+				low = min(low, f.start)
+			}
+		}
+		if p.startsMoved == nil {
+			p.startsMoved = make(chan struct{})
+		}
+		moved := p.startsMoved
+		p.mu.Unlock()
+		if low >= offset {
+			return low, nil
+		}
+		again := time.NewTimer(aliveInterval)
+		select {
+		case <-moved:
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return 0, kerr.RequestTimedOut
+		}
+		again.Stop()
+	}
+}
+
+// tellStart notes a follower's log start. mu is held.
+func (p *Partition) tellStart(f *follower, start int64) {
+	if start == f.start {
+		return
+	}
+	f.start = start
+	if p.startsMoved != nil {
+		close(p.startsMoved)
+		p.startsMoved = nil
+	}
+}
