@@ -134,6 +134,9 @@ func beginAnalysis(c *cli.Context, admin *kadm.Client, topic string) (*analysis,
 	}
 	dirs, _ := admin.DescribeAllLogDirs(c.Context, set)
 	for _, p := range d.Partitions {
+		if p.Start == nil || p.End == nil {
+			return nil, fmt.Errorf("topic %s: partition %d has no leader that answers", topic, p.Partition)
+		}
 		stored := int64(-1)
 		if on, ok := dirs[p.Leader]; ok {
 			on.EachPartition(func(found kadm.DescribedLogDirPartition) {
@@ -142,7 +145,7 @@ func beginAnalysis(c *cli.Context, admin *kadm.Client, topic string) (*analysis,
 				}
 			})
 		}
-		a.Partitions = append(a.Partitions, partitionAnalysis{Partition: p.Partition, Stored: stored, Start: p.Start, End: p.End, Oldest: -1, Newest: -1})
+		a.Partitions = append(a.Partitions, partitionAnalysis{Partition: p.Partition, Stored: stored, Start: *p.Start, End: *p.End, Oldest: -1, Newest: -1})
 	}
 	return a, nil
 }

@@ -76,12 +76,9 @@ func listBrokers(c *cli.Context) error {
 		return err
 	}
 	return withClient(c, func(client *kgo.Client) error {
-		out, led, err := lookAtBrokers(c, client)
+		out, _, err := lookAtBrokers(c, client)
 		if err != nil {
 			return err
-		}
-		if !led {
-			fmt.Fprintln(c.App.ErrWriter, "kraft: "+noController)
 		}
 		return tell(c, out)
 	})

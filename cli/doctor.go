@@ -101,6 +101,9 @@ func examine(ctx context.Context, given string, login []kgo.Opt, examined map[st
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	meta, err := kmsg.NewPtrMetadataRequest().RequestWith(asking, client.SeedBrokers()[0])
+	if errors.Is(err, context.DeadlineExceeded) {
+		return append(out, finding{failure, given, "accepts connections and answers nothing: its process or its machine stands still, or it is no Kafka broker"})
+	}
 	if err != nil {
 		return append(out, finding{failure, given, "does not speak Kafka's protocol, or not in plain text: " + err.Error()})
 	}
@@ -202,6 +205,8 @@ func replicas(ctx context.Context, admin *kadm.Client) []finding {
 			lacking = append(lacking, name)
 		}
 	})
+	slices.Sort(leaderless)
+	slices.Sort(lacking)
 	var out []finding
 	if len(leaderless) > 0 {
 		out = append(out, finding{failure, "partitions", "without a leader: " + some(leaderless)})

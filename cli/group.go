@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"time"
 
@@ -41,6 +43,7 @@ func listGroups(c *cli.Context) error {
 	}
 	return withAdmin(c, func(admin *kadm.Client) error {
 		groups, err := admin.ListGroups(c.Context)
+		some, err := partial(c, err)
 		if err != nil {
 			return err
 		}
@@ -48,7 +51,10 @@ func listGroups(c *cli.Context) error {
 		for _, g := range groups.Sorted() {
 			out = append(out, groupSummary{g.Group, g.State, g.ProtocolType, g.Coordinator})
 		}
-		return tell(c, out)
+		if err := tell(c, out); err != nil || !some {
+			return err
+		}
+		return errTold
 	})
 }
 
@@ -84,9 +90,9 @@ type groupDescription struct {
 type groupPartition struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
-	Committed *int64 `json:"committed"` // null for none
-	End       int64  `json:"end_offset"`
-	Lag       int64  `json:"lag"`
+	Committed *int64 `json:"committed"`  // null for none
+	End       *int64 `json:"end_offset"` // null where the leader does not say
+	Lag       *int64 `json:"lag"`        // likewise
 	Member    string `json:"member,omitempty"`
 	Client    string `json:"client,omitempty"`
 	Host      string `json:"host,omitempty"`
@@ -103,7 +109,7 @@ func (l groupDescriptions) text(w io.Writer) error {
 			if p.Committed != nil {
 				committed = fmt.Sprint(*p.Committed)
 			}
-			rows = append(rows, []any{p.Topic, p.Partition, committed, p.End, p.Lag, orDash(p.Member), orDash(p.Client), orDash(p.Host)})
+			rows = append(rows, []any{p.Topic, p.Partition, committed, offsetOrDash(p.End), offsetOrDash(p.Lag), orDash(p.Member), orDash(p.Client), orDash(p.Host)})
 		}
 		if err := table(w, rows); err != nil {
 			return err
@@ -131,7 +137,14 @@ func describeGroups(c *cli.Context, names []string) error {
 // lookAtGroups describes groups. Of those that cannot be it tells why.
 func lookAtGroups(c *cli.Context, admin *kadm.Client, names []string) (out groupDescriptions, failed bool, err error) {
 	lags, err := admin.Lag(c.Context, names...)
-	if err != nil {
+	for range 4 { // a broker that is gone may have been asked for the coordinator
+		var network net.Error
+		if !errors.As(err, &network) {
+			break
+		}
+		lags, err = admin.Lag(c.Context, names...)
+	}
+	if failed, err = partial(c, err); err != nil {
 		return nil, false, err
 	}
 	out = groupDescriptions{}
@@ -148,7 +161,13 @@ func lookAtGroups(c *cli.Context, admin *kadm.Client, names []string) (out group
 		}
 		d := &groupDescription{Group: g.Group, State: g.State, Protocol: g.Protocol, Coordinator: g.Coordinator.NodeID, Members: len(g.Members), Lag: g.Lag.Total(), Partitions: []groupPartition{}}
 		for _, l := range g.Lag.Sorted() {
-			p := groupPartition{Topic: l.Topic, Partition: l.Partition, End: l.End.Offset, Lag: l.Lag}
+			p := groupPartition{Topic: l.Topic, Partition: l.Partition}
+			if l.Err == nil && l.End.Err == nil && l.Lag >= 0 {
+				p.End, p.Lag = &l.End.Offset, &l.Lag
+			} else {
+				tellOnce(c, fmt.Sprintf("%s:%d has no leader that answers: its lag is not known", l.Topic, l.Partition))
+				failed = true
+			}
 			if l.Commit.At >= 0 {
 				p.Committed = &l.Commit.At
 			}
@@ -211,17 +230,18 @@ func groupLag(c *cli.Context) error {
 func tellLag(c *cli.Context, admin *kadm.Client, names []string) (failed bool, err error) {
 	if len(names) == 0 {
 		groups, err := admin.ListGroups(c.Context)
-		if err != nil {
+		if failed, err = partial(c, err); err != nil {
 			return false, err
 		}
 		if names = groups.Groups(); len(names) == 0 {
-			return false, tell(c, topicLags{})
+			return failed, tell(c, topicLags{})
 		}
 	}
-	groups, failed, err := lookAtGroups(c, admin, names)
+	groups, without, err := lookAtGroups(c, admin, names)
 	if err != nil {
 		return false, err
 	}
+	failed = failed || without
 	out := topicLags{}
 	for _, g := range groups {
 		var topics []string
@@ -230,7 +250,9 @@ func tellLag(c *cli.Context, admin *kadm.Client, names []string) (failed bool, e
 			if !slices.Contains(topics, p.Topic) {
 				topics = append(topics, p.Topic)
 			}
-			sums[p.Topic] += p.Lag
+			if p.Lag != nil {
+				sums[p.Topic] += *p.Lag
+			}
 		}
 		for _, topic := range topics {
 			out = append(out, topicLag{g.Group, g.State, topic, g.Members, sums[topic]})

@@ -77,15 +77,7 @@ func withClient(c *cli.Context, f func(*kgo.Client) error) error {
 		return err
 	}
 	defer client.Close()
-	return withoutController(f(client))
-}
-
-// withoutController says what an error of franz-go's means that says only that no broker is the controller.
-func withoutController(err error) error {
-	if err != nil && strings.Contains(err.Error(), "the controller broker is not available") {
-		return errors.New(noController)
-	}
-	return err
+	return withoutController(c, client, f(client))
 }
 
 // describeQuorum asks for the quorum's state.

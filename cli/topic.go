@@ -135,7 +135,7 @@ func withAdmin(c *cli.Context, f func(*kadm.Client) error, opts ...kgo.Opt) erro
 		return err
 	}
 	defer client.Close()
-	return withoutController(f(kadm.NewClient(client)))
+	return withoutController(c, client, f(kadm.NewClient(client)))
 }
 
 func createTopics(c *cli.Context, names []string) error {
@@ -338,8 +338,8 @@ type partitionDescription struct {
 	LeaderEpoch int32   `json:"leader_epoch"`
 	Replicas    []int32 `json:"replicas"`
 	ISR         []int32 `json:"isr"`
-	Start       int64   `json:"start_offset"`
-	End         int64   `json:"end_offset"`
+	Start       *int64  `json:"start_offset"` // null where the leader does not say
+	End         *int64  `json:"end_offset"`   // likewise
 }
 
 type topicDescriptions []*topicDescription
@@ -352,7 +352,7 @@ func (l topicDescriptions) text(w io.Writer) error {
 		}
 		rows := [][]any{{"PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "START", "END"}}
 		for _, p := range t.Partitions {
-			rows = append(rows, []any{p.Partition, p.Leader, p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), p.Start, p.End})
+			rows = append(rows, []any{p.Partition, p.Leader, p.LeaderEpoch, ids(p.Replicas), ids(p.ISR), offsetOrDash(p.Start), offsetOrDash(p.End)})
 		}
 		if err := table(w, rows); err != nil {
 			return err
@@ -390,19 +390,36 @@ func describeTopic(c *cli.Context, admin *kadm.Client, name string) (*topicDescr
 		return nil, err
 	}
 	for _, p := range t.Partitions.Sorted() {
-		s, _ := start.Lookup(name, p.Partition)
-		e, _ := end.Lookup(name, p.Partition)
-		d.Partitions = append(d.Partitions, partitionDescription{p.Partition, p.Leader, p.LeaderEpoch, p.Replicas, p.ISR, s.Offset, e.Offset})
+		d.Partitions = append(d.Partitions, partitionDescription{p.Partition, p.Leader, p.LeaderEpoch, p.Replicas, p.ISR, offsetOf(start, name, p.Partition), offsetOf(end, name, p.Partition)})
 	}
 	return d, nil
 }
 
-// extent is where a topic's partitions start and end.
+// offsetOf is a partition's offset, nil where its leader did not say.
+func offsetOf(offsets kadm.ListedOffsets, topic string, partition int32) *int64 {
+	o, ok := offsets.Lookup(topic, partition)
+	if !ok || o.Err != nil {
+		return nil
+	}
+	return &o.Offset
+}
+
+// offsetOrDash is an offset as it stands in a table.
+func offsetOrDash(o *int64) string {
+	if o == nil {
+		return "-"
+	}
+	return fmt.Sprint(*o)
+}
+
+// extent is where a topic's partitions start and end, as far as their leaders answer.
 func extent(c *cli.Context, admin *kadm.Client, topic string) (start, end kadm.ListedOffsets, err error) {
-	if start, err = admin.ListStartOffsets(c.Context, topic); err != nil {
+	start, err = admin.ListStartOffsets(c.Context, topic)
+	if _, err = partial(c, err); err != nil {
 		return nil, nil, err
 	}
 	end, err = admin.ListEndOffsets(c.Context, topic)
+	_, err = partial(c, err)
 	return start, end, err
 }
 

@@ -137,15 +137,15 @@ func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) (out keptPart
 		return nil, err
 	}
 	first, err := admin.ListOffsetsAfterMilli(c.Context, 0, name)
-	if err != nil {
+	if _, err = partial(c, err); err != nil {
 		return nil, err
 	}
 	last, err := admin.ListMaxTimestampOffsets(c.Context, name)
-	if err != nil {
+	if _, err = partial(c, err); err != nil {
 		return nil, err
 	}
 	dirs, err := admin.DescribeAllLogDirs(c.Context, nil)
-	if err != nil {
+	if _, err = partial(c, err); err != nil {
 		return nil, err
 	}
 	sizes := map[int32]int64{}
@@ -165,6 +165,9 @@ func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) (out keptPart
 		e, _ := end.Lookup(name, p)
 		f, _ := first.Lookup(name, p)
 		l, _ := last.Lookup(name, p)
+		if err := errors.Join(s.Err, e.Err, f.Err, l.Err); err != nil {
+			continue // its leader does not answer
+		}
 		k := base
 		k.records, k.size = e.Offset-s.Offset, sizes[p]
 		k.oldest, k.newest = time.UnixMilli(f.Timestamp), time.UnixMilli(l.Timestamp)

@@ -15,8 +15,10 @@ import (
 type fencer struct {
 	work   *Workload
 	client *kgo.Client
+	other  *kgo.Client
 	who    string
 	group  string
+	topic  kmsg.MetadataResponseTopic
 }
 
 // Fence has groups of its own rebalance until the workload stops. A commit of an earlier generation, of nobody's member id, or in the
@@ -27,8 +29,13 @@ func (w *Workload) Fence(i int, rng *rand.Rand) error {
 		return err
 	}
 	defer cl.Close()
+	other, err := w.Client(i, kgo.RequestRetries(0)) // answers come in the order of the requests: who waits to join needs a connection
+	if err != nil {
+		return err
+	}
+	defer other.Close()
 	for n := 0; w.Context.Err() == nil; n++ {
-		f := &fencer{w, cl, fmt.Sprintf("fencer %d", i), fmt.Sprintf("fenced%d-%d", i, n)}
+		f := &fencer{work: w, client: cl, other: other, who: fmt.Sprintf("fencer %d", i), group: fmt.Sprintf("fenced%d-%d", i, n)}
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 		err := f.round(ctx)
 		cancel()
@@ -46,7 +53,16 @@ type membership struct {
 
 // round has one member join, and another one behind it. It ends with the first request that fails: coordinators come and go.
 func (f *fencer) round(ctx context.Context) error {
-	a, err := f.join(ctx, "")
+	req := kmsg.NewPtrMetadataRequest()
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = kmsg.StringPtr(f.work.Parts[0].Topic)
+	req.Topics = append(req.Topics, t)
+	resp, err := req.RequestWith(ctx, f.client)
+	if err != nil {
+		return err
+	}
+	f.topic = resp.Topics[0]
+	a, err := f.join(ctx, f.client, "")
 	if err != nil {
 		return err
 	}
@@ -63,11 +79,11 @@ func (f *fencer) round(ctx context.Context) error {
 	}
 	second := make(chan joined, 1)
 	go func() {
-		m, err := f.join(ctx, "")
+		m, err := f.join(ctx, f.other, "")
 		second <- joined{m, err}
 	}()
 	f.untilRebalance(ctx, a)
-	next, err := f.join(ctx, a.id)
+	next, err := f.join(ctx, f.client, a.id)
 	other := <-second
 	if err != nil || other.err != nil || next.generation <= a.generation || other.m.generation != next.generation {
 		return fmt.Errorf("two members: %+v %w, %+v %w", next, err, other.m, other.err)
@@ -90,7 +106,7 @@ func (f *fencer) round(ctx context.Context) error {
 }
 
 // join joins as id, "" for a new member.
-func (f *fencer) join(ctx context.Context, id string) (m membership, err error) {
+func (f *fencer) join(ctx context.Context, client *kgo.Client, id string) (m membership, err error) {
 	for {
 		req := kmsg.NewPtrJoinGroupRequest()
 		req.Group, req.MemberID, req.ProtocolType = f.group, id, "consumer"
@@ -98,7 +114,7 @@ func (f *fencer) join(ctx context.Context, id string) (m membership, err error) 
 		p := kmsg.NewJoinGroupRequestProtocol()
 		p.Name = "range"
 		req.Protocols = append(req.Protocols, p)
-		resp, err := req.RequestWith(ctx, f.client)
+		resp, err := req.RequestWith(ctx, client)
 		if err != nil {
 			return m, err
 		}
@@ -143,7 +159,7 @@ func (f *fencer) commit(ctx context.Context, m membership) error {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group, req.MemberID, req.Generation = f.group, m.id, m.generation
 	t := kmsg.NewOffsetCommitRequestTopic()
-	t.Topic = f.work.Parts[0].Topic
+	t.Topic, t.TopicID = *f.topic.Topic, f.topic.TopicID // by name or id, as the version has it
 	t.Partitions = append(t.Partitions, kmsg.NewOffsetCommitRequestTopicPartition())
 	req.Topics = append(req.Topics, t)
 	resp, err := req.RequestWith(ctx, f.client)

@@ -1,0 +1,281 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/e2e/harness"
+)
+
+var writeStates = flag.Bool("write-states", false, "write what commands print into testdata/states instead of comparing")
+
+// stateCommands are what operators look at a cluster with, and do to it. BROKERS is for all brokers' addresses; commands without it get
+// one that runs.
+var stateCommands = []string{
+	"health -b ONE",
+	"broker list -b BROKERS",
+	"cluster describe -b BROKERS",
+	"quorum status -b BROKERS",
+	"doctor -b BROKERS",
+	"topic list -b BROKERS",
+	"topic describe t -b BROKERS",
+	"partition list -b BROKERS",
+	"partition list --under-replicated -b BROKERS",
+	"partition list --offline -b BROKERS",
+	"partition status -b BROKERS",
+	"group list -b BROKERS",
+	"group describe g -b BROKERS",
+	"group lag -b BROKERS",
+	"config list --topic t -b BROKERS",
+	"topic create new -p 1 -r 3 -b BROKERS",
+	"config set --topic t retention.ms=100000 -b BROKERS",
+	"partition elect t -b BROKERS",
+	"topic delete new -b BROKERS",
+}
+
+// TestCommandsInStates has the commands of operators look at a cluster in each state that it can be in, and pins what they print, in
+// testdata/states; -write-states writes that anew. None takes longer than half a minute.
+func TestCommandsInStates(t *testing.T) {
+	s := newStates(t)
+	node := func(i int) *harness.Kraft { return s.c.Nodes[i] }
+	s.run("well")
+
+	node(2).Kill()
+	s.until(func(p kmsg.MetadataResponseTopicPartition) bool { return !slices.Contains(p.ISR, 3) })
+	s.run("one down")
+
+	node(1).Kill()
+	s.untilSaid("no leader", "health", "-b", node(0).Addr)
+	s.run("majority down")
+
+	node(0).Kill()
+	s.run("all down")
+
+	if err := s.c.Start(s.c.Nodes...); err != nil {
+		t.Fatal(err)
+	}
+	whole := func(p kmsg.MetadataResponseTopicPartition) bool { return len(p.ISR) == 3 }
+	s.until(whole)
+	s.preferred()
+	pause(t, node(2))
+	s.until(func(p kmsg.MetadataResponseTopicPartition) bool { return !slices.Contains(p.ISR, 3) })
+	s.run("one silent")
+	resume(t, node(2))
+	s.until(whole)
+
+	s.preferred()
+	bin, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	move, err := harness.Start(exec.Command(bin, "partition", "move", "alone:0", "--to", "2", "--throttle", "1000", "-b", node(0).Addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer move.Kill()
+	s.untilSaid("alone ", "partition", "status", "-b", node(0).Addr)
+	s.run("moving")
+}
+
+// states is a cluster whose metadata is the same each time, and what is known of how it prints.
+type states struct {
+	t     *testing.T
+	c     *harness.Cluster
+	names *strings.Replacer // of addresses and directories
+}
+
+func newStates(t *testing.T) *states {
+	c := harness.NewCluster(t, 3, "--override", "offsets.topic.num.partitions=1", "--override", "leader.imbalance.check.interval.seconds=100000")
+	s := &states{t: t, c: c}
+	var names []string
+	for i, k := range c.Nodes {
+		names = append(names, k.Addr, fmt.Sprintf("broker%d:9092", i+1), c.Controllers()[i], fmt.Sprintf("controller%d:9093", i+1), k.Data, fmt.Sprintf("/data%d", i+1))
+	}
+	s.names = strings.NewReplacer(names...)
+	cl := kgoClient(t, c.Bootstrap()[0], kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	ctx := timeout(t, 30*time.Second)
+	create := kmsg.NewPtrCreateTopicsRequest()
+	create.TimeoutMillis = 10_000
+	for name, assignments := range map[string][][]int32{"t": {{1, 2, 3}, {2, 3, 1}, {3, 1, 2}}, "alone": {{1}}, "__consumer_offsets": {{1, 2, 3}}} {
+		topic := kmsg.NewCreateTopicsRequestTopic()
+		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, -1, -1
+		for n, replicas := range assignments {
+			a := kmsg.NewCreateTopicsRequestTopicReplicaAssignment()
+			a.Partition, a.Replicas = int32(n), replicas
+			topic.ReplicaAssignment = append(topic.ReplicaAssignment, a)
+		}
+		create.Topics = append(create.Topics, topic)
+	}
+	if _, err := create.RequestWith(ctx, cl); err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range []string{"t", "alone"} {
+		for n := range 30 {
+			r := &kgo.Record{Topic: topic, Value: bytes.Repeat([]byte("x"), 1000)}
+			if topic == "t" {
+				r.Partition = int32(n % 3)
+			}
+			if err := cl.ProduceSync(ctx, r).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	offsets := kadm.Offsets{}
+	for n := range int32(3) {
+		offsets.AddOffset("t", n, 4, -1)
+	}
+	if _, err := kadm.NewClient(cl).CommitOffsets(ctx, "g", offsets); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// preferred has the first replicas of all partitions lead.
+func (s *states) preferred() {
+	s.t.Helper()
+	s.cli("partition", "elect", "t", "__consumer_offsets", "-b", s.c.Nodes[0].Addr)
+	s.until(func(p kmsg.MetadataResponseTopicPartition) bool { return p.Leader == p.Replicas[0] && len(p.ISR) == 3 })
+}
+
+// one is the address of a broker that runs, the first's if none does.
+func (s *states) one() string {
+	for _, k := range s.c.Nodes {
+		select {
+		case <-k.Done():
+		default:
+			return k.Addr
+		}
+	}
+	return s.c.Nodes[0].Addr
+}
+
+// cli runs a command, and returns what it prints.
+func (s *states) cli(args ...string) string {
+	s.t.Helper()
+	bin, err := harness.Binary()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput()
+	if ctx.Err() != nil {
+		s.t.Errorf("%v does not end", args)
+	}
+	status := 0
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		status = ended.ExitCode()
+	}
+	return fmt.Sprintf("%s[%d]\n", out, status)
+}
+
+// until waits until a broker that runs says that all replicated partitions are as they should.
+func (s *states) until(good func(kmsg.MetadataResponseTopicPartition) bool) {
+	s.t.Helper()
+	if err := harness.Eventually(20*time.Second, func() error {
+		cl, err := kgo.NewClient(kgo.SeedBrokers(s.one()))
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		req := kmsg.NewPtrMetadataRequest()
+		for _, name := range []string{"t", "__consumer_offsets"} {
+			topic := kmsg.NewMetadataRequestTopic()
+			topic.Topic = kmsg.StringPtr(name)
+			req.Topics = append(req.Topics, topic)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		resp, err := req.RequestWith(ctx, cl)
+		if err != nil {
+			return err
+		}
+		for _, topic := range resp.Topics {
+			for _, p := range topic.Partitions {
+				if !good(p) {
+					return fmt.Errorf("%s:%d: leader %d, ISR %v", *topic.Topic, p.Partition, p.Leader, p.ISR)
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// untilSaid waits until a command says something.
+func (s *states) untilSaid(text string, args ...string) {
+	s.t.Helper()
+	if err := harness.Eventually(20*time.Second, func() error {
+		if out := s.cli(args...); !strings.Contains(out, text) {
+			return fmt.Errorf("%v says %s", args, out)
+		}
+		return nil
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// differing is what is another each time: ids, times, sizes that depend on them.
+var differing = regexp.MustCompile(`leader \d+ +term \d+ +high watermark \d+|(leader|voter) +controller\d:9093 +\d+ +\d+ +\S+( ago)?|controller -?\d+\b|controller\d+:9093|process \d+ here +has \d+ of \d+|127\.0\.0\.1:\d+|\b[A-Za-z0-9_-]{22}\b|\b\d+(\.\d+)?(µs|ms|s)\b|\b\d+ (ms|seconds?)\b`)
+
+// leaderEpochs are in the lines of topic describe: one more with each election.
+var leaderEpochs = regexp.MustCompile(`(?m)^(\d+ +-?\d+ +)\d+( +\d,)`)
+
+// replicasAndISR are columns beside each other. The order of an ISR has no meaning.
+var replicasAndISR = regexp.MustCompile(`\d(,\d)+ +\d(,\d)*`)
+
+func sortISR(columns string) string {
+	i := strings.LastIndex(columns, " ") + 1
+	isr := strings.Split(columns[i:], ",")
+	slices.Sort(isr)
+	return columns[:i] + strings.Join(isr, ",")
+}
+
+// run compares what all commands print in a state with the file of that state.
+func (s *states) run(state string) {
+	s.t.Helper()
+	var out strings.Builder
+	for _, command := range stateCommands {
+		args := strings.Fields(strings.NewReplacer("BROKERS", strings.Join(s.c.Bootstrap(), ","), "ONE", s.one()).Replace(command))
+		said := differing.ReplaceAllString(s.names.Replace(s.cli(args...)), "~")
+		said = replicasAndISR.ReplaceAllStringFunc(said, sortISR)
+		said = leaderEpochs.ReplaceAllString(said, "$1~$2")
+		fmt.Fprintf(&out, "$ kraft %s\n%s\n", strings.TrimSuffix(strings.TrimSuffix(command, " -b BROKERS"), " -b ONE"), said)
+	}
+	path := filepath.Join("testdata", "states", strings.ReplaceAll(state, " ", "-")+".txt")
+	if *writeStates {
+		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
+			s.t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	wants, gots := strings.Split(string(want), "\n$ "), strings.Split(out.String(), "\n$ ")
+	for i := range max(len(wants), len(gots)) {
+		if i >= len(wants) || i >= len(gots) || wants[i] != gots[i] {
+			s.t.Errorf("%s\n--- is to be\n%s\n--- is\n%s", state, wants[min(i, len(wants)-1)], gots[min(i, len(gots)-1)])
+		}
+	}
+}
