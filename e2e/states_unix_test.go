@@ -3,11 +3,11 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,11 +126,16 @@ func newStates(t *testing.T) *states {
 	if _, err := create.RequestWith(ctx, cl); err != nil {
 		t.Fatal(err)
 	}
+	rng := rand.New(rand.NewPCG(1, 2))
 	for _, topic := range []string{"t", "alone"} {
 		for n := range 30 {
-			r := &kgo.Record{Topic: topic, Value: bytes.Repeat([]byte("x"), 1000)}
+			r := &kgo.Record{Topic: topic, Value: []byte("x")}
 			if topic == "t" {
 				r.Partition = int32(n % 3)
+			} else { // enough that a throttled move of it goes on to the end
+				for len(r.Value) < 10_000 {
+					r.Value = append(r.Value, byte(rng.Uint32()))
+				}
 			}
 			if err := cl.ProduceSync(ctx, r).FirstErr(); err != nil {
 				t.Fatal(err)
@@ -237,6 +242,9 @@ func (s *states) untilSaid(text string, args ...string) {
 // differing is what is another each time: ids, times, sizes that depend on them.
 var differing = regexp.MustCompile(`leader \d+ +term \d+ +high watermark \d+|(leader|voter) +controller\d:9093 +\d+ +\d+ +\S+( ago)?|controller -?\d+\b|controller\d+:9093|process \d+ here +has \d+ of \d+|127\.0\.0\.1:\d+|\b[A-Za-z0-9_-]{22}\b|\b\d+(\.\d+)?(µs|ms|s)\b|\b\d+ (ms|seconds?)\b`)
 
+// sizes are in the lines of broker list, where a move may be under way.
+var sizes = regexp.MustCompile(`(running +\d+ +\d+ +)\d+`)
+
 // leaderEpochs are in the lines of topic describe: one more with each election.
 var leaderEpochs = regexp.MustCompile(`(?m)^(\d+ +-?\d+ +)\d+( +\d,)`)
 
@@ -258,6 +266,7 @@ func (s *states) run(state string) {
 		args := strings.Fields(strings.NewReplacer("BROKERS", strings.Join(s.c.Bootstrap(), ","), "ONE", s.one()).Replace(command))
 		said := differing.ReplaceAllString(s.names.Replace(s.cli(args...)), "~")
 		said = replicasAndISR.ReplaceAllStringFunc(said, sortISR)
+		said = sizes.ReplaceAllString(said, "$1~")
 		said = leaderEpochs.ReplaceAllString(said, "$1~$2")
 		fmt.Fprintf(&out, "$ kraft %s\n%s\n", strings.TrimSuffix(strings.TrimSuffix(command, " -b BROKERS"), " -b ONE"), said)
 	}

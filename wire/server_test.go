@@ -458,3 +458,18 @@ func TestDrainBetweenFrameAndNote(t *testing.T) {
 		t.Errorf("the next frame: %v", err)
 	}
 }
+
+// TestSuspend: while a server is suspended nobody is served, also who was; afterwards everybody is.
+func TestSuspend(t *testing.T) {
+	r := newRig(t, nil)
+	before := r.dial(t)
+	before.send(1, metadata(1))
+	before.receive()
+	r.Suspend()
+	before.expectClosed()
+	r.dial(t).expectClosed()
+	r.Resume()
+	after := r.dial(t)
+	after.send(2, metadata(1))
+	after.receive()
+}

@@ -296,13 +296,17 @@ func (n *Node) ready() error {
 		if rd.SoftState != nil && rd.SoftState.RaftState != raft.StateLeader {
 			n.follow(rd.SoftState, rd.HardState) // whatever its disk does
 		}
+		messages := rd.Messages
+		if n.leads && rd.SoftState == nil && (rd.HardState == nil || rd.HardState.GetTerm() == n.term) {
+			messages = n.sendAhead(messages)
+		}
 		if err := n.store.save(rd); err != nil {
 			return err
 		}
 		if rd.HardState != nil {
 			n.term, n.commit = rd.HardState.GetTerm(), rd.HardState.GetCommit()
 		}
-		n.send(rd.Messages) // after what they promise is on disk
+		n.send(messages) // after what they promise is on disk
 		if !raft.IsEmptySnap(rd.Snapshot) {
 			if err := n.install(rd.Snapshot); err != nil {
 				return err
@@ -331,6 +335,22 @@ func (n *Node) ready() error {
 		n.raw.Advance(rd)
 	}
 	return nil
+}
+
+// sendAhead sends what a leader may send before its own disk has it, so that the members' disks work at the same time (Raft's thesis,
+// 10.2.1): entries, and that it is there. A leader counts itself only when its disk has the entries. It returns the other messages.
+func (n *Node) sendAhead(messages []*pb.Message) (left []*pb.Message) {
+	var ahead []*pb.Message
+	for _, m := range messages {
+		switch m.GetType() {
+		case pb.MsgApp, pb.MsgHeartbeat, pb.MsgSnap:
+			ahead = append(ahead, m)
+		default:
+			left = append(left, m)
+		}
+	}
+	n.send(ahead)
+	return left
 }
 
 // follow notes that another member leads, or none. hard is nil where the term is the same as before.
