@@ -187,7 +187,7 @@ type topicLag struct {
 	State   string `json:"state"`
 	Topic   string `json:"topic"`
 	Members int    `json:"members"`
-	Lag     int64  `json:"lag"`
+	Lag     *int64 `json:"lag"` // null where not all of it is known
 }
 
 type topicLags []topicLag
@@ -195,7 +195,7 @@ type topicLags []topicLag
 func (l topicLags) text(w io.Writer) error {
 	rows := [][]any{{"GROUP", "STATE", "MEMBERS", "TOPIC", "LAG"}}
 	for _, t := range l {
-		rows = append(rows, []any{t.Group, t.State, t.Members, t.Topic, t.Lag})
+		rows = append(rows, []any{t.Group, t.State, t.Members, t.Topic, offsetOrDash(t.Lag)})
 	}
 	return table(w, rows)
 }
@@ -245,13 +245,17 @@ func tellLag(c *cli.Context, admin *kadm.Client, names []string) (failed bool, e
 	out := topicLags{}
 	for _, g := range groups {
 		var topics []string
-		sums := map[string]int64{}
+		sums := map[string]*int64{}
 		for _, p := range g.Partitions {
 			if !slices.Contains(topics, p.Topic) {
 				topics = append(topics, p.Topic)
+				sums[p.Topic] = new(int64)
 			}
-			if p.Lag != nil {
-				sums[p.Topic] += *p.Lag
+			switch sum := sums[p.Topic]; {
+			case p.Lag == nil:
+				sums[p.Topic] = nil
+			case sum != nil:
+				*sum += *p.Lag
 			}
 		}
 		for _, topic := range topics {

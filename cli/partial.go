@@ -53,7 +53,9 @@ const leaderlessPatience = time.Second
 // where none answers.
 func hasController(ctx context.Context, client *kgo.Client) (led, known bool) {
 	for _, seed := range client.SeedBrokers() {
-		resp, err := kmsg.NewPtrDescribeClusterRequest().RequestWith(ctx, seed)
+		once, cancel := context.WithTimeout(ctx, leaderlessPatience/3)
+		resp, err := kmsg.NewPtrDescribeClusterRequest().RequestWith(once, seed)
+		cancel()
 		if err == nil && resp.ErrorCode == 0 {
 			return resp.ControllerID >= 0, true
 		}

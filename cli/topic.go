@@ -311,6 +311,7 @@ func describeTopics(c *cli.Context, names []string) error {
 				failed = true
 				continue
 			}
+			failed = failed || slices.ContainsFunc(d.Partitions, func(p partitionDescription) bool { return p.End == nil })
 			out = append(out, d)
 		}
 		if err := tell(c, out); err != nil {

@@ -157,16 +157,19 @@ func whyKeptTopic(c *cli.Context, admin *kadm.Client, name string) (out keptPart
 		})
 	})
 	now := time.Now()
-	for p := int32(0); ; p++ {
-		s, ok := start.Lookup(name, p)
-		if !ok {
-			break
-		}
-		e, _ := end.Lookup(name, p)
-		f, _ := first.Lookup(name, p)
-		l, _ := last.Lookup(name, p)
-		if err := errors.Join(s.Err, e.Err, f.Err, l.Err); err != nil {
-			continue // its leader does not answer
+	topics, err := admin.ListTopicsWithInternal(c.Context, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, partition := range topics[name].Partitions.Sorted() {
+		p := partition.Partition
+		s, known1 := start.Lookup(name, p)
+		e, known2 := end.Lookup(name, p)
+		f, known3 := first.Lookup(name, p)
+		l, known4 := last.Lookup(name, p)
+		if !known1 || !known2 || !known3 || !known4 || errors.Join(s.Err, e.Err, f.Err, l.Err) != nil {
+			tellOnce(c, fmt.Sprintf("%s:%d has no leader that answers: why its records are kept is not known", name, p))
+			continue
 		}
 		k := base
 		k.records, k.size = e.Offset-s.Offset, sizes[p]

@@ -18,7 +18,7 @@ import (
 )
 
 // TestDiskHangs has a disk of one of three brokers answer nothing for some seconds, under load: others lead within two seconds, nothing
-// that was acknowledged is lost or there twice, and the broker is in sync again when its disk answers.
+// that was acknowledged is lost, or there twice where producers are idempotent, and the broker is in sync again when its disk answers.
 func TestDiskHangs(t *testing.T) {
 	t.Run("of a follower of the metadata", func(t *testing.T) { diskHangs(t, "{id}", "{id}", false) })
 	t.Run("of the active controller", func(t *testing.T) { diskHangs(t, "{id}", "{id}", true) })
@@ -27,6 +27,7 @@ func TestDiskHangs(t *testing.T) {
 
 func diskHangs(t *testing.T, dirs, own string, controller bool) {
 	s := startOnDisks(t, dirs, own)
+	s.plain.repeats = true // an answer that waits behind one that the disk holds up is never sent
 	id := controllerOf(t, s.all)
 	if !controller {
 		id = id%3 + 1

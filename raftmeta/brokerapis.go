@@ -115,7 +115,7 @@ func (m *Meta) heartbeat(ctx context.Context, conn *wire.Conn, req *kmsg.BrokerH
 			return controller.BeginShutdown(work, m.policy(), b.ID, req.BrokerEpoch)
 		case b.Fenced && !req.WantFence:
 			return controller.Unfence(work, m.policy(), b.ID, req.BrokerEpoch)
-		case req.WantFence && !b.Fenced && !b.InControlledShutdown:
+		case req.WantFence && !b.Fenced && !b.InControlledShutdown && len(work.ActiveBrokers()) > 1: // others are there to lead
 			asked = true
 			return controller.Fence(work, m.policy(), b.ID, req.BrokerEpoch)
 		}

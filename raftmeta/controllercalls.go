@@ -21,12 +21,14 @@ type controllerCalls struct {
 	meta *Meta
 	turn atomic.Uint32 // of anyOther
 
-	mu     sync.Mutex // guards the rest
-	client *wire.Client
-	closed bool
+	mu      sync.Mutex              // guards the rest
+	clients map[string]*wire.Client // by address, of members that are or were the controller
+	closed  bool
 }
 
-func newControllerCalls(m *Meta) *controllerCalls { return &controllerCalls{meta: m} }
+func newControllerCalls(m *Meta) *controllerCalls {
+	return &controllerCalls{meta: m, clients: map[string]*wire.Client{}}
+}
 
 // to returns a client of the controller at address.
 func (c *controllerCalls) to(address string) (*wire.Client, error) {
@@ -35,24 +37,32 @@ func (c *controllerCalls) to(address string) (*wire.Client, error) {
 	if c.closed {
 		return nil, net.ErrClosed
 	}
-	if c.client != nil && c.client.Address() != address {
-		c.client.Close()
-		c.client = nil
+	client := c.clients[address]
+	if client == nil {
+		for len(c.clients) >= maxControllers { // members have moved to other addresses
+			for old, other := range c.clients {
+				other.Close()
+				delete(c.clients, old)
+				break
+			}
+		}
+		client = wire.NewClient(c.meta.config.Dial, address, fmt.Sprintf("broker-%d", c.meta.config.NodeID))
+		c.clients[address] = client
 	}
-	if c.client == nil {
-		c.client = wire.NewClient(c.meta.config.Dial, address, fmt.Sprintf("broker-%d", c.meta.config.NodeID))
-	}
-	return c.client, nil
+	return client, nil
 }
 
 func (c *controllerCalls) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	if c.client != nil {
-		c.client.Close()
+	for _, client := range c.clients {
+		client.Close()
 	}
 }
+
+// maxControllers bounds the members to which connections are kept.
+const maxControllers = 16
 
 // controllerRetry is how long a call waits for a controller to be elected before it looks again.
 const controllerRetry = 10 * time.Millisecond
@@ -70,6 +80,7 @@ func ask[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req Q, h
 		if errors.Is(err, errNowLeading) {
 			return none, err
 		}
+		m.calls.turn.Add(1)
 		if err != nil && !errors.Is(err, kerr.NotController) {
 			m.log.Debug().Err(err).Str("request", wire.APIName(req.Key())).Msg("controller not reached")
 		}
@@ -85,12 +96,15 @@ func ask[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req Q, h
 
 func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req Q, handle func(context.Context, Q) (R, error)) (R, error) {
 	var none R
-	leader := m.controller.Leader()
-	if m.node.Hangs() {
-		leader = m.anyOther() // who may lead, or say nothing of it
+	leader, guessed := m.controller.Leader(), m.node.Hangs()
+	if guessed {
+		leader = m.anyOther() // who may lead
 	}
 	if leader == m.config.NodeID {
-		return handle(ctx, req)
+		here, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go m.untilHangs(here, cancel)
+		return handle(here, req)
 	}
 	if leader < 0 || m.node.Err() != nil {
 		return none, kerr.NotController
@@ -101,7 +115,9 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 	}
 	once, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
-	go m.giveUp(once, cancel, leader, req.Key() == kmsg.Envelope.Int16())
+	if !guessed {
+		go m.giveUp(once, cancel, leader, req.Key() == kmsg.Envelope.Int16())
+	}
 	resp, err := client.Do(once, req)
 	if err != nil {
 		return none, err
@@ -109,13 +125,29 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 	return resp.(R), nil
 }
 
-// anyOther is another voter each time, -1 if there is none.
+// untilHangs cancels what this node does as the controller once the disk of its metadata hangs: another one leads soon.
+func (m *Meta) untilHangs(ctx context.Context, cancel func()) {
+	tick := time.NewTicker(5 * controllerRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if m.node.Hangs() {
+				cancel()
+			}
+		}
+	}
+}
+
+// anyOther is another voter than this one, -1 if there is none: the same until turn moves on.
 func (m *Meta) anyOther() int32 {
 	voters := slices.DeleteFunc(slices.Clone(m.node.Voters()), func(id uint64) bool { return id == m.node.ID() })
 	if len(voters) == 0 {
 		return -1
 	}
-	return nodeID(voters[int(m.calls.turn.Add(1))%len(voters)])
+	return nodeID(voters[int(m.calls.turn.Load())%len(voters)])
 }
 
 // giveUp cancels a call to a controller that is not the active one any more: it may be one that stands still. A request whose
@@ -147,7 +179,7 @@ func forwarded[Q any, P interface {
 	kmsg.Request
 }, S kmsg.Response](m *Meta, handle func(*wire.Request, P) (S, error)) func(*wire.Request, P) (S, error) {
 	return func(ctx *wire.Request, req P) (S, error) {
-		if m.Alone() || m.Leads() {
+		if m.Alone() || m.Leads() && !m.node.Hangs() {
 			return handle(ctx, req)
 		}
 		var none S

@@ -191,8 +191,9 @@ func (m *Meta) keepAlive(ctx context.Context) {
 			return
 		}
 		if err == nil {
-			m.life.fenced.Store(resp.IsFenced)
-			err = kerr.ErrorForCode(resp.ErrorCode)
+			if err = kerr.ErrorForCode(resp.ErrorCode); err == nil {
+				m.life.fenced.Store(resp.IsFenced)
+			}
 		}
 		if errors.Is(err, kerr.StaleBrokerEpoch) || errors.Is(err, kerr.BrokerIDNotRegistered) {
 			m.log.Warn().Err(err).Msg("the controller does not know this broker any more: registering again")
@@ -216,8 +217,9 @@ func (m *Meta) keepAlive(ctx context.Context) {
 	}
 }
 
-// Withdraw asks the controller to fence this broker, so that others lead what it leads, until it is called with false. It does not wait
-// for an answer, and does nothing on a node that is alone. Any goroutine may call it.
+// Withdraw asks the controller to fence this broker, so that others lead what it leads, until it is called with false. The controller
+// does so while another broker is there. Withdraw does not wait for an answer, and does nothing on a node that is alone. Any goroutine
+// may call it.
 func (m *Meta) Withdraw(yes bool) { m.life.withdrawn.Store(yes && !m.Alone()) }
 
 // Withdrawn reports whether this broker is fenced because it asked for that. Any goroutine may call it.

@@ -8,6 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta"
+	"kraft/storage"
 	"kraft/wire"
 )
 
@@ -26,7 +28,7 @@ func (m *Manager) deleteRecords(ctx *wire.Request, req *kmsg.DeleteRecordsReques
 	resp := kmsg.NewPtrDeleteRecordsResponse()
 	resp.SetVersion(ctx.Version)
 	resp.Topics = slices.Grow(resp.Topics, len(req.Topics))
-	var waiting []deletion
+	var begun []deletion
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.NewDeleteRecordsResponseTopic()
@@ -41,22 +43,24 @@ func (m *Manager) deleteRecords(ctx *wire.Request, req *kmsg.DeleteRecordsReques
 				continue
 			}
 			d.answer = p
-			waiting = append(waiting, d)
+			begun = append(begun, d)
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
-	if err := m.logs.KeepStarts(); err != nil {
-		for _, d := range waiting {
+	var waiting []deletion
+	for _, d := range begun { // all of one directory at once
+		if err := m.logs.KeepStart(storage.TopicPartition{Topic: d.partition.topic, Partition: d.partition.n}); err != nil {
 			d.answer.ErrorCode = wire.ErrorCode(err)
+			continue
 		}
-		return wire.Answer{Now: resp}, nil
+		waiting = append(waiting, d)
 	}
 	timeout := time.Duration(max(req.TimeoutMillis, 0)) * time.Millisecond
 	return wire.Answer{Await: func(awaiting context.Context) wire.Response {
 		awaiting, cancel := context.WithDeadline(awaiting, now.Add(timeout))
 		defer cancel()
 		for _, d := range waiting {
-			low, err := d.partition.deleted(awaiting, d.epoch, d.start, m.alive)
+			low, err := d.partition.deleted(awaiting, d.epoch, d.start, func(broker int32) bool { return m.fetches(d.partition, broker) })
 			if err != nil {
 				d.answer.ErrorCode = wire.ErrorCode(err)
 			} else {
@@ -89,18 +93,21 @@ func (m *Manager) deleteBefore(topic string, n int32, offset int64) (d deletion,
 	return deletion{partition: p, epoch: l.epoch, start: start}, err
 }
 
-// alive reports whether a broker is there, as far as the metadata knows.
-func (m *Manager) alive(broker int32) bool {
-	b, ok := m.meta.Image().Broker(broker)
-	return ok && !b.Fenced
+// fetches reports whether a replica's broker is there and its disk works and has room, as far as the metadata knows: others do not
+// fetch, and do not move their log starts before they do.
+func (m *Manager) fetches(p *Partition, broker int32) bool {
+	img := m.meta.Image()
+	b, ok := img.Broker(broker)
+	t, there := img.TopicByID(p.id)
+	return ok && !b.Fenced && there && int(p.n) < len(t.Partitions) && b.HasRoom(t.Partitions[p.n].Directory(broker), raftmeta.IsInternal(p.topic))
 }
 
 // aliveInterval is how often a deletion looks whether all brokers that it waits for are there still.
 const aliveInterval = 100 * time.Millisecond
 
-// deleted waits until the log starts of this partition's replicas that are alive have reached offset, and returns the least of them
+// deleted waits until the log starts of those replicas of this partition that fetch (see fetches) have reached offset, and returns the least of them
 // (the low watermark). It returns kerr.RequestTimedOut when ctx ends, and kerr.NotLeaderForPartition when leadership of the epoch does.
-func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, alive func(broker int32) bool) (low int64, err error) {
+func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, fetches func(broker int32) bool) (low int64, err error) {
 	for {
 		p.mu.Lock()
 		l := p.leadership.Load()
@@ -110,7 +117,7 @@ func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, aliv
 		}
 		low = p.Log().StartOffset()
 		for id, f := range p.followers {
-			if alive(id) {
+			if fetches(id) {
 				low = min(low, f.start)
 			}
 		}

@@ -109,7 +109,8 @@ type fetcher struct {
 	epoch  int64 // of the broker that client goes to
 
 	// Of the goroutine.
-	session, next int32 // the session's id and the epoch of the next request; 0 begins one
+	session, next int32  // the session's id and the epoch of the next request; 0 begins one
+	unkept        string // why log starts could not be written last, of round's goroutine
 }
 
 // fetchState is one partition of a fetcher.
@@ -188,6 +189,19 @@ func (f *fetcher) run() {
 	f.interrupt()
 }
 
+// keepStarts has log starts on disk before this fetch tells the leader of them. Where a disk does not take them replication goes on: a
+// start that a crash sets back is set right by the leader.
+func (f *fetcher) keepStarts() {
+	err := f.fetchers.manager.logs.KeepStarts()
+	told := f.unkept
+	if f.unkept = ""; err != nil {
+		f.unkept = err.Error()
+	}
+	if f.unkept != told && err != nil && !quiet(err) {
+		f.fetchers.manager.log.Error().Err(err).Msg("log starts are not on disk")
+	}
+}
+
 // connection returns a client of the leader, for its present address and epoch.
 func (f *fetcher) connection() (*wire.Client, error) {
 	m := f.fetchers.manager
@@ -222,9 +236,7 @@ func (f *fetcher) round(ctx context.Context) error {
 	if f.fetchers.manager.commits {
 		f.sync(now)
 	}
-	if err := f.fetchers.manager.logs.KeepStarts(); err != nil { // before the leader hears of them
-		return err
-	}
+	f.keepStarts()
 	req, asked := f.request(now)
 	if len(asked) == 0 && f.next == 0 {
 		select {

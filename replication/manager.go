@@ -45,10 +45,13 @@ type Manager struct {
 	rackAware    bool     // replica.selector.class lets consumers read from followers
 	// interBroker is the listener of the other brokers that this one fetches from.
 	interBroker string
-	recovered   sync.WaitGroup
 	recovering  chan struct{} // has room for those of recovered that sync
-	commits     bool          // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
-	maxFetch    int           // fetch.max.bytes
+	closing     chan struct{} // closed by Close
+	closeMu     sync.Mutex    // guards the next two
+	closed      bool
+	recovered   sync.WaitGroup // of commitRecovered
+	commits     bool           // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
+	maxFetch    int            // fetch.max.bytes
 
 	mu       sync.RWMutex // guards the maps; partitions guard themselves
 	byName   map[string]*topic
@@ -85,7 +88,7 @@ func NewManager(meta *raftmeta.Meta, logs *storage.Manager, dial wire.Dialer, in
 			wait: number("replica.fetch.wait.max.ms"), minBytes: number("replica.fetch.min.bytes"),
 			partitionMax: number("replica.fetch.max.bytes"), responseMax: number("replica.fetch.response.max.bytes"),
 		},
-		meta: meta, logs: logs, log: log.Log, changes: log.StateChange, recovering: make(chan struct{}, recoveredAtOnce), commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
+		meta: meta, logs: logs, log: log.Log, changes: log.StateChange, recovering: make(chan struct{}, recoveredAtOnce), closing: make(chan struct{}), commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
 		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
@@ -117,6 +120,10 @@ const kafkaMetadata = "__cluster_metadata"
 // Close ends what Start began; the metadata must not be closed before.
 func (m *Manager) Close() {
 	m.reopening.close()
+	m.closeMu.Lock()
+	m.closed = true
+	m.closeMu.Unlock()
+	close(m.closing)
 	m.recovered.Wait()
 	m.fetchers.close()
 	m.isr.close()
@@ -166,11 +173,13 @@ func (m *Manager) settleAll(ctx context.Context) {
 	}
 }
 
-// Refuse ends Hold: appends are refused from now on.
-func (m *Manager) Refuse() {
-	for _, p := range m.leading() {
-		p.refuse()
-	}
+// Refuse ends Hold: appends are refused from now on. It returns when that is so, or when ctx ends.
+func (m *Manager) Refuse(ctx context.Context) {
+	within(ctx, func() {
+		for _, p := range m.leading() {
+			p.refuse()
+		}
+	})
 }
 
 // leading lists the partitions that this node leads.
@@ -394,8 +403,17 @@ func (m *Manager) commitRecovered(p *Partition) {
 	if !m.commits || log.Durable() >= end {
 		return
 	}
+	m.closeMu.Lock()
+	defer m.closeMu.Unlock()
+	if m.closed {
+		return
+	}
 	m.recovered.Go(func() {
-		m.recovering <- struct{}{}
+		select {
+		case m.recovering <- struct{}{}:
+		case <-m.closing:
+			return
+		}
 		defer func() { <-m.recovering }()
 		if err := p.synced(log, end); err != nil && !quiet(err) {
 			m.log.Error().Err(err).Stringer("partition", p).Msg("what was recovered is not committed")

@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"crypto/rand"
@@ -48,7 +49,8 @@ type Dir struct {
 	writes     writes // that are under way
 	notesSyncs bool   // syncs among them
 
-	startMoved atomic.Bool // to where the files of segments do not say: see KeepStarts
+	keeping    sync.Mutex  // held by who keeps starts
+	startMoved atomic.Bool // of some log, to where the names of its segments do not say: see KeepStarts
 
 	pool    *filePool             // of the manager
 	failed  chan<- *Dir           // of the manager, told once

@@ -435,6 +435,32 @@ func (m *Manager) checkpointDir(d *Dir) error {
 	st := m.states[d]
 	st.writing.Lock()
 	defer st.writing.Unlock()
+	offsets := m.offsetsIn(d)
+	for _, f := range []string{recoveryPointFile, highWatermarkFile, logStartFile} {
+		if err := writeOffsets(d.fs, d.path, f, offsets[f]); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st.checkpointed = make(map[TopicPartition]bool, len(offsets[recoveryPointFile]))
+	for tp := range offsets[recoveryPointFile] {
+		st.checkpointed[tp] = true
+	}
+	return nil
+}
+
+// checkpointStarts writes the log starts of a directory's logs.
+func (m *Manager) checkpointStarts(d *Dir) error {
+	st := m.states[d]
+	st.writing.Lock()
+	defer st.writing.Unlock()
+	return writeOffsets(d.fs, d.path, logStartFile, m.offsetsIn(d)[logStartFile])
+}
+
+// offsetsIn is what the checkpoint files of a directory are to say, by their names. The directory's writing is held.
+func (m *Manager) offsetsIn(d *Dir) map[string]map[TopicPartition]int64 {
+	st := m.states[d]
 	recovery, high, start := map[TopicPartition]int64{}, map[TopicPartition]int64{}, map[TopicPartition]int64{}
 	for _, p := range m.snapshot() {
 		if p.dir != d {
@@ -463,21 +489,7 @@ func (m *Manager) checkpointDir(d *Dir) error {
 		}
 	}
 	m.mu.RUnlock()
-	for _, f := range []struct {
-		file    string
-		offsets map[TopicPartition]int64
-	}{{recoveryPointFile, recovery}, {highWatermarkFile, high}, {logStartFile, start}} {
-		if err := writeOffsets(d.fs, d.path, f.file, f.offsets); err != nil {
-			return err
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	st.checkpointed = make(map[TopicPartition]bool, len(recovery))
-	for tp := range recovery {
-		st.checkpointed[tp] = true
-	}
-	return nil
+	return map[string]map[TopicPartition]int64{recoveryPointFile: recovery, highWatermarkFile: high, logStartFile: start}
 }
 
 // Close closes every log and marks the directories clean, those that work. brokerEpoch goes into the marker

@@ -39,17 +39,39 @@ func (l *Log) moveStart(offset int64, now time.Time) error {
 	return err
 }
 
-// KeepStarts writes log starts to disk that DeleteBefore and SetStart have moved and that would be lost with the process. Any goroutine
-// may call it.
-func (m *Manager) KeepStarts() error {
+// KeepStarts writes log starts to disk that DeleteBefore and SetStart have moved and that would be lost with the process. It returns
+// what went wrong in any directory. Any goroutine may call it; when it returns, what moved before the call is on disk.
+func (m *Manager) KeepStarts() (failed error) {
 	for _, d := range m.online() {
-		if !d.startMoved.Swap(false) {
-			continue
-		}
-		if err := m.checkpointDir(d); err != nil {
-			d.startMoved.Store(true)
-			return storageError(err)
-		}
+		failed = errors.Join(failed, m.keepStarts(d))
+	}
+	return failed
+}
+
+// KeepStart is KeepStarts for one partition's directory.
+func (m *Manager) KeepStart(tp TopicPartition) error {
+	m.mu.RLock()
+	p := m.logs[tp]
+	m.mu.RUnlock()
+	if p == nil {
+		return nil
+	}
+	return m.keepStarts(p.dir)
+}
+
+func (m *Manager) keepStarts(d *Dir) error {
+	if !d.startMoved.Load() && d.keeping.TryLock() { // nobody is writing them either
+		d.keeping.Unlock()
+		return nil
+	}
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
+	if !d.startMoved.Swap(false) {
+		return nil
+	}
+	if err := m.checkpointStarts(d); err != nil {
+		d.startMoved.Store(true)
+		return storageError(err)
 	}
 	return nil
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// writes knows when those writes to a directory began that have not ended. Writes to the page cache and changes of names take
+// writes has the start times of the writes to a directory that are under way. Writes to the page cache and changes of names take
 // microseconds; one that waits for long has met a disk, or what it is mounted by, that does not answer.
 type writes struct {
 	born  time.Time                 // of what begun counts from

@@ -499,7 +499,11 @@ func (n *Node) leave() {
 		ctx, cancel := context.WithTimeout(context.Background(), holdPatience)
 		n.parts.Hold(ctx)
 		cancel()
-		defer n.parts.Refuse()
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.Background(), holdPatience)
+			defer cancel()
+			n.parts.Refuse(ctx)
+		}()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()

@@ -90,7 +90,7 @@ func run(pkg string, race, unreached bool) error {
 	if noticed, out := t.try(planted.ReachedVariable + "=" + seen); noticed {
 		return fmt.Errorf("%s does not pass its tests unchanged:\n%s", pkg, out)
 	}
-	t.limit = 3*time.Since(begun) + 10*time.Second
+	t.limit = 4*time.Duration(runtime.GOMAXPROCS(0))*time.Since(begun) + 20*time.Second
 	reached := map[int]bool{}
 	data, err := os.ReadFile(seen)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

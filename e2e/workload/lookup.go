@@ -12,14 +12,13 @@ import (
 // CheckLookups holds what a partition's leader answers to lookups, by time and by offset, against all that is in the partition. Nothing
 // else may happen meanwhile.
 func (w *Workload) CheckLookups(ctx context.Context, cl *kgo.Client, p Partition, rng *rand.Rand) error {
-	records, start, err := w.readAll(ctx, cl, p)
-	for ; err != nil && ctx.Err() == nil; records, start, err = w.readAll(ctx, cl, p) {
+	records, start, end, err := w.readAll(ctx, cl, p)
+	for ; err != nil && ctx.Err() == nil; records, start, end, err = w.readAll(ctx, cl, p) {
 		time.Sleep(100 * time.Millisecond) // a leader that has just been elected does not know yet what is committed
 	}
 	if err != nil || len(records) == 0 {
 		return err
 	}
-	end := start + int64(len(records))
 	admin := kadm.NewClient(cl)
 	for range 8 {
 		at := records[start+rng.Int64N(end-start)]
@@ -64,7 +63,7 @@ func (w *Workload) CheckLookups(ctx context.Context, cl *kgo.Client, p Partition
 	}
 	for range 4 {
 		from := start + rng.Int64N(end-start)
-		if err := w.readFrom(ctx, cl, p, from, records); err != nil {
+		if err := w.readFrom(ctx, cl, p, from, end, records); err != nil {
 			return err
 		}
 	}
@@ -72,10 +71,10 @@ func (w *Workload) CheckLookups(ctx context.Context, cl *kgo.Client, p Partition
 }
 
 // readFrom reads from an offset on: the first record is the one that is there.
-func (w *Workload) readFrom(ctx context.Context, cl *kgo.Client, p Partition, from int64, records map[int64]*kgo.Record) error {
+func (w *Workload) readFrom(ctx context.Context, cl *kgo.Client, p Partition, from, end int64, records map[int64]*kgo.Record) error {
 	want := from
-	for records[want] == nil {
-		if want++; want > from+int64(len(records)) {
+	for ; records[want] == nil; want++ {
+		if want >= end {
 			return nil
 		}
 	}

@@ -115,8 +115,26 @@ func (w *Workload) CheckTrimmed(ctx context.Context, cl *kgo.Client, known *Trim
 	if len(known.written) == 0 {
 		return nil
 	}
+	// Some that are young when they are read.
+	for range 3 {
+		for _, r := range cl.ProduceSync(ctx, &kgo.Record{Topic: agingTopic, Value: []byte("young")}) {
+			if r.Err != nil {
+				return r.Err
+			}
+			known.aging[r.Record.Offset] = r.Record.Timestamp.UnixMilli()
+		}
+	}
+	aged, begins, _, err := w.readAll(ctx, cl, Partition{Topic: agingTopic})
+	if err != nil {
+		return err
+	}
 	now := time.Now().UnixMilli()
-	records, start, err := w.readAll(ctx, cl, Partition{Topic: trimmedTopic})
+	for offset, at := range known.aging {
+		if aged[offset] == nil && at > now-agingMillis {
+			w.History.Wrong("lost", "%s/0 at %d is %d ms old and not there, the log begins at %d", agingTopic, offset, now-at, begins)
+		}
+	}
+	records, start, _, err := w.readAll(ctx, cl, Partition{Topic: trimmedTopic})
 	if err != nil {
 		return err
 	}
@@ -128,33 +146,24 @@ func (w *Workload) CheckTrimmed(ctx context.Context, cl *kgo.Client, known *Trim
 			w.History.Wrong("lost", "%s/0 at %d: %s was acknowledged and is not there, the log begins at %d", trimmedTopic, offset, value, start)
 		}
 	}
-	records, start, err = w.readAll(ctx, cl, Partition{Topic: agingTopic})
-	if err != nil {
-		return err
-	}
-	for offset, at := range known.aging {
-		if records[offset] == nil && at > now-agingMillis {
-			w.History.Wrong("lost", "%s/0 at %d is %d ms old and not there, the log begins at %d", agingTopic, offset, now-at, start)
-		}
-	}
 	return nil
 }
 
 // readAll reads a partition from its start to its end.
-func (w *Workload) readAll(ctx context.Context, cl *kgo.Client, p Partition) (records map[int64]*kgo.Record, start int64, err error) {
+func (w *Workload) readAll(ctx context.Context, cl *kgo.Client, p Partition) (records map[int64]*kgo.Record, start, end int64, err error) {
 	admin := kadm.NewClient(cl)
 	starts, err := admin.ListStartOffsets(ctx, p.Topic)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	ends, err := admin.ListEndOffsets(ctx, p.Topic)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	s, _ := starts.Lookup(p.Topic, p.N)
 	e, _ := ends.Lookup(p.Topic, p.N)
 	if err := errors.Join(s.Err, e.Err); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: {p.N: kgo.NewOffset().At(s.Offset)}})
 	defer cl.RemoveConsumePartitions(map[string][]int32{p.Topic: {p.N}})
@@ -162,14 +171,14 @@ func (w *Workload) readAll(ctx context.Context, cl *kgo.Client, p Partition) (re
 	for next := s.Offset; next < e.Offset; {
 		fetches := cl.PollFetches(ctx)
 		if err := ctx.Err(); err != nil {
-			return nil, 0, fmt.Errorf("%s is read up to %d of %d: %w", p, next, e.Offset, errors.Join(err, fetches.Err()))
+			return nil, 0, 0, fmt.Errorf("%s is read up to %d of %d: %w", p, next, e.Offset, errors.Join(err, fetches.Err()))
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			records[r.Offset] = r
 			next = r.Offset + 1
 		})
 	}
-	return records, s.Offset, nil
+	return records, s.Offset, e.Offset, nil
 }
 
 // Forget commits offsets of a topic, deletes it and makes it again, until the workload stops: a group's offsets go with the topic.

@@ -61,8 +61,9 @@ func (b *Broker) HasOnlineDir(id UUID) bool {
 	return id == Unassigned || len(b.LogDirs) == 0 || slices.Contains(b.LogDirs, id)
 }
 
-// HasRoom reports whether records of a topic can be written to one of the broker's log directories. Those of internal topics may use
-// more of a disk than producers' may. One that has failed takes none. A replica without a directory is in the only one, or can still be put anywhere.
+// HasRoom reports whether records of a topic can be written to one of the broker's log directories: it works, and there is room. Records
+// of internal topics may use more of a disk than producers' may. A replica without a directory is in the only one, or can still be put
+// anywhere.
 func (b *Broker) HasRoom(id UUID, internal bool) bool {
 	if id == Unassigned && len(b.LogDirs) == 1 {
 		id = b.LogDirs[0]

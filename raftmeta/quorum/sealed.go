@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -125,15 +126,18 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
-// file is the metadata file. What met damage in it holds bbolt's locks for ever: from then on nothing more is done with the file, and it
-// stays open until the process ends.
+// file is the metadata file. After damage bbolt's locks stay held: nothing more is done with the file then, and it stays open until the
+// process ends.
 type file struct {
 	*bbolt.DB
+	using   sync.Mutex // held by who uses it: nobody is to wait for bbolt's locks
 	damaged atomic.Bool
 }
 
 // guarded is guarded for what uses an open file.
 func (f *file) guarded(use func() error) error {
+	f.using.Lock()
+	defer f.using.Unlock()
 	if f.damaged.Load() {
 		return ErrDamaged
 	}

@@ -84,8 +84,10 @@ func (s *standings) takeBack() error {
 	s.mu.Lock()
 	starts := s.mine.Starts - 1
 	s.mu.Unlock()
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket(stateBucket).Put(startsKey, seal(startsKey, indexKey(starts)))
+	return s.db.guarded(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket(stateBucket).Put(startsKey, seal(startsKey, indexKey(starts)))
+		})
 	})
 }
 
@@ -127,10 +129,9 @@ func (s *standings) check(h Hello) error {
 	return nil
 }
 
-// begunLater reports whether a disk is newer than the one that was seen last though it has had as many starts: it began this start with
-// more of the log. It is the newest disk then, and what was seen is an older copy that was started in its place for a while, which this
-// node had no reason to refuse. A copy never has begun later than the disk it was made of: the disk began the same start with all that
-// the copy has, and a member's log only grows.
+// begunLater reports whether a disk that has had as many starts as the one seen last is the newer of the two: it began this start with
+// more of the log. What was seen was a copy then, started in the disk's place by somebody's mistake, and this node had no reason to
+// refuse it. A disk begins its nth start with at least as much of the log as any copy of it begins that start with.
 func begunLater(h Hello, seen standing) bool {
 	if h.Starts != seen.Starts || seen.BegunIndex == 0 {
 		return false

@@ -387,5 +387,5 @@ func (s *store) close() error {
 	if s.db.damaged.Load() {
 		return nil // who met that has said so
 	}
-	return s.db.guarded(func() error { return errors.Join(s.standings.close(), s.db.Close()) })
+	return errors.Join(s.standings.close(), s.db.guarded(s.db.Close))
 }
