@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"kraft/raftmeta/image"
@@ -400,5 +402,59 @@ func TestCheckFeatures(t *testing.T) {
 		if err := CheckFeatures(m, 1, tc.supported); (err == nil) != tc.ok || err != nil && !errors.Is(err, kerr.UnsupportedVersion) {
 			t.Errorf("%v: %v", tc.supported, err)
 		}
+	}
+}
+
+// TestOfAnotherEpoch: what a broker says of itself counts in the life in which it is registered, not in another.
+func TestOfAnotherEpoch(t *testing.T) {
+	m := withDirs(t, 3, 2)
+	topic := create(t, m, "t", 1, 3)
+	stale := epochOf(m, 1) + 100
+	for name, decide := range map[string]func() ([]*image.Record, error){
+		"unfenced":       func() ([]*image.Record, error) { return Unfence(m, testPolicy, 1, stale) },
+		"fenced":         func() ([]*image.Record, error) { return Fence(m, testPolicy, 1, stale) },
+		"shut down":      func() ([]*image.Record, error) { return BeginShutdown(m, testPolicy, 1, stale) },
+		"without disk":   func() ([]*image.Record, error) { return SetLogDirs(m, testPolicy, 1, stale, nil) },
+		"without room":   func() ([]*image.Record, error) { return SetRoom(m, testPolicy, 1, stale, nil, nil) },
+		"with producers": func() ([]*image.Record, error) { r, _, _, err := AllocateProducerIDs(m, 1, stale); return r, err },
+		"assigned": func() ([]*image.Record, error) {
+			return AssignDirectories(m, testPolicy, 1, stale, []Assignment{{topic.ID, 0, dirID(1, 1)}})
+		},
+	} {
+		if records, err := decide(); !errors.Is(err, kerr.StaleBrokerEpoch) || len(records) > 0 {
+			t.Errorf("%s: %d records, %v", name, len(records), err)
+		}
+	}
+	records, err := Fence(m, testPolicy, 1, epochOf(m, 1))
+	if err != nil || len(records) == 0 {
+		t.Fatalf("fenced: %d records, %v", len(records), err)
+	}
+	apply(m, records)
+	if again, err := Fence(m, testPolicy, 1, epochOf(m, 1)); err != nil || len(again) > 0 {
+		t.Errorf("fenced twice: %d records, %v", len(again), err)
+	}
+	if again, err := BeginShutdown(m, testPolicy, 1, epochOf(m, 1)); err != nil || len(again) > 0 {
+		t.Errorf("a fenced broker shuts down: %d records, %v", len(again), err)
+	}
+	if p, _ := m.Topic("t"); slices.Contains(p.Partitions[0].ISR, 1) || p.Partitions[0].Leader == 1 {
+		t.Errorf("a fenced broker is in %+v", p.Partitions[0])
+	}
+}
+
+// TestOfAnotherTerm: a change that was worked out in one term is nothing in another, whose leader knew other metadata.
+func TestOfAnotherTerm(t *testing.T) {
+	c := New(zerolog.Nop())
+	defer c.Stop()
+	data, err := proto.Marshal(&image.Batch{Term: 3, Records: FirstRecords(Features, "c", 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Apply(1, 4, data)
+	if got := c.applied.ClusterID; got != "" {
+		t.Errorf("a batch of term 3 in an entry of term 4 makes the cluster %q", got)
+	}
+	c.Apply(2, 3, data)
+	if got := c.applied.ClusterID; got != "c" {
+		t.Errorf("a batch in an entry of its own term makes the cluster %q", got)
 	}
 }

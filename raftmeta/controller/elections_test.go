@@ -311,6 +311,25 @@ func TestRegistrationRefusals(t *testing.T) {
 	}
 }
 
+// TestLastKnownIsForgotten: who led last before nobody did is of no interest once the ISR is as large as min.insync.replicas.
+func TestLastKnownIsForgotten(t *testing.T) {
+	s := newScene(t)
+	s.setMinISR(2)
+	s.fence(1)
+	s.fence(2)
+	s.fence(3)
+	s.restart(3, true)
+	before := s.topic().Partitions[0]
+	if before.Leader != 3 || len(before.LastKnownELR) == 0 {
+		t.Fatalf("%v", s)
+	}
+	s.restart(1, true)
+	s.alter(3, 1)
+	if p := s.topic().Partitions[0]; len(p.LastKnownELR) > 0 || len(p.ELR) > 0 || len(p.ISR) != 2 {
+		t.Errorf("with two in sync: %v", s)
+	}
+}
+
 // TestFullDisksJoinNoISR: a leader's proposal of a replica whose disk is full is refused, but not of one that is in the ISR already.
 func TestFullDisksJoinNoISR(t *testing.T) {
 	s := newScene(t)
