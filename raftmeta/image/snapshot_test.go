@@ -1,0 +1,72 @@
+package image
+
+import (
+	"reflect"
+	"testing"
+)
+
+// TestSnapshotKeepsAll: an image that was made from a snapshot has everything that the other had. No field of what is in it is empty, so
+// that one that is new and forgotten is noticed.
+func TestSnapshotKeepsAll(t *testing.T) {
+	rack, id := "r", UUID{7}
+	b := &Broker{ID: 3, Incarnation: UUID{1}, Epoch: 12, Endpoints: []*Endpoint{{Listener: "PLAINTEXT", Host: "h", Port: 1}}, Rack: &rack, Fenced: true, InControlledShutdown: true,
+		LogDirs: []UUID{{2}, {3}}, Scarce: []UUID{{2}, {3}}, Full: []UUID{{3}}, Features: map[string][2]int16{"f": {1, 2}}, Served: 11}
+	p := &Partition{Replicas: []int32{3, 4}, ISR: []int32{3}, Leader: 3, LeaderEpoch: 5, PartitionEpoch: 6, Recovering: true, ELR: []int32{4}, LastKnownELR: []int32{5},
+		Adding: []int32{4}, Removing: []int32{3}, Directories: []UUID{{2}, {9}}}
+	c := &Controller{ID: 3, Member: "m", Address: "h:2"}
+	for _, v := range []any{*b, *p, *c} {
+		for i := range reflect.TypeOf(v).NumField() {
+			if reflect.ValueOf(v).Field(i).IsZero() {
+				t.Errorf("%T.%s is empty: the test does not see whether a snapshot keeps it", v, reflect.TypeOf(v).Field(i).Name)
+			}
+		}
+	}
+	value := "v"
+	m := Empty()
+	for _, r := range []*Record{
+		{Kind: &Record_Cluster{&ClusterRecord{ClusterId: "c", LastEpoch: 40}}},
+		{Kind: &Record_Feature{&FeatureRecord{Name: "metadata.version", Level: 30, Epoch: 2}}},
+		Register(b), RegisterController(c),
+		{Kind: &Record_Topic{&TopicRecord{Name: "t", Id: id[:]}}}, NewPartition(id, 0, p), NewPartition(id, 1, p),
+		SetConfig(TopicResource, "t", "retention.ms", &value), SetConfig(BrokerResource, "", "k", &value), SetConfig(BrokerResource, "3", "k", &value),
+		{Kind: &Record_ProducerIds{&ProducerIdsRecord{NextProducerId: 5000}}},
+		{Kind: &Record_ClientQuota{&ClientQuotaRecord{Entity: []*QuotaEntity{{Type: "user", Name: &rack}}, Key: "producer_byte_rate", Value: 7}}},
+	} {
+		m.Apply(r)
+	}
+	data, err := m.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := FromSnapshot(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.ClusterID != m.ClusterID || n.LastEpoch != m.LastEpoch || n.NextProducerID != m.NextProducerID || n.FeaturesEpoch != m.FeaturesEpoch || !reflect.DeepEqual(n.Features, m.Features) {
+		t.Errorf("%+v, not %+v", n, m)
+	}
+	got, _ := n.Broker(3)
+	got.Endpoints[0] = b.Endpoints[0] // a message has more fields than its own
+	if !reflect.DeepEqual(got, b) {
+		t.Errorf("%+v, not %+v", got, b)
+	}
+	if got, _ := n.Controller(3); !reflect.DeepEqual(got, c) {
+		t.Errorf("%+v, not %+v", got, c)
+	}
+	topic, _ := n.Topic("t")
+	if topic == nil || topic.ID != id || len(topic.Partitions) != 2 || !reflect.DeepEqual(topic.Partitions[1], p) {
+		t.Errorf("%+v, not two of %+v", topic, p)
+	}
+	for kind, names := range map[int8][]string{TopicResource: {"t"}, BrokerResource: {"", "3"}} {
+		for _, name := range names {
+			if !reflect.DeepEqual(n.Config(kind, name), m.Config(kind, name)) || len(n.Config(kind, name)) != 1 {
+				t.Errorf("%d %q: %v", kind, name, n.Config(kind, name))
+			}
+		}
+	}
+	quotas := 0
+	n.Quotas(func(q *Quota) { quotas++ })
+	if quotas != 1 {
+		t.Errorf("%d quotas", quotas)
+	}
+}
