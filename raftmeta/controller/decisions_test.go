@@ -458,3 +458,14 @@ func TestOfAnotherTerm(t *testing.T) {
 		t.Errorf("a batch in an entry of its own term makes the cluster %q", got)
 	}
 }
+
+// TestDroppedReplicaHearsOfIt: a move that takes a replica away begins a leader epoch, in which that replica's fetches are refused (KIP-903).
+func TestDroppedReplicaHearsOfIt(t *testing.T) {
+	s := newScene(t)
+	before := s.topic().Partitions[0]
+	s.reassign(1, 2)
+	p := s.topic().Partitions[0]
+	if !slices.Equal(p.Replicas, []int32{1, 2}) || p.Leader != before.Leader || p.LeaderEpoch != before.LeaderEpoch+1 {
+		t.Errorf("%v", s)
+	}
+}
