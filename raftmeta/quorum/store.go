@@ -235,9 +235,18 @@ func indexKey(i uint64) []byte { return binary.BigEndian.AppendUint64(nil, i) }
 // save makes everything of one Ready durable in one transaction. Where only the commit index moved,
 // nothing is written: the next leader finds it again.
 func (s *store) save(rd raft.Ready) error {
-	s.saving.Store(max(1, int64(time.Since(s.born))))
-	defer s.saving.Store(0)
+	defer s.writes(0)()
 	return s.db.guarded(func() error { return s.saveReady(rd) })
+}
+
+// snapshotPatience is how much longer a snapshot may take than other changes, for its size.
+const snapshotPatience = 5 * time.Second
+
+// writes notes that the file is written from now on, or counts as written from a moment later on, until what it returns is called. Only the
+// quorum's goroutine writes.
+func (s *store) writes(later time.Duration) (ended func()) {
+	s.saving.Store(max(1, int64(time.Since(s.born)+later)))
+	return func() { s.saving.Store(0) }
 }
 
 // waited is how long the save at hand has been under way, 0 without one. Any goroutine may call it.
@@ -246,7 +255,7 @@ func (s *store) waited() time.Duration {
 	if begun == 0 {
 		return 0
 	}
-	return time.Since(s.born) - time.Duration(begun)
+	return max(0, time.Since(s.born)-time.Duration(begun))
 }
 
 func (s *store) saveReady(rd raft.Ready) error {
@@ -343,6 +352,7 @@ func deleteFrom(log *bbolt.Bucket, index uint64) error {
 
 // snapshot replaces everything up to index by data, except the last keep entries.
 func (s *store) snapshot(index uint64, conf *pb.ConfState, data []byte, keep uint64) error {
+	defer s.writes(snapshotPatience)()
 	return s.db.guarded(func() error { return s.compact(index, conf, data, keep) })
 }
 
