@@ -1,6 +1,7 @@
 //go:build unix
 
-package e2e
+// Package damage damages the files of a node.
+package damage
 
 import (
 	"context"
@@ -22,6 +23,8 @@ import (
 
 	"kraft/e2e/harness"
 )
+
+func TestMain(m *testing.M) { harness.Main(m) }
 
 // damages are what can happen to a file, each as a function of its bytes. A nil result is no file any more.
 var damages = []struct {

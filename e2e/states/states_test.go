@@ -1,6 +1,7 @@
 //go:build unix
 
-package e2e
+// Package states drives the commands of operators through the states of a cluster.
+package states
 
 import (
 	"context"
@@ -14,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +26,7 @@ import (
 	"kraft/e2e/harness"
 )
 
-var writeStates = flag.Bool("write-states", false, "write what commands print into testdata/states instead of comparing")
+var writeStates = flag.Bool("write-states", false, "write what commands print into testdata instead of comparing")
 
 // stateCommands are what operators look at a cluster with, and do to it. BROKERS is for all brokers' addresses; commands without it get
 // one that runs.
@@ -51,7 +53,7 @@ var stateCommands = []string{
 }
 
 // TestCommandsInStates has the commands of operators look at a cluster in each state that it can be in, and pins what they print, in
-// testdata/states; -write-states writes that anew. None takes longer than half a minute.
+// testdata; -write-states writes that anew. None takes longer than half a minute.
 func TestCommandsInStates(t *testing.T) {
 	s := newStates(t)
 	node := func(i int) *harness.Kraft { return s.c.Nodes[i] }
@@ -74,10 +76,10 @@ func TestCommandsInStates(t *testing.T) {
 	whole := func(p kmsg.MetadataResponseTopicPartition) bool { return len(p.ISR) == 3 }
 	s.until(whole)
 	s.preferred()
-	pause(t, node(2))
+	signal(t, node(2), syscall.SIGSTOP)
 	s.until(func(p kmsg.MetadataResponseTopicPartition) bool { return !slices.Contains(p.ISR, 3) })
 	s.run("one silent")
-	resume(t, node(2))
+	signal(t, node(2), syscall.SIGCONT)
 	s.until(whole)
 
 	s.preferred()
@@ -92,6 +94,15 @@ func TestCommandsInStates(t *testing.T) {
 	defer move.Kill()
 	s.untilSaid("alone ", "partition", "status", "-b", node(0).Addr)
 	s.run("moving")
+}
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+func signal(t *testing.T, k *harness.Kraft, s os.Signal) {
+	t.Helper()
+	if err := k.Cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // states is a cluster whose metadata is the same each time, and what is known of how it prints.
@@ -109,8 +120,13 @@ func newStates(t *testing.T) *states {
 		names = append(names, k.Addr, fmt.Sprintf("broker%d:9092", i+1), c.Controllers()[i], fmt.Sprintf("controller%d:9093", i+1), k.Data, fmt.Sprintf("/data%d", i+1))
 	}
 	s.names = strings.NewReplacer(names...)
-	cl := kgoClient(t, c.Bootstrap()[0], kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	ctx := timeout(t, 30*time.Second)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Bootstrap()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
 	create := kmsg.NewPtrCreateTopicsRequest()
 	create.TimeoutMillis = 10_000
 	for name, assignments := range map[string][][]int32{"t": {{1, 2, 3}, {2, 3, 1}, {3, 1, 2}}, "alone": {{1}}, "__consumer_offsets": {{1, 2, 3}}} {
@@ -270,7 +286,7 @@ func (s *states) run(state string) {
 		said = leaderEpochs.ReplaceAllString(said, "$1~$2")
 		fmt.Fprintf(&out, "$ kraft %s\n%s\n", strings.TrimSuffix(strings.TrimSuffix(command, " -b BROKERS"), " -b ONE"), said)
 	}
-	path := filepath.Join("testdata", "states", strings.ReplaceAll(state, " ", "-")+".txt")
+	path := filepath.Join("testdata", strings.ReplaceAll(state, " ", "-")+".txt")
 	if *writeStates {
 		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
 			s.t.Fatal(err)
