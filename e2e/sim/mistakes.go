@@ -304,7 +304,4 @@ var Mistakes = []Mistake{
 	{Name: "changes of producer ids not shown", Seeds: 300, File: "raftmeta/image/delta.go",
 		Old: `		d.Other = true`,
 		New: `		d.Other = !planted.On("changes of producer ids not shown")`},
-	{Name: "the newest disk refused after an older one", Seeds: 600, File: "raftmeta/quorum/standing.go",
-		Old: `	if h.Starts != seen.Starts || seen.BegunIndex == 0 {`,
-		New: `	if h.Starts != seen.Starts || seen.BegunIndex == 0 || planted.On("the newest disk refused after an older one") {`},
 }
