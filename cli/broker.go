@@ -76,7 +76,7 @@ func listBrokers(c *cli.Context) error {
 		return err
 	}
 	return withClient(c, func(client *kgo.Client) error {
-		out, _, err := lookAtBrokers(c, client)
+		out, err := lookAtBrokers(c, client)
 		if err != nil {
 			return err
 		}
@@ -84,21 +84,21 @@ func listBrokers(c *cli.Context) error {
 	})
 }
 
-// lookAtBrokers lists the brokers, and reports whether there is an active controller.
-func lookAtBrokers(c *cli.Context, client *kgo.Client) (lines brokerLines, led bool, err error) {
+// lookAtBrokers lists the brokers.
+func lookAtBrokers(c *cli.Context, client *kgo.Client) (brokerLines, error) {
 	admin := kadm.NewClient(client)
 	req := kmsg.NewPtrDescribeClusterRequest()
 	req.IncludeFencedBrokers = true
 	cluster, err := req.RequestWith(c.Context, client)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if err := answered(cluster.ErrorCode, cluster.ErrorMessage); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	topics, err := admin.ListTopicsWithInternal(c.Context)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	_, held, leads := spread(topics)
 	dirs, _ := admin.DescribeAllLogDirs(c.Context, nil) // of those that run
@@ -122,7 +122,7 @@ func lookAtBrokers(c *cli.Context, client *kgo.Client) (lines brokerLines, led b
 		out = append(out, line)
 	}
 	slices.SortFunc(out, func(a, b brokerLine) int { return int(a.Broker - b.Broker) })
-	return out, cluster.ControllerID >= 0, nil
+	return out, nil
 }
 
 func removeBroker(c *cli.Context, args []string) error {
@@ -131,7 +131,7 @@ func removeBroker(c *cli.Context, args []string) error {
 		return err
 	}
 	return withClient(c, func(client *kgo.Client) error {
-		brokers, _, err := lookAtBrokers(c, client)
+		brokers, err := lookAtBrokers(c, client)
 		if err != nil {
 			return err
 		}

@@ -15,8 +15,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// partial takes an error of a question to several brokers of which some have answered: it tells once of each one that has not, and
-// reports whether there is one. Any other error is returned.
+// partial takes the error of a request that went to several brokers. Where some of them answered, it names each of the others on stderr
+// and reports true. It returns any other error.
 func partial(c *cli.Context, err error) (some bool, _ error) {
 	var shards *kadm.ShardErrors
 	if !errors.As(err, &shards) || shards.AllFailed {
@@ -63,8 +63,8 @@ func hasController(ctx context.Context, client *kgo.Client) (led, known bool) {
 	return false, false
 }
 
-// withoutController ends a command that has asked a cluster. A cluster without an active controller goes on to say what was so when it
-// had one: the command says that, too. An error that only tells that nobody answered becomes one that tells why.
+// withoutController ends a command that has asked a cluster. Brokers without an active controller answer from the metadata that they
+// last had; the command warns of that. Where the command failed for want of an answer, it returns noController in place of that error.
 func withoutController(c *cli.Context, client *kgo.Client, err error) error {
 	if err != nil && strings.Contains(err.Error(), "the controller broker is not available") {
 		return errors.New(noController)

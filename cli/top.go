@@ -121,7 +121,7 @@ func look(c *cli.Context, client *kgo.Client, before *clusterLook) (*clusterLook
 		return nil, explain(err, "")
 	}
 	l := &clusterLook{Cluster: meta.Cluster, Controller: meta.Controller, rows: c.Int("rows"), Topics: []topicLook{}, Groups: []groupLook{}}
-	if l.Brokers, _, err = lookAtBrokers(c, client); err != nil {
+	if l.Brokers, err = lookAtBrokers(c, client); err != nil {
 		return nil, err
 	}
 	meta.Topics.EachPartition(func(p kadm.PartitionDetail) {

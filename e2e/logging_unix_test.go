@@ -86,9 +86,7 @@ func TestLogFiles(t *testing.T) {
 	if err := os.Rename(old, old+".1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	k.Signal(t, syscall.SIGHUP)
 	if err := harness.Eventually(5*time.Second, func() error { _, err := os.Stat(old); return err }); err != nil {
 		t.Fatal(err)
 	}

@@ -16,16 +16,9 @@ import (
 )
 
 // pause stops a process where it is, as a machine that hangs does.
-func pause(t *testing.T, k *harness.Kraft) { signal(t, k, syscall.SIGSTOP) }
+func pause(t *testing.T, k *harness.Kraft) { k.Signal(t, syscall.SIGSTOP) }
 
-func resume(t *testing.T, k *harness.Kraft) { signal(t, k, syscall.SIGCONT) }
-
-func signal(t *testing.T, k *harness.Kraft, s os.Signal) {
-	t.Helper()
-	if err := k.Cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
+func resume(t *testing.T, k *harness.Kraft) { k.Signal(t, syscall.SIGCONT) }
 
 // wipe empties a data directory.
 func wipe(t *testing.T, dir string) {

@@ -103,7 +103,7 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 	if leader == m.config.NodeID {
 		here, cancel := context.WithCancel(ctx)
 		defer cancel()
-		go m.untilHangs(here, cancel)
+		go cancelWhen(here, cancel, m.node.Hangs) // another one leads soon
 		return handle(here, req)
 	}
 	if leader < 0 || m.node.Err() != nil {
@@ -116,7 +116,7 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 	once, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
 	if !guessed {
-		go m.giveUp(once, cancel, leader, req.Key() == kmsg.Envelope.Int16())
+		go cancelWhen(once, cancel, func() bool { return m.superseded(leader, req.Key() == kmsg.Envelope.Int16()) })
 	}
 	resp, err := client.Do(once, req)
 	if err != nil {
@@ -125,8 +125,8 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 	return resp.(R), nil
 }
 
-// untilHangs cancels what this node does as the controller once the disk of its metadata hangs: another one leads soon.
-func (m *Meta) untilHangs(ctx context.Context, cancel func()) {
+// cancelWhen cancels a call to the controller as soon as it is to be given up, which is looked at until ctx ends.
+func cancelWhen(ctx context.Context, cancel func(), givenUp func() bool) {
 	tick := time.NewTicker(5 * controllerRetry)
 	defer tick.Stop()
 	for {
@@ -134,7 +134,7 @@ func (m *Meta) untilHangs(ctx context.Context, cancel func()) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if m.node.Hangs() {
+			if givenUp() {
 				cancel()
 			}
 		}
@@ -150,23 +150,13 @@ func (m *Meta) anyOther() int32 {
 	return nodeID(voters[int(m.calls.turn.Load())%len(voters)])
 }
 
-// giveUp cancels a call to a controller that is not the active one any more: it may be one that stands still. A request whose
-// repetition could be answered by an error, as an administrator's can, is given up only if that controller is silent.
-func (m *Meta) giveUp(ctx context.Context, cancel func(), asked int32, once bool) {
-	tick := time.NewTicker(5 * controllerRetry)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			heard, _ := m.node.Heard(raftID(asked))
-			silent := time.Since(heard) > time.Second
-			if now := m.controller.Leader(); now >= 0 && now != asked && (silent || !once) {
-				cancel()
-			}
-		}
-	}
+// superseded reports whether the controller that was asked is not the active one any more: it may be one that stands still. A request
+// whose repetition could be answered by an error (once), as an administrator's can, is given up only if that controller is silent.
+func (m *Meta) superseded(asked int32, once bool) bool {
+	heard, _ := m.node.Heard(raftID(asked))
+	silent := time.Since(heard) > time.Second
+	now := m.controller.Leader()
+	return now >= 0 && now != asked && (silent || !once)
 }
 
 // callPatience is for one answer of a controller.

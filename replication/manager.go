@@ -45,10 +45,9 @@ type Manager struct {
 	rackAware    bool     // replica.selector.class lets consumers read from followers
 	// interBroker is the listener of the other brokers that this one fetches from.
 	interBroker string
-	recovering  chan struct{} // has room for those of recovered that sync
-	closing     chan struct{} // closed by Close
-	closeMu     sync.Mutex    // guards the next two
-	closed      bool
+	recovering  chan struct{}  // has room for those of recovered that sync
+	closeMu     sync.Mutex     // held by who closes closing, and by who adds to recovered
+	closing     chan struct{}  // closed by Close
 	recovered   sync.WaitGroup // of commitRecovered
 	commits     bool           // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
 	maxFetch    int            // fetch.max.bytes
@@ -121,9 +120,8 @@ const kafkaMetadata = "__cluster_metadata"
 func (m *Manager) Close() {
 	m.reopening.close()
 	m.closeMu.Lock()
-	m.closed = true
-	m.closeMu.Unlock()
 	close(m.closing)
+	m.closeMu.Unlock()
 	m.recovered.Wait()
 	m.fetchers.close()
 	m.isr.close()
@@ -405,8 +403,10 @@ func (m *Manager) commitRecovered(p *Partition) {
 	}
 	m.closeMu.Lock()
 	defer m.closeMu.Unlock()
-	if m.closed {
+	select {
+	case <-m.closing:
 		return
+	default:
 	}
 	m.recovered.Go(func() {
 		select {

@@ -21,8 +21,8 @@ func openOn(t *testing.T, fs *faultfs.FS, config *storage.LogConfig) (*storage.L
 	return openAs(t, fs, historyID, config)
 }
 
-// openAs is openOn for a topic id.
-func openAs(t *testing.T, fs *faultfs.FS, id [16]byte, config *storage.LogConfig) (*storage.Log, *storage.Manager) {
+// openAs is openOn for a topic id, with other settings of the manager.
+func openAs(t *testing.T, fs *faultfs.FS, id [16]byte, config *storage.LogConfig, change ...func(*storage.ManagerConfig)) (*storage.Log, *storage.Manager) {
 	t.Helper()
 	d, err := storage.OpenDir(fs, "/data")
 	if err != nil {
@@ -31,10 +31,14 @@ func openAs(t *testing.T, fs *faultfs.FS, id [16]byte, config *storage.LogConfig
 	if err := d.Claim("cluster", 1); err != nil {
 		t.Fatal(err)
 	}
-	m, err := storage.NewManager([]*storage.Dir{d}, storage.ManagerConfig{
+	settings := storage.ManagerConfig{
 		RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 1, ReserveBytes: 1 << 20,
 		Cleaner: storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour},
-	}, zerolog.Nop())
+	}
+	for _, c := range change {
+		c(&settings)
+	}
+	m, err := storage.NewManager([]*storage.Dir{d}, settings, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

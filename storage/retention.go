@@ -60,11 +60,7 @@ func (m *Manager) KeepStart(tp TopicPartition) error {
 }
 
 func (m *Manager) keepStarts(d *Dir) error {
-	if !d.startMoved.Load() && d.keeping.TryLock() { // nobody is writing them either
-		d.keeping.Unlock()
-		return nil
-	}
-	d.keeping.Lock()
+	d.keeping.Lock() // who writes them already is waited for
 	defer d.keeping.Unlock()
 	if !d.startMoved.Swap(false) {
 		return nil

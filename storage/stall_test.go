@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"kraft/storage"
 	"kraft/storage/faultfs"
 )
@@ -14,24 +12,7 @@ import (
 func TestHangs(t *testing.T) {
 	for _, noted := range []bool{true, false} {
 		fs := faultfs.New(1)
-		d, err := storage.OpenDir(fs, "/data")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := d.Claim("cluster", 1); err != nil {
-			t.Fatal(err)
-		}
-		m, err := storage.NewManager([]*storage.Dir{d}, storage.ManagerConfig{
-			RetentionInterval: time.Hour, CheckpointInterval: time.Hour, RecoveryThreads: 1, NoteSyncs: noted,
-			Cleaner: storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour},
-		}, zerolog.Nop())
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := m.Open(historyTP, historyID, [16]byte{}, storage.DefaultLogConfig())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l, m := openAs(t, fs, historyID, storage.DefaultLogConfig(), func(c *storage.ManagerConfig) { c.NoteSyncs = noted })
 		if _, err := l.Append(oneRecord(t, "v"), 0, time.Now()); err != nil {
 			t.Fatal(err)
 		}

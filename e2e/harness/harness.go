@@ -180,6 +180,14 @@ func (p *Process) Wait(timeout time.Duration) error {
 	}
 }
 
+// Signal sends a signal to the program.
+func (p *Process) Signal(t testing.TB, s os.Signal) {
+	t.Helper()
+	if err := p.Cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Stop asks the program to end, and kills it if it does not within the time.
 func (p *Process) Stop(timeout time.Duration) error {
 	_ = p.Cmd.Process.Signal(syscall.SIGTERM)

@@ -11,16 +11,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -72,7 +68,7 @@ func run(pkg string, race, unreached bool) error {
 	if err != nil {
 		return err
 	}
-	changes, err := overlay(dir, changed)
+	changes, err := sources.Overlay(dir, changed)
 	if err != nil {
 		return err
 	}
@@ -91,15 +87,9 @@ func run(pkg string, race, unreached bool) error {
 		return fmt.Errorf("%s does not pass its tests unchanged:\n%s", pkg, out)
 	}
 	t.limit = 4*time.Duration(runtime.GOMAXPROCS(0))*time.Since(begun) + 20*time.Second
-	reached := map[int]bool{}
-	data, err := os.ReadFile(seen)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	reached, err := sources.Reached(seen)
+	if err != nil {
 		return err
-	}
-	for _, line := range strings.Fields(string(data)) {
-		if n, err := strconv.Atoi(line); err == nil {
-			reached[n] = true
-		}
 	}
 	var mu sync.Mutex
 	var noticed, missed, unseen int
@@ -138,24 +128,6 @@ func run(pkg string, race, unreached bool) error {
 	running.Wait()
 	fmt.Printf("%s: %d noticed, %d not, %d not reached\n", pkg, noticed, missed, unseen)
 	return nil
-}
-
-// overlay writes changed sources, and the overlay that puts them in the place of those that there are.
-func overlay(dir string, changed map[string]string) (path string, err error) {
-	replace := map[string]string{}
-	for from, source := range changed {
-		to := filepath.Join(dir, filepath.Base(from))
-		if err := os.WriteFile(to, []byte(source), 0o600); err != nil {
-			return "", err
-		}
-		replace[from] = to
-	}
-	data, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return "", err
-	}
-	path = filepath.Join(dir, "overlay.json")
-	return path, os.WriteFile(path, data, 0o600)
 }
 
 // trial runs a package's tests.

@@ -59,7 +59,6 @@ func TestMutants(t *testing.T) {
 		}
 	}
 	bin := build(t, changed)
-	reached := map[int]bool{}
 	seen := filepath.Join(t.TempDir(), "reached")
 	t.Setenv(planted.ReachedVariable, seen)
 	each(1, count, func(seed int) {
@@ -68,13 +67,9 @@ func TestMutants(t *testing.T) {
 		}
 	})
 	os.Unsetenv(planted.ReachedVariable)
-	if data, err = os.ReadFile(seen); err != nil {
+	reached, err := sources.Reached(seen)
+	if err != nil {
 		t.Fatal(err)
-	}
-	for _, line := range strings.Fields(string(data)) {
-		if n, err := strconv.Atoi(line); err == nil {
-			reached[n] = true
-		}
 	}
 	var noticed, missed, unseen atomic.Int32
 	begun := time.Now()

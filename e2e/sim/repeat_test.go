@@ -1,14 +1,16 @@
 package sim
 
 import (
-	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+
+	"kraft/e2e/mutate/sources"
 )
 
 // runtimeChanges make Go's runtime choose by the seed what it otherwise chooses at random (the order of maps, of select, of
@@ -230,21 +232,10 @@ func build(t *testing.T, changed map[string]string) string {
 	} else {
 		tags += ",repeatable"
 	}
-	replace := map[string]string{}
-	for _, sources := range []map[string]string{repeating, changed} {
-		for path, source := range sources {
-			file := filepath.Join(dir, fmt.Sprintf("%d-%s", len(replace), filepath.Base(path)))
-			if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			replace[path] = file
-		}
-	}
-	overlay := filepath.Join(dir, "overlay.json")
-	data, err := json.Marshal(map[string]any{"Replace": replace})
-	if err == nil {
-		err = os.WriteFile(overlay, data, 0o600)
-	}
+	all := map[string]string{}
+	maps.Copy(all, repeating)
+	maps.Copy(all, changed)
+	overlay, err := sources.Overlay(dir, all)
 	if err != nil {
 		t.Fatal(err)
 	}

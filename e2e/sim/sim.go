@@ -33,7 +33,7 @@ type Sim struct {
 	clients       int
 	client        *kgo.Client // the test's own
 	administrator *kadm.Client
-	trimmed       workload.Trimmed    // of the trimmer, and of who comes after it
+	trimmed       workload.Trimmed    // what the trimmer knows, for the audit
 	background    sync.WaitGroup      // faults that take time
 	rotten        *workload.Partition // of which a bit has flipped: it may be unavailable from then on, and no more
 

@@ -76,10 +76,10 @@ func TestCommandsInStates(t *testing.T) {
 	whole := func(p kmsg.MetadataResponseTopicPartition) bool { return len(p.ISR) == 3 }
 	s.until(whole)
 	s.preferred()
-	signal(t, node(2), syscall.SIGSTOP)
+	node(2).Signal(t, syscall.SIGSTOP)
 	s.until(func(p kmsg.MetadataResponseTopicPartition) bool { return !slices.Contains(p.ISR, 3) })
 	s.run("one silent")
-	signal(t, node(2), syscall.SIGCONT)
+	node(2).Signal(t, syscall.SIGCONT)
 	s.until(whole)
 
 	s.preferred()
@@ -98,14 +98,7 @@ func TestCommandsInStates(t *testing.T) {
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-func signal(t *testing.T, k *harness.Kraft, s os.Signal) {
-	t.Helper()
-	if err := k.Cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// states is a cluster whose metadata is the same each time, and what is known of how it prints.
+// states is a cluster that each run of the test sets up in the same way.
 type states struct {
 	t     *testing.T
 	c     *harness.Cluster
@@ -255,7 +248,7 @@ func (s *states) untilSaid(text string, args ...string) {
 	}
 }
 
-// differing is what is another each time: ids, times, sizes that depend on them.
+// differing matches what no two runs print alike: ids, times, and sizes that depend on them.
 var differing = regexp.MustCompile(`leader \d+ +term \d+ +high watermark \d+|(leader|voter) +controller\d:9093 +\d+ +\d+ +\S+( ago)?|controller -?\d+\b|controller\d+:9093|process \d+ here +has \d+ of \d+|127\.0\.0\.1:\d+|\b[A-Za-z0-9_-]{22}\b|\b\d+(\.\d+)?(µs|ms|s)\b|\b\d+ (ms|seconds?)\b`)
 
 // sizes are in the lines of broker list, where a move may be under way.

@@ -126,7 +126,7 @@ func (f *fencer) join(ctx context.Context, client *kgo.Client, id string) (m mem
 	}
 }
 
-// untilRebalance waits until a member is told to join again, or until something fails.
+// untilRebalance sends heartbeats as a member until one of them is refused: the coordinator wants the member to join again, or has failed.
 func (f *fencer) untilRebalance(ctx context.Context, m membership) {
 	for ctx.Err() == nil {
 		req := kmsg.NewPtrHeartbeatRequest()

@@ -71,29 +71,15 @@ func (w *Workload) Recreate(i int, replicas int16, rng *rand.Rand) error {
 	return nil
 }
 
-// until asks again and again, and reports whether done was so before the workload stopped.
-func (r *recreator) until(done func(context.Context) bool) bool {
-	for r.work.Context.Err() == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		ok := done(ctx)
-		cancel()
-		if ok {
-			return true
-		}
-		r.work.pause(200*time.Millisecond, r.rng)
-	}
-	return false
-}
-
 // create begins another life, and learns its id.
 func (r *recreator) create() bool {
 	r.work.History.forget(Again)
 	r.life++
 	admin := kadm.NewClient(r.client)
-	return r.until(func(ctx context.Context) bool {
+	return r.work.until(r.rng, func(ctx context.Context) bool {
 		_, err := admin.CreateTopic(ctx, 1, r.replicas, nil, Again.Topic)
 		return err == nil || errors.Is(err, kerr.TopicAlreadyExists)
-	}) && r.until(func(ctx context.Context) bool {
+	}) && r.work.until(r.rng, func(ctx context.Context) bool {
 		topics, err := Ask(ctx, r.client, 1+r.rng.IntN(len(r.work.Seeds)), []string{Again.Topic})
 		if err != nil || topics[0].ErrorCode != 0 {
 			return false
@@ -110,7 +96,7 @@ func (r *recreator) create() bool {
 
 // remove ends the present life.
 func (r *recreator) remove() bool {
-	return r.until(func(ctx context.Context) bool {
+	return r.work.until(r.rng, func(ctx context.Context) bool {
 		req := kmsg.NewPtrDeleteTopicsRequest()
 		req.TimeoutMillis = 4000
 		t := kmsg.NewDeleteTopicsRequestTopic()

@@ -366,12 +366,12 @@ func (n *Node) follow(soft *raft.SoftState, hard *pb.HardState) {
 	n.machine.Follow(n.leader, term)
 }
 
-// HangsAfter is how long the disk may take for what the quorum gives it until Hangs says so.
-const HangsAfter = 400 * time.Millisecond
+// hangsAfter is how long the disk may take for what the quorum gives it until Hangs says so.
+const hangsAfter = 400 * time.Millisecond
 
-// Hangs reports whether the disk of the metadata has not answered for HangsAfter. This node hears of nothing meanwhile, not even who
+// Hangs reports whether the disk of the metadata has not answered for hangsAfter. This node hears of nothing meanwhile, not even who
 // leads. Any goroutine may call it; it waits for nothing.
-func (n *Node) Hangs() bool { return n.HangsFor() > HangsAfter }
+func (n *Node) Hangs() bool { return n.HangsFor() > hangsAfter }
 
 // HangsFor is how long the disk of the metadata has not answered, 0 where it is not asked for anything. Any goroutine may call it; it
 // waits for nothing.

@@ -2,6 +2,8 @@
 package sources
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/build"
@@ -10,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 )
 
@@ -18,7 +21,7 @@ type Mutant struct {
 	Number int
 	Place  string // file:line:column
 	Kind   string // comparison, branch or lock
-	Text   string // what is changed
+	Text   string // the source at that place
 }
 
 // String names the mutant, as long as the file is the same.
@@ -73,7 +76,7 @@ func instrument(path, name string, next int) (source string, mutants []Mutant, e
 	return c.text(), c.mutants, nil
 }
 
-// changes collects what is inserted into a file.
+// changes are the insertions into a file.
 type changes struct {
 	files   *token.FileSet
 	data    []byte
@@ -203,4 +206,38 @@ func (c *changes) text() string {
 	}
 	out.Write(c.data[from:])
 	return out.String()
+}
+
+// Overlay writes changed sources, by the paths of those that there are, below dir, and returns the file for `go build -overlay`.
+func Overlay(dir string, changed map[string]string) (path string, err error) {
+	replace := map[string]string{}
+	for from, source := range changed {
+		to := filepath.Join(dir, fmt.Sprintf("%d-%s", len(replace), filepath.Base(from)))
+		if err := os.WriteFile(to, []byte(source), 0o600); err != nil {
+			return "", err
+		}
+		replace[from] = to
+	}
+	data, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, "overlay.json")
+	return path, os.WriteFile(path, data, 0o600)
+}
+
+// Reached reads the numbers of the mutants whose places a run has reached, of the file that planted.ReachedVariable named; there is none
+// if it reached none.
+func Reached(path string) (map[int]bool, error) {
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	reached := map[int]bool{}
+	for _, line := range strings.Fields(string(data)) {
+		if n, err := strconv.Atoi(line); err == nil {
+			reached[n] = true
+		}
+	}
+	return reached, nil
 }
