@@ -125,26 +125,16 @@ func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
 	log := p.log
 	begun := time.Now()
 	pass, end, err := log.compact(work, keys, now, c.throttle, c.ctx.Done())
-	c.manager.mu.RLock()
-	c.mu.Lock()
-	delete(c.busy, log.tp)
-	if err == nil && c.manager.logs[log.tp] == p { // and not deleted since
-		c.dirty[p.dir][log.tp] = end
-	}
-	c.mu.Unlock()
-	c.manager.mu.RUnlock()
 	switch {
-	case errors.Is(err, errStopped), errors.Is(err, errChanged):
-		return err == nil
-	case err != nil && p.dir.offline() != nil:
+	case errors.Is(err, errStopped), errors.Is(err, errChanged), err != nil && p.dir.offline() != nil:
+		c.end(p, -1)
 		return false
 	case err != nil:
 		c.manager.log.Error().Err(err).Str("partition", log.tp.String()).Msg("compaction failed: the log stays as it is")
-		c.mu.Lock()
-		c.dirty[p.dir][log.tp] = work.to // not again until more is written
-		c.mu.Unlock()
+		c.end(p, work.to) // not again until more is written
 		return true
 	}
+	c.end(p, end)
 	if err := c.checkpoint(p.dir); err != nil && p.dir.offline() == nil {
 		c.manager.log.Error().Err(err).Msg("checkpoint failed")
 	}
@@ -156,17 +146,26 @@ func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
 // choose finds the compacted log with the largest share of dirty bytes that is large enough, or one whose
 // max.compaction.lag.ms has passed.
 func (c *cleaner) choose(now time.Time) (*placed, cleanable) {
-	logs := c.manager.snapshot()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var best *placed
-	var work cleanable
-	for _, p := range logs {
+	for {
+		best, work := c.dirtiest(now)
+		if best == nil || c.begin(best, work.from) {
+			return best, work
+		}
+	}
+}
+
+// dirtiest is the log that choose is to choose, nil if none is dirty enough. It reads from disks.
+func (c *cleaner) dirtiest(now time.Time) (best *placed, work cleanable) {
+	for _, p := range c.manager.snapshot() {
 		config := p.log.Config()
-		if !config.Compact || c.busy[p.log.tp] || p.log.failed() {
+		if !config.Compact || p.log.failed() {
 			continue
 		}
-		w, err := p.log.cleanable(c.dirty[p.dir][p.log.tp], now)
+		from, busy := c.progress(p)
+		if busy {
+			continue
+		}
+		w, err := p.log.cleanable(from, now)
 		if err != nil {
 			c.manager.log.Error().Err(err).Str("partition", p.log.tp.String()).Msg("cannot tell what to compact")
 			continue
@@ -178,10 +177,40 @@ func (c *cleaner) choose(now time.Time) (*placed, cleanable) {
 			best, work = p, w
 		}
 	}
-	if best != nil {
-		c.busy[best.log.tp] = true
-	}
 	return best, work
+}
+
+// progress is the first offset of a log that was never compacted, and whether a thread works on the log.
+func (c *cleaner) progress(p *placed) (from int64, busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dirty[p.dir][p.log.tp], c.busy[p.log.tp]
+}
+
+// begin reserves a log for the calling thread, to compact it from an offset on. It reports false where another thread works on the log,
+// or has compacted more of it meanwhile.
+func (c *cleaner) begin(p *placed, from int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tp := p.log.tp
+	if c.busy[tp] || c.dirty[p.dir][tp] > from {
+		return false
+	}
+	c.busy[tp] = true
+	return true
+}
+
+// end gives a log back, which is compacted up to an offset now; -1 is as far as before.
+func (c *cleaner) end(p *placed, upTo int64) {
+	c.manager.mu.RLock()
+	defer c.manager.mu.RUnlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tp := p.log.tp
+	delete(c.busy, tp)
+	if upTo >= 0 && c.manager.logs[tp] == p { // and not deleted since
+		c.dirty[p.dir][tp] = upTo
+	}
 }
 
 // throttle waits until n more bytes may be read or written.

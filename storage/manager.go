@@ -42,8 +42,11 @@ type Manager struct {
 	dying   sync.Once
 	stop    chan struct{}
 	done    sync.WaitGroup
+	claims  claims // of partitions whose directories are made, moved or removed
 
-	mu       sync.RWMutex // guards the rest
+	// mu guards the rest. Nothing is waited for while it is held, neither disks nor logs' locks: a partition on a disk that is slow
+	// must not hold up the others.
+	mu       sync.RWMutex
 	logs     map[TopicPartition]*placed
 	placedIn map[*Dir]int // partitions, also those not opened yet
 	states   map[*Dir]*dirState
@@ -153,6 +156,17 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 		}
 		return p.log, nil
 	}
+	l, err := m.openPlaced(tp, id, directory, config)
+	if err != nil {
+		return nil, err
+	}
+	m.mover.resume(l)
+	return l, nil
+}
+
+// openPlaced opens a log that is not open yet.
+func (m *Manager) openPlaced(tp TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
+	defer m.claims.take(tp)()
 	d, err := m.place(tp, directory)
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", tp, err)
@@ -200,7 +214,6 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 			return nil, err
 		}
 	}
-	m.mover.resume(l)
 	return l, nil
 }
 
@@ -274,17 +287,20 @@ func (m *Manager) OpenAll(tps []TopicPartition, open func(TopicPartition) error)
 // Delete closes a partition's log and renames its directory; the files go after file.delete.delay.ms.
 func (m *Manager) Delete(tp TopicPartition) error {
 	m.mover.cancel(tp)
+	defer m.claims.take(tp)()
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	delete(m.lost, tp)
 	p := m.logs[tp]
+	if p != nil {
+		delete(m.logs, tp)
+		m.placedIn[p.dir]--
+		m.states[p.dir].forget(tp)
+		m.cleaner.forget(p.dir, tp)
+	}
+	m.mu.Unlock()
 	if p == nil {
 		return nil
 	}
-	delete(m.logs, tp)
-	m.placedIn[p.dir]--
-	m.states[p.dir].forget(tp)
-	m.cleaner.forget(p.dir, tp)
 	p.log.mu.Lock()
 	p.log.closed = true
 	err, created := p.log.closeFiles(), p.log.created
@@ -295,12 +311,14 @@ func (m *Manager) Delete(tp TopicPartition) error {
 	return m.discard(p.log, p.dir, p.log.dir)
 }
 
-// discard renames a log's directory for deletion. mu is held.
+// discard renames a log's directory for deletion. The partition is claimed.
 func (m *Manager) discard(l *Log, d *Dir, path string) error {
 	to := suffixed(d, l.tp, unique(), deleteSuffix)
 	if err := d.fs.Rename(path, to); err != nil {
 		return err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.doomed = append(m.doomed, doomedDir{doomedFile{to, time.Now().Add(l.config.Load().DeleteDelay)}, d})
 	return nil
 }
@@ -364,19 +382,10 @@ const watchInterval = time.Second
 
 // flushDue flushes the logs whose flush.ms has passed.
 func (m *Manager) flushDue(now time.Time) {
-	m.mu.RLock()
-	var due []*Log
-	for _, p := range m.logs {
-		if p.dir.offline() != nil {
-			continue
+	for _, p := range m.snapshot() {
+		if p.log.Config().FlushAge < 1<<63-1 && p.log.flushDue(now) {
+			m.flush(p.log)
 		}
-		if c := p.log.Config(); c.FlushAge < 1<<63-1 && p.log.flushDue(now) {
-			due = append(due, p.log)
-		}
-	}
-	m.mu.RUnlock()
-	for _, l := range due {
-		m.flush(l)
 	}
 }
 

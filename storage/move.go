@@ -358,18 +358,12 @@ func copyRecords(from, to *Log, buf *[]byte) (int, error) {
 // promote puts a finished copy in the log's place.
 func (m *Manager) promote(mv *move, future *Log) error {
 	l := mv.log
-	m.mu.Lock()
-	p := m.logs[l.tp]
-	if p == nil || p.log != l {
-		m.mu.Unlock()
-		return context.Canceled
-	}
-	err := m.swapLogs(mv, l, future)
-	w := m.watcher
-	m.mu.Unlock()
-	if err != nil {
+	if err := m.swapLogs(mv, l, future); err != nil {
 		return fmt.Errorf("put the copy of %v in its place: %w", l.tp, err)
 	}
+	m.mu.RLock()
+	w := m.watcher
+	m.mu.RUnlock()
 	if w != nil {
 		w.Settled(l.tp)
 	}
@@ -377,8 +371,9 @@ func (m *Manager) promote(mv *move, future *Log) error {
 	return nil
 }
 
-// swapLogs copies the rest while appends wait, and does the steps described at the top. m.mu is held.
+// swapLogs copies the rest while appends wait, and does the steps described at the top.
 func (m *Manager) swapLogs(mv *move, l, future *Log) error {
+	defer m.claims.take(l.tp)()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed || l.broken != nil {
@@ -428,19 +423,34 @@ func (m *Manager) swapLogs(mv *move, l, future *Log) error {
 		future.broken = fmt.Errorf("%v: %w", l.tp, err)
 		future.mu.Unlock()
 	}
-	m.logs[l.tp] = &placed{future, mv.to}
-	m.placedIn[mv.from]--
-	m.placedIn[mv.to]++
-	m.states[mv.from].forget(l.tp)
-	m.states[mv.to].present[l.tp] = true
-	m.cleaner.forget(mv.from, l.tp)
-	if m.watcher != nil {
-		m.watcher.Moved(l.tp, future, mv.to.meta.DirectoryID)
+	if !m.moved(mv, future) {
+		return context.Canceled
 	}
 	if err := m.discard(l, mv.from, moved); err != nil {
 		m.log.Error().Err(err).Str("dir", moved).Msg("cannot remove what was moved away")
 	}
 	return nil
+}
+
+// moved notes that a log is in another directory. It reports false where the directory that it came from went offline, and its logs
+// with it: the next start finds the log where it is now.
+func (m *Manager) moved(mv *move, future *Log) bool {
+	tp := future.tp
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.logs[tp]; p == nil || p.log != mv.log {
+		return false
+	}
+	m.logs[tp] = &placed{future, mv.to}
+	m.placedIn[mv.from]--
+	m.placedIn[mv.to]++
+	m.states[mv.from].forget(tp)
+	m.states[mv.to].present[tp] = true
+	m.cleaner.forget(mv.from, tp)
+	if m.watcher != nil {
+		m.watcher.Moved(tp, future, mv.to.meta.DirectoryID)
+	}
+	return true
 }
 
 // takeProducers takes the state of producers from the log that this one takes the place of: it may go back

@@ -2,7 +2,9 @@ package storage
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -83,8 +85,22 @@ func (m *Manager) online() []*Dir {
 	return out
 }
 
-// place chooses the directory of a partition; see Open.
+// place chooses the directory of a partition, which is claimed; see Open. What other directories hold of it, where a move was
+// interrupted while one of the directories was offline, is set aside.
 func (m *Manager) place(tp TopicPartition, directory [16]byte) (*Dir, error) {
+	d, others, err := m.choose(tp, directory)
+	for _, other := range others {
+		to, err := m.setAside(other, tp)
+		if err != nil {
+			return nil, err
+		}
+		m.log.Warn().Str("partition", tp.String()).Str("kept", d.path).Str("set aside", to).Msg("two log directories held the partition")
+	}
+	return d, err
+}
+
+// choose finds the directory of a partition, and others that hold something of it too.
+func (m *Manager) choose(tp TopicPartition, directory [16]byte) (d *Dir, others []*Dir, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	online := m.online()
@@ -101,42 +117,33 @@ func (m *Manager) place(tp TopicPartition, directory [16]byte) (*Dir, error) {
 		}
 	}
 	if here != nil {
-		return here, m.setAside(tp, here)
+		for _, d := range online {
+			if d != here && m.states[d].present[tp] {
+				others = append(others, d)
+			}
+		}
+		return here, others, nil
 	}
 	switch {
 	case m.lost[tp]: // the metadata may not know yet that it had moved away from where it is assigned
-		return nil, ErrDirOffline
+		return nil, nil, ErrDirOffline
 	case assigned != nil:
 		best = assigned
 	case len(online) < len(m.dirs):
-		return nil, ErrDirOffline // its data is there, and comes back with the disk
+		return nil, nil, ErrDirOffline // its data is there, and comes back with the disk
 	}
 	m.placedIn[best]++
-	return best, nil
+	return best, nil, nil
 }
 
-// setAside renames what other directories hold of a partition that is here: a move that was interrupted
-// while one of the directories was offline. mu is held.
-func (m *Manager) setAside(tp TopicPartition, here *Dir) error {
-	for _, d := range m.online() {
-		if d == here || !m.states[d].present[tp] {
-			continue
-		}
-		to, err := m.setAsideIn(d, tp)
-		if err != nil {
-			return err
-		}
-		m.log.Warn().Str("partition", tp.String()).Str("kept", here.path).Str("set aside", to).Msg("two log directories held the partition")
-	}
-	return nil
-}
-
-// setAsideIn renames what a directory holds of a partition, and returns its new path. mu is held.
-func (m *Manager) setAsideIn(d *Dir, tp TopicPartition) (string, error) {
+// setAside renames what a directory holds of a partition, which is claimed, and returns its new path.
+func (m *Manager) setAside(d *Dir, tp TopicPartition) (string, error) {
 	to, err := d.renameStray(tp)
 	if err != nil {
 		return "", err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.states[d].forget(tp)
 	m.placedIn[d]--
 	return to, nil
@@ -156,21 +163,32 @@ func (d *Dir) renameStray(tp TopicPartition) (to string, err error) {
 // that were deleted, and replicas that were moved away, while it did not run. As in Kafka they stay on the disk until somebody deletes
 // them: metadata that is restored from a backup may be older than they are. Call it when all replicas are open, from any goroutine.
 func (m *Manager) SetAsideStrays(replica func(TopicPartition) bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	for _, d := range m.online() {
-		for tp := range m.states[d].present {
-			if p := m.logs[tp]; p != nil && p.dir == d || replica(tp) {
-				continue
-			}
-			to, err := m.setAsideIn(d, tp)
-			if err != nil {
-				m.log.Error().Err(err).Msg("cannot set aside a stray partition directory")
-				continue
-			}
-			m.log.Warn().Str("partition", tp.String()).Str("set aside", to).Msg("set aside a stray partition directory: its topic was deleted or the replica was moved: delete it if it is not needed")
+		m.mu.RLock()
+		held := slices.Collect(maps.Keys(m.states[d].present))
+		m.mu.RUnlock()
+		for _, tp := range held {
+			m.setAsideStray(d, tp, replica)
 		}
 	}
+}
+
+// setAsideStray does so for one partition that a directory held a moment ago.
+func (m *Manager) setAsideStray(d *Dir, tp TopicPartition, replica func(TopicPartition) bool) {
+	defer m.claims.take(tp)()
+	m.mu.RLock()
+	p := m.logs[tp]
+	stays := !m.states[d].present[tp] || p != nil && p.dir == d
+	m.mu.RUnlock()
+	if stays || replica(tp) {
+		return
+	}
+	to, err := m.setAside(d, tp)
+	if err != nil {
+		m.log.Error().Err(err).Msg("cannot set aside a stray partition directory")
+		return
+	}
+	m.log.Warn().Str("partition", tp.String()).Str("set aside", to).Msg("set aside a stray partition directory: its topic was deleted or the replica was moved: delete it if it is not needed")
 }
 
 // DirectoryOf is the id of the directory that a partition's open log is in.
