@@ -68,7 +68,8 @@ func Open(config Config) (*Meta, error) {
 	m.calls = newControllerCalls(m)
 	m.liveness = newLiveness(m)
 	id := raftID(config.NodeID)
-	c := quorum.Config{AcceptOlder: config.AcceptOlder, ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes, Log: config.Logs.For(logging.Quorum)}
+	c := quorum.Config{AcceptOlder: config.AcceptOlder, ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes,
+		Busy: m.recovers, Log: config.Logs.For(logging.Quorum)}
 	for v := range config.Voters {
 		c.Voters = append(c.Voters, raftID(v))
 	}
@@ -88,6 +89,13 @@ func Open(config Config) (*Meta, error) {
 		return nil, errors.Join(err, node.Close())
 	}
 	return m, nil
+}
+
+// recovers reports whether a member of the quorum is a broker that is fenced: one that has just started reads its logs, and another
+// that is silent or whose disk hangs is not to lead either.
+func (m *Meta) recovers(member uint64) bool {
+	b, ok := m.Image().Broker(nodeID(member))
+	return ok && b.Fenced
 }
 
 // Alone says that this node has no quorum with others and never will: it could not be reached, and joins nobody.

@@ -396,7 +396,26 @@ func (n *Node) runForElection() {
 	n.campaigns++
 }
 
-// HandOver gives leadership to the voter that has most of the log, and waits a moment until it leads.
+// successor is who had better lead instead of the member self: of the other voters that are active, one that is not busy, and of those
+// the one that has most of the log; the zero Member if there is none.
+func successor(members []Member, self uint64, busy func(id uint64) bool) (best Member) {
+	for _, m := range members {
+		if m.ID == self || m.Learner || !m.Active {
+			continue
+		}
+		better := m.Match > best.Match
+		if best.ID != 0 && busy != nil && busy(m.ID) != busy(best.ID) {
+			better = busy(best.ID)
+		}
+		if best.ID == 0 || better {
+			best = m
+		}
+	}
+	return best
+}
+
+// HandOver gives leadership to the voter that had better have it, and waits a moment until it leads. It does nothing on a node that does
+// not lead, or that has nobody to hand over to. Any goroutine may call it, but the quorum's own.
 func (n *Node) HandOver() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*n.config.Tick)
 	defer cancel()
@@ -405,12 +424,7 @@ func (n *Node) HandOver() {
 		if err != nil || s.Leader != n.config.ID {
 			return
 		}
-		best := Member{}
-		for _, m := range s.Members {
-			if m.ID != n.config.ID && !m.Learner && m.Active && (best.ID == 0 || m.Match > best.Match) {
-				best = m
-			}
-		}
+		best := successor(s.Members, n.config.ID, n.config.Busy)
 		if best.ID == 0 {
 			return
 		}

@@ -42,6 +42,9 @@ type Config struct {
 	Tick          time.Duration // heartbeats go out every tick, elections start after ten
 	SnapshotBytes int64         // entries since the last snapshot, in bytes, that make a new one
 	AcceptOlder   bool          // others are to take this node with the disk that it has, although they have seen a newer one
+	// Busy reports whether a member has its disk to read before it serves, so that another had better lead. It is called from any
+	// goroutine; nil is nobody.
+	Busy func(id uint64) bool
 	Log           zerolog.Logger
 }
 
