@@ -1,16 +1,19 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/urfave/cli/v2"
 
+	"kraft/cli/scripts"
 	"kraft/raftmeta"
 )
 
@@ -21,6 +24,14 @@ func brokerCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list brokers, also those that do not run", UsageText: "kraft broker list",
+				Description: `STATE is one of:
+
+   running    serves clients
+   starting   opens its logs, which takes long after a crash, and serves nobody yet
+   disk full  producers are refused there, and other brokers lead
+   fenced     runs, but a disk of it does not answer, or it stops: other brokers lead
+   down       does not run, or the controller does not reach it
+   no answer  not known, since the quorum has no leader`,
 				OnUsageError: usageError, Action: listBrokers, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()},
 			},
 			{
@@ -48,7 +59,7 @@ type brokerLine struct {
 	Broker   int32   `json:"broker"`
 	Address  string  `json:"address"`
 	Rack     *string `json:"rack"`
-	State    string  `json:"state"` // running, fenced, disk full (producers are refused there, and others lead), or no answer (without an active controller)
+	State    string  `json:"state"` // as kraft broker list --help says
 	Replicas int     `json:"replicas"`
 	Leads    int     `json:"leads"`
 	Bytes    int64   `json:"bytes"` // of its logs, -1 where they cannot be asked for
@@ -87,13 +98,8 @@ func listBrokers(c *cli.Context) error {
 // lookAtBrokers lists the brokers.
 func lookAtBrokers(c *cli.Context, client *kgo.Client) (brokerLines, error) {
 	admin := kadm.NewClient(client)
-	req := kmsg.NewPtrDescribeClusterRequest()
-	req.IncludeFencedBrokers = true
-	cluster, err := req.RequestWith(c.Context, client)
+	cluster, states, err := brokerStates(c.Context, client)
 	if err != nil {
-		return nil, err
-	}
-	if err := answered(cluster.ErrorCode, cluster.ErrorMessage); err != nil {
 		return nil, err
 	}
 	topics, err := admin.ListTopicsWithInternal(c.Context)
@@ -104,16 +110,10 @@ func lookAtBrokers(c *cli.Context, client *kgo.Client) (brokerLines, error) {
 	dirs, _ := admin.DescribeAllLogDirs(c.Context, nil) // of those that run
 	out := brokerLines{}
 	for _, b := range cluster.Brokers {
-		line := brokerLine{Broker: b.NodeID, Address: fmt.Sprintf("%s:%d", b.Host, b.Port), Rack: b.Rack, State: "running", Replicas: held[b.NodeID], Leads: leads[b.NodeID], Bytes: -1}
-		switch {
-		case b.IsFenced:
-			line.State = "fenced"
-		case raftmeta.DiskFull(&b):
-			line.State = "disk full"
-		}
+		line := brokerLine{Broker: b.NodeID, Address: fmt.Sprintf("%s:%d", b.Host, b.Port), Rack: b.Rack, State: states[b.NodeID], Replicas: held[b.NodeID], Leads: leads[b.NodeID], Bytes: -1}
 		d, answers := dirs[b.NodeID]
 		if cluster.ControllerID < 0 && !answers { // nobody fences it
-			line.State = "no answer"
+			line.State = noAnswer
 		}
 		if answers {
 			line.Bytes = 0
@@ -123,6 +123,67 @@ func lookAtBrokers(c *cli.Context, client *kgo.Client) (brokerLines, error) {
 	}
 	slices.SortFunc(out, func(a, b brokerLine) int { return int(a.Broker - b.Broker) })
 	return out, nil
+}
+
+// The states of brokers; kraft broker list --help says what they mean.
+const (
+	running  = "running"
+	starting = "starting"
+	diskFull = "disk full"
+	fenced   = "fenced"
+	down     = "down"
+	noAnswer = "no answer"
+)
+
+// brokerStates asks a cluster for all its brokers, and what state each is in.
+func brokerStates(ctx context.Context, client *kgo.Client) (*kmsg.DescribeClusterResponse, map[int32]string, error) {
+	req := kmsg.NewPtrDescribeClusterRequest()
+	req.IncludeFencedBrokers = true
+	cluster, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := answered(cluster.ErrorCode, cluster.ErrorMessage); err != nil {
+		return nil, nil, err
+	}
+	alive := func(int32) bool { return true }
+	if slices.ContainsFunc(cluster.Brokers, func(b kmsg.DescribeClusterResponseBroker) bool { return b.IsFenced }) && cluster.ControllerID >= 0 {
+		if _, q, err := scripts.Quorum(ctx, client); err == nil {
+			alive = heardFrom(q)
+		}
+	}
+	states := map[int32]string{}
+	for _, b := range cluster.Brokers {
+		switch {
+		case b.IsFenced && !alive(b.NodeID):
+			states[b.NodeID] = down
+		case b.IsFenced && raftmeta.Starting(&b):
+			states[b.NodeID] = starting
+		case b.IsFenced:
+			states[b.NodeID] = fenced
+		case raftmeta.DiskFull(&b):
+			states[b.NodeID] = diskFull
+		default:
+			states[b.NodeID] = running
+		}
+	}
+	return cluster, states, nil
+}
+
+// silence is how much longer than of the others nothing has been heard of a broker that counts as down.
+const silence = 3 * time.Second
+
+// heardFrom tells which nodes the controller hears from, by its description of the quorum.
+func heardFrom(q *kmsg.DescribeQuorumResponseTopicPartition) func(node int32) bool {
+	at, newest := map[int32]int64{}, int64(-1)
+	for _, r := range slices.Concat(q.CurrentVoters, q.Observers) {
+		at[r.ReplicaID] = r.LastFetchTimestamp
+		newest = max(newest, r.LastFetchTimestamp)
+	}
+	return func(node int32) bool {
+		t, known := at[node]
+		return known && t >= 0 && newest-t < silence.Milliseconds()
+	}
 }
 
 func removeBroker(c *cli.Context, args []string) error {
@@ -139,7 +200,7 @@ func removeBroker(c *cli.Context, args []string) error {
 		switch {
 		case i < 0:
 			return fmt.Errorf("there is no broker %d", id)
-		case brokers[i].State != "fenced":
+		case brokers[i].State != down:
 			return fmt.Errorf("broker %d runs, and would register again: drain it (kraft broker drain %d) and stop it first", id, id)
 		case brokers[i].Replicas > 0:
 			return fmt.Errorf("broker %d holds %d replicas, which would have no place: move them first (kraft broker drain %d)", id, brokers[i].Replicas, id)

@@ -102,7 +102,7 @@ func examine(ctx context.Context, given string, login []kgo.Opt, examined map[st
 	defer cancel()
 	meta, err := kmsg.NewPtrMetadataRequest().RequestWith(asking, client.SeedBrokers()[0])
 	if errors.Is(err, context.DeadlineExceeded) {
-		return append(out, finding{failure, given, "accepts connections and answers nothing: its process or its machine stands still, or it is no Kafka broker"})
+		return append(out, finding{failure, given, "accepts connections and answers nothing: it is starting and opens its logs, its process or its machine stands still, or it is no Kafka broker"})
 	}
 	if err != nil {
 		return append(out, finding{failure, given, "does not speak Kafka's protocol, or not in plain text: " + err.Error()})
@@ -112,13 +112,13 @@ func examine(ctx context.Context, given string, login []kgo.Opt, examined map[st
 		cluster = *meta.ClusterID
 	}
 	out = append(out, finding{fine, given, fmt.Sprintf("cluster %s with %d brokers", cluster, len(meta.Brokers))})
+	if meta.ControllerID < 0 {
+		out = append(out, finding{failure, given, noController})
+	}
 	if examined[cluster] {
 		return out
 	}
 	examined[cluster] = true
-	if meta.ControllerID < 0 {
-		out = append(out, finding{failure, "quorum", noController})
-	}
 	all := true
 	for _, b := range meta.Brokers {
 		f := follow(ctx, given, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), b.NodeID, cluster, login)
@@ -129,7 +129,7 @@ func examine(ctx context.Context, given string, login []kgo.Opt, examined map[st
 		return out // the rest would only say the same
 	}
 	admin := kadm.NewClient(client)
-	return slices.Concat(out, replicas(ctx, admin), disks(ctx, admin), controllerClock(asking, client))
+	return slices.Concat(out, notRunning(ctx, client), replicas(ctx, admin), disks(ctx, admin), controllerClock(asking, client))
 }
 
 // follow goes to the address that clients are told of a broker.
@@ -187,6 +187,26 @@ func reach(ctx context.Context, address string) string {
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// notRunning tells of the brokers that do not serve as they should.
+func notRunning(ctx context.Context, client *kgo.Client) (out []finding) {
+	says := map[string]string{
+		starting: "opens its logs, which takes long after a crash, and serves nobody yet",
+		diskFull: "has a disk that is full: producers are refused there, and other brokers lead",
+		fenced:   "is fenced: a disk of it does not answer, or it stops",
+		down:     "does not run, or the controller does not reach it",
+	}
+	cluster, states, err := brokerStates(ctx, client)
+	if err != nil {
+		return []finding{{failure, "brokers", err.Error()}}
+	}
+	for _, b := range cluster.Brokers {
+		if s, amiss := says[states[b.NodeID]]; amiss {
+			out = append(out, finding{warning, fmt.Sprintf("broker %d at %s", b.NodeID, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))), s})
+		}
+	}
+	return out
 }
 
 // replicas looks for partitions that are not as safe as they should be.

@@ -18,7 +18,7 @@ func healthCommand() *cli.Command {
 	return &cli.Command{
 		Name:         "health",
 		Usage:        "say whether a broker serves clients, by the exit status: for health checks",
-		UsageText:    "kraft health [-b HOST:PORT]",
+		UsageText:    "kraft health [-b HOST:PORT]\n\nOf several addresses one is enough that answers.",
 		OnUsageError: usageError,
 		Flags:        []cli.Flag{bootstrapFlag()},
 		Action: func(c *cli.Context) error {
@@ -41,20 +41,24 @@ func health(c *cli.Context) error {
 	defer cancel()
 	leaderless := false
 	for {
-		resp, err := kmsg.NewPtrDescribeClusterRequest().RequestWith(ctx, cl)
-		if err == nil {
-			err = kerr.ErrorForCode(resp.ErrorCode)
+		var failed error
+		for _, seed := range cl.SeedBrokers() { // no other broker: the answer is about these
+			resp, err := kmsg.NewPtrDescribeClusterRequest().RequestWith(ctx, seed)
+			if err == nil {
+				err = kerr.ErrorForCode(resp.ErrorCode)
+			}
+			switch {
+			case err != nil:
+				failed = err
+			case resp.ControllerID < 0:
+				leaderless = true
+			default:
+				fmt.Fprintf(c.App.Writer, "ok: %d brokers, cluster %s\n", len(resp.Brokers), resp.ClusterID)
+				return nil
+			}
 		}
-		if err != nil && leaderless && ctx.Err() != nil {
-			return errors.New(noController)
-		}
-		if err != nil {
-			return explain(err, "")
-		}
-		leaderless = resp.ControllerID < 0
 		if !leaderless {
-			fmt.Fprintf(c.App.Writer, "ok: %d brokers, cluster %s\n", len(resp.Brokers), resp.ClusterID)
-			return nil
+			return explain(failed, "")
 		}
 		select { // an election takes a second or two
 		case <-ctx.Done():
@@ -64,5 +68,5 @@ func health(c *cli.Context) error {
 	}
 }
 
-// noController is what a cluster without an active controller lacks.
-const noController = "the metadata quorum has no leader: start its voters until a majority runs; until then leaders, topics and settings stay as they are, and partitions whose leader is gone have none"
+// noController says what is amiss where a broker knows no active controller.
+const noController = "the broker that answers knows no leader of the metadata quorum: start voters until a majority runs, and see that this broker reaches them; until then leaders, topics and settings stay as they are, and partitions whose leader is gone have none"

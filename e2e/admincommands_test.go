@@ -90,7 +90,7 @@ func TestClusterCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	playSteps(t, k, []step{
-		{"broker list", "fenced", 0},
+		{"broker list", "down", 0},
 		{"broker remove 3", "holds", 1},
 		{"partition list orders --under-replicated", "orders", 0},
 		{"partition move orders --to 1,2", "moved", 0},

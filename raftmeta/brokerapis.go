@@ -324,11 +324,11 @@ func (m *Meta) quorumStatus(ctx context.Context, _ *kmsg.DescribeQuorumRequest) 
 	for _, member := range s.Members {
 		r := kmsg.NewDescribeQuorumResponseTopicPartitionReplicaState()
 		r.ReplicaID, r.LogEndOffset, r.LastFetchTimestamp, r.LastCaughtUpTimestamp = nodeID(member.ID), int64(member.Match), -1, -1
-		if member.Active {
+		if member.Heard {
 			r.LastFetchTimestamp = now
-			if member.Match >= s.Commit {
-				r.LastCaughtUpTimestamp = now
-			}
+		}
+		if member.Active && member.Match >= s.Commit {
+			r.LastCaughtUpTimestamp = now
 		}
 		if member.Learner {
 			p.Observers = append(p.Observers, r)

@@ -243,6 +243,15 @@ func describedTopic(img *image.Image, name string, first int32, limit *int, list
 	return out, -1
 }
 
+// startingTag is the tag of a fenced broker, in the answer to DescribeCluster, that has not served since it registered: it opens its logs.
+const startingTag = roomTag + 1
+
+// Starting reports whether a broker has not served clients yet since its process began, of an answer that includes fenced brokers.
+func Starting(b *kmsg.DescribeClusterResponseBroker) (yes bool) {
+	b.UnknownTags.Each(func(key uint32, _ []byte) { yes = yes || key == startingTag })
+	return yes
+}
+
 // describeCluster answers brokers' endpoints (KIP-700); those of controllers are for other listeners.
 func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterRequest) (*kmsg.DescribeClusterResponse, error) {
 	resp := kmsg.NewPtrDescribeClusterResponse()
@@ -266,6 +275,9 @@ func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterReque
 		n.NodeID, n.Host, n.Port, n.Rack, n.IsFenced = b.ID, e.Host, e.Port, b.Rack, b.Fenced
 		if len(b.Scarce) > 0 && req.IncludeFencedBrokers {
 			n.UnknownTags.Set(roomTag, nil)
+		}
+		if b.Fenced && b.Served < b.Epoch {
+			n.UnknownTags.Set(startingTag, nil)
 		}
 		resp.Brokers = append(resp.Brokers, n)
 	})

@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -297,6 +298,32 @@ type opening struct {
 	slowSending, slowTaking []string
 }
 
+// openingTold is how often it is told how many logs are open, where they take long: after a crash each is read from where it was last
+// known to be on disk.
+const openingTold = 5 * time.Second
+
+// every calls f at an interval until stop is called, which waits for f.
+func every(d time.Duration, f func()) (stop func()) {
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		t := time.NewTicker(d)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				f()
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		running.Wait()
+	}
+}
+
 func (m *Manager) openAll(work []opening) {
 	var mu sync.Mutex
 	roles := make([]assigned, 0, len(work))
@@ -313,7 +340,12 @@ func (m *Manager) openAll(work []opening) {
 		byTP[tp] = o
 		tps = append(tps, tp)
 	}
+	var opened atomic.Int32
+	defer every(openingTold, func() {
+		m.log.Info().Msg(fmt.Sprintf("opened %d of %d logs", opened.Load(), len(tps)))
+	})()
 	_ = m.logs.OpenAll(tps, func(tp storage.TopicPartition) error {
+		defer opened.Add(1)
 		o := byTP[tp]
 		directory := o.reg.Directory(m.meta.NodeID())
 		l, err := m.logs.Open(tp, o.topic.ID, directory, o.config)

@@ -85,6 +85,14 @@ func (k *Kraft) Start() error { return k.StartWith() }
 
 // StartWith is Start with more arguments, for this time only.
 func (k *Kraft) StartWith(more ...string) error {
+	if err := k.Begin(more...); err != nil {
+		return err
+	}
+	return k.Ready()
+}
+
+// Begin is StartWith that does not wait until the broker is ready.
+func (k *Kraft) Begin(more ...string) error {
 	bin, err := Binary()
 	if err != nil {
 		return err
@@ -95,6 +103,12 @@ func (k *Kraft) StartWith(more ...string) error {
 		return err
 	}
 	k.Process = p
+	return nil
+}
+
+// Ready waits until a broker that has begun is ready.
+func (k *Kraft) Ready() error {
+	p := k.Process
 	timeout := time.After(30 * time.Second)
 	for {
 		select {

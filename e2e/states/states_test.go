@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,12 +56,14 @@ var stateCommands = []string{
 // TestCommandsInStates has the commands of operators look at a cluster in each state that it can be in, and pins what they print, in
 // testdata; -write-states writes that anew. None takes longer than half a minute.
 func TestCommandsInStates(t *testing.T) {
-	s := newStates(t)
-	node := func(i int) *harness.Kraft { return s.c.Nodes[i] }
+	c := harness.NewCluster(t, 3, settings...)
+	s := newStates(t, c.Nodes, c.Controllers())
+	node := func(i int) *harness.Kraft { return s.nodes[i] }
+	s.fill()
 	s.run("well")
 
 	node(2).Kill()
-	s.until(func(p kmsg.MetadataResponseTopicPartition) bool { return !slices.Contains(p.ISR, 3) })
+	s.until(without3)
 	s.run("one down")
 
 	node(1).Kill()
@@ -70,14 +73,13 @@ func TestCommandsInStates(t *testing.T) {
 	node(0).Kill()
 	s.run("all down")
 
-	if err := s.c.Start(s.c.Nodes...); err != nil {
+	if err := c.Start(s.nodes...); err != nil {
 		t.Fatal(err)
 	}
-	whole := func(p kmsg.MetadataResponseTopicPartition) bool { return len(p.ISR) == 3 }
 	s.until(whole)
 	s.preferred()
 	node(2).Signal(t, syscall.SIGSTOP)
-	s.until(func(p kmsg.MetadataResponseTopicPartition) bool { return !slices.Contains(p.ISR, 3) })
+	s.until(without3)
 	s.run("one silent")
 	node(2).Signal(t, syscall.SIGCONT)
 	s.until(whole)
@@ -98,22 +100,53 @@ func TestCommandsInStates(t *testing.T) {
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// states is a cluster that each run of the test sets up in the same way.
+// settings are those of the brokers.
+var settings = []string{"--override", "offsets.topic.num.partitions=1", "--override", "leader.imbalance.check.interval.seconds=100000"}
+
+// What a replicated partition is to be like, for until.
+var (
+	whole    = func(p kmsg.MetadataResponseTopicPartition) bool { return len(p.ISR) == 3 }
+	without3 = func(p kmsg.MetadataResponseTopicPartition) bool { return !slices.Contains(p.ISR, 3) }
+)
+
+// states is a cluster of three that each run of the tests sets up in the same way.
 type states struct {
-	t     *testing.T
-	c     *harness.Cluster
-	names *strings.Replacer // of addresses and directories
+	t         *testing.T
+	nodes     []*harness.Kraft
+	bootstrap []string
+	names     *strings.Replacer // of addresses and directories
+
+	// from runs f where the operator is, whose commands these are.
+	from func(f func() error) error
+	// asked is the broker that commands without BROKERS ask, nil for the first that runs.
+	asked *harness.Kraft
 }
 
-func newStates(t *testing.T) *states {
-	c := harness.NewCluster(t, 3, "--override", "offsets.topic.num.partitions=1", "--override", "leader.imbalance.check.interval.seconds=100000")
-	s := &states{t: t, c: c}
+func newStates(t *testing.T, nodes []*harness.Kraft, controllers []string) *states {
+	s := &states{t: t, nodes: nodes, from: func(f func() error) error { return f() }}
 	var names []string
-	for i, k := range c.Nodes {
-		names = append(names, k.Addr, fmt.Sprintf("broker%d:9092", i+1), c.Controllers()[i], fmt.Sprintf("controller%d:9093", i+1), k.Data, fmt.Sprintf("/data%d", i+1))
+	for i, k := range nodes {
+		s.bootstrap = append(s.bootstrap, k.Addr)
+		names = append(names, k.Addr, fmt.Sprintf("broker%d:9092", i+1), controllers[i], fmt.Sprintf("controller%d:9093", i+1), k.Data, fmt.Sprintf("/data%d", i+1))
 	}
 	s.names = strings.NewReplacer(names...)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Bootstrap()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	return s
+}
+
+// dial has clients connect from where the operator is.
+func (s *states) dial(ctx context.Context, network, address string) (c net.Conn, err error) {
+	err = s.from(func() (err error) {
+		c, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return c, err
+}
+
+// fill makes the topics and the group that commands look at.
+func (s *states) fill() {
+	t := s.t
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.bootstrap...), kgo.Dialer(s.dial), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,26 +191,28 @@ func newStates(t *testing.T) *states {
 	if _, err := kadm.NewClient(cl).CommitOffsets(ctx, "g", offsets); err != nil {
 		t.Fatal(err)
 	}
-	return s
 }
 
 // preferred has the first replicas of all partitions lead.
 func (s *states) preferred() {
 	s.t.Helper()
-	s.cli("partition", "elect", "t", "__consumer_offsets", "-b", s.c.Nodes[0].Addr)
+	s.cli("partition", "elect", "t", "__consumer_offsets", "-b", s.nodes[0].Addr)
 	s.until(func(p kmsg.MetadataResponseTopicPartition) bool { return p.Leader == p.Replicas[0] && len(p.ISR) == 3 })
 }
 
-// one is the address of a broker that runs, the first's if none does.
+// one is the address of the broker that is asked: the first that runs, of all if none does.
 func (s *states) one() string {
-	for _, k := range s.c.Nodes {
+	if s.asked != nil {
+		return s.asked.Addr
+	}
+	for _, k := range s.nodes {
 		select {
 		case <-k.Done():
 		default:
 			return k.Addr
 		}
 	}
-	return s.c.Nodes[0].Addr
+	return s.nodes[0].Addr
 }
 
 // cli runs a command, and returns what it prints.
@@ -189,7 +224,11 @@ func (s *states) cli(args ...string) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput()
+	var out []byte
+	err = s.from(func() (err error) {
+		out, err = exec.CommandContext(ctx, bin, args...).CombinedOutput()
+		return err
+	})
 	if ctx.Err() != nil {
 		s.t.Errorf("%v does not end", args)
 	}
@@ -205,7 +244,7 @@ func (s *states) cli(args ...string) string {
 func (s *states) until(good func(kmsg.MetadataResponseTopicPartition) bool) {
 	s.t.Helper()
 	if err := harness.Eventually(20*time.Second, func() error {
-		cl, err := kgo.NewClient(kgo.SeedBrokers(s.one()))
+		cl, err := kgo.NewClient(kgo.SeedBrokers(s.one()), kgo.Dialer(s.dial))
 		if err != nil {
 			return err
 		}
@@ -252,13 +291,16 @@ func (s *states) untilSaid(text string, args ...string) {
 var differing = regexp.MustCompile(`leader \d+ +term \d+ +high watermark \d+|(leader|voter) +controller\d:9093 +\d+ +\d+ +\S+( ago)?|controller -?\d+\b|controller\d+:9093|process \d+ here +has \d+ of \d+|127\.0\.0\.1:\d+|\b[A-Za-z0-9_-]{22}\b|\b\d+(\.\d+)?(µs|ms|s)\b|\b\d+ (ms|seconds?)\b`)
 
 // sizes are in the lines of broker list, where a move may be under way.
-var sizes = regexp.MustCompile(`(running +\d+ +\d+ +)\d+`)
+var sizes = regexp.MustCompile(`((?:running|disk full) +\d+ +\d+ +)\d+`)
 
 // leaderEpochs are in the lines of topic describe: one more with each election.
 var leaderEpochs = regexp.MustCompile(`(?m)^(\d+ +-?\d+ +)\d+( +\d,)`)
 
 // replicasAndISR are columns beside each other. The order of an ISR has no meaning.
 var replicasAndISR = regexp.MustCompile(`\d(,\d)+ +\d(,\d)*`)
+
+// between columns is as much as the longest address or path wants.
+var between = regexp.MustCompile(`   +`)
 
 func sortISR(columns string) string {
 	i := strings.LastIndex(columns, " ") + 1
@@ -272,11 +314,12 @@ func (s *states) run(state string) {
 	s.t.Helper()
 	var out strings.Builder
 	for _, command := range stateCommands {
-		args := strings.Fields(strings.NewReplacer("BROKERS", strings.Join(s.c.Bootstrap(), ","), "ONE", s.one()).Replace(command))
+		args := strings.Fields(strings.NewReplacer("BROKERS", strings.Join(s.bootstrap, ","), "ONE", s.one()).Replace(command))
 		said := differing.ReplaceAllString(s.names.Replace(s.cli(args...)), "~")
 		said = replicasAndISR.ReplaceAllStringFunc(said, sortISR)
 		said = sizes.ReplaceAllString(said, "$1~")
 		said = leaderEpochs.ReplaceAllString(said, "$1~$2")
+		said = between.ReplaceAllString(said, "  ")
 		fmt.Fprintf(&out, "$ kraft %s\n%s\n", strings.TrimSuffix(strings.TrimSuffix(command, " -b BROKERS"), " -b ONE"), said)
 	}
 	path := filepath.Join("testdata", strings.ReplaceAll(state, " ", "-")+".txt")

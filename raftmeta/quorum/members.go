@@ -29,8 +29,9 @@ func (n *Node) Accept(c net.Conn, r *bufio.Reader) {
 
 // heardFrom is when anything last came from one life of a member.
 type heardFrom struct {
-	life string
-	at   atomic.Int64 // nanoseconds since the node was born
+	life  string
+	at    atomic.Int64 // nanoseconds since the node was born
+	ended atomic.Int64 // when its process was found to have ended, likewise; 0 if it was not
 }
 
 // hears returns what to note when something comes from a life of a member, which becomes its newest.
@@ -54,10 +55,15 @@ func (n *Node) Heard(id uint64) (at time.Time, life string) {
 	return n.born.Add(time.Duration(from.at.Load())), from.life
 }
 
-// heardWithin reports whether anything came from a member not longer ago.
+// heardWithin reports whether anything came from a member not longer ago, whose process is not known to have ended since.
 func (n *Node) heardWithin(id uint64, d time.Duration) bool {
-	at, _ := n.Heard(id)
-	return time.Since(at) < d
+	h, ok := n.heard.Load(id)
+	if !ok {
+		return false
+	}
+	from := h.(*heardFrom)
+	at := from.at.Load()
+	return time.Since(n.born)-time.Duration(at) < d && at > from.ended.Load()
 }
 
 // Member is a member of the quorum as this node sees it.
@@ -66,7 +72,8 @@ type Member struct {
 	Learner bool
 	// On the leader only.
 	Match  uint64 // the newest index that is known to be on its disk
-	Active bool   // it was heard from within the last second
+	Heard  bool   // its process was heard from within the last second, whatever its disk does
+	Active bool   // it takes part: it was heard from, and answers the leader
 }
 
 // Status is the state of the quorum.
@@ -85,7 +92,8 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 			for _, id := range ids {
 				m := Member{ID: id, Learner: learner}
 				if p, ok := st.Progress[id]; ok {
-					m.Match, m.Active = p.Match, id == n.config.ID || p.RecentActive && n.heardWithin(id, 5*aliveInterval)
+					m.Match, m.Heard = p.Match, id == n.config.ID || n.heardWithin(id, 5*aliveInterval)
+					m.Active = m.Heard && (id == n.config.ID || p.RecentActive)
 				}
 				s.Members = append(s.Members, m)
 			}
@@ -347,6 +355,9 @@ func (n *Node) install(s *pb.Snapshot) error {
 // gone says that a member's process has ended. If it led, this node forgets it, which lets others be
 // elected at once, and runs for election itself in a moment.
 func (n *Node) gone(id uint64) {
+	if h, ok := n.heard.Load(id); ok {
+		h.(*heardFrom).ended.Store(int64(time.Since(n.born)))
+	}
 	n.reports.add(id, processEnded, func(r *raft.RawNode) {
 		r.ReportUnreachable(id)
 		if n.leader != id {

@@ -45,7 +45,7 @@ type Config struct {
 	// Busy reports whether a member has its disk to read before it serves, so that another had better lead. It is called from any
 	// goroutine; nil is nobody.
 	Busy func(id uint64) bool
-	Log           zerolog.Logger
+	Log  zerolog.Logger
 }
 
 // ErrNotLeader answers proposals on a node that does not lead.
