@@ -18,6 +18,7 @@ import (
 	"kraft/groups/coordinator"
 	"kraft/groups/runtime"
 	"kraft/raftmeta"
+	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/replication"
@@ -102,11 +103,11 @@ func (m *Manager) Close() {
 }
 
 func (m *Manager) config() coordinator.Config {
-	millis := func(key string) time.Duration { return time.Duration(m.meta.IntSetting(key)) * time.Millisecond }
+	millis := func(key string) time.Duration { return configs.Millis(m.meta.IntSetting(key)) }
 	return coordinator.Config{
 		MinSession: millis("group.min.session.timeout.ms"), MaxSession: millis("group.max.session.timeout.ms"),
 		MaxSize: int(m.meta.IntSetting("group.max.size")), InitialRebalanceDelay: millis("group.initial.rebalance.delay.ms"),
-		OffsetsRetention:  time.Duration(m.meta.IntSetting("offsets.retention.minutes")) * time.Minute,
+		OffsetsRetention:  configs.Millis(m.meta.IntSetting("offsets.retention.minutes") * time.Minute.Milliseconds()),
 		RetentionInterval: millis("offsets.retention.check.interval.ms"),
 		MaxMetadata:       int(m.meta.IntSetting("offset.metadata.max.bytes")),
 		NewID:             uuid.NewString,

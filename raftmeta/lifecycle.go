@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/semaphore"
 
+	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
@@ -181,7 +182,7 @@ func (m *Meta) beat(ctx context.Context, shutdown bool) (*kmsg.BrokerHeartbeatRe
 
 // keepAlive sends heartbeats, at once to each new controller: it does not know yet who is there.
 func (m *Meta) keepAlive(ctx context.Context) {
-	interval := time.Duration(m.IntSetting("broker.heartbeat.interval.ms")) * time.Millisecond
+	interval := max(configs.Millis(m.IntSetting("broker.heartbeat.interval.ms")), controllerRetry)
 	for {
 		leader, withdrawn := m.controller.Leader(), m.life.withdrawn.Load()
 		once, cancel := context.WithTimeout(ctx, max(interval, callPatience))

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
@@ -199,7 +200,7 @@ func (l *liveness) session() (timeout time.Duration, set bool) {
 const sessionTimeout = "broker.session.timeout.ms"
 
 func (l *liveness) configured() time.Duration {
-	return time.Duration(l.meta.IntSetting(sessionTimeout)) * time.Millisecond
+	return configs.Millis(l.meta.IntSetting(sessionTimeout))
 }
 
 // sweep fences brokers whose session is over.
@@ -254,7 +255,7 @@ const uncleanEvery = 5 * time.Minute
 // electAgain gives leadership back to preferred replicas (auto.leader.rebalance.enable), and leaders to partitions
 // that may have one now.
 func (l *liveness) electAgain(now time.Time) {
-	if every := time.Duration(l.meta.IntSetting("leader.imbalance.check.interval.seconds")) * time.Second; now.Sub(l.rebalanced) > every {
+	if every := l.meta.IntSetting("leader.imbalance.check.interval.seconds"); now.Sub(l.rebalanced).Seconds() > float64(every) {
 		first := l.rebalanced.IsZero()
 		l.rebalanced = now
 		if !first && l.meta.Setting("auto.leader.rebalance.enable") == "true" {

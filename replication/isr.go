@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"kraft/raftmeta"
+	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 )
 
@@ -79,7 +80,7 @@ func (k *isrKeeper) start(partitions func() []*Partition) {
 		}
 	})
 	k.done.Go(func() {
-		lag := time.Duration(k.meta.IntSetting("replica.lag.time.max.ms")) * time.Millisecond
+		lag := configs.Millis(k.meta.IntSetting("replica.lag.time.max.ms"))
 		tick := time.NewTicker(max(lag/2, 10*time.Millisecond))
 		defer tick.Stop()
 		for {

@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -14,7 +13,7 @@ import (
 // logConfig reads a topic's settings in force. All values were checked when they were set.
 func logConfig(l configs.Layers) *storage.LogConfig {
 	integer := func(key string) int64 { return parseInt(l.Effective(key)) }
-	duration := func(key string) time.Duration { return millis(integer(key)) }
+	duration := func(key string) time.Duration { return configs.Millis(integer(key)) }
 	policy := configs.SplitList(l.Effective("cleanup.policy"))
 	c := &storage.LogConfig{
 		SegmentBytes: integer("segment.bytes"), SegmentAge: duration("segment.ms"), SegmentJitter: duration("segment.jitter.ms"),
@@ -25,7 +24,7 @@ func logConfig(l configs.Layers) *storage.LogConfig {
 		Delete:          slices.Contains(policy, "delete"), Compact: slices.Contains(policy, "compact"),
 		LogAppendTime:   l.Effective("message.timestamp.type") == "LogAppendTime",
 		TimestampBefore: duration("message.timestamp.before.max.ms"), TimestampAfter: duration("message.timestamp.after.max.ms"),
-		ProducerExpiration: millis(l.EffectiveInt("producer.id.expiration.ms")),
+		ProducerExpiration: configs.Millis(l.EffectiveInt("producer.id.expiration.ms")),
 		CodecLevel:         record.DefaultLevel,
 		MinCompactionLag:   duration("min.compaction.lag.ms"), MaxCompactionLag: duration("max.compaction.lag.ms"),
 		DeleteRetention: duration("delete.retention.ms"), FlushMessages: integer("flush.messages"), FlushAge: duration("flush.ms"),
@@ -34,8 +33,8 @@ func logConfig(l configs.Layers) *storage.LogConfig {
 	name := l.Effective("compression.type")
 	if c.KeepCodec = name == "producer"; !c.KeepCodec {
 		c.Codec, _ = record.ParseCodec(name)
-		if level := l.Effective("compression." + name + ".level"); level != "" && configs.Topic["compression."+name+".level"] != nil {
-			c.CodecLevel = int(parseInt(level))
+		if level := "compression." + name + ".level"; configs.Topic[level] != nil {
+			c.CodecLevel = int(integer(level))
 		}
 	}
 	return c
@@ -45,7 +44,7 @@ func logConfig(l configs.Layers) *storage.LogConfig {
 func BackgroundConfig(l configs.Layers) (c storage.CleanerConfig, moveBytes int64) {
 	c = storage.CleanerConfig{
 		Threads: int(l.EffectiveInt("log.cleaner.threads")), Memory: l.EffectiveInt("log.cleaner.dedupe.buffer.size"),
-		Backoff: millis(l.EffectiveInt("log.cleaner.backoff.ms")),
+		Backoff: configs.Millis(l.EffectiveInt("log.cleaner.backoff.ms")),
 	}
 	c.ReadWrite, _ = strconv.ParseFloat(l.EffectiveBroker("log.cleaner.io.max.bytes.per.second"), 64)
 	return c, l.EffectiveInt("replica.alter.log.dirs.io.max.bytes.per.second")
@@ -54,12 +53,4 @@ func BackgroundConfig(l configs.Layers) (c storage.CleanerConfig, moveBytes int6
 func parseInt(s string) int64 {
 	n, _ := strconv.ParseInt(s, 10, 64)
 	return n
-}
-
-// millis is a duration of so many milliseconds, the longest one for what does not fit; -1 stays negative.
-func millis(ms int64) time.Duration {
-	if ms > math.MaxInt64/int64(time.Millisecond) {
-		return math.MaxInt64
-	}
-	return time.Duration(ms) * time.Millisecond
 }

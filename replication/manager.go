@@ -18,6 +18,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/defect"
 )
 
 // Watcher learns which partitions of a topic this node leads. It is called from the metadata publisher,
@@ -258,7 +259,9 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 	if changed.General {
 		ids = image.All(img).Topics
 		layers := m.meta.Layers(img, "")
-		m.logs.Configure(BackgroundConfig(layers))
+		if err := defect.Contain("settings", func() error { m.logs.Configure(BackgroundConfig(layers)); return nil }); err != nil {
+			defect.Tell(&m.log, err).Msg("settings of compaction and of moves between directories stay as they are")
+		}
 		m.sending.set(layers.EffectiveInt("leader.replication.throttled.rate"))
 		m.taking.set(layers.EffectiveInt("follower.replication.throttled.rate"))
 	}
@@ -271,7 +274,7 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 			continue
 		}
 		layers := m.meta.Layers(img, t.Name)
-		config := logConfig(layers)
+		config := m.logConfig(t.Name, layers)
 		minInSync := int(parseInt(layers.Effective("min.insync.replicas")))
 		slowSending := configs.SplitList(layers.Effective("leader.replication.throttled.replicas"))
 		slowTaking := configs.SplitList(layers.Effective("follower.replication.throttled.replicas"))
@@ -292,7 +295,7 @@ type opening struct {
 	n         int32
 	reg       *image.Partition
 	fenced    bool
-	config    *storage.LogConfig
+	config    *storage.LogConfig // nil where it cannot be made of the topic's settings: a log that is open keeps the one it has
 	minInSync int
 	// The topic's throttled replicas.
 	slowSending, slowTaking []string
@@ -348,19 +351,16 @@ func (m *Manager) openAll(work []opening) {
 		defer opened.Add(1)
 		o := byTP[tp]
 		directory := o.reg.Directory(m.meta.NodeID())
-		l, err := m.logs.Open(tp, o.topic.ID, directory, o.config)
+		l, err := m.open(tp, o, directory)
 		if err != nil {
 			switch {
 			case storage.IsDiskFull(err):
 				m.reopening.later(o.topic.ID)
 			case !errors.Is(err, storage.ErrDirOffline): // that was told once for all of them
-				m.log.Error().Err(err).Str("partition", tp.String()).Msg("partition is offline")
+				defect.Tell(&m.log, err).Str("partition", tp.String()).Msg("partition is offline")
 			}
 			place(o, nil)
 			return nil // the others must open all the same
-		}
-		if l.Config() != o.config {
-			l.SetConfig(o.config)
 		}
 		if at, ok := m.logs.DirectoryOf(tp); ok && at != directory {
 			m.reports.assigned(controller.Assignment{Topic: o.topic.ID, Partition: o.n, Directory: at})
@@ -369,6 +369,30 @@ func (m *Manager) openAll(work []opening) {
 		return nil
 	})
 	m.fetchers.follow(roles)
+}
+
+// logConfig makes a log's configuration of a topic's settings; nil where that is not possible.
+func (m *Manager) logConfig(topic string, l configs.Layers) (c *storage.LogConfig) {
+	if err := defect.Contain("settings", func() error { c = logConfig(l); return nil }); err != nil {
+		defect.Tell(&m.log, err).Str("topic", topic).Msg("the topic's settings cannot take effect")
+		return nil
+	}
+	return c
+}
+
+// open opens a log with the settings of its topic, or has one that is open take them.
+func (m *Manager) open(tp storage.TopicPartition, o opening, directory image.UUID) (*storage.Log, error) {
+	if o.config == nil {
+		if p, err := m.PartitionByID(o.topic.ID, o.n); err == nil && p.Log() != nil {
+			return p.Log(), nil
+		}
+		return nil, errors.New("its topic's settings cannot take effect")
+	}
+	l, err := m.logs.Open(tp, o.topic.ID, directory, o.config)
+	if err == nil && l.Config() != o.config {
+		l.SetConfig(o.config)
+	}
+	return l, err
 }
 
 // place gives a partition its role, and returns what it is to follow; l is nil if its log could not be opened.

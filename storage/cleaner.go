@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"kraft/wire/defect"
 )
 
 const cleanerCheckpointFile = "cleaner-offset-checkpoint"
@@ -18,7 +20,7 @@ const cleanerCheckpointFile = "cleaner-offset-checkpoint"
 type CleanerConfig struct {
 	Threads   int           // log.cleaner.threads
 	Memory    int64         // log.cleaner.dedupe.buffer.size, of all threads together
-	Backoff   time.Duration // log.cleaner.backoff.ms
+	Backoff   time.Duration // log.cleaner.backoff.ms; less than 10 ms counts as that
 	ReadWrite float64       // log.cleaner.io.max.bytes.per.second, read and written together
 }
 
@@ -66,11 +68,17 @@ func (c *cleaner) start() {
 	if r := c.config.ReadWrite; r > 0 && r < math.MaxInt64 {
 		c.limit = rate.NewLimiter(rate.Limit(r), int(min(r, 1<<20))+1)
 	}
-	for range c.config.Threads {
+	if c.config.Threads > maxCleanerThreads {
+		c.manager.log.Warn().Int("threads", maxCleanerThreads).Msg("log.cleaner.threads asks for more threads than kraft runs")
+	}
+	for range min(c.config.Threads, maxCleanerThreads) {
 		c.done.Add(1)
 		go c.run()
 	}
 }
+
+// maxCleanerThreads is more than any disk has work for; each takes memory of its own.
+const maxCleanerThreads = 64
 
 func (c *cleaner) close() {
 	c.running.Lock()
@@ -96,7 +104,8 @@ func (c *cleaner) configure(config CleanerConfig) {
 func (c *cleaner) run() {
 	defer c.done.Done()
 	keys := newOffsetMap(c.config.Memory / int64(c.config.Threads))
-	timer := time.NewTimer(c.config.Backoff)
+	backoff := max(c.config.Backoff, 10*time.Millisecond)
+	timer := time.NewTimer(backoff)
 	defer timer.Stop()
 	for {
 		select {
@@ -109,7 +118,7 @@ func (c *cleaner) run() {
 		if len(keys.slots) > firstSlots {
 			keys = newOffsetMap(c.config.Memory / int64(c.config.Threads)) // idle: give the memory back
 		}
-		timer.Reset(c.config.Backoff)
+		timer.Reset(backoff)
 	}
 }
 
@@ -124,13 +133,17 @@ func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
 	}
 	log := p.log
 	begun := time.Now()
-	pass, end, err := log.compact(work, keys, now, c.throttle, c.ctx.Done())
+	pass, end := new(compaction), work.from
+	err := defect.Contain("compaction", func() (err error) {
+		pass, end, err = log.compact(work, keys, now, c.throttle, c.ctx.Done())
+		return err
+	})
 	switch {
 	case errors.Is(err, errStopped), errors.Is(err, errChanged), err != nil && p.dir.offline() != nil:
 		c.end(p, -1)
 		return false
 	case err != nil:
-		c.manager.log.Error().Err(err).Str("partition", log.tp.String()).Msg("compaction failed: the log stays as it is")
+		defect.Tell(&c.manager.log, err).Str("partition", log.tp.String()).Msg("compaction failed: the log stays as it is")
 		c.end(p, work.to) // not again until more is written
 		return true
 	}

@@ -113,7 +113,7 @@ func jitter(c *LogConfig) time.Duration {
 	if c.SegmentJitter <= 0 {
 		return 0
 	}
-	return rand.N(min(c.SegmentJitter, c.SegmentAge) + 1)
+	return rand.N(max(min(c.SegmentJitter, c.SegmentAge), 1)) // below it, as in Kafka
 }
 
 // Size is the number of bytes in all segments.
@@ -241,15 +241,15 @@ func (l *Log) shouldRoll(s *segment, c *LogConfig, add int64, first record.Batch
 	if size == 0 {
 		return last-s.base > 1<<31-1
 	}
-	age := now.Sub(s.created)
+	age := now.Sub(s.created).Milliseconds()
 	if s.firstTime >= 0 {
-		age = time.Duration(first.MaxTimestamp()-s.firstTime) * time.Millisecond
+		age = first.MaxTimestamp() - s.firstTime
 	}
 	limit := c.SegmentAge
 	if c.Compact {
 		limit = min(limit, c.MaxCompactionLag) // the active segment is never compacted
 	}
-	return size+add > c.SegmentBytes || age > limit-l.jitter ||
+	return size+add > c.SegmentBytes || age > (limit-l.jitter).Milliseconds() ||
 		s.index.full(c.IndexBytes) || last-s.base > 1<<31-1
 }
 

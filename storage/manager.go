@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"sort"
 	"sync"
@@ -14,6 +15,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/sync/errgroup"
+
+	"kraft/wire/defect"
 )
 
 // ManagerConfig holds the broker's settings for log directories.
@@ -156,7 +159,11 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 		}
 		return p.log, nil
 	}
-	l, err := m.openPlaced(tp, id, directory, config)
+	var l *Log
+	err := defect.Contain("opening a log", func() (err error) {
+		l, err = m.openPlaced(tp, id, directory, config)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -340,9 +347,9 @@ func unique() (id [16]byte) {
 // background applies retention and writes checkpoints until Close.
 func (m *Manager) background() {
 	defer m.done.Done()
-	retention := time.NewTicker(m.config.RetentionInterval)
+	retention := ticker(m.config.RetentionInterval)
 	defer retention.Stop()
-	checkpoint := time.NewTicker(m.config.CheckpointInterval)
+	checkpoint := ticker(m.config.CheckpointInterval)
 	defer checkpoint.Stop()
 	watch := time.NewTicker(watchInterval)
 	defer watch.Stop()
@@ -360,7 +367,7 @@ func (m *Manager) background() {
 		case now := <-retention.C:
 			for _, p := range m.snapshot() {
 				if err := p.log.retain(now); err != nil {
-					m.log.Error().Err(err).Str("partition", p.log.tp.String()).Msg("retention failed")
+					defect.Tell(&m.log, err).Str("partition", p.log.tp.String()).Msg("retention failed")
 				}
 			}
 			m.removeDoomed(now)
@@ -375,6 +382,14 @@ func (m *Manager) background() {
 			}
 		}
 	}
+}
+
+// ticker ticks at an interval; where there is none, as good as never.
+func ticker(d time.Duration) *time.Ticker {
+	if d <= 0 {
+		d = math.MaxInt64
+	}
+	return time.NewTicker(d)
 }
 
 // watchInterval is how often free space and flush.ms are looked at.

@@ -1,6 +1,9 @@
 package storage
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"math"
+)
 
 // offsetMap remembers the newest offset of each key in bounded memory: not the keys, but 128 bits of hash
 // for each, as Kafka's SkimpyOffsetMap does with MD5. Two keys with the same 128 bits would lose the older
@@ -28,7 +31,7 @@ const (
 // newOffsetMap returns a map of at most memory bytes. It starts small.
 func newOffsetMap(memory int64) *offsetMap {
 	limit := firstSlots
-	for int64(limit)*2*offsetSlotBytes <= memory {
+	for memory = min(memory, math.MaxInt32); int64(limit)*2*offsetSlotBytes <= memory; { // a thread's share in Kafka is no more, too
 		limit *= 2
 	}
 	return &offsetMap{limit: limit, latest: -1, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}

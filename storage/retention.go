@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/wire/defect"
 )
 
 // DeleteBefore moves the log start to offset, or to the high watermark for -1, and drops segments that
@@ -74,6 +76,10 @@ func (m *Manager) keepStarts(d *Dir) error {
 
 // retain applies retention.ms and retention.bytes, and removes files whose delay is over.
 func (l *Log) retain(now time.Time) error {
+	return defect.Contain("retention", func() error { return l.retainNow(now) })
+}
+
+func (l *Log) retainNow(now time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {

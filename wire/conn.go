@@ -16,6 +16,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire/defect"
 )
 
 // maxUnanswered bounds the requests of one connection whose answers wait; past it reading stops.
@@ -130,12 +132,12 @@ func (c *Conn) serve() {
 	if err == nil || isDisconnect(err) {
 		return
 	}
-	event := c.log.Warn()
 	var bad *badRequest
+	event := c.log.Warn().Err(err)
 	if !errors.As(err, &bad) {
-		event = c.log.Error()
+		event = defect.Tell(c.log, err)
 	}
-	event.Str("peer", c.RemoteAddr()).Str("listener", c.Listener).Err(err).Msg("closed connection")
+	event.Str("peer", c.RemoteAddr()).Str("listener", c.Listener).Msg("closed connection")
 }
 
 // hangUp closes the connection before all requests are answered.
@@ -405,7 +407,9 @@ func (c *Conn) drain() {
 		q.request.end(Queued)
 		resp := q.answer.Now
 		if q.answer.Await != nil {
-			resp = q.answer.Await(c.ctx)
+			if err := defect.Contain(APIName(q.request.Key), func() error { resp = q.answer.Await(c.ctx); return nil }); err != nil {
+				defect.Tell(c.log, err).Str("peer", c.RemoteAddr()).Msg("no answer to a request")
+			}
 			q.request.end(Waited)
 		}
 		if resp == nil || c.write(q.request, q.header, resp) != nil {

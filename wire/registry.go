@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire/defect"
 )
 
 // Request is what a handler learns about a request besides its body. It belongs to the connection's
@@ -134,7 +136,12 @@ func add[Q any, P request[Q]](r *Registry, minimum, maximum int16, scoped bool, 
 			if err := decode(q, body); err != nil {
 				return Answer{}, &badRequest{fmt.Errorf("%s version %d of %d bytes: %w", APIName(key), ctx.Version, len(body), err)}
 			}
-			return h(ctx, q)
+			var answer Answer
+			err := defect.Contain(APIName(key), func() (err error) {
+				answer, err = h(ctx, q)
+				return err
+			})
+			return answer, err
 		},
 	}
 }

@@ -61,17 +61,24 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	r := &rig{log: &lockedBuffer{}, release: make(chan struct{})}
 	reg := new(Registry)
 	Handle(reg, 0, 13, func(_ *Request, q *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
-		if len(q.Topics) == slowTopics {
+		switch len(q.Topics) {
+		case slowTopics:
 			time.Sleep(slowness)
+		case brokenTopics:
+			panic("a test")
 		}
 		resp := kmsg.NewPtrMetadataResponse()
 		resp.ControllerID = int32(len(q.Topics))
 		return resp, nil
 	})
-	HandleDeferred(reg, 0, 13, func(ctx *Request, _ *kmsg.ProduceRequest) (Answer, error) {
+	HandleDeferred(reg, 0, 13, func(ctx *Request, q *kmsg.ProduceRequest) (Answer, error) {
 		resp := kmsg.NewPtrProduceResponse()
 		resp.Version = ctx.Version
+		broken := len(q.Topics) == brokenTopics
 		return Answer{Await: func(c context.Context) Response {
+			if broken {
+				panic("a test")
+			}
 			select {
 			case <-r.release:
 				return resp
@@ -96,6 +103,38 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	r.Serve("PLAINTEXT", l)
 	t.Cleanup(r.Close)
 	return r
+}
+
+// brokenTopics is how many topics a request has that the rig cannot answer.
+const brokenTopics = 1313
+
+// TestMistakesAreContained: a handler that panics costs its connection, the log says what and where, and everybody else is served.
+func TestMistakesAreContained(t *testing.T) {
+	r := newRig(t, nil)
+	other := r.dial(t)
+	meta, produce := kmsg.NewPtrMetadataRequest(), kmsg.NewPtrProduceRequest()
+	meta.Topics, produce.Topics = make([]kmsg.MetadataRequestTopic, brokenTopics), make([]kmsg.ProduceRequestTopic, brokenTopics)
+	for i := range meta.Topics {
+		meta.Topics[i].Topic = kmsg.StringPtr("t")
+	}
+	for _, req := range []kmsg.Request{meta, produce} {
+		req.SetVersion(9)
+		p := r.dial(t)
+		p.send(1, req)
+		if _, _, err := p.tryReceive(); err == nil {
+			t.Errorf("%s: a handler that panics has answered", APIName(req.Key()))
+		}
+		want := APIName(req.Key()) + ": a test at kraft/wire."
+		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(r.log.String(), want); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the log says %s", APIName(req.Key()), r.log.String())
+			}
+		}
+		fine := kmsg.NewPtrMetadataRequest()
+		fine.SetVersion(9)
+		other.send(2, fine)
+		other.receive()
+	}
 }
 
 // peer is a bare connection to a rig.

@@ -172,5 +172,5 @@ func (c *Config) Float(name string) float64 {
 
 // Millis is Setting as a duration given in milliseconds.
 func (c *Config) Millis(name string) time.Duration {
-	return time.Duration(c.Int(name)) * time.Millisecond
+	return configs.Millis(c.Int(name))
 }

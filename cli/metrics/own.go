@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"kraft/wire"
+	"kraft/wire/defect"
 )
 
 // own are kraft's own families, kraft_*.
@@ -36,6 +37,9 @@ func (v *view) own(o out) {
 	o.gauge("kraft_replicas_offline", "Replicas on this broker whose log cannot be used.", float64(v.count.offline))
 	o.counter("kraft_isr_shrinks_total", "ISRs that have become smaller under this leader.", float64(v.replication.ISRShrinks))
 	o.counter("kraft_isr_expands_total", "ISRs that have become larger under this leader.", float64(v.replication.ISRExpands))
+	for part, n := range defect.Counts() {
+		o.counter("kraft_defects_total", "Mistakes in kraft that ended what they happened in, not the process: the log says which.", float64(n), "part", part)
+	}
 	for _, d := range v.dirs {
 		o.flag("kraft_log_dir_online", "The log directory works.", d.Err == nil, "dir", d.Path)
 		if d.Err == nil {

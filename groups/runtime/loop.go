@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/wire/defect"
 	"kraft/wire/record"
 )
 
@@ -179,12 +180,19 @@ func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(
 
 func (l *Loop[M]) run() {
 	defer close(l.done)
-	if err := l.load(); err != nil {
+	if err := defect.Contain("coordinator", l.load); err != nil {
 		if !errors.Is(err, errStopped) {
-			l.logger.Error().Err(err).Msg("coordinator cannot load its partition: its groups are unavailable")
+			defect.Tell(&l.logger, err).Msg("coordinator cannot load its partition: its groups are unavailable")
 		}
 		return
 	}
+	if err := defect.Contain("coordinator", l.work); err != nil {
+		defect.Tell(&l.logger, err).Msg("coordinator has stopped: its groups are unavailable until another broker leads its partition")
+	}
+}
+
+// work serves until Stop.
+func (l *Loop[M]) work() error {
 	moved := make(chan struct{}, 1)
 	unwatch := l.log.WatchHighWatermark(moved)
 	defer unwatch()
@@ -199,7 +207,7 @@ func (l *Loop[M]) run() {
 		}
 		select {
 		case <-l.stop:
-			return
+			return nil
 		case c := <-l.calls:
 			l.serve(c)
 		case <-moved:

@@ -4,10 +4,11 @@ package configs
 
 import (
 	_ "embed"
-	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 //go:embed broker.txt
@@ -211,56 +212,6 @@ func (d *Definition) Takes() string {
 	return text
 }
 
-// Check says in one sentence what is wrong with a value, nil if nothing.
-func (d *Definition) Check(value string) error {
-	switch d.Type {
-	case Boolean:
-		if v := strings.ToLower(value); v != "true" && v != "false" {
-			return fmt.Errorf("Invalid value %s for configuration %s: Expected value to be either true or false", value, d.Name)
-		}
-	case Int, Short, Long:
-		bits := map[Type]int{Int: 32, Short: 16, Long: 64}[d.Type]
-		n, err := strconv.ParseInt(strings.TrimSpace(value), 10, bits)
-		if err != nil {
-			return fmt.Errorf("Invalid value %s for configuration %s: Not a number of type %s", value, d.Name, map[Type]string{Int: "INT", Short: "SHORT", Long: "LONG"}[d.Type])
-		}
-		return d.checkBounds(float64(n), value)
-	case Double:
-		f, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-		if err != nil {
-			return fmt.Errorf("Invalid value %s for configuration %s: Not a number of type DOUBLE", value, d.Name)
-		}
-		return d.checkBounds(f, value)
-	case List:
-		for _, v := range SplitList(value) {
-			if d.allowed != nil && !slices.Contains(d.allowed, v) {
-				return fmt.Errorf("Invalid value %s for configuration %s: String must be one of: %s", v, d.Name, strings.Join(d.allowed, ", "))
-			}
-		}
-	case String:
-		if d.allowed != nil && !slices.Contains(d.allowed, value) {
-			return fmt.Errorf("Invalid value %s for configuration %s: String must be one of: %s", value, d.Name, strings.Join(d.allowed, ", "))
-		}
-	}
-	if d.nonEmpty && value == "" {
-		return fmt.Errorf("Invalid value for configuration %s: must not be empty", d.Name)
-	}
-	return nil
-}
-
-func (d *Definition) checkBounds(f float64, value string) error {
-	if !d.bounded || d.orValue != nil && f == *d.orValue {
-		return nil
-	}
-	if f < d.minimum {
-		return fmt.Errorf("Invalid value %s for configuration %s: Value must be at least %v", value, d.Name, int64(d.minimum))
-	}
-	if f > d.maximum {
-		return fmt.Errorf("Invalid value %s for configuration %s: Value must be no more than %v", value, d.Name, int64(d.maximum))
-	}
-	return nil
-}
-
 // SplitList splits Kafka's comma-separated lists; an empty value has no elements.
 func SplitList(s string) []string {
 	var out []string
@@ -308,6 +259,7 @@ func (l Layers) TopicValue(d *Definition) []Value { return l.ResourceValue(l.Top
 func (l Layers) ResourceValue(own map[string]string, source Source, d *Definition) []Value {
 	var out []Value
 	if v, ok := own[d.Name]; ok {
+		v = d.Normal(v)
 		out = append(out, Value{d.Name, &v, source})
 	}
 	for _, s := range d.Synonyms {
@@ -362,6 +314,7 @@ func (l Layers) Synonyms(name string) []Value {
 // ResourceSynonyms is Synonyms for the setting of a resource that has values of its own.
 func (l Layers) ResourceSynonyms(own map[string]string, source Source, d *Definition) (out []Value) {
 	if v, ok := own[d.Name]; ok {
+		v = d.Normal(v)
 		out = append(out, Value{d.Name, &v, source})
 	}
 	switch {
@@ -380,6 +333,9 @@ func (l Layers) set(name string) []Value {
 		source Source
 	}{{l.Broker, DynamicBrokerSource}, {l.ClusterDefault, DynamicDefaultSource}, {l.Static, StaticSource}} {
 		if v, ok := layer.values[name]; ok {
+			if d := Broker[name]; d != nil {
+				v = d.Normal(v)
+			}
 			out = append(out, Value{name, &v, layer.source})
 		}
 	}
@@ -419,6 +375,18 @@ func text(v Value) string {
 		return ""
 	}
 	return *v.Value
+}
+
+// Millis is a duration of so many milliseconds; of more than a time.Duration can say it is the longest.
+func Millis(ms int64) time.Duration {
+	const limit = math.MaxInt64 / int64(time.Millisecond)
+	switch {
+	case ms > limit:
+		return math.MaxInt64
+	case ms < -limit:
+		return math.MinInt64
+	}
+	return time.Duration(ms) * time.Millisecond
 }
 
 // EffectiveInt is EffectiveBroker as a number. Values were checked when they were set.

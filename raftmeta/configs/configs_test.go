@@ -61,3 +61,37 @@ func TestEveryTopicSettingHasABrokerDefault(t *testing.T) {
 		}
 	}
 }
+
+// TestNormal: values that Check takes are described as Kafka describes them.
+func TestNormal(t *testing.T) {
+	for _, tc := range []struct{ key, value, want string }{
+		{"preallocate", " TRUE", "true"}, {"preallocate", "False", "false"},
+		{"flush.ms", " 1 ", "1"}, {"flush.ms", "+1", "1"},
+		{"compression.type", " gzip", "gzip"},
+		{"cleanup.policy", "compact, compact", "compact"}, {"cleanup.policy", "", ""},
+		{"min.cleanable.dirty.ratio", "0", "0.0"}, {"min.cleanable.dirty.ratio", ".5", "0.5"}, {"min.cleanable.dirty.ratio", "0.50d", "0.5"},
+		{"min.cleanable.dirty.ratio", "1e-300", "1.0E-300"}, {"min.cleanable.dirty.ratio", "0.001", "0.001"}, {"min.cleanable.dirty.ratio", "0.00012", "1.2E-4"},
+	} {
+		d := Topic[tc.key]
+		if err := d.Check(tc.value); err != nil {
+			t.Errorf("%s=%q: %v", tc.key, tc.value, err)
+		}
+		if got := d.Normal(tc.value); got != tc.want {
+			t.Errorf("%s=%q is described as %q, want %q", tc.key, tc.value, got, tc.want)
+		}
+		l := Layers{Topic: map[string]string{tc.key: tc.value}}
+		if got := l.Effective(tc.key); got != tc.want {
+			t.Errorf("%s=%q is %q in force, want %q", tc.key, tc.value, got, tc.want)
+		}
+	}
+	for _, bad := range []string{"0x1p-2", "inf", "nan", "1_0", "d", ""} {
+		if err := Topic["min.cleanable.dirty.ratio"].Check(bad); err == nil {
+			t.Errorf("%q counts as a number", bad)
+		}
+	}
+	for value, ok := range map[string]bool{"*": true, "": true, "0:1": true, "0:1, 1:2": true, "foo": false, "0:1,*": false, "0": false, "0:-1": false} {
+		if err := Topic["leader.replication.throttled.replicas"].Check(value); (err == nil) != ok {
+			t.Errorf("throttled replicas %q: %v", value, err)
+		}
+	}
+}

@@ -38,7 +38,7 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 		return nil, err
 	}
 	var records []*image.Record
-	seen := map[string]bool{}
+	seen, after := map[string]bool{}, map[string]*string{}
 	current := m.Config(resourceType, name)
 	for _, c := range changes {
 		if seen[c.Key] {
@@ -87,8 +87,20 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 			}
 		}
 		records = append(records, image.SetConfig(resourceType, name, c.Key, value))
+		after[c.Key] = value
 	}
-	return records, nil
+	if resourceType == image.TopicResource {
+		err = checkTogether(func(k string) (string, bool) {
+			if v, changed := after[k]; changed && v != nil {
+				return *v, true
+			} else if changed {
+				return "", false
+			}
+			v, has := current[k]
+			return v, has
+		})
+	}
+	return records, err
 }
 
 func definitionsOf(m *image.Image, resourceType int8, name string) (map[string]*configs.Definition, error) {

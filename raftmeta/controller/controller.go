@@ -5,6 +5,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
+	"kraft/wire/defect"
 )
 
 // Decision computes the records that a request needs from the controller's working image, which it must
@@ -161,22 +163,28 @@ func (c *Controller) decide(d Decision, propose func([]byte) error, answer func(
 		answer(kerr.NotController)
 		return
 	}
-	records := d(c.work, time.Now())
+	var records []*image.Record
+	if err := defect.Contain("controller", func() error { records = d(c.work, time.Now()); return nil }); err != nil {
+		defect.Tell(&c.log, err).Msg("a change of the metadata was not decided")
+		answer(kerr.UnknownServerError)
+		return
+	}
 	if len(records) == 0 {
 		c.afterPending(answer)
 		return
 	}
 	data, err := proto.Marshal(&image.Batch{Term: c.term, Records: records})
-	if err == nil {
-		err = propose(data)
-	}
 	if err != nil {
+		answer(fmt.Errorf("the metadata cannot hold that: %w: %w", err, kerr.InvalidRequest)) // a name or value is not UTF-8
+		return
+	}
+	if err = propose(data); err != nil {
 		c.log.Warn().Err(err).Msg("metadata change not proposed")
 		answer(kerr.NotController)
 		return
 	}
 	for _, r := range records {
-		c.work.Apply(r)
+		_ = defect.Contain("metadata", func() error { c.work.Apply(r); return nil }) // told when it is applied
 	}
 	c.pending = append(c.pending, &pending{answer})
 }
@@ -215,8 +223,14 @@ func (c *Controller) Apply(_, term uint64, data []byte) {
 		return // computed for a state that another leader's entries have changed
 	}
 	for _, r := range b.Records {
-		c.delta.Note(c.applied, r)
-		c.applied.Apply(r)
+		// All nodes do the same with the same records, also where they are wrong: what a panic leaves is the same everywhere.
+		if err := defect.Contain("metadata", func() error {
+			c.delta.Note(c.applied, r)
+			c.applied.Apply(r)
+			return nil
+		}); err != nil {
+			defect.Tell(&c.log, err).Stringer("record", r).Msg("a record of the metadata was left out")
+		}
 	}
 	if c.work != nil && term == c.term && len(c.pending) > 0 {
 		p := c.pending[0]

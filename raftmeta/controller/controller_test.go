@@ -2,19 +2,21 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
 )
 
-// TestSlowSubscriber: a subscriber that waits for a disk holds up neither decisions nor what is published, sees every change in the
-// end, in order, and one that comes meanwhile sees what it has missed.
-func TestSlowSubscriber(t *testing.T) {
+// alone starts a controller that has the quorum to itself.
+func alone(t *testing.T) *Controller {
+	t.Helper()
 	c := New(zerolog.Nop())
 	node, err := quorum.Open(quorum.Config{ID: 1, Voters: []uint64{1}, Path: filepath.Join(t.TempDir(), "metadata"), Tick: 10 * time.Millisecond, SnapshotBytes: 1 << 20, Log: zerolog.Nop()}, c)
 	if err != nil {
@@ -23,12 +25,53 @@ func TestSlowSubscriber(t *testing.T) {
 	if err := c.Start(node); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := node.Close(); err != nil {
 			t.Error(err)
 		}
 		c.Stop()
-	}()
+	})
+	return c
+}
+
+// TestMistakesAreContained: a decision that panics is refused, a record that does when it is applied is left out, and one that cannot be
+// encoded is refused; what comes afterwards is decided and applied.
+func TestMistakesAreContained(t *testing.T) {
+	c := alone(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	decide := func(records ...*image.Record) error {
+		for {
+			err := c.Decide(ctx, func(*image.Image, time.Time) []*image.Record { return records })
+			if !errors.Is(err, kerr.NotController) || ctx.Err() != nil {
+				return err
+			}
+			time.Sleep(time.Millisecond) // it is being elected
+		}
+	}
+	broken := &image.Record{Kind: &image.Record_RemoveTopic{RemoveTopic: &image.RemoveTopicRecord{Id: []byte("no id")}}}
+	value := "1"
+	if err := decide(broken, image.SetConfig(image.TopicResource, "t", "k", &value)); err != nil {
+		t.Errorf("a record that cannot be applied, and one that can: %v", err)
+	}
+	if err := c.Decide(ctx, func(*image.Image, time.Time) []*image.Record { panic("a test") }); !errors.Is(err, kerr.UnknownServerError) {
+		t.Errorf("a decision that panics: %v", err)
+	}
+	if err := decide(image.SetConfig(image.TopicResource, "t", "\xff", &value)); !errors.Is(err, kerr.InvalidRequest) {
+		t.Errorf("a name that is not UTF-8: %v", err)
+	}
+	if err := decide(image.SetConfig(image.TopicResource, "t", "l", &value)); err != nil {
+		t.Error(err)
+	}
+	if got := c.Image().Config(image.TopicResource, "t"); got["k"] != "1" || got["l"] != "1" {
+		t.Errorf("what came beside and after them is %v", got)
+	}
+}
+
+// TestSlowSubscriber: a subscriber that waits for a disk holds up neither decisions nor what is published, sees every change in the
+// end, in order, and one that comes meanwhile sees what it has missed.
+func TestSlowSubscriber(t *testing.T) {
+	c := alone(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	create := func(name string) {

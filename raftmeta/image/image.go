@@ -253,12 +253,12 @@ func (m *Image) Apply(r *Record) {
 			m.brokers.Delete(b.ID)
 		}
 	case *Record_Topic:
+		m.forgetTopic(m.topics.Get(k.Topic.Name))
+		m.forgetTopic(m.byID.Get(string(k.Topic.Id)))
 		m.setTopic(&Topic{Name: k.Topic.Name, ID: UUID(k.Topic.Id)})
 	case *Record_RemoveTopic:
 		if t, ok := m.TopicByID(UUID(k.RemoveTopic.Id)); ok {
-			m.topics.Delete(t.Name)
-			m.byID.Delete(string(t.ID[:]))
-			delete(m.own, t.ID)
+			m.forgetTopic(t, ok)
 			m.configs.Delete(configKey(TopicResource, t.Name))
 		}
 	case *Record_Partition:
@@ -322,6 +322,15 @@ func (m *Image) setTopic(t *Topic) {
 	m.byID.Set(string(t.ID[:]), t)
 }
 
+// forgetTopic removes a topic, if there is one.
+func (m *Image) forgetTopic(t *Topic, ok bool) {
+	if ok {
+		m.topics.Delete(t.Name)
+		m.byID.Delete(string(t.ID[:]))
+		delete(m.own, t.ID)
+	}
+}
+
 // ownTopic returns a topic that may be changed in place.
 func (m *Image) ownTopic(id UUID) (*Topic, bool) {
 	if t, ok := m.own[id]; ok {
@@ -343,20 +352,21 @@ func (m *Image) ownTopic(id UUID) (*Topic, bool) {
 
 func (m *Image) setPartition(r *PartitionRecord) {
 	t, ok := m.ownTopic(UUID(r.TopicId))
-	if !ok {
+	if !ok || r.Partition < 0 || int(r.Partition) > len(t.Partitions) { // they are made in order: none is missing in between
 		return
 	}
 	p := &Partition{Replicas: r.Replicas, ISR: r.Isr, Leader: r.Leader, LeaderEpoch: r.LeaderEpoch, PartitionEpoch: r.PartitionEpoch, Directories: toUUIDs(r.Directories),
 		Recovering: r.Recovering, ELR: r.Elr, LastKnownELR: r.LastKnownElr, Adding: r.Adding, Removing: r.Removing}
-	for len(t.Partitions) <= int(r.Partition) {
-		t.Partitions = append(t.Partitions, nil)
+	if int(r.Partition) == len(t.Partitions) {
+		t.Partitions = append(t.Partitions, p)
+	} else {
+		t.Partitions[r.Partition] = p
 	}
-	t.Partitions[r.Partition] = p
 }
 
 func (m *Image) changePartition(r *PartitionChangeRecord) {
 	t, ok := m.ownTopic(UUID(r.TopicId))
-	if !ok || int(r.Partition) >= len(t.Partitions) {
+	if !ok || r.Partition < 0 || int(r.Partition) >= len(t.Partitions) {
 		return
 	}
 	p := *t.Partitions[r.Partition]

@@ -57,7 +57,7 @@ func subscriptions(img *image.Image) (out []rule) {
 		if err != nil {
 			continue
 		}
-		out = append(out, rule{configs.SplitList(value("metrics")), time.Duration(ms) * time.Millisecond, match})
+		out = append(out, rule{configs.SplitList(value("metrics")), configs.Millis(ms), match})
 	}
 	return out
 }
