@@ -171,7 +171,7 @@ func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfi
 		for _, c := range r.Configs {
 			changes = append(changes, controller.Alteration{Key: c.Name, Op: controller.Op(c.Op), Value: c.Value})
 		}
-		records, err := controller.AlterConfigs(work, int8(r.ResourceType), r.ResourceName, changes, m.effective(work, r))
+		records, err := controller.AlterConfigs(work, int8(r.ResourceType), r.ResourceName, changes, m.effective(work, r.ResourceType, r.ResourceName))
 		return controller.RecountEligible(work, m.policy(), records), err
 	})
 	for i, err := range errs {
@@ -184,11 +184,12 @@ func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfi
 	return resp, nil
 }
 
-func (m *Meta) effective(work *image.Image, r *kmsg.IncrementalAlterConfigsRequestResource) func(string) string {
+// effective finds the values in force of a topic's settings, or of brokers'; "" for what is unknown.
+func (m *Meta) effective(work *image.Image, resource kmsg.ConfigResourceType, name string) func(string) string {
 	return func(key string) string {
-		if int8(r.ResourceType) == image.TopicResource {
+		if int8(resource) == image.TopicResource {
 			if _, ok := configs.Topic[key]; ok {
-				return m.Layers(work, r.ResourceName).Effective(key)
+				return m.Layers(work, name).Effective(key)
 			}
 		} else if _, ok := configs.Broker[key]; ok {
 			return m.Layers(work, "").EffectiveBroker(key)
@@ -205,7 +206,7 @@ func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*
 		for _, c := range r.Configs {
 			values[c.Name] = c.Value
 		}
-		records, err := controller.ReplaceConfigs(work, int8(r.ResourceType), r.ResourceName, values)
+		records, err := controller.ReplaceConfigs(work, int8(r.ResourceType), r.ResourceName, values, m.effective(work, r.ResourceType, r.ResourceName))
 		return controller.RecountEligible(work, m.policy(), records), err
 	})
 	for i, err := range errs {

@@ -57,6 +57,19 @@ func values(d *configs.Definition) []string {
 	return slices.Compact(out)
 }
 
+// all says that every trial counts, as it does in CI; otherwise some do, others each day.
+func all() bool { return os.Getenv("KRAFT_E2E") == "all" }
+
+// sample takes every sixth of some trials unless all count.
+func sample[T any](trials []T) (out []T) {
+	for i, c := range trials {
+		if all() || i%6 == time.Now().YearDay()%6 {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // pairs are settings that are looked at together.
 var pairs = []map[string]string{
 	{"segment.ms": "9223372036854775807", "segment.jitter.ms": "9223372036854775807"},
@@ -358,7 +371,7 @@ func TestTopicSettings(t *testing.T) {
 			}
 		}
 	}
-	trials = append(trials, pairs...)
+	trials = append(sample(trials), pairs...)
 	outcomes := map[string]map[string]string{} // by server and settings
 	for _, s := range servers {
 		outcomes[s.name] = map[string]string{}
@@ -473,7 +486,7 @@ func compare(t *testing.T, what string, outcomes map[string]map[string]string) {
 		t.Errorf("%s", l)
 	}
 	for _, e := range excused {
-		if !used[e.trial.String()] {
+		if !used[e.trial.String()] && all() {
 			t.Errorf("testdata lists a difference that is none any more: %v", e.trial)
 		}
 	}

@@ -8,11 +8,17 @@ import (
 )
 
 // ClientMetrics are the settings of subscriptions to clients' metrics (KIP-714).
-var ClientMetrics = parseTable(clientMetricsTable)
+var ClientMetrics = clientMetricsDefinitions()
 
 const clientMetricsTable = `interval.ms | int | 300000 | [100,...,3600000]
 match | list | ""
 metrics | list | ""`
+
+func clientMetricsDefinitions() map[string]*Definition {
+	defs := parseTable(clientMetricsTable)
+	defs["metrics"].distinct = true
+	return defs
+}
 
 // What subscriptions may match clients by.
 const (

@@ -65,6 +65,7 @@ type Definition struct {
 	orValue  *float64 // a number allowed outside minimum and maximum
 	bounded  bool
 	nonEmpty bool
+	distinct bool // a list whose elements are not empty, and count once each
 }
 
 // Broker, Topic and Group are the settings of brokers, topics and groups, by name.
@@ -157,6 +158,7 @@ func parseTable(table string) map[string]*Definition {
 			d.Mode = PerBroker
 		}
 		d.parseAllowed(strings.TrimSpace(f[3]))
+		d.distinct = d.Type == List && d.allowed != nil
 		defs[d.Name] = d
 	}
 	return defs

@@ -15,7 +15,7 @@ func TestEveryKey(t *testing.T) {
 		if err != nil || d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "e2e" || d.Name() == "credentials") { // those are clients' settings
 			return filepath.SkipDir
 		}
-		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || d.Name() == "together.go" { // which checks values as Kafka does
 			return nil
 		}
 		data, err := os.ReadFile(path)

@@ -36,6 +36,9 @@ func (d *Definition) Check(value string) error {
 				return fmt.Errorf("Invalid value %s for configuration %s: String must be one of: %s", v, d.Name, strings.Join(d.allowed, ", "))
 			}
 		}
+		if d.distinct && text != "" && slices.ContainsFunc(strings.Split(text, ","), func(v string) bool { return strings.TrimSpace(v) == "" }) {
+			return fmt.Errorf("Configuration '%s' values must not be empty.", d.Name)
+		}
 		if strings.HasSuffix(d.Name, throttledReplicas) && !isThrottledReplicas(text) {
 			return fmt.Errorf("Invalid value %s for configuration %s: %s must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...", value, d.Name, d.Name)
 		}
@@ -91,7 +94,7 @@ func (d *Definition) Normal(value string) string {
 	case List:
 		var out []string
 		for _, v := range strings.Split(text, ",") {
-			if v = strings.TrimSpace(v); d.allowed == nil || !slices.Contains(out, v) {
+			if v = strings.TrimSpace(v); !d.distinct || !slices.Contains(out, v) {
 				out = append(out, v)
 			}
 		}
@@ -138,20 +141,4 @@ func formatDouble(f float64) string {
 	}
 	n, _ := strconv.Atoi(exponent)
 	return digits + "E" + strconv.Itoa(n)
-}
-
-// CheckTopic says what is wrong with settings of a topic together, each of which Check takes (Kafka's LogConfig.validate). inForce is the
-// value in force of any topic setting.
-func CheckTopic(inForce func(name string) string) error {
-	number := func(name string) int64 {
-		n, _ := strconv.ParseInt(inForce(name), 10, 64) // Check has taken it
-		return n
-	}
-	if least, most := number("min.compaction.lag.ms"), number("max.compaction.lag.ms"); least > most {
-		return fmt.Errorf("conflict topic config setting min.compaction.lag.ms (%d) > max.compaction.lag.ms (%d)", least, most)
-	}
-	if inForce("remote.storage.enable") == "true" {
-		return fmt.Errorf("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
-	}
-	return nil
 }

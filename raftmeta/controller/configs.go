@@ -58,6 +58,11 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 			d = &configs.Definition{Name: c.Key, Type: configs.String, Mode: configs.ClusterWide} // kept, as Kafka keeps what its plugins read
 		}
 		if resourceType == image.BrokerResource {
+			if c.Key == minInSyncReplicas && c.Value != nil {
+				if err := d.Check(*c.Value); err != nil {
+					return nil, fmt.Errorf("%v: %w", err, kerr.InvalidRequest)
+				}
+			}
 			if c.Key == minInSyncReplicas && name != "" {
 				return nil, fmt.Errorf("Broker-level min.insync.replicas cannot be altered while ELR is enabled.: %w", kerr.InvalidConfig)
 			}
@@ -77,8 +82,11 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 				continue
 			}
 		} else if err := d.Check(*value); err != nil {
-			if resourceType == image.ClientMetricsResource {
+			if _, unread := strconv.ParseInt(strings.TrimSpace(*value), 10, 32); resourceType == image.ClientMetricsResource && unread == nil {
 				return nil, fmt.Errorf("Invalid value %s for %s, interval must be between 100 and 3600000 (1 hour): %w", *value, c.Key, kerr.InvalidRequest)
+			}
+			if resourceType == image.BrokerResource {
+				return nil, fmt.Errorf("%v: %w", err, kerr.InvalidRequest)
 			}
 			return nil, fmt.Errorf("%v: %w", err, kerr.InvalidConfig)
 		} else if resourceType == image.ClientMetricsResource && c.Key == "match" {
@@ -86,11 +94,21 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 				return nil, fmt.Errorf("%v: %w", err, kerr.InvalidConfig)
 			}
 		}
+		if resourceType == image.GroupResource && value != nil {
+			if err := configs.CheckGroup(c.Key, *value, effective); err != nil {
+				return nil, fmt.Errorf("%v: %w", err, kerr.InvalidConfig)
+			}
+		}
 		records = append(records, image.SetConfig(resourceType, name, c.Key, value))
 		after[c.Key] = value
 	}
+	if resourceType == image.BrokerResource {
+		if err := configs.CheckBroker(after, effective); err != nil {
+			return nil, fmt.Errorf("%v: %w", err, kerr.InvalidRequest)
+		}
+	}
 	if resourceType == image.TopicResource {
-		err = checkTogether(func(k string) (string, bool) {
+		if err := checkTogether(func(k string) (string, bool) {
 			if v, changed := after[k]; changed && v != nil {
 				return *v, true
 			} else if changed {
@@ -98,9 +116,11 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 			}
 			v, has := current[k]
 			return v, has
-		})
+		}); err != nil {
+			return nil, err
+		}
 	}
-	return records, err
+	return records, nil
 }
 
 func definitionsOf(m *image.Image, resourceType int8, name string) (map[string]*configs.Definition, error) {
@@ -174,7 +194,7 @@ func altered(d *configs.Definition, c Alteration, current image.ConfigMap, effec
 }
 
 // ReplaceConfigs decides on AlterConfigs: the resource has exactly these values afterwards.
-func ReplaceConfigs(m *image.Image, resourceType int8, name string, values map[string]*string) ([]*image.Record, error) {
+func ReplaceConfigs(m *image.Image, resourceType int8, name string, values map[string]*string, effective func(key string) string) ([]*image.Record, error) {
 	var changes []Alteration
 	for k, v := range values {
 		changes = append(changes, Alteration{Key: k, Op: Set, Value: v})
@@ -185,5 +205,5 @@ func ReplaceConfigs(m *image.Image, resourceType int8, name string, values map[s
 		}
 	}
 	slices.SortFunc(changes, func(a, b Alteration) int { return strings.Compare(a.Key, b.Key) })
-	return AlterConfigs(m, resourceType, name, changes, func(string) string { return "" })
+	return AlterConfigs(m, resourceType, name, changes, effective)
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"kraft/raftmeta/configs"
 	"kraft/raftmeta/image"
 )
 
@@ -220,13 +221,18 @@ func TestAlterConfigs(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(m, records)
-	effective := func(string) string { return "delete" }
+	effective := func(key string) string {
+		if configs.Topic[key] != nil {
+			return configs.Layers{}.Effective(key)
+		}
+		return configs.Layers{}.EffectiveBroker(key)
+	}
 	alter := func(kind int8, name string, changes ...Alteration) error {
 		records, err := AlterConfigs(m, kind, name, changes, effective)
 		apply(m, records)
 		return err
 	}
-	const topic, broker = image.TopicResource, image.BrokerResource
+	const topic, broker, group = image.TopicResource, image.BrokerResource, image.GroupResource
 	for _, tc := range []struct {
 		kind   int8
 		name   string
@@ -247,6 +253,20 @@ func TestAlterConfigs(t *testing.T) {
 		{broker, "", Alteration{"node.id", Set, str("8")}, kerr.InvalidRequest},
 		{broker, "9", Alteration{"log.retention.ms", Set, str("8")}, kerr.InvalidRequest},
 		{broker, "x", Alteration{"log.retention.ms", Set, str("8")}, kerr.InvalidRequest},
+		{broker, "", Alteration{"num.io.threads", Set, str("3")}, kerr.InvalidRequest},
+		{broker, "", Alteration{"num.io.threads", Set, str("17")}, kerr.InvalidRequest},
+		{broker, "", Alteration{"num.io.threads", Set, str("16")}, nil},
+		{broker, "", Alteration{"log.cleaner.dedupe.buffer.size", Set, str("1048576")}, kerr.InvalidRequest},
+		{broker, "", Alteration{"log.cleanup.policy", Set, str("compact,compact")}, kerr.InvalidRequest},
+		{broker, "", Alteration{"log.retention.ms", Set, str("0")}, kerr.InvalidRequest},
+		{broker, "", Alteration{"log.local.retention.ms", Set, str("-1")}, kerr.InvalidRequest},
+		{topic, "t", Alteration{"remote.storage.enable", Set, str("TRUE")}, kerr.InvalidConfig},
+		{topic, "t", Alteration{"min.compaction.lag.ms", Set, str("9223372036854775807")}, nil},
+		{topic, "t", Alteration{"max.compaction.lag.ms", Set, str("9")}, kerr.InvalidConfig},
+		{group, "g", Alteration{"consumer.session.timeout.ms", Set, str("1")}, kerr.InvalidConfig},
+		{group, "g", Alteration{"share.auto.offset.reset", Set, str("by_duration:PT1H30M")}, nil},
+		{group, "g", Alteration{"share.auto.offset.reset", Set, str("by_duration:1h")}, kerr.InvalidConfig},
+		{group, "g", Alteration{"streams.rack.aware.assignment.tags", Set, str("a,a")}, kerr.InvalidConfig},
 		{99, "t", Alteration{"retention.ms", Set, str("5")}, kerr.InvalidRequest},
 	} {
 		if err := alter(tc.kind, tc.name, tc.change); !errors.Is(err, tc.want) && err != tc.want {
@@ -262,7 +282,7 @@ func TestAlterConfigs(t *testing.T) {
 	if err := alter(topic, "t", Alteration{"a", Set, str("1")}, Alteration{"a", Set, str("2")}); !errors.Is(err, kerr.InvalidConfig) && !errors.Is(err, kerr.InvalidRequest) {
 		t.Errorf("a key twice: %v", err)
 	}
-	replace, err := ReplaceConfigs(m, topic, "t", map[string]*string{"segment.bytes": str("1048576")})
+	replace, err := ReplaceConfigs(m, topic, "t", map[string]*string{"segment.bytes": str("1048576")}, effective)
 	if err != nil {
 		t.Fatal(err)
 	}
