@@ -45,6 +45,7 @@ type Conn struct {
 	cancel context.CancelFunc
 
 	answered atomic.Bool // a request other than ApiVersions was
+	evicted  atomic.Bool // it held memory that others waited for
 
 	mu       sync.Mutex // guards the rest
 	room     sync.Cond  // signalled when the queue shrinks, and when the writer ends
@@ -280,23 +281,16 @@ func (c *Conn) request(frames *frameReader, size int) error {
 		return &badRequest{fmt.Errorf("%s request of %d bytes, at most %d", api.Name, size, maxAdminFrame)}
 	}
 	req.size = size
+	body, done, err := c.body(frames, req.Key, size, api.scoped)
+	defer done()
+	if err != nil {
+		return err
+	}
 	release, err := c.server.reserve(c.ctx, req.Key, size)
 	if err != nil {
 		return err
 	}
 	defer release()
-	var body []byte
-	if api.scoped {
-		buf := getBuffer(size)
-		defer putBuffer(buf)
-		*buf, err = frames.read(*buf, size)
-		body = *buf
-	} else {
-		body, err = frames.read(make([]byte, 0, min(size, 64<<10)), size)
-	}
-	if err != nil {
-		return &badRequest{err}
-	}
 	if req.Version < api.Min || req.Version > api.Max {
 		if req.Key == apiVersionsKey {
 			return c.answer(req, answerHeader{correlation: req.CorrelationID}, Answer{Now: unsupportedAPIVersions()})
@@ -322,6 +316,80 @@ func (c *Conn) request(frames *frameReader, size int) error {
 		return nil
 	}
 	return c.answer(req, answerHeader{req.CorrelationID, flexible && req.Key != apiVersionsKey}, answer)
+}
+
+// framePatience is how long a peer may send nothing in the middle of a frame, also where there is memory for all.
+const framePatience = 30 * time.Second
+
+// body reads the current frame. What it returns is valid until done is called, which the caller must do; of a request that is scoped the
+// buffer is used again then.
+func (c *Conn) body(frames *frameReader, key int16, size int, scoped bool) (body []byte, done func(), err error) {
+	if frames.w-frames.r < size {
+		c.frameGoesOn()
+	}
+	room, reserved, done := size, true, func() {}
+	var held *holding
+	if size > smallAdmin && (key != produceKey || size > smallProduce) {
+		pool := c.server.large
+		if size <= mediumRequest {
+			pool = c.server.medium
+		}
+		held, reserved = pool.enter(size, func() {
+			c.evicted.Store(true)
+			_ = c.tcp.Close()
+		})
+		done = held.leave
+		room = min(size, promised)
+		if !reserved {
+			room = min(size, smallProduce)
+		}
+	}
+	var buf []byte
+	if !scoped {
+		buf = make([]byte, 0, min(room, smallProduce))
+	} else {
+		pooled, left := getBuffer(room), done
+		buf = *pooled
+		done = func() {
+			if body != nil {
+				*pooled = body
+			}
+			putBuffer(pooled)
+			left()
+		}
+	}
+	body, err = frames.read(buf, size, func(got int) error {
+		c.frameGoesOn()
+		if held == nil {
+			return nil
+		}
+		held.note(got)
+		if !reserved && got >= room {
+			reserved = true
+			return held.reserve(c.ctx, c.answered.Load())
+		}
+		return nil
+	})
+	if c.evicted.Load() {
+		err = fmt.Errorf("%s request of %d bytes stood still after %d while others waited for memory (queued.max.request.bytes)", APIName(key), size, len(body))
+	}
+	return body, done, asBadRequest(err)
+}
+
+// frameGoesOn gives a peer that sends the rest of a frame more time. What cannot be set any more is found out by reading.
+func (c *Conn) frameGoesOn() {
+	patience := framePatience
+	if t := c.server.config.IdleTimeout; t > 0 {
+		patience = min(patience, t)
+	}
+	_ = c.tcp.SetReadDeadline(time.Now().Add(patience))
+}
+
+func asBadRequest(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &badRequest{err}
 }
 
 // isFlexible says whether requests of this kind and version use KIP-482's encoding.

@@ -68,20 +68,23 @@ func (f *frameReader) peek(n int) ([]byte, error) {
 	return f.in[f.r : f.r+n], nil
 }
 
-// read appends the current frame's size bytes to buf, which grows no faster than bytes arrive: a
-// claimed length alone costs no memory.
-func (f *frameReader) read(buf []byte, size int) ([]byte, error) {
+// read appends the current frame's size bytes to buf, which grows no faster than bytes arrive. came is called when some have come, with
+// how many there are now; its error ends the reading.
+func (f *frameReader) read(buf []byte, size int, came func(got int) error) ([]byte, error) {
 	n := min(size, f.w-f.r)
 	buf = append(buf, f.in[f.r:f.r+n]...)
 	f.r += n
 	for len(buf) < size {
 		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
+			buf = append(make([]byte, 0, min(size, max(2*cap(buf), inlineBuffer))), buf...)
 		}
-		m, err := io.ReadFull(f.conn, buf[len(buf):min(size, cap(buf))])
+		m, err := f.conn.Read(buf[len(buf):min(size, cap(buf))])
 		buf = buf[:len(buf)+m]
-		if err != nil {
+		if err != nil && len(buf) < size {
 			return buf, fmt.Errorf("frame of %d bytes ended after %d: %w", size, len(buf), io.ErrUnexpectedEOF)
+		}
+		if err := came(len(buf)); err != nil {
+			return buf, err
 		}
 	}
 	return buf, nil

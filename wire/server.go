@@ -24,13 +24,16 @@ type Config struct {
 	SlowRequest     time.Duration  // slow.request.log.ms: requests that are handled and sent for longer are logged; 0 for none
 }
 
-// Requests up to these sizes in bytes are not counted against MaxQueuedBytes. Others than Produce count
-// decodedFactor times: their arrays of small elements can become that much larger in memory.
+// Requests up to these sizes in bytes are not counted against MaxQueuedBytes. Others than Produce count decodedFactor times while they
+// are handled: their arrays of small elements can become that much larger in memory.
 const (
 	smallProduce  = 64 << 10
 	smallAdmin    = 4 << 10
 	decodedFactor = 64
 )
+
+// mediumRequest is up to which size in bytes requests have memory of their own, a quarter of all, which larger ones cannot use up.
+const mediumRequest = 1 << 20
 
 // slowLines is how many slow requests are logged a second.
 const slowLines = 10
@@ -40,8 +43,10 @@ type Server struct {
 	config   Config
 	registry *Registry
 	log      zerolog.Logger
-	queued   *semaphore.Weighted
-	capacity int64 // of queued, in bytes
+	medium   *memory             // of requests while they are read, up to mediumRequest
+	large    *memory             // of larger ones
+	decoded  *semaphore.Weighted // what others than Produce may become, once they are read
+	capacity int64               // of decoded, in bytes
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -64,7 +69,7 @@ func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Ser
 	capacity := max(config.MaxQueuedBytes, int64(config.MaxRequestBytes))
 	return &Server{
 		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
-		queued: semaphore.NewWeighted(capacity), capacity: capacity,
+		medium: newMemory(capacity / 4), large: newMemory(capacity - capacity/4), decoded: semaphore.NewWeighted(capacity), capacity: capacity,
 		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines),
 		conns: map[*Conn]struct{}{}, draining: make(chan struct{}),
 	}
@@ -146,19 +151,16 @@ func (s *Server) start(name string, tcp net.Conn, stream *Stream) {
 	}()
 }
 
-// reserve takes what a request of size bytes may need of MaxQueuedBytes, waiting for it if need be.
+// reserve takes what a request of size bytes that has come whole may become when it is decoded, and waits for it if need be.
 func (s *Server) reserve(ctx context.Context, key int16, size int) (release func(), err error) {
-	if size <= smallAdmin || key == produceKey && size <= smallProduce {
+	if size <= smallAdmin || key == produceKey {
 		return func() {}, nil
 	}
-	weight := int64(size)
-	if key != produceKey {
-		weight = min(weight*decodedFactor, s.capacity)
-	}
-	if err := s.queued.Acquire(ctx, weight); err != nil {
+	weight := min(int64(size)*decodedFactor, s.capacity)
+	if err := s.decoded.Acquire(ctx, weight); err != nil {
 		return nil, err
 	}
-	return func() { s.queued.Release(weight) }, nil
+	return func() { s.decoded.Release(weight) }, nil
 }
 
 // Drain closes the listeners and reads no more requests. It answers those that were read, and returns when their connections have

@@ -434,7 +434,7 @@ func (n *Node) serve() {
 func (n *Node) limits() wire.Config {
 	queued := n.config.Int("queued.max.request.bytes")
 	if queued <= 0 {
-		queued = 512 << 20
+		queued = 256 << 20
 	}
 	return wire.Config{
 		MaxRequestBytes: int(n.config.Int("socket.request.max.bytes")), MaxQueuedBytes: queued,
