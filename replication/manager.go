@@ -579,5 +579,8 @@ func quiet(err error) bool {
 		return true // the leader's word for what it has logged
 	}
 	var k *kerr.Error
+	if errors.As(err, new(*storage.InvalidRecords)) {
+		return true // the client's mistake, by whatever code Kafka has for it
+	}
 	return errors.Is(err, context.Canceled) || storage.IsDiskFull(err) || errors.Is(err, storage.ErrDirOffline) || errors.As(err, &k) && k != kerr.KafkaStorageError && k != kerr.UnknownServerError
 }

@@ -134,22 +134,27 @@ func checkProduced(version int16, req *kmsg.ProduceRequest, data []byte) error {
 	if len(data) < record.MinFrame+5 {
 		return fmt.Errorf("Produce request holds no records for a partition: %w", kerr.InvalidRecord)
 	}
-	if record.Magic(data) < 2 {
+	if magic := record.Magic(data); magic < 0 {
+		return fmt.Errorf("magic %d: %w", magic, kerr.CorruptMessage)
+	} else if magic < 2 {
 		if version >= 3 {
 			return fmt.Errorf("Produce requests with version %d are only allowed to contain record batches with magic version 2: %w", version, kerr.InvalidRecord)
 		}
 		return nil
 	}
 	b, rest, err := record.Next(data)
-	if err != nil {
-		return fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
-	}
 	switch {
-	case version >= 3 && len(rest) > 0:
+	case errors.Is(err, record.ErrTruncated):
+		return fmt.Errorf("Produce request holds no whole record batch for a partition: %w", kerr.InvalidRecord)
+	case err != nil:
+		return fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
+	case version >= 3 && len(rest) >= record.MinFrame+5: // what is less is no batch, and is met later
 		return fmt.Errorf("Produce requests with version %d are only allowed to contain exactly one record batch per partition: %w", version, kerr.InvalidRecord)
 	case version < 7 && b.Codec() == record.Zstd:
 		return fmt.Errorf("Produce requests with version %d are not allowed to use ZStandard compression: %w", version, kerr.UnsupportedCompressionType)
-	case req.TransactionID != nil || b.IsTransactional():
+	case req.TransactionID == nil && b.IsTransactional():
+		return fmt.Errorf("a transactional batch without a transactional id: %w", kerr.TransactionalIDAuthorizationFailed)
+	case req.TransactionID != nil:
 		return fmt.Errorf("no transaction was begun: %w", kerr.InvalidTxnState)
 	}
 	return nil
@@ -163,7 +168,7 @@ func (m *Manager) refuse(ctx *wire.Request, out *kmsg.ProduceResponseTopicPartit
 	out.BaseOffset, out.LogAppendTime, out.LogStartOffset = -1, -1, -1
 	out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 	var invalid *storage.InvalidRecords
-	if errors.As(err, &invalid) {
+	if errors.As(err, &invalid) && len(invalid.Indexes) > 0 {
 		for _, i := range invalid.Indexes {
 			r := kmsg.NewProduceResponseTopicPartitionErrorRecord()
 			r.RelativeOffset, r.ErrorMessage = i, &invalid.Reason

@@ -20,7 +20,7 @@ type Appended struct {
 // InvalidRecords is the error of a batch refused for some of its records (KIP-467). Nothing of the batch
 // was appended.
 type InvalidRecords struct {
-	Indexes []int32 // of the records at fault, within the batch
+	Indexes []int32 // of the records at fault, within the batch; none where it cannot be told
 	Reason  string
 	Code    *kerr.Error
 }
@@ -152,6 +152,9 @@ func checkBatch(b record.Batch, c *LogConfig, now time.Time) error {
 	if b.IsControl() || b.HasDeleteHorizon() {
 		return fmt.Errorf("clients may not write control batches: %w", kerr.InvalidRecord)
 	}
+	if b.BaseOffset() != 0 {
+		return fmt.Errorf("base offset of the batch is not 0 but %d: %w", b.BaseOffset(), kerr.InvalidRecord)
+	}
 	if b.ProducerID() >= 0 && (b.BaseSequence() < 0 || b.ProducerEpoch() < 0) {
 		return fmt.Errorf("producer %d sends epoch %d, sequence %d: %w", b.ProducerID(), b.ProducerEpoch(), b.BaseSequence(), kerr.InvalidRecord)
 	}
@@ -161,46 +164,53 @@ func checkBatch(b record.Batch, c *LogConfig, now time.Time) error {
 	if b.Codec() > record.Zstd {
 		return fmt.Errorf("%v: %w", b.Codec(), kerr.UnsupportedCompressionType)
 	}
-	if !c.LogAppendTime {
-		if err := checkTimestamp(b.MaxTimestamp(), c, now); err != nil {
-			return err
-		}
-		if err := checkTimestamp(b.BaseTimestamp(), c, now); err != nil {
-			return err
-		}
-	}
-	return checkRecords(b, c)
+	return checkRecords(b, c, now)
 }
 
-// checkRecords looks at records one by one only where it must: always when they lie open, otherwise for
-// the keys that a compacted topic needs.
-func checkRecords(b record.Batch, c *LogConfig) error {
-	var keyless []int32
-	if b.Codec() == record.None {
-		var err error
-		if keyless, err = b.CheckRecords(c.Compact); err != nil {
-			return fmt.Errorf("%v: %w", err, kerr.InvalidRecord)
-		}
-	} else if c.Compact {
-		records, err := b.Records(c.MaxDecompressed)
-		if err != nil {
-			return decompressError(err)
-		}
-		for i := range records {
-			if records[i].Key == nil {
-				keyless = append(keyless, int32(i))
-			}
-		}
+// checkRecords looks at all records, also of batches that are stored as they came: whatever a reader would stumble over is refused. The
+// header's word about the newest timestamp is not taken: lookups by time go by it.
+func checkRecords(b record.Batch, c *LogConfig, now time.Time) error {
+	shape, err := b.Inspect(c.MaxDecompressed, c.Compact)
+	if errors.Is(err, record.ErrCorrupt) { // not CORRUPT_MESSAGE, on which clients send the same again
+		return &InvalidRecords{Reason: err.Error(), Code: kerr.UnknownServerError}
 	}
-	if len(keyless) > 0 {
-		return &InvalidRecords{Indexes: keyless, Reason: "Compacted topic cannot accept message without key.", Code: kerr.InvalidRecord}
+	if err != nil {
+		return decompressError(err)
+	}
+	if len(shape.Keyless) > 0 {
+		return &InvalidRecords{Indexes: shape.Keyless, Reason: "Compacted topic cannot accept message without key.", Code: kerr.InvalidRecord}
+	}
+	if c.LogAppendTime {
+		return nil
+	}
+	oldest, newest := b.BaseTimestamp()+shape.MinDelta, b.BaseTimestamp()+shape.MaxDelta
+	if checkTimestamp(oldest, c, now) != nil || checkTimestamp(newest, c, now) != nil {
+		return refuseTimestamps(b, c, now)
+	}
+	if newest != b.MaxTimestamp() || b.HasLogAppendTime() {
+		b.SetCreateTime(newest)
 	}
 	return nil
 }
 
+// refuseTimestamps names the records whose timestamps are out of range.
+func refuseTimestamps(b record.Batch, c *LogConfig, now time.Time) error {
+	deltas, err := b.Deltas(c.MaxDecompressed)
+	if err != nil {
+		return decompressError(err)
+	}
+	refused := &InvalidRecords{Code: kerr.InvalidTimestamp}
+	for i, d := range deltas {
+		if err := checkTimestamp(b.BaseTimestamp()+d, c, now); err != nil {
+			refused.Indexes, refused.Reason = append(refused.Indexes, int32(i)), err.Error()
+		}
+	}
+	return refused
+}
+
 func decompressError(err error) error {
-	if errors.Is(err, record.ErrTooLarge) {
-		return fmt.Errorf("%v: %w", err, kerr.MessageTooLarge)
+	if errors.Is(err, record.ErrTooLarge) || errors.Is(err, record.ErrMalformed) {
+		return fmt.Errorf("%v: %w", err, kerr.InvalidRecord)
 	}
 	return fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
 }

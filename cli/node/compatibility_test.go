@@ -89,6 +89,26 @@ highest is served: clients from 0.8 on work. What is not listed is not served ye
 	for _, a := range registry().APIs() {
 		fmt.Fprintf(&b, "| %d | %s | %d to %d |\n", a.Key, a.Name, a.Min, a.Max)
 	}
+	b.WriteString(`
+## What is treated otherwise
+
+Every setting with every value that matters, and batches with every mistake that a client can make, are given to kraft and to Apache Kafka
+4.4.0 by tests (e2e/settings, e2e/batches), and what becomes of them is compared. These differences are left, by the names of the trials:
+
+| trials | why |
+|---|---|
+`)
+	for _, file := range []string{"settings/testdata/topics", "settings/testdata/brokers", "settings/testdata/groups", "settings/testdata/quotas", "batches/testdata/batches"} {
+		data, err := os.ReadFile("../../e2e/" + file + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if f := strings.Split(strings.TrimSpace(line), " || "); len(f) == 3 && !strings.HasPrefix(line, "#") {
+				fmt.Fprintf(&b, "| `%s` | %s |\n", strings.ReplaceAll(f[0], "|", `\|`), f[2])
+			}
+		}
+	}
 	const path = "../../docs/compatibility.md"
 	if *update {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {

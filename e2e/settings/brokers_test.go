@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/e2e/harness"
 	"kraft/raftmeta/configs"
 )
 
@@ -46,7 +47,7 @@ func TestBrokerSettings(t *testing.T) {
 		}
 		t.Logf("%s: %d trials", s.name, tried)
 	}
-	compare(t, "brokers", outcomes)
+	harness.Compare(t, "testdata/brokers.txt", outcomes, all())
 }
 
 // setAndUnset says what becomes of one value.
@@ -96,7 +97,7 @@ func TestGroupSettings(t *testing.T) {
 			}
 		}
 	}
-	compare(t, "groups", outcomes)
+	harness.Compare(t, "testdata/groups.txt", outcomes, true)
 }
 
 // TestQuotas has each quota of each entity set to numbers of all kinds.
@@ -112,7 +113,7 @@ func TestQuotas(t *testing.T) {
 			}
 		}
 	}
-	compare(t, "quotas", outcomes)
+	harness.Compare(t, "testdata/quotas.txt", outcomes, true)
 }
 
 // quota sets a quota, says what is told of it then, and takes it away.

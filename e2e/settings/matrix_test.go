@@ -5,11 +5,9 @@ package settings
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,8 +24,6 @@ import (
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
-
-var writeDifferences = flag.Bool("write-differences", false, "write what differs into testdata instead of comparing")
 
 // values are what a setting is tried with: what it takes, both of its ends and one beyond each, and what is no value at all.
 func values(d *configs.Definition) []string {
@@ -231,7 +227,7 @@ func (s *server) putBatch(t *testing.T, topic string, b record.Batch) string {
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
 	var p kmsg.ProduceResponseTopicPartition
-	_ = harness.Eventually(time.Second, func() error { // Kafka says that a topic has a leader before it has
+	_ = harness.Eventually(20*time.Second, func() error { // Kafka says that a topic has a leader before it has
 		p = s.ask(t, req).(*kmsg.ProduceResponse).Topics[0].Partitions[0]
 		if p.ErrorCode == kerr.NotLeaderForPartition.Code {
 			return kerr.NotLeaderForPartition
@@ -380,7 +376,7 @@ func TestTopicSettings(t *testing.T) {
 		}
 		t.Logf("%s: %d trials", s.name, len(trials))
 	}
-	compare(t, "topics", outcomes)
+	harness.Compare(t, "testdata/topics.txt", outcomes, all())
 }
 
 func (s *server) tryTopics(t *testing.T, trials []map[string]string, outcomes map[string]string) {
@@ -450,66 +446,4 @@ func (s *server) tryTopics(t *testing.T, trials []map[string]string, outcomes ma
 		}
 	}
 	s.remove(t, slices.Collect(maps.Keys(plain)))
-}
-
-// compare tells what differs between the servers, unless testdata has it, with a reason.
-func compare(t *testing.T, what string, outcomes map[string]map[string]string) {
-	t.Helper()
-	path := "testdata/" + what + ".txt"
-	known, err := os.ReadFile(path)
-	if err != nil && !*writeDifferences {
-		t.Fatal(err)
-	}
-	excused := parseDifferences(string(known))
-	var left []string
-	used := map[string]bool{}
-	for _, trial := range slices.Sorted(maps.Keys(outcomes["kafka"])) {
-		kafka, kraft := outcomes["kafka"][trial], outcomes["kraft"][trial]
-		if kafka == kraft {
-			continue
-		}
-		line := fmt.Sprintf("%s\n  kafka %s\n  kraft %s\n", trial, kafka, kraft)
-		i := slices.IndexFunc(excused, func(e difference) bool { return e.trial.MatchString(trial) && e.outcome.MatchString(kafka+" | "+kraft) })
-		if i >= 0 {
-			used[excused[i].trial.String()] = true
-			continue
-		}
-		left = append(left, line)
-	}
-	if *writeDifferences {
-		if err := os.WriteFile(path+".new", []byte(strings.Join(left, "")), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	for _, l := range left {
-		t.Errorf("%s", l)
-	}
-	for _, e := range excused {
-		if !used[e.trial.String()] && all() {
-			t.Errorf("testdata lists a difference that is none any more: %v", e.trial)
-		}
-	}
-}
-
-// difference is one that has a reason: trials and outcomes that match.
-type difference struct {
-	trial, outcome *regexp.Regexp
-}
-
-// parseDifferences reads lines "TRIAL | OUTCOMES | REASON", both regular expressions; OUTCOMES is Kafka's and kraft's with " | " between
-// them, as far as it goes.
-func parseDifferences(text string) (out []difference) {
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		f := strings.Split(line, " || ")
-		if len(f) != 3 {
-			panic("a line of testdata is not TRIAL || OUTCOMES || REASON: " + line)
-		}
-		out = append(out, difference{regexp.MustCompile("^(?:" + f[0] + ")$"), regexp.MustCompile(f[1])})
-	}
-	return out
 }

@@ -131,6 +131,13 @@ func (b Batch) SetLogAppendTime(ms int64) {
 	b.seal()
 }
 
+// SetCreateTime has the batch's records keep their own timestamps, the newest of which is ms milliseconds, and seals the batch again.
+func (b Batch) SetCreateTime(ms int64) {
+	b.setAttributes(b.Attributes() &^ LogAppendTimeFlag)
+	b.putI64(maxTimeAt, ms)
+	b.seal()
+}
+
 // Check verifies the CRC-32C over attributes and records. The error wraps ErrCorrupt.
 func (b Batch) Check() error {
 	if got, want := b.computeCRC(), b.CRC(); got != want {

@@ -2,6 +2,10 @@ package record
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
 )
 
 // Header is one header of a record. A nil Value is null.
@@ -114,44 +118,122 @@ func (d *decoder) bytes() []byte {
 	return v
 }
 
-// CheckRecords walks the records of an uncompressed batch without decoding them: count, lengths and
-// offset deltas 0, 1, 2... must agree with the header. needKey also asks for a key in each, as a
-// compacted topic does; keyless then lists the records without one (KIP-467's batch indexes).
-func (b Batch) CheckRecords(needKey bool) (keyless []int32, err error) {
-	return checkRecords(b.Payload(), b.Count(), needKey)
+// Shape is what Inspect finds in a batch.
+type Shape struct {
+	Keyless            []int32 // records without a key, by their places in the batch (KIP-467's batch indexes)
+	MinDelta, MaxDelta int64   // of the records' timestamps to the batch's base
 }
 
-func checkRecords(data []byte, count int32, needKey bool) (keyless []int32, err error) {
+// inspectBuffers are what Inspect decompresses into.
+var inspectBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxInspectBuffer is up to which size in bytes a buffer is used again.
+const maxInspectBuffer = 4 << 20
+
+// Inspect reads all records of a batch, decompressing at most limit bytes, and checks what a reader relies on: their count, lengths, fields,
+// and that their offsets are one after the other. needKey also lists records without a key. Errors wrap ErrCorrupt where the batch is not
+// what its codec says, ErrMalformed where its records are not what they should be, or are ErrTooLarge. Any goroutine may call it.
+func (b Batch) Inspect(limit int, needKey bool) (Shape, error) {
+	if b.Codec() == None {
+		return inspect(b.Payload(), b.Count(), needKey)
+	}
+	buf := inspectBuffers.Get().(*[]byte)
+	data, err := Decompress((*buf)[:0], b.Codec(), b.Payload(), limit)
+	if cap(data) <= maxInspectBuffer {
+		*buf = data
+	}
+	defer inspectBuffers.Put(buf)
+	if err != nil {
+		return Shape{}, err
+	}
+	return inspect(data, b.Count(), needKey)
+}
+
+// Delta is how much later than the batch's base timestamp each record's is, in milliseconds, for batches that Inspect has taken.
+func (b Batch) Deltas(limit int) ([]int64, error) {
+	records, err := b.Records(limit)
+	out := make([]int64, len(records))
+	for i, r := range records {
+		out[i] = r.Timestamp - b.BaseTimestamp()
+	}
+	return out, err
+}
+
+// ErrMalformed says that the records of a batch are not what they should be.
+var ErrMalformed = errors.New("malformed records")
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+}
+
+func inspect(data []byte, count int32, needKey bool) (s Shape, err error) {
+	s.MinDelta, s.MaxDelta = math.MaxInt64, math.MinInt64
 	for i := int32(0); i < count; i++ {
 		size, n := uvarint(data)
 		length := int64(size>>1) ^ -int64(size&1)
-		if n <= 0 || length < 5 || length > int64(len(data)-n) {
-			return nil, corrupt("record %d has %d bytes of %d", i, length, len(data))
+		if n <= 0 || length < 6 || length > int64(len(data)-n) {
+			return s, malformed("record %d has %d bytes of %d", i, length, len(data))
 		}
 		body := data[n : n+int(length)]
 		data = data[n+int(length):]
-		_, t := uvarint(body[1:])
+		zigzag, t := uvarint(body[1:]) // the first byte, attributes, is unused
 		if t <= 0 {
-			return nil, corrupt("record %d ends in its timestamp", i)
+			return s, malformed("record %d ends in its timestamp", i)
 		}
-		delta, o := uvarint(body[1+t:])
-		if o <= 0 || int64(delta>>1)^-int64(delta&1) != int64(i) {
-			return nil, corrupt("record %d has another offset delta", i)
+		delta := int64(zigzag>>1) ^ -int64(zigzag&1)
+		s.MinDelta, s.MaxDelta = min(s.MinDelta, delta), max(s.MaxDelta, delta)
+		offset, o := uvarint(body[1+t:])
+		if o <= 0 || int64(offset>>1)^-int64(offset&1) != int64(i) {
+			return s, malformed("record %d has another offset delta", i)
 		}
-		if needKey {
-			key, k := uvarint(body[1+t+o:])
-			if k <= 0 {
-				return nil, corrupt("record %d ends in its key", i)
-			}
-			if key&1 != 0 { // zig-zag: odd is negative, null
-				keyless = append(keyless, i)
-			}
+		rest, null, ok := skipField(body[1+t+o:])
+		if null && needKey {
+			s.Keyless = append(s.Keyless, i)
+		}
+		if ok {
+			rest, _, ok = skipField(rest)
+		}
+		if !ok || !headersEnd(rest) {
+			return s, malformed("record %d of %d bytes does not fit its fields", i, length)
 		}
 	}
 	if len(data) != 0 {
-		return nil, corrupt("%d bytes after the last of %d records", len(data), count)
+		return s, malformed("%d bytes after the last of %d records", len(data), count)
 	}
-	return keyless, nil
+	return s, nil
+}
+
+// skipField passes over a key or a value.
+func skipField(b []byte) (rest []byte, null, ok bool) {
+	size, n := uvarint(b)
+	length := int64(size>>1) ^ -int64(size&1)
+	switch {
+	case n <= 0 || length < -1 || length > int64(len(b)-n):
+		return nil, false, false
+	case length == -1:
+		return b[n:], true, true
+	}
+	return b[n+int(length):], false, true
+}
+
+// headersEnd reports whether headers fill the rest of a record.
+func headersEnd(b []byte) bool {
+	size, n := uvarint(b)
+	count := int64(size>>1) ^ -int64(size&1)
+	if n <= 0 || count < 0 || count > int64(len(b)) {
+		return false
+	}
+	b = b[n:]
+	for range count {
+		key, null, ok := skipField(b)
+		if !ok || null {
+			return false
+		}
+		if b, _, ok = skipField(key); !ok {
+			return false
+		}
+	}
+	return len(b) == 0
 }
 
 // uvarint is binary.Uvarint with the one- and two-byte cases inlined, which nearly all are.
