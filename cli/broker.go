@@ -146,7 +146,7 @@ func brokerStates(ctx context.Context, client *kgo.Client) (*kmsg.DescribeCluste
 	if err := answered(cluster.ErrorCode, cluster.ErrorMessage); err != nil {
 		return nil, nil, err
 	}
-	alive := func(int32) bool { return true }
+	alive := func(int32) bool { return false }
 	if slices.ContainsFunc(cluster.Brokers, func(b kmsg.DescribeClusterResponseBroker) bool { return b.IsFenced }) && cluster.ControllerID >= 0 {
 		if _, q, err := scripts.Quorum(ctx, client); err == nil {
 			alive = heardFrom(q)

@@ -192,7 +192,11 @@ func (m *Meta) effective(work *image.Image, resource kmsg.ConfigResourceType, na
 				return m.Layers(work, name).Effective(key)
 			}
 		} else if _, ok := configs.Broker[key]; ok {
-			return m.Layers(work, "").EffectiveBroker(key)
+			layers := m.Layers(work, "")
+			if int8(resource) == image.BrokerResource { // of another broker the file is not known here: it is taken to be like this one's
+				layers.Broker = work.Config(image.BrokerResource, name)
+			}
+			return layers.EffectiveBroker(key)
 		}
 		return ""
 	}

@@ -178,21 +178,25 @@ func (p *Partition) replicatedTo(high int64, bytes int) {
 // Append appends what a producer sent. acks is the request's: with -1 the ISR must be large enough
 // before anything is written. It returns the leader epoch that it appended in.
 func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appended, int32, error) {
-	if err := p.enter(); err != nil {
-		return storage.Appended{}, 0, err
-	}
-	l, err := p.writable(acks)
-	if err != nil {
-		p.role.RUnlock()
-		return storage.Appended{}, 0, err
-	}
-	a, err := p.Log().Append(data, l.epoch, now)
-	if errors.Is(err, storage.ErrMoved) {
-		a, err = p.Log().Append(data, l.epoch, now)
-	}
-	p.role.RUnlock()
+	a, epoch, err := p.append(data, acks, now)
 	if err == nil && !a.Duplicate {
 		p.advance(len(data))
+	}
+	return a, epoch, err
+}
+
+func (p *Partition) append(data []byte, acks int16, now time.Time) (a storage.Appended, epoch int32, err error) {
+	if err := p.enter(); err != nil {
+		return a, 0, err
+	}
+	defer p.role.RUnlock()
+	l, err := p.writable(acks)
+	if err != nil {
+		return a, 0, err
+	}
+	a, err = p.Log().Append(data, l.epoch, now)
+	if errors.Is(err, storage.ErrMoved) {
+		a, err = p.Log().Append(data, l.epoch, now)
 	}
 	return a, l.epoch, err
 }

@@ -148,7 +148,7 @@ func checkProduced(version int16, req *kmsg.ProduceRequest, data []byte) error {
 		return fmt.Errorf("Produce request holds no whole record batch for a partition: %w", kerr.InvalidRecord)
 	case err != nil:
 		return fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
-	case version >= 3 && len(rest) >= record.MinFrame+5: // what is less is no batch, and is met later
+	case version >= 3 && len(rest) >= record.MinFrame+5: // less is no batch: the log refuses it
 		return fmt.Errorf("Produce requests with version %d are only allowed to contain exactly one record batch per partition: %w", version, kerr.InvalidRecord)
 	case version < 7 && b.Codec() == record.Zstd:
 		return fmt.Errorf("Produce requests with version %d are not allowed to use ZStandard compression: %w", version, kerr.UnsupportedCompressionType)

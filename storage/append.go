@@ -43,7 +43,9 @@ func (l *Log) Append(data []byte, leaderEpoch int32, now time.Time) (Appended, e
 	}
 	a, err := l.append(data, batches, leaderEpoch, config, now)
 	if err == nil && config.FlushMessages < 1<<63-1 && l.flushDue(now) {
-		err = l.Flush()
+		if err = l.Flush(); errors.Is(err, ErrMoved) {
+			err = nil // the log that took this one's place has what was appended, on disk
+		}
 	}
 	return a, err
 }
@@ -170,6 +172,9 @@ func checkBatch(b record.Batch, c *LogConfig, now time.Time) error {
 // checkRecords looks at all records, also of batches that are stored as they came: whatever a reader would stumble over is refused. The
 // header's word about the newest timestamp is not taken: lookups by time go by it.
 func checkRecords(b record.Batch, c *LogConfig, now time.Time) error {
+	if b.HasLogAppendTime() && !c.LogAppendTime { // no client's to say
+		b.SetCreateTime(b.MaxTimestamp())
+	}
 	shape, err := b.Inspect(c.MaxDecompressed, c.Compact)
 	if errors.Is(err, record.ErrCorrupt) { // not CORRUPT_MESSAGE, on which clients send the same again
 		return &InvalidRecords{Reason: err.Error(), Code: kerr.UnknownServerError}
@@ -184,16 +189,21 @@ func checkRecords(b record.Batch, c *LogConfig, now time.Time) error {
 		return nil
 	}
 	oldest, newest := b.BaseTimestamp()+shape.MinDelta, b.BaseTimestamp()+shape.MaxDelta
-	if checkTimestamp(oldest, c, now) != nil || checkTimestamp(newest, c, now) != nil {
-		return refuseTimestamps(b, c, now)
+	if shape.MaxDelta > 0 && newest < b.BaseTimestamp() || shape.MinDelta < 0 && oldest > b.BaseTimestamp() {
+		return fmt.Errorf("timestamps of the batch are beyond what a number holds: %w", kerr.InvalidTimestamp)
 	}
-	if newest != b.MaxTimestamp() || b.HasLogAppendTime() {
+	if oldest < 0 || checkTimestamp(oldest, c, now) != nil || checkTimestamp(newest, c, now) != nil {
+		if err := refuseTimestamps(b, c, now); err != nil {
+			return err
+		}
+	}
+	if newest != b.MaxTimestamp() {
 		b.SetCreateTime(newest)
 	}
 	return nil
 }
 
-// refuseTimestamps names the records whose timestamps are out of range.
+// refuseTimestamps names the records whose timestamps are out of range; nil if none is.
 func refuseTimestamps(b record.Batch, c *LogConfig, now time.Time) error {
 	deltas, err := b.Deltas(c.MaxDecompressed)
 	if err != nil {
@@ -204,6 +214,9 @@ func refuseTimestamps(b record.Batch, c *LogConfig, now time.Time) error {
 		if err := checkTimestamp(b.BaseTimestamp()+d, c, now); err != nil {
 			refused.Indexes, refused.Reason = append(refused.Indexes, int32(i)), err.Error()
 		}
+	}
+	if len(refused.Indexes) == 0 {
+		return nil
 	}
 	return refused
 }

@@ -103,7 +103,7 @@ func (c *cleaner) configure(config CleanerConfig) {
 
 func (c *cleaner) run() {
 	defer c.done.Done()
-	keys := newOffsetMap(c.config.Memory / int64(c.config.Threads))
+	keys := newOffsetMap(c.config.Memory / int64(min(c.config.Threads, maxCleanerThreads)))
 	backoff := max(c.config.Backoff, 10*time.Millisecond)
 	timer := time.NewTimer(backoff)
 	defer timer.Stop()
@@ -116,7 +116,7 @@ func (c *cleaner) run() {
 		for c.cleanOne(keys, time.Now()) {
 		}
 		if len(keys.slots) > firstSlots {
-			keys = newOffsetMap(c.config.Memory / int64(c.config.Threads)) // idle: give the memory back
+			keys = newOffsetMap(c.config.Memory / int64(min(c.config.Threads, maxCleanerThreads))) // idle: give the memory back
 		}
 		timer.Reset(backoff)
 	}
@@ -160,15 +160,15 @@ func (c *cleaner) cleanOne(keys *offsetMap, now time.Time) bool {
 // max.compaction.lag.ms has passed.
 func (c *cleaner) choose(now time.Time) (*placed, cleanable) {
 	for {
-		best, work := c.dirtiest(now)
-		if best == nil || c.begin(best, work.from) {
+		best, work, seen := c.dirtiest(now)
+		if best == nil || c.begin(best, seen) {
 			return best, work
 		}
 	}
 }
 
-// dirtiest is the log that choose is to choose, nil if none is dirty enough. It reads from disks.
-func (c *cleaner) dirtiest(now time.Time) (best *placed, work cleanable) {
+// dirtiest is the log that choose is to choose, nil if none is dirty enough, and up to where it was compacted. It reads from disks.
+func (c *cleaner) dirtiest(now time.Time) (best *placed, work cleanable, seen int64) {
 	for _, p := range c.manager.snapshot() {
 		config := p.log.Config()
 		if !config.Compact || p.log.failed() {
@@ -183,14 +183,14 @@ func (c *cleaner) dirtiest(now time.Time) (best *placed, work cleanable) {
 			c.manager.log.Error().Err(err).Str("partition", p.log.tp.String()).Msg("cannot tell what to compact")
 			continue
 		}
-		if w.dirtyBytes == 0 || w.ratio() <= config.MinDirtyRatio && !w.overdue {
+		if w.dirtyBytes == 0 || !(w.ratio() > config.MinDirtyRatio) && !w.overdue { // a ratio may be NaN
 			continue
 		}
 		if best == nil || w.ratio() > work.ratio() {
-			best, work = p, w
+			best, work, seen = p, w, from
 		}
 	}
-	return best, work
+	return best, work, seen
 }
 
 // progress is the first offset of a log that was never compacted, and whether a thread works on the log.
@@ -200,13 +200,13 @@ func (c *cleaner) progress(p *placed) (from int64, busy bool) {
 	return c.dirty[p.dir][p.log.tp], c.busy[p.log.tp]
 }
 
-// begin reserves a log for the calling thread, to compact it from an offset on. It reports false where another thread works on the log,
-// or has compacted more of it meanwhile.
-func (c *cleaner) begin(p *placed, from int64) bool {
+// begin reserves a log for the calling thread, which has seen up to where it was compacted. It reports false where another thread works on
+// the log, has compacted more of it since, or where the log was cut below that.
+func (c *cleaner) begin(p *placed, seen int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	tp := p.log.tp
-	if c.busy[tp] || c.dirty[p.dir][tp] > from {
+	if c.busy[tp] || c.dirty[p.dir][tp] != seen {
 		return false
 	}
 	c.busy[tp] = true

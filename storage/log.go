@@ -208,6 +208,12 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 		return fmt.Errorf("%v: append: %w", l.tp, storageError(err))
 	}
 	at := pos
+	noted := false
+	defer func() {
+		if !noted { // producers are known to have sent what nobody can read
+			l.broken = fmt.Errorf("%v: a batch at offset %d was written and not noted: %w", l.tp, batches[0].BaseOffset(), kerr.KafkaStorageError)
+		}
+	}()
 	for _, b := range batches {
 		l.producers.apply(b)
 		if err := l.noteTransaction(b, seg); err != nil {
@@ -219,6 +225,7 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 	}
 	seg.size.Store(at)
 	l.tail.Store(&tail{offset: last + 1, segment: seg, size: at})
+	noted = true
 	return nil
 }
 

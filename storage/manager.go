@@ -159,11 +159,7 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 		}
 		return p.log, nil
 	}
-	var l *Log
-	err := defect.Contain("opening a log", func() (err error) {
-		l, err = m.openPlaced(tp, id, directory, config)
-		return err
-	})
+	l, err := m.openPlaced(tp, id, directory, config)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +170,12 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 // openPlaced opens a log that is not open yet.
 func (m *Manager) openPlaced(tp TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
 	defer m.claims.take(tp)()
+	m.mu.RLock()
+	p := m.logs[tp]
+	m.mu.RUnlock()
+	if p != nil && p.log.id == id { // somebody else has opened it meanwhile
+		return p.log, nil
+	}
 	d, err := m.place(tp, directory)
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", tp, err)
@@ -194,7 +196,11 @@ func (m *Manager) openPlaced(tp TopicPartition, id, directory [16]byte, config *
 	} else if err := m.beginAnew(d, tp); err != nil {
 		return nil, err
 	}
-	l, err := openLog(d.fs, path, tp, id, config, known, time.Now())
+	var l *Log
+	err = defect.Contain("opening a log", func() (err error) {
+		l, err = openLog(d.fs, path, tp, id, config, known, time.Now())
+		return err
+	})
 	m.mu.Lock()
 	delete(m.states[d].unrecovered, tp)
 	if err != nil && !d.clean {

@@ -171,10 +171,11 @@ func (c *Conn) await() error {
 		return errDrained
 	}
 	c.waiting = true
+	deadline := time.Time{}
 	if t := c.server.config.IdleTimeout; t > 0 {
-		return c.tcp.SetReadDeadline(time.Now().Add(t))
+		deadline = time.Now().Add(t)
 	}
-	return nil
+	return c.tcp.SetReadDeadline(deadline)
 }
 
 // begun notes that a frame has begun, or why none came. A connection whose answers wait is not idle: await again.
@@ -318,7 +319,7 @@ func (c *Conn) request(frames *frameReader, size int) error {
 	return c.answer(req, answerHeader{req.CorrelationID, flexible && req.Key != apiVersionsKey}, answer)
 }
 
-// framePatience is how long a peer may send nothing in the middle of a frame, also where there is memory for all.
+// framePatience is how long a peer may send nothing in the middle of a frame where nobody waits for memory; memory.go has the others.
 const framePatience = 30 * time.Second
 
 // body reads the current frame. What it returns is valid until done is called, which the caller must do; of a request that is scoped the
@@ -366,7 +367,9 @@ func (c *Conn) body(frames *frameReader, key int16, size int, scoped bool) (body
 		held.note(got)
 		if !reserved && got >= room {
 			reserved = true
-			return held.reserve(c.ctx, c.answered.Load())
+			err := held.reserve(c.ctx, c.answered.Load())
+			c.frameGoesOn() // that may have taken long
+			return err
 		}
 		return nil
 	})

@@ -81,7 +81,10 @@ func (f *frameReader) read(buf []byte, size int, came func(got int) error) ([]by
 		m, err := f.conn.Read(buf[len(buf):min(size, cap(buf))])
 		buf = buf[:len(buf)+m]
 		if err != nil && len(buf) < size {
-			return buf, fmt.Errorf("frame of %d bytes ended after %d: %w", size, len(buf), io.ErrUnexpectedEOF)
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return buf, fmt.Errorf("frame of %d bytes ended after %d: %w", size, len(buf), err)
 		}
 		if err := came(len(buf)); err != nil {
 			return buf, err

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// memory bounds what requests take while they are read and handled. A request reserves all that it promises, so that requests never wait
-// for each other in a circle: at once while there is plenty, else when some of it has come. A promise is not for good: a peer that stands
-// still in the middle of a frame while others wait for memory loses its connection.
+// memory bounds what requests take while they are read and handled. A request reserves all that it promises in one piece, so that no two
+// wait for what the other has. While there is plenty it does so at once, else when some of it has come. A peer that stands still in the
+// middle of a frame while others wait for memory loses its connection.
 type memory struct {
 	capacity int64
 
@@ -27,6 +27,7 @@ type holding struct {
 	bytes  int64  // that are reserved
 	got    int64  // that have come
 	came   time.Time
+	since  time.Time // when they were reserved
 }
 
 type waiter struct {
@@ -36,11 +37,15 @@ type waiter struct {
 }
 
 const (
-	// stalled is how long a peer may send nothing in the middle of a frame while others wait for memory. Where many do, or where little of
-	// the frame has come, harm is meant or a network is gone: then it is stalledSoon.
-	stalled     = time.Second
-	stalledSoon = 250 * time.Millisecond
-	manyStalled = 8
+	// stalled is how long a peer may send nothing in the middle of a frame while others wait for memory. Where many stand still harm is
+	// meant, or a network is gone: then it is stalledTogether.
+	stalled         = time.Second
+	stalledTogether = 400 * time.Millisecond
+	manyStalled     = 8
+	// slowest is what a peer must send, in bytes a second from the time when its memory was reserved, when that is longer ago than
+	// slowAfter and others wait.
+	slowest   = 64 << 10
+	slowAfter = 5 * time.Second
 	// stalledCheck is how often who waits for memory looks for such peers.
 	stalledCheck = 50 * time.Millisecond
 	// promised is up to which size requests have their memory at once while less than half of all is used.
@@ -67,7 +72,8 @@ func (h *holding) take() {
 	h.bytes = min(h.size, h.memory.capacity)
 	h.memory.used += h.bytes
 	h.memory.holdings[h] = struct{}{}
-	h.came = time.Now()
+	h.since = time.Now()
+	h.came = h.since
 }
 
 // reserve waits until the request's bytes are reserved. known requests, of peers that have had answers, come before others.
@@ -138,12 +144,18 @@ func (m *memory) evictStalled(now time.Time) {
 	defer m.mu.Unlock()
 	still := map[*holding]time.Duration{}
 	for h := range m.holdings {
-		if since := now.Sub(h.came); h.got < h.size && since > stalledSoon {
-			still[h] = since
+		if h.got == h.size {
+			continue
+		}
+		if silent := now.Sub(h.came); silent > stalledTogether {
+			still[h] = silent
+		}
+		if long := now.Sub(h.since); long > slowAfter && h.got < int64(long.Seconds()*slowest) {
+			h.evict()
 		}
 	}
-	for h, since := range still {
-		if since > stalled || len(still) >= manyStalled || h.got < h.size/2 {
+	for h, silent := range still {
+		if silent > stalled || len(still) >= manyStalled {
 			h.evict()
 		}
 	}

@@ -187,7 +187,7 @@ func (l *Loop[M]) run() {
 		return
 	}
 	if err := defect.Contain("coordinator", l.work); err != nil {
-		defect.Tell(&l.logger, err).Msg("coordinator has stopped: its groups are unavailable until another broker leads its partition")
+		defect.Tell(&l.logger, err).Msg("coordinator has stopped: its groups are unavailable until another broker leads its partition, or this one starts again")
 	}
 }
 

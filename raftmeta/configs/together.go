@@ -10,6 +10,9 @@ import (
 
 // Rules about several settings, or about a setting and the value that it had. Each value by itself has passed Check.
 
+// TopicTogether are the settings that CheckTopic looks at.
+var TopicTogether = []string{"min.compaction.lag.ms", "max.compaction.lag.ms", "remote.storage.enable"}
+
 // CheckTopic says what is wrong with settings of a topic together (Kafka's LogConfig.validate). inForce is the value in force of any topic
 // setting.
 func CheckTopic(inForce func(name string) string) error {
@@ -29,18 +32,13 @@ var threadPools = []string{
 }
 
 // CheckBroker says what is wrong with a change of brokers' settings (Kafka's DynamicBrokerConfig and KafkaConfig): changed has the new
-// values, nil for those that are taken away, and now is the value in force of any setting, "" for none.
+// values, nil for those that are taken away, and now is the value in force of any setting before, "" for none.
 func CheckBroker(changed map[string]*string, now func(name string) string) error {
 	next := func(name string) string {
-		switch v, ok := changed[name]; {
-		case !ok:
-			return now(name)
-		case v != nil:
+		if v := changed[name]; v != nil {
 			return Broker[name].Normal(*v)
-		case Broker[name].Default != nil:
-			return *Broker[name].Default
 		}
-		return ""
+		return now(name) // what is taken away leaves what was right before
 	}
 	for _, name := range threadPools {
 		if _, ok := changed[name]; !ok {

@@ -107,7 +107,7 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 			return nil, fmt.Errorf("%v: %w", err, kerr.InvalidRequest)
 		}
 	}
-	if resourceType == image.TopicResource {
+	if resourceType == image.TopicResource && slices.ContainsFunc(configs.TopicTogether, func(k string) bool { _, ok := after[k]; return ok }) {
 		if err := checkTogether(func(k string) (string, bool) {
 			if v, changed := after[k]; changed && v != nil {
 				return *v, true

@@ -36,8 +36,9 @@ var (
 	told   = map[string]bool{} // by place
 )
 
-// Contain runs f on the calling goroutine and returns its error, an *Error if it panicked. f must not hold locks, when it panics, that
-// others need, other than by defer. part names what f is a part of, for Counts. Any goroutine may call it.
+// Contain runs f on the calling goroutine and returns its error, an *Error if it panicked. Locks that f takes must be given back by defer,
+// and what it changes must be whole, or marked as broken, where it panics. part names what f is a part of, for Counts. Any goroutine may
+// call it.
 func Contain(part string, f func() error) (err error) {
 	defer func() {
 		p := recover()

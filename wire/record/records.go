@@ -127,7 +127,7 @@ type Shape struct {
 // inspectBuffers are what Inspect decompresses into.
 var inspectBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// maxInspectBuffer is up to which size in bytes a buffer is used again.
+// maxInspectBuffer is up to which size in bytes batches are decompressed at the same time, in buffers that are used again.
 const maxInspectBuffer = 4 << 20
 
 // Inspect reads all records of a batch, decompressing at most limit bytes, and checks what a reader relies on: their count, lengths, fields,
@@ -138,18 +138,26 @@ func (b Batch) Inspect(limit int, needKey bool) (Shape, error) {
 		return inspect(b.Payload(), b.Count(), needKey)
 	}
 	buf := inspectBuffers.Get().(*[]byte)
-	data, err := Decompress((*buf)[:0], b.Codec(), b.Payload(), limit)
-	if cap(data) <= maxInspectBuffer {
+	defer inspectBuffers.Put(buf)
+	data, err := Decompress((*buf)[:0], b.Codec(), b.Payload(), min(limit, maxInspectBuffer))
+	if errors.Is(err, ErrTooLarge) && limit > maxInspectBuffer {
+		inspectingLarge.Lock()
+		defer inspectingLarge.Unlock()
+		data, err = Decompress(nil, b.Codec(), b.Payload(), limit)
+	} else if cap(data) <= 2*maxInspectBuffer {
 		*buf = data
 	}
-	defer inspectBuffers.Put(buf)
 	if err != nil {
 		return Shape{}, err
 	}
 	return inspect(data, b.Count(), needKey)
 }
 
-// Delta is how much later than the batch's base timestamp each record's is, in milliseconds, for batches that Inspect has taken.
+// inspectingLarge is held while a batch is inspected that is larger than maxInspectBuffer when it is decompressed: one at a time, since a
+// small request can hold much.
+var inspectingLarge sync.Mutex
+
+// Deltas are how much later than the batch's base timestamp each record's is, in milliseconds, for batches that Inspect has taken.
 func (b Batch) Deltas(limit int) ([]int64, error) {
 	records, err := b.Records(limit)
 	out := make([]int64, len(records))
@@ -171,7 +179,7 @@ func inspect(data []byte, count int32, needKey bool) (s Shape, err error) {
 	for i := int32(0); i < count; i++ {
 		size, n := uvarint(data)
 		length := int64(size>>1) ^ -int64(size&1)
-		if n <= 0 || length < 6 || length > int64(len(data)-n) {
+		if n <= 0 || n > maxVarint || length < 6 || length > int64(len(data)-n) {
 			return s, malformed("record %d has %d bytes of %d", i, length, len(data))
 		}
 		body := data[n : n+int(length)]
@@ -183,7 +191,7 @@ func inspect(data []byte, count int32, needKey bool) (s Shape, err error) {
 		delta := int64(zigzag>>1) ^ -int64(zigzag&1)
 		s.MinDelta, s.MaxDelta = min(s.MinDelta, delta), max(s.MaxDelta, delta)
 		offset, o := uvarint(body[1+t:])
-		if o <= 0 || int64(offset>>1)^-int64(offset&1) != int64(i) {
+		if o <= 0 || o > maxVarint || int64(offset>>1)^-int64(offset&1) != int64(i) {
 			return s, malformed("record %d has another offset delta", i)
 		}
 		rest, null, ok := skipField(body[1+t+o:])
@@ -203,12 +211,15 @@ func inspect(data []byte, count int32, needKey bool) (s Shape, err error) {
 	return s, nil
 }
 
+// maxVarint is how many bytes Java reads of a number of 32 bits.
+const maxVarint = 5
+
 // skipField passes over a key or a value.
 func skipField(b []byte) (rest []byte, null, ok bool) {
 	size, n := uvarint(b)
 	length := int64(size>>1) ^ -int64(size&1)
 	switch {
-	case n <= 0 || length < -1 || length > int64(len(b)-n):
+	case n <= 0 || n > maxVarint || length < -1 || length > int64(len(b)-n):
 		return nil, false, false
 	case length == -1:
 		return b[n:], true, true
@@ -220,7 +231,7 @@ func skipField(b []byte) (rest []byte, null, ok bool) {
 func headersEnd(b []byte) bool {
 	size, n := uvarint(b)
 	count := int64(size>>1) ^ -int64(size&1)
-	if n <= 0 || count < 0 || count > int64(len(b)) {
+	if n <= 0 || n > maxVarint || count < 0 || count > int64(len(b)) {
 		return false
 	}
 	b = b[n:]
