@@ -12,6 +12,7 @@ import (
 // middle of a frame while others wait for memory loses its connection.
 type memory struct {
 	capacity int64
+	patience time.Duration // how long a peer may stand still while others wait: stalled
 
 	mu       sync.Mutex // guards the rest, and what holdings say
 	used     int64
@@ -53,7 +54,7 @@ const (
 )
 
 func newMemory(capacity int64) *memory {
-	return &memory{capacity: capacity, holdings: map[*holding]struct{}{}}
+	return &memory{capacity: capacity, patience: stalled, holdings: map[*holding]struct{}{}}
 }
 
 // enter begins a request of so many bytes, and reports whether they are reserved. leave must be called when it is handled.
@@ -155,7 +156,7 @@ func (m *memory) evictStalled(now time.Time) {
 		}
 	}
 	for h, silent := range still {
-		if silent > stalled || len(still) >= manyStalled {
+		if silent > m.patience || len(still) >= manyStalled {
 			h.evict()
 		}
 	}
