@@ -28,6 +28,7 @@ func logConfig(l configs.Layers) *storage.LogConfig {
 		CodecLevel:         record.DefaultLevel,
 		MinCompactionLag:   duration("min.compaction.lag.ms"), MaxCompactionLag: duration("max.compaction.lag.ms"),
 		DeleteRetention: duration("delete.retention.ms"), FlushMessages: integer("flush.messages"), FlushAge: duration("flush.ms"),
+		TrustCompressed: l.EffectiveBroker("log.check.compressed.records") == "false",
 	}
 	c.MinDirtyRatio, _ = strconv.ParseFloat(l.Effective("min.cleanable.dirty.ratio"), 64)
 	name := l.Effective("compression.type")

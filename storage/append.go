@@ -175,6 +175,9 @@ func checkRecords(b record.Batch, c *LogConfig, now time.Time) error {
 	if b.HasLogAppendTime() && !c.LogAppendTime { // no client's to say
 		b.SetCreateTime(b.MaxTimestamp())
 	}
+	if c.TrustCompressed && b.Codec() != record.None && !c.Compact {
+		return trustHeader(b, c, now)
+	}
 	shape, err := b.Inspect(c.MaxDecompressed, c.Compact)
 	if errors.Is(err, record.ErrCorrupt) { // not CORRUPT_MESSAGE, on which clients send the same again
 		return &InvalidRecords{Reason: err.Error(), Code: kerr.UnknownServerError}
@@ -199,6 +202,19 @@ func checkRecords(b record.Batch, c *LogConfig, now time.Time) error {
 	}
 	if newest != b.MaxTimestamp() {
 		b.SetCreateTime(newest)
+	}
+	return nil
+}
+
+// trustHeader checks the timestamps that a header tells.
+func trustHeader(b record.Batch, c *LogConfig, now time.Time) error {
+	if c.LogAppendTime {
+		return nil
+	}
+	for _, ms := range []int64{b.BaseTimestamp(), b.MaxTimestamp()} {
+		if err := checkTimestamp(ms, c, now); err != nil {
+			return err
+		}
 	}
 	return nil
 }

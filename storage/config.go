@@ -33,6 +33,7 @@ type LogConfig struct {
 	DeleteRetention    time.Duration // delete.retention.ms
 	FlushMessages      int64         // flush.messages
 	FlushAge           time.Duration // flush.ms
+	TrustCompressed    bool          // log.check.compressed.records=false
 }
 
 // DefaultLogConfig holds Apache Kafka's defaults.
