@@ -66,7 +66,7 @@ func TestBadRecords(t *testing.T) {
 	}{
 		"good":                  {produceRequest("plain", 9, good), nil},
 		"wrong checksum":        {produceRequest("plain", 9, flipped), kerr.CorruptMessage},
-		"cut batch":             {produceRequest("plain", 9, good[:len(good)-3]), kerr.CorruptMessage},
+		"cut batch":             {produceRequest("plain", 9, good[:len(good)-3]), kerr.InvalidRecord},
 		"nothing":               {produceRequest("plain", 9, nil), kerr.InvalidRecord},
 		"two batches":           {produceRequest("plain", 9, two), kerr.InvalidRecord},
 		"old format":            {produceRequest("plain", 9, legacySet(t, 1)), kerr.InvalidRecord},
@@ -74,8 +74,8 @@ func TestBadRecords(t *testing.T) {
 		"zstd too early":        {produceRequest("plain", 6, compressedBatch(t, record.Zstd, []byte("v"))), kerr.UnsupportedCompressionType},
 		"unknown topic":         {produceRequest("nothing", 9, good), kerr.UnknownTopicOrPartition},
 		"no key":                {produceRequest("compacted", 9, withoutKey(t)), kerr.InvalidRecord},
-		"bomb, to be opened":    {produceRequest("recompressed", 9, compressedBatch(t, record.Zstd, make([]byte, 100<<20))), kerr.MessageTooLarge},
-		"bomb in a message set": {produceRequest("recompressed", 2, legacyBomb(t)), kerr.MessageTooLarge},
+		"bomb, to be opened":    {produceRequest("recompressed", 9, compressedBatch(t, record.Zstd, make([]byte, 100<<20))), kerr.InvalidRecord},
+		"bomb in a message set": {produceRequest("recompressed", 2, legacyBomb(t)), kerr.InvalidRecord},
 		"acks 7":                {func() *kmsg.ProduceRequest { r := produceRequest("plain", 9, good); r.Acks = 7; return r }(), kerr.InvalidRequiredAcks},
 		"internal topic":        {produceRequest("__consumer_offsets", 9, good), kerr.UnknownTopicOrPartition},
 	} {
