@@ -388,11 +388,13 @@ func (m *Manager) open(tp storage.TopicPartition, o opening, directory image.UUI
 		}
 		return nil, errors.New("its topic's settings cannot take effect")
 	}
-	l, err := m.logs.Open(tp, o.topic.ID, directory, o.config)
-	if err == nil && l.Config() != o.config {
-		l.SetConfig(o.config)
+	for {
+		l, err := m.logs.Open(tp, o.topic.ID, directory, o.config)
+		if err != nil || l.Config() == o.config {
+			return l, err
+		}
+		l.SetConfig(o.config) // and again: it may have moved to another directory meanwhile, with the configuration of before
 	}
-	return l, err
 }
 
 // place gives a partition its role, and returns what it is to follow; l is nil if its log could not be opened.
@@ -410,7 +412,7 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 	}
 	m.mu.Unlock()
 	if l != nil {
-		p.log.Store(l)
+		m.logs.Note(storage.TopicPartition{Topic: p.topic, Partition: p.n}, l, p.log.Store)
 	}
 	p.offline.Store(l == nil)
 	p.slowSending.Store(isThrottled(o.slowSending, o.n, m.meta.NodeID()))

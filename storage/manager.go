@@ -150,14 +150,8 @@ var ErrForeignLog = errors.New("directory holds another topic's data")
 // is zero, in the directory with the fewest, as a new log. While its directory is offline it gives
 // ErrDirOffline. It may be called from several goroutines for different partitions.
 func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
-	m.mu.RLock()
-	p := m.logs[tp]
-	m.mu.RUnlock()
-	if p != nil {
-		if p.log.id != id {
-			return nil, fmt.Errorf("%v: %w", tp, ErrForeignLog)
-		}
-		return p.log, nil
+	if l, err := m.opened(tp, id); l != nil || err != nil {
+		return l, err
 	}
 	l, err := m.openPlaced(tp, id, directory, config)
 	if err != nil {
@@ -167,14 +161,36 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 	return l, nil
 }
 
-// openPlaced opens a log that is not open yet.
-func (m *Manager) openPlaced(tp TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
-	defer m.claims.take(tp)()
+// opened is the log of a partition that is open, nil if none is.
+func (m *Manager) opened(tp TopicPartition, id [16]byte) (*Log, error) {
 	m.mu.RLock()
 	p := m.logs[tp]
 	m.mu.RUnlock()
-	if p != nil && p.log.id == id { // somebody else has opened it meanwhile
-		return p.log, nil
+	switch {
+	case p == nil:
+		return nil, nil
+	case p.log.id != id:
+		return nil, fmt.Errorf("%v: %w", tp, ErrForeignLog)
+	}
+	return p.log, nil
+}
+
+// Note calls note with the log of a partition that is open now, or with opened, which Open gave a moment ago, where none is: it may have
+// moved to another directory since. Watcher.Moved is called before or after note, not meanwhile; note must do no more than keep the log.
+func (m *Manager) Note(tp TopicPartition, opened *Log, note func(*Log)) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if p := m.logs[tp]; p != nil {
+		opened = p.log
+	}
+	note(opened)
+}
+
+// openPlaced opens a log that is not open yet.
+func (m *Manager) openPlaced(tp TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
+	defer m.claims.take(tp)()
+	if l, err := m.opened(tp, id); l != nil || err != nil { // by somebody else meanwhile
+		return l, err
 	}
 	d, err := m.place(tp, directory)
 	if err != nil {
