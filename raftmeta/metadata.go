@@ -247,10 +247,7 @@ func describedTopic(img *image.Image, name string, first int32, limit *int, list
 const startingTag = roomTag + 1
 
 // Starting reports whether a broker has not served clients yet since its process began, of an answer that includes fenced brokers.
-func Starting(b *kmsg.DescribeClusterResponseBroker) (yes bool) {
-	b.UnknownTags.Each(func(key uint32, _ []byte) { yes = yes || key == startingTag })
-	return yes
-}
+func Starting(b *kmsg.DescribeClusterResponseBroker) bool { return hasTag(b, startingTag) }
 
 // describeCluster answers brokers' endpoints (KIP-700); those of controllers are for other listeners.
 func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterRequest) (*kmsg.DescribeClusterResponse, error) {

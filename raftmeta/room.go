@@ -50,8 +50,10 @@ func withoutRoom(req *kmsg.BrokerHeartbeatRequest) (scarce, full []image.UUID) {
 }
 
 // DiskFull reports whether a broker has log directories without room, of an answer that includes fenced brokers.
-func DiskFull(b *kmsg.DescribeClusterResponseBroker) (yes bool) {
-	b.UnknownTags.Each(func(key uint32, _ []byte) { yes = yes || key == roomTag })
+func DiskFull(b *kmsg.DescribeClusterResponseBroker) bool { return hasTag(b, roomTag) }
+
+func hasTag(b *kmsg.DescribeClusterResponseBroker, tag uint32) (yes bool) {
+	b.UnknownTags.Each(func(key uint32, _ []byte) { yes = yes || key == tag })
 	return yes
 }
 

@@ -221,13 +221,13 @@ func trustHeader(b record.Batch, c *LogConfig, now time.Time) error {
 
 // refuseTimestamps names the records whose timestamps are out of range; nil if none is.
 func refuseTimestamps(b record.Batch, c *LogConfig, now time.Time) error {
-	deltas, err := b.Deltas(c.MaxDecompressed)
+	records, err := b.Records(c.MaxDecompressed)
 	if err != nil {
 		return decompressError(err)
 	}
 	refused := &InvalidRecords{Code: kerr.InvalidTimestamp}
-	for i, d := range deltas {
-		if err := checkTimestamp(b.BaseTimestamp()+d, c, now); err != nil {
+	for i := range records {
+		if err := checkTimestamp(records[i].Timestamp, c, now); err != nil {
 			refused.Indexes, refused.Reason = append(refused.Indexes, int32(i)), err.Error()
 		}
 	}

@@ -71,7 +71,7 @@ func (c *cleaner) start() {
 	if c.config.Threads > maxCleanerThreads {
 		c.manager.log.Warn().Int("threads", maxCleanerThreads).Msg("log.cleaner.threads asks for more threads than kraft runs")
 	}
-	for range min(c.config.Threads, maxCleanerThreads) {
+	for range c.threads() {
 		c.done.Add(1)
 		go c.run()
 	}
@@ -79,6 +79,9 @@ func (c *cleaner) start() {
 
 // maxCleanerThreads is more than any disk has work for; each takes memory of its own.
 const maxCleanerThreads = 64
+
+// threads is how many run.
+func (c *cleaner) threads() int { return min(c.config.Threads, maxCleanerThreads) }
 
 func (c *cleaner) close() {
 	c.running.Lock()
@@ -103,7 +106,8 @@ func (c *cleaner) configure(config CleanerConfig) {
 
 func (c *cleaner) run() {
 	defer c.done.Done()
-	keys := newOffsetMap(c.config.Memory / int64(min(c.config.Threads, maxCleanerThreads)))
+	share := c.config.Memory / int64(c.threads())
+	keys := newOffsetMap(share)
 	backoff := max(c.config.Backoff, 10*time.Millisecond)
 	timer := time.NewTimer(backoff)
 	defer timer.Stop()
@@ -116,7 +120,7 @@ func (c *cleaner) run() {
 		for c.cleanOne(keys, time.Now()) {
 		}
 		if len(keys.slots) > firstSlots {
-			keys = newOffsetMap(c.config.Memory / int64(min(c.config.Threads, maxCleanerThreads))) // idle: give the memory back
+			keys = newOffsetMap(share) // idle: give the memory back
 		}
 		timer.Reset(backoff)
 	}

@@ -40,8 +40,11 @@ func CheckBroker(changed map[string]*string, now func(name string) string) error
 		}
 		return now(name) // what is taken away leaves what was right before
 	}
+	touches := func(names ...string) bool { // what was wrong before keeps no other change from being made
+		return slices.ContainsFunc(names, func(n string) bool { _, ok := changed[n]; return ok })
+	}
 	for _, name := range threadPools {
-		if _, ok := changed[name]; !ok {
+		if !touches(name) {
 			continue
 		}
 		failed := "Dynamic thread count update validation failed for " + name + "=" + next(name) + ", "
@@ -55,14 +58,12 @@ func CheckBroker(changed map[string]*string, now func(name string) string) error
 			return fmt.Errorf("%svalue should not be greater than double the current value %d", failed, before)
 		}
 	}
-	touches := func(names ...string) bool { // what was wrong before keeps no other change from being made
-		return slices.ContainsFunc(names, func(n string) bool { _, ok := changed[n]; return ok })
-	}
 	for _, kind := range []string{"consumer", "share", "streams"} {
-		if !touches("group." + kind + ".assignment.interval.ms") {
+		name := "group." + kind + ".assignment.interval.ms"
+		if !touches(name) {
 			continue
 		}
-		name, value := "group."+kind+".assignment.interval.ms", number(next("group."+kind+".assignment.interval.ms"))
+		value := number(next(name))
 		if least, most := number(next("group."+kind+".min.assignment.interval.ms")), number(next("group."+kind+".max.assignment.interval.ms")); value < least || value > most {
 			return fmt.Errorf("%s must be between group.%s.min.assignment.interval.ms (%d) and group.%s.max.assignment.interval.ms (%d)", name, kind, least, kind, most)
 		}
@@ -89,8 +90,7 @@ func checkTimes(next func(name string) string) error {
 	retention := int64(-1)
 	for _, unit := range append([]string{"log.retention.ms"}, coarser["log.retention.ms"]...) {
 		if v := next(unit); v != "" {
-			text := v
-			retention = max(-1, number(*scaled(Value{unit, &text, DefaultSource}).Value))
+			retention = max(-1, number(*scaled(Value{unit, &v, DefaultSource}).Value))
 			break
 		}
 	}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,15 +109,18 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 		}
 	}
 	if resourceType == image.TopicResource && slices.ContainsFunc(configs.TopicTogether, func(k string) bool { _, ok := after[k]; return ok }) {
-		if err := checkTogether(func(k string) (string, bool) {
-			if v, changed := after[k]; changed && v != nil {
-				return *v, true
-			} else if changed {
-				return "", false
+		own := maps.Clone(map[string]string(current))
+		if own == nil {
+			own = map[string]string{}
+		}
+		for k, v := range after {
+			if v == nil {
+				delete(own, k)
+			} else {
+				own[k] = *v
 			}
-			v, has := current[k]
-			return v, has
-		}); err != nil {
+		}
+		if err := checkTogether(own); err != nil {
 			return nil, err
 		}
 	}

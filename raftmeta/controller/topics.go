@@ -176,24 +176,16 @@ func checkConfigs(c map[string]*string) error {
 			return fmt.Errorf("%v: %w", err, kerr.InvalidConfig)
 		}
 	}
-	return checkTogether(func(k string) (string, bool) {
-		if v := c[k]; v != nil {
-			return *v, true
-		}
-		return "", false
-	})
+	own := make(map[string]string, len(c))
+	for k, v := range c {
+		own[k] = *v
+	}
+	return checkTogether(own)
 }
 
 // checkTogether checks a topic's own settings with each other, and with the defaults of those that it has not.
-func checkTogether(own func(key string) (value string, has bool)) error {
-	err := configs.CheckTopic(func(k string) string {
-		d := configs.Topic[k]
-		if v, has := own(k); has {
-			return d.Normal(v)
-		}
-		return *d.Default
-	})
-	if err != nil {
+func checkTogether(own map[string]string) error {
+	if err := configs.CheckTopic(configs.Layers{Topic: own}.Effective); err != nil {
 		return fmt.Errorf("%v: %w", err, kerr.InvalidConfig)
 	}
 	return nil

@@ -34,10 +34,18 @@ type heardFrom struct {
 	ended atomic.Int64 // when its process was found to have ended, likewise; 0 if it was not
 }
 
+// newestLife is the newest life of a member that this node has heard from, nil if there is none.
+func (n *Node) newestLife(id uint64) *heardFrom {
+	if h, ok := n.heard.Load(id); ok {
+		return h.(*heardFrom)
+	}
+	return nil
+}
+
 // hears returns what to note when something comes from a life of a member, which becomes its newest.
 func (n *Node) hears(id uint64, life string) *heardFrom {
-	if old, ok := n.heard.Load(id); ok && old.(*heardFrom).life == life {
-		return old.(*heardFrom)
+	if old := n.newestLife(id); old != nil && old.life == life {
+		return old
 	}
 	h := &heardFrom{life: life}
 	n.heard.Store(id, h)
@@ -47,21 +55,19 @@ func (n *Node) hears(id uint64, life string) *heardFrom {
 // Heard returns when anything last came from a member by its streams to this node, and in which life of it; the zero time if nothing
 // did. It says that the member's process runs, whatever its disk does. Any goroutine may call it.
 func (n *Node) Heard(id uint64) (at time.Time, life string) {
-	h, ok := n.heard.Load(id)
-	if !ok {
+	from := n.newestLife(id)
+	if from == nil {
 		return at, ""
 	}
-	from := h.(*heardFrom)
 	return n.born.Add(time.Duration(from.at.Load())), from.life
 }
 
 // heardWithin reports whether anything came from a member not longer ago, whose process is not known to have ended since.
 func (n *Node) heardWithin(id uint64, d time.Duration) bool {
-	h, ok := n.heard.Load(id)
-	if !ok {
+	from := n.newestLife(id)
+	if from == nil {
 		return false
 	}
-	from := h.(*heardFrom)
 	at := from.at.Load()
 	return time.Since(n.born)-time.Duration(at) < d && at > from.ended.Load()
 }
@@ -355,8 +361,8 @@ func (n *Node) install(s *pb.Snapshot) error {
 // gone says that a member's process has ended. If it led, this node forgets it, which lets others be
 // elected at once, and runs for election itself in a moment.
 func (n *Node) gone(id uint64) {
-	if h, ok := n.heard.Load(id); ok {
-		h.(*heardFrom).ended.Store(int64(time.Since(n.born)))
+	if from := n.newestLife(id); from != nil {
+		from.ended.Store(int64(time.Since(n.born)))
 	}
 	n.reports.add(id, processEnded, func(r *raft.RawNode) {
 		r.ReportUnreachable(id)

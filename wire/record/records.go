@@ -157,16 +157,6 @@ func (b Batch) Inspect(limit int, needKey bool) (Shape, error) {
 // small request can hold much.
 var inspectingLarge sync.Mutex
 
-// Deltas are how much later than the batch's base timestamp each record's is, in milliseconds, for batches that Inspect has taken.
-func (b Batch) Deltas(limit int) ([]int64, error) {
-	records, err := b.Records(limit)
-	out := make([]int64, len(records))
-	for i, r := range records {
-		out[i] = r.Timestamp - b.BaseTimestamp()
-	}
-	return out, err
-}
-
 // ErrMalformed says that the records of a batch are not what they should be.
 var ErrMalformed = errors.New("malformed records")
 
