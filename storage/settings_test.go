@@ -40,7 +40,9 @@ func TestSettingsAtTheirEnds(t *testing.T) {
 		for range 2 {
 			l, m := openOn(t, fs, &c)
 			for range 3 {
-				if _, err := l.Append(oneRecord(t, "v"), 0, time.Now()); err != nil && c.MaxMessageBytes > 1 {
+				b := oneRecord(t, "v")
+				now := time.UnixMilli(b.MaxTimestamp()) // one that is a millisecond old may be too old
+				if _, err := l.Append(b, 0, now); err != nil && c.MaxMessageBytes > 1 {
 					t.Fatalf("%+v: %v", c, err)
 				}
 			}
