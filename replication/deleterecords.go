@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/raftmeta"
+	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
 )
@@ -22,7 +23,8 @@ type deletion struct {
 }
 
 // deleteRecords moves log starts (KIP-107). It answers when every replica whose broker is there has moved its own, as Kafka's
-// DelayedDeleteRecords does: whoever leads next, deleted records do not come back. Starts are on disk before that.
+// DelayedDeleteRecords does, and every eligible leader (KIP-966), which Kafka does not wait for: whoever leads next, deleted records do
+// not come back. Starts are on disk before that.
 func (m *Manager) deleteRecords(ctx *wire.Request, req *kmsg.DeleteRecordsRequest) (wire.Answer, error) {
 	now := time.Now()
 	resp := kmsg.NewPtrDeleteRecordsResponse()
@@ -60,7 +62,7 @@ func (m *Manager) deleteRecords(ctx *wire.Request, req *kmsg.DeleteRecordsReques
 		awaiting, cancel := context.WithDeadline(awaiting, now.Add(timeout))
 		defer cancel()
 		for _, d := range waiting {
-			low, err := d.partition.deleted(awaiting, d.epoch, d.start, func(broker int32) bool { return m.fetches(d.partition, broker) })
+			low, err := d.partition.deleted(awaiting, d.epoch, d.start, func(broker int32) bool { return mustDelete(m.meta.Image(), d.partition.id, d.partition.n, broker) })
 			if err != nil {
 				d.answer.ErrorCode = wire.ErrorCode(err)
 			} else {
@@ -93,21 +95,26 @@ func (m *Manager) deleteBefore(topic string, n int32, offset int64) (d deletion,
 	return deletion{partition: p, epoch: l.epoch, start: start}, err
 }
 
-// fetches reports whether a replica's broker is there and its disk works and has room, as far as the metadata knows: others do not
-// fetch, and do not move their log starts before they do.
-func (m *Manager) fetches(p *Partition, broker int32) bool {
-	img := m.meta.Image()
+// mustDelete reports whether a deletion waits for a replica. It does where the replica fetches: where its broker is there and its disk
+// works and has room, as far as the metadata knows. Of the others it waits for eligible leaders, which may lead as they are; the rest
+// move their log starts before they can.
+func mustDelete(img *image.Image, topic [16]byte, n, broker int32) bool {
+	t, there := img.TopicByID(topic)
+	if !there || int(n) >= len(t.Partitions) {
+		return false
+	}
+	p := t.Partitions[n]
 	b, ok := img.Broker(broker)
-	t, there := img.TopicByID(p.id)
-	return ok && !b.Fenced && there && int(p.n) < len(t.Partitions) && b.HasRoom(t.Partitions[p.n].Directory(broker), raftmeta.IsInternal(p.topic))
+	fetches := ok && !b.Fenced && b.HasRoom(p.Directory(broker), raftmeta.IsInternal(t.Name))
+	return fetches || slices.Contains(p.ELR, broker)
 }
 
 // aliveInterval is how often a deletion looks whether all brokers that it waits for are there still.
 const aliveInterval = 100 * time.Millisecond
 
-// deleted waits until the log starts of those replicas of this partition that fetch (see fetches) have reached offset, and returns the least of them
-// (the low watermark). It returns kerr.RequestTimedOut when ctx ends, and kerr.NotLeaderForPartition when leadership of the epoch does.
-func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, fetches func(broker int32) bool) (low int64, err error) {
+// deleted waits until the log starts of this partition's replicas have reached offset, of those that have to (see mustDelete), and returns
+// the least of them (the low watermark). It returns kerr.RequestTimedOut when ctx ends, and kerr.NotLeaderForPartition when leadership of the epoch does.
+func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, mustDelete func(broker int32) bool) (low int64, err error) {
 	for {
 		p.mu.Lock()
 		l := p.leadership.Load()
@@ -117,7 +124,7 @@ func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, fetc
 		}
 		low = p.Log().StartOffset()
 		for id, f := range p.followers {
-			if fetches(id) {
+			if mustDelete(id) {
 				low = min(low, f.start)
 			}
 		}

@@ -70,6 +70,8 @@ var (
 	keptSeeds = []int{842, 1305, 4001, 4035, 4249, 7162, 9405, 9809, 10559, 3083, 14260, 16213, 421}
 	// laterSeeds have on plans that had laterKinds and neither an operator nor rules.
 	laterSeeds = []int{18792}
+	// presentSeeds have on the present plans.
+	presentSeeds = []int{1279, 1460, 1969}
 )
 
 // TestSeeds runs many simulations, in processes of their own.
@@ -108,6 +110,9 @@ func TestSeeds(t *testing.T) {
 	}
 	for _, seed := range laterSeeds {
 		try(seed, "operator,rules")
+	}
+	for _, seed := range presentSeeds {
+		try(seed, "")
 	}
 	each(from, count, func(seed int) { try(seed, "") })
 	t.Logf("%d simulations", ran.Load())

@@ -22,7 +22,8 @@ type standing struct {
 	Life   string `json:"life"`   // random, the newest start's
 	Term   uint64 `json:"term"`
 	Index  uint64 `json:"index"` // of a committed entry that the member has
-	// The last entry that the disk had when Life began.
+	// The last entry that the disk had when Life began, 0 if it had none, and whether the member said so.
+	SaysBegun  bool   `json:"saysBegun,omitempty"`
 	BegunTerm  uint64 `json:"begunTerm,omitempty"`
 	BegunIndex uint64 `json:"begunIndex,omitempty"`
 }
@@ -96,7 +97,7 @@ func (s *standings) introduce(h *Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.Starts, h.Life, h.Term, h.Index, h.Insists = s.mine.Starts, s.mine.Life, s.mine.Term, s.mine.Index, s.insists
-	h.BegunTerm, h.BegunIndex = s.mine.BegunTerm, s.mine.BegunIndex
+	h.SaysBegun, h.BegunTerm, h.BegunIndex = s.mine.SaysBegun, s.mine.BegunTerm, s.mine.BegunIndex
 }
 
 // reached notes what is on this node's own disk.
@@ -133,7 +134,7 @@ func (s *standings) check(h Hello) error {
 // more of the log. What was seen was a copy then, started in the disk's place by somebody's mistake, and this node had no reason to
 // refuse it. A disk begins its nth start with at least as much of the log as any copy of it begins that start with.
 func begunLater(h Hello, seen standing) bool {
-	if h.Starts != seen.Starts || seen.BegunIndex == 0 {
+	if h.Starts != seen.Starts || !seen.SaysBegun {
 		return false
 	}
 	return h.BegunTerm > seen.BegunTerm || h.BegunTerm == seen.BegunTerm && h.BegunIndex > seen.BegunIndex
@@ -151,7 +152,7 @@ func (s *standings) meet(h Hello) error {
 		seen = standing{Member: h.Member}
 	}
 	seen.Starts, seen.Life = h.Starts, h.Life
-	seen.BegunTerm, seen.BegunIndex = h.BegunTerm, h.BegunIndex
+	seen.SaysBegun, seen.BegunTerm, seen.BegunIndex = h.SaysBegun, h.BegunTerm, h.BegunIndex
 	s.seen[h.From], s.dirty[h.From] = seen, true
 	s.mu.Unlock()
 	return s.db.guarded(func() error { return s.db.Update(s.put) })

@@ -148,9 +148,10 @@ func copyFile(t *testing.T, from, to string) {
 // TestNewestDiskAfterAnOlderOne: a member that has met an older disk in good faith takes the newest one, not the older one again.
 func TestNewestDiskAfterAnOlderOne(t *testing.T) {
 	first := Hello{From: 5, Member: "m", Starts: 1, Life: "first", Term: 2, Index: 70}
-	older := Hello{From: 5, Member: "m", Starts: 2, Life: "older", Term: 2, Index: 70, BegunTerm: 2, BegunIndex: 70}
-	silent, voted := older, older
-	silent.BegunTerm, silent.BegunIndex = 0, 0
+	older := Hello{From: 5, Member: "m", Starts: 2, Life: "older", Term: 2, Index: 70, SaysBegun: true, BegunTerm: 2, BegunIndex: 70}
+	silent, voted, empty := older, older, older
+	silent.SaysBegun, silent.BegunTerm, silent.BegunIndex = false, 0, 0
+	empty.BegunTerm, empty.BegunIndex = 0, 0
 	voted.Term = 9
 	for _, test := range []struct {
 		name string
@@ -165,6 +166,8 @@ func TestNewestDiskAfterAnOlderOne(t *testing.T) {
 		{"the older one again", older, Hello{Starts: 2, Term: 2, Index: 70, BegunTerm: 2, BegunIndex: 70}, "start 2"},
 		{"the older one, which has grown", older, Hello{Starts: 2, Term: 2, Index: 90, BegunTerm: 2, BegunIndex: 70}, "start 2"},
 		{"one of fewer starts", older, Hello{Starts: 1, Term: 2, Index: 90, BegunTerm: 2, BegunIndex: 90}, "start 1"},
+		{"the newest after a copy without entries", empty, Hello{Starts: 2, Term: 2, Index: 172, BegunTerm: 2, BegunIndex: 172}, ""},
+		{"a copy without entries again", empty, Hello{Starts: 2, Term: 2, Index: 172}, "start 2"},
 		{"a seen one that did not say where it began", silent, Hello{Starts: 2, Term: 2, Index: 172, BegunTerm: 2, BegunIndex: 172}, "start 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -92,7 +92,7 @@ func (s *store) begins() error {
 		return err
 	}
 	term, err := s.Term(last)
-	s.standings.mine.BegunTerm, s.standings.mine.BegunIndex = term, last
+	s.standings.mine.SaysBegun, s.standings.mine.BegunTerm, s.standings.mine.BegunIndex = true, term, last
 	return err
 }
 
