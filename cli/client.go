@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/urfave/cli/v2"
+
+	"kraft/cli/scripts"
 )
 
 // bootstrapFlag names the brokers that a client command talks to.
@@ -61,6 +63,10 @@ func unreachable(servers string, err error) error {
 		return fmt.Errorf("the name %s is not known here: is --bootstrap-server right?", dns.Name)
 	}
 	var op *net.OpError
+	var ended *kgo.ErrFirstReadEOF
+	if errors.As(err, &ended) {
+		return fmt.Errorf("%s: %w", servers, scripts.Plain(err))
+	}
 	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no broker answers at %s: is it running (kraft dev), or is --bootstrap-server another one?", servers)
 	}
@@ -79,7 +85,7 @@ func explain(err error, message string) error {
 		}
 		return fmt.Errorf("%s (%s)", strings.TrimRight(k.Description, "."), k.Message)
 	}
-	return err
+	return scripts.Plain(err)
 }
 
 func isTerminal(w any) bool {

@@ -44,7 +44,7 @@ func loadProfiles() (*profiles, error) {
 	if err != nil {
 		return p, err
 	}
-	data, err := os.ReadFile(path)
+	data, err := config.ReadText(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	}

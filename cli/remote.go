@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"kraft/cli/config"
 )
 
 // remoteFlags are those of commands that go to a list of hosts by ssh.
@@ -140,7 +142,7 @@ func onHosts(c *cli.Context, do func(r *remote, n *remoteNode) (string, error)) 
 	if c.String("file") == "" {
 		return badUse("give the list of hosts: %s", c.Command.UsageText)
 	}
-	data, err := os.ReadFile(c.String("file"))
+	data, err := config.ReadText(c.String("file"))
 	if err != nil {
 		return badUse("cannot read the list of hosts: %w", err)
 	}

@@ -84,10 +84,10 @@ func runNode(c *cli.Context) error {
 	if c.NumFlags() == 0 {
 		return cli.ShowAppHelp(c)
 	}
-	if !c.IsSet("data") {
-		return badUse("give the node a directory for its data: --data DIR")
+	values := map[string]string{}
+	if c.IsSet("data") {
+		values["log.dirs"] = c.String("data")
 	}
-	values := map[string]string{"log.dirs": c.String("data")}
 	if c.IsSet("node-id") {
 		values["node.id"] = strconv.Itoa(c.Int("node-id"))
 	}
@@ -132,7 +132,11 @@ func serveFrom(c *cli.Context, from config.Sources) error {
 	if err := override(c, from.Overrides); err != nil {
 		return err
 	}
-	return serve(c, from.Merge(), notes)
+	values := from.Merge()
+	if values["log.dirs"] == "" && values["log.dir"] == "" && from.File == nil {
+		return badUse("give the node a directory for its data: --data DIR, or KAFKA_LOG_DIRS in the environment")
+	}
+	return serve(c, values, notes)
 }
 
 // serve runs a node until a signal comes or the node fails. Notes are for its log.

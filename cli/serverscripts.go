@@ -118,7 +118,7 @@ func noZooKeeper(s scripts.Streams) int {
 // report says why a command failed, and returns its exit status.
 func report(err error, w io.Writer) int {
 	if err != nil && !errors.Is(err, errTold) {
-		fmt.Fprintln(w, "kraft: "+err.Error())
+		fmt.Fprintln(w, "kraft: "+scripts.Plain(err).Error())
 	}
 	return exitStatus(err)
 }

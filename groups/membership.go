@@ -96,8 +96,8 @@ func (m *Manager) describeGroups(ctx *wire.Request, req *kmsg.DescribeGroupsRequ
 }
 
 // groupOperations are those allowed on a group while there is no authorizer, as bits of AclOperation:
-// read, delete, describe.
-const groupOperations = 1<<3 | 1<<6 | 1<<8
+// read, delete, describe, describe configs, alter configs.
+const groupOperations = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
 
 func (m *Manager) listGroups(ctx *wire.Request, req *kmsg.ListGroupsRequest) (*kmsg.ListGroupsResponse, error) {
 	resp := kmsg.NewPtrListGroupsResponse()

@@ -273,6 +273,10 @@ const producerIDPatience = time.Second
 func (m *Manager) initProducerID(ctx *wire.Request, req *kmsg.InitProducerIDRequest) (*kmsg.InitProducerIDResponse, error) {
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
+	if (req.ProducerID == -1) != (req.ProducerEpoch == -1) { // KIP-360: a producer that has an id has an epoch
+		resp.ErrorCode = kerr.InvalidRequest.Code
+		return resp, nil
+	}
 	if req.TransactionalID != nil {
 		resp.ErrorCode = wire.ErrorCode(errOtherCoordinator)
 		return resp, nil

@@ -308,8 +308,27 @@ func (m *Meta) describeQuorum(ctx *wire.Request, req *kmsg.DescribeQuorumRequest
 	return m.quorumStatus(ctx.Context(), req)
 }
 
-func (m *Meta) quorumStatus(ctx context.Context, _ *kmsg.DescribeQuorumRequest) (*kmsg.DescribeQuorumResponse, error) {
+// quorumTopic is what the protocol calls the quorum's log.
+const quorumTopic = "__cluster_metadata"
+
+// quorumStatus answers for the one partition that is a quorum's (KIP-595, Kafka's KafkaRaftClient.handleDescribeQuorumRequest). Nodes ask
+// for it without its name.
+func (m *Meta) quorumStatus(ctx context.Context, req *kmsg.DescribeQuorumRequest) (*kmsg.DescribeQuorumResponse, error) {
 	resp := kmsg.NewPtrDescribeQuorumResponse()
+	t := req.Topics
+	if len(t) > 0 && (len(t) > 1 || t[0].Topic != quorumTopic || len(t[0].Partitions) != 1 || t[0].Partitions[0].Partition != 0) {
+		for _, r := range t {
+			out := kmsg.NewDescribeQuorumResponseTopic()
+			out.Topic = r.Topic
+			for _, n := range r.Partitions {
+				p := kmsg.NewDescribeQuorumResponseTopicPartition()
+				p.Partition, p.ErrorCode = n.Partition, kerr.UnknownTopicOrPartition.Code
+				out.Partitions = append(out.Partitions, p)
+			}
+			resp.Topics = append(resp.Topics, out)
+		}
+		return resp, nil
+	}
 	s, err := m.node.Status(ctx)
 	if err == nil && !m.Leads() {
 		err = kerr.NotLeaderForPartition
@@ -344,9 +363,9 @@ func (m *Meta) quorumStatus(ctx context.Context, _ *kmsg.DescribeQuorumRequest) 
 		}
 		resp.Nodes = append(resp.Nodes, n)
 	}
-	t := kmsg.NewDescribeQuorumResponseTopic()
-	t.Topic = "__cluster_metadata"
-	t.Partitions = append(t.Partitions, p)
-	resp.Topics = append(resp.Topics, t)
+	out := kmsg.NewDescribeQuorumResponseTopic()
+	out.Topic = quorumTopic
+	out.Partitions = append(out.Partitions, p)
+	resp.Topics = append(resp.Topics, out)
 	return resp, nil
 }

@@ -27,7 +27,7 @@ func (m *Meta) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsReque
 			out.Configs = m.describeLoggers(r.ConfigNames)
 		}
 		for _, d := range list {
-			if r.ConfigNames == nil || slices.Contains(r.ConfigNames, d.definition.Name) {
+			if len(r.ConfigNames) == 0 || slices.Contains(r.ConfigNames, d.definition.Name) {
 				out.Configs = append(out.Configs, d.encode(ctx.Version, req))
 			}
 		}

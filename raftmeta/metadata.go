@@ -2,6 +2,7 @@ package raftmeta
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,6 +18,9 @@ import (
 // when the answer leaves, so that no client has to ask twice.
 func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
 	resp := kmsg.NewPtrMetadataResponse()
+	if ctx.Version < metadataByID && slices.ContainsFunc(req.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.Topic == nil || t.TopicID != image.UUID{} }) {
+		return invalidMetadata(req), nil
+	}
 	all := req.Topics == nil || ctx.Version == 0 && len(req.Topics) == 0
 	req.Topics = distinct(req.Topics)
 	failed := map[string]error{}
@@ -70,6 +74,23 @@ func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.Met
 		resp.Topics = append(resp.Topics, mt)
 	}
 	return resp, nil
+}
+
+// metadataByID is the first version of Metadata in which a topic's id is enough (KIP-516). Versions 10 and 11 have the field, and refuse it.
+const metadataByID = 12
+
+// invalidMetadata refuses all topics of a request.
+func invalidMetadata(req *kmsg.MetadataRequest) *kmsg.MetadataResponse {
+	resp := kmsg.NewPtrMetadataResponse()
+	for _, r := range req.Topics {
+		mt := kmsg.NewMetadataResponseTopic()
+		mt.Topic, mt.TopicID, mt.ErrorCode, mt.AuthorizedOperations = r.Topic, r.TopicID, kerr.InvalidRequest.Code, noOperations
+		if mt.Topic == nil {
+			mt.Topic = new(string) // no version before metadataByID can say null
+		}
+		resp.Topics = append(resp.Topics, mt)
+	}
+	return resp
 }
 
 func findTopic(img *image.Image, name *string, id image.UUID) (*image.Topic, bool) {
@@ -169,9 +190,17 @@ func offline(img *image.Image, p *image.Partition) []int32 {
 func (m *Meta) describeTopicPartitions(ctx *wire.Request, req *kmsg.DescribeTopicPartitionsRequest) (*kmsg.DescribeTopicPartitionsResponse, error) {
 	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
 	img := m.Image()
-	limit := min(int(req.ResponsePartitionLimit), int(m.IntSetting("max.request.partition.size.limit")))
-	if limit <= 0 {
-		limit = int(m.IntSetting("max.request.partition.size.limit"))
+	limit := max(1, min(int(req.ResponsePartitionLimit), int(m.IntSetting("max.request.partition.size.limit"))))
+	if c := req.Cursor; c != nil {
+		named := len(req.Topics) == 0 || slices.ContainsFunc(req.Topics, func(t kmsg.DescribeTopicPartitionsRequestTopic) bool { return t.Topic == c.Topic })
+		if c.Partition < 0 || !named {
+			for _, r := range req.Topics {
+				t := kmsg.NewDescribeTopicPartitionsResponseTopic()
+				t.Topic, t.ErrorCode = &r.Topic, kerr.InvalidRequest.Code
+				resp.Topics = append(resp.Topics, t)
+			}
+			return resp, nil
+		}
 	}
 	var names []string
 	if len(req.Topics) == 0 {
@@ -195,7 +224,7 @@ func (m *Meta) describeTopicPartitions(ctx *wire.Request, req *kmsg.DescribeTopi
 	for _, name := range names {
 		first := int32(0)
 		if req.Cursor != nil && req.Cursor.Topic == name {
-			first = max(0, req.Cursor.Partition)
+			first = req.Cursor.Partition
 		}
 		if limit == 0 {
 			cursor := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
@@ -249,6 +278,12 @@ const startingTag = roomTag + 1
 // Starting reports whether a broker has not served clients yet since its process began, of an answer that includes fenced brokers.
 func Starting(b *kmsg.DescribeClusterResponseBroker) bool { return hasTag(b, startingTag) }
 
+// Endpoint types of DescribeCluster (KIP-919).
+const (
+	brokerEndpoint     = 1
+	controllerEndpoint = 2
+)
+
 // describeCluster answers brokers' endpoints (KIP-700); those of controllers are for other listeners.
 func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterRequest) (*kmsg.DescribeClusterResponse, error) {
 	resp := kmsg.NewPtrDescribeClusterResponse()
@@ -258,9 +293,12 @@ func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterReque
 	if req.IncludeClusterAuthorizedOperations {
 		resp.ClusterAuthorizedOperations = clusterOperations
 	}
-	if ctx.Version >= 1 && req.EndpointType != 1 {
-		resp.ErrorCode, resp.EndpointType = kerr.MismatchedEndpointType.Code, req.EndpointType
-		resp.ErrorMessage = kmsg.StringPtr("The request was sent to an endpoint of type BROKER, but we wanted an endpoint of another type")
+	if ctx.Version >= 1 && req.EndpointType != brokerEndpoint {
+		err := fmt.Errorf("Unsupported endpoint type %d: %w", req.EndpointType, kerr.UnsupportedEndpointType)
+		if req.EndpointType == controllerEndpoint {
+			err = fmt.Errorf("The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER: %w", kerr.MismatchedEndpointType)
+		}
+		resp.ErrorCode, resp.ErrorMessage, resp.ControllerID = wire.ErrorCode(err), wire.ErrorMessage(err), -1
 		return resp, nil
 	}
 	img.Brokers(func(b *image.Broker) {

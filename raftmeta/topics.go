@@ -117,12 +117,15 @@ func (m *Meta) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (*
 		if asked[i] == nil {
 			return nil, fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
 		}
+		if asked[i].Topic == quorumTopic {
+			return nil, fmt.Errorf("%s is the quorum's own log: %w", quorumTopic, kerr.TopicAuthorizationFailed)
+		}
 		return m.createOne(work, asked[i], &resp.Topics[i])
 	})
 	for i, err := range errs {
 		t := &resp.Topics[i]
 		if t.ErrorCode, t.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err); err != nil {
-			*t = kmsg.CreateTopicsResponseTopic{Topic: t.Topic, ErrorCode: t.ErrorCode, ErrorMessage: t.ErrorMessage, NumPartitions: -1, ReplicationFactor: -1}
+			*t = kmsg.CreateTopicsResponseTopic{Topic: t.Topic, ErrorCode: t.ErrorCode, ErrorMessage: t.ErrorMessage, NumPartitions: -1, ReplicationFactor: -1, Configs: []kmsg.CreateTopicsResponseTopicConfig{}}
 		}
 	}
 	return resp, nil
@@ -206,6 +209,7 @@ func (m *Meta) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*
 	for i := range req.TopicNames {
 		targets = append(targets, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
 	}
+	targets, refused := doomed(m.Image(), targets)
 	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(targets))
 	for i := range targets {
 		t := &resp.Topics[i]
@@ -216,6 +220,9 @@ func (m *Meta) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*
 		r, t := &targets[i], &resp.Topics[i]
 		if m.Setting("delete.topic.enable") != "true" {
 			return nil, fmt.Errorf("Topic deletion is disabled.: %w", kerr.TopicDeletionDisabled)
+		}
+		if refused[i] != nil {
+			return nil, refused[i]
 		}
 		topic, ok := findTopic(work, r.Topic, r.TopicID)
 		if !ok && r.Topic == nil {
@@ -233,11 +240,52 @@ func (m *Meta) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*
 	return resp, nil
 }
 
+// doomed names each topic of a DeleteTopics request once, and says beside it why it is not to be deleted: nobody is to lose the topic that
+// a wrong name stands for (Kafka's ControllerApis.deleteTopics).
+func doomed(img *image.Image, asked []kmsg.DeleteTopicsRequestTopic) (targets []kmsg.DeleteTopicsRequestTopic, refused []error) {
+	invalid := func(why string) error { return fmt.Errorf("%s: %w", why, kerr.InvalidRequest) }
+	byName, byID := map[string]int{}, map[image.UUID]int{}
+	for _, r := range asked {
+		var why error
+		switch n := len(targets); {
+		case r.Topic != nil && r.TopicID != image.UUID{}:
+			why = invalid("You may not specify both topic name and topic id.")
+		case r.Topic == nil && r.TopicID == image.UUID{}:
+			why = invalid("Neither topic name nor id were specified.")
+		case r.Topic != nil:
+			if first, ok := byName[*r.Topic]; ok {
+				refused[first] = invalid("Duplicate topic name.")
+				continue
+			}
+			byName[*r.Topic] = n
+		default:
+			if first, ok := byID[r.TopicID]; ok {
+				refused[first] = invalid("Duplicate topic id.")
+				continue
+			}
+			byID[r.TopicID] = n
+		}
+		targets, refused = append(targets, r), append(refused, why)
+	}
+	for name, i := range byName {
+		if t, ok := img.Topic(name); ok && refused[i] == nil {
+			if j, ok := byID[t.ID]; ok {
+				refused[i] = invalid("The provided topic name maps to an ID that was already supplied.")
+				refused[j] = refused[i]
+			}
+		}
+	}
+	return targets, refused
+}
+
 func (m *Meta) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRequest) (*kmsg.CreatePartitionsResponse, error) {
 	resp := kmsg.NewPtrCreatePartitionsResponse()
 	errs := m.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(req.Topics), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Topics[i]
-		var assignment [][]int32
+		var assignment [][]int32 // null where the controller is to choose, which an empty one is not
+		if r.Assignment != nil {
+			assignment = [][]int32{}
+		}
 		for _, a := range r.Assignment {
 			assignment = append(assignment, a.Replicas)
 		}

@@ -82,11 +82,14 @@ func (m *Manager) deleteBefore(topic string, n int32, offset int64) (d deletion,
 	if err != nil {
 		return d, err
 	}
+	if raftmeta.IsInternal(topic) {
+		return d, kerr.InvalidTopicException
+	}
+	if offset < -1 { // -1 is the high watermark
+		return d, kerr.OffsetOutOfRange
+	}
 	if c := p.Log().Config(); c.Compact && !c.Delete {
 		return d, kerr.PolicyViolation
-	}
-	if offset < 0 {
-		offset = -1
 	}
 	start, err := p.Log().DeleteBefore(offset, time.Now())
 	if err == nil && offset >= 0 {

@@ -37,7 +37,7 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer,
 	ctx.Follower = f.replica >= 0
 	f.readAll()
 	wait := time.Duration(req.MaxWaitMillis) * time.Millisecond
-	if wait > 0 && len(list) > 0 && !f.urgent && f.bytes < int(req.MinBytes) {
+	if wait > 0 && len(list) > 0 && !f.urgent && f.bytes < f.least() {
 		if err := f.wait(ctx, wait); err != nil {
 			return wire.Answer{}, err
 		}
@@ -69,13 +69,13 @@ type fetching struct {
 // wait parks the request on its partitions until enough bytes have come or the time is over, and reads
 // again.
 func (f *fetching) wait(ctx *wire.Request, wait time.Duration) error {
-	w := newWaiter(int(f.req.MinBytes)-f.bytes, f.replica >= 0)
+	w := newWaiter(f.least()-f.bytes, f.replica >= 0)
 	for _, p := range f.parts {
 		p.wait(w)
 		defer p.leave(w)
 	}
 	f.readAll() // what came before the partitions knew of w
-	if f.urgent || f.bytes >= int(f.req.MinBytes) {
+	if f.urgent || f.bytes >= f.least() {
 		return nil
 	}
 	timer := time.NewTimer(wait)
@@ -95,11 +95,19 @@ func (f *fetching) wait(ctx *wire.Request, wait time.Duration) error {
 	return nil
 }
 
-func (f *fetching) readAll() {
-	budget := math.MaxInt32
-	if f.version >= 3 {
-		budget = min(int(f.req.MaxBytes), f.manager.maxFetch)
+// least is how many bytes are enough to answer with: no more than an answer may have.
+func (f *fetching) least() int { return min(int(f.req.MinBytes), f.most()) }
+
+// most is how many bytes an answer may have, but for its first batch.
+func (f *fetching) most() int {
+	if f.version < 3 {
+		return math.MaxInt32
 	}
+	return min(int(f.req.MaxBytes), f.manager.maxFetch)
+}
+
+func (f *fetching) readAll() {
+	budget := f.most()
 	f.results = make([]wire.FetchPartition, len(f.list))
 	f.parts, f.found = f.parts[:0], make([]*Partition, len(f.list))
 	f.bytes, f.urgent = 0, false
@@ -138,7 +146,7 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	if err != nil {
 		return nil, err
 	}
-	if f.replica >= 0 && !slices.Contains(l.replicas, f.replica) {
+	if f.replica >= 0 && (!slices.Contains(l.replicas, f.replica) || f.replica == f.manager.meta.NodeID()) {
 		return nil, fmt.Errorf("broker %d is no replica of %v: %w", f.replica, p, kerr.NotLeaderForPartition)
 	}
 	log := p.Log()

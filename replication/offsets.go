@@ -18,8 +18,12 @@ const (
 	pendingUploadTime = -6 // KIP-1023
 )
 
+// timestampsSince are the versions that special timestamps came with.
+var timestampsSince = map[int64]int16{latestTime: 0, earliestTime: 0, maxTimestampTime: 7, earliestLocalTime: 8, lastTieredTime: 9, pendingUploadTime: 11}
+
 func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
 	resp := kmsg.NewPtrListOffsetsResponse()
+	repeated := repeatedPartitions(req)
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.NewListOffsetsResponseTopic()
@@ -28,7 +32,11 @@ func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (
 			r := &t.Partitions[j]
 			p := kmsg.NewListOffsetsResponseTopicPartition()
 			p.Partition = r.Partition
-			if err := m.listOne(ctx.Version, req, t.Topic, r, &p); err != nil {
+			var err error = kerr.InvalidRequest // which of two timestamps is meant cannot be known
+			if !repeated[storage.TopicPartition{Topic: t.Topic, Partition: r.Partition}] {
+				err = m.listOne(ctx.Version, req, t.Topic, r, &p)
+			}
+			if err != nil {
 				p.ErrorCode = wire.ErrorCode(err)
 				if !quiet(err) {
 					m.log.Error().Err(err).Msg("list offsets failed")
@@ -41,7 +49,25 @@ func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (
 	return resp, nil
 }
 
+// repeatedPartitions are those that a request names more than once.
+func repeatedPartitions(req *kmsg.ListOffsetsRequest) map[storage.TopicPartition]bool {
+	named, repeated := map[storage.TopicPartition]bool{}, map[storage.TopicPartition]bool{}
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			tp := storage.TopicPartition{Topic: req.Topics[i].Topic, Partition: req.Topics[i].Partitions[j].Partition}
+			if named[tp] {
+				repeated[tp] = true
+			}
+			named[tp] = true
+		}
+	}
+	return repeated
+}
+
 func (m *Manager) listOne(version int16, req *kmsg.ListOffsetsRequest, topic string, r *kmsg.ListOffsetsRequestTopicPartition, out *kmsg.ListOffsetsResponseTopicPartition) error {
+	if since, ok := timestampsSince[r.Timestamp]; version > 0 && r.Timestamp < 0 && (!ok || version < since) {
+		return kerr.UnsupportedVersion
+	}
 	p, err := m.Partition(topic, r.Partition)
 	if err != nil {
 		return err
@@ -92,9 +118,6 @@ func (m *Manager) listOne(version int16, req *kmsg.ListOffsetsRequest, topic str
 	case maxTimestampTime:
 		found, ok, err = p.Log().MaxTimestamp(high)
 	default:
-		if r.Timestamp < 0 {
-			return kerr.UnsupportedVersion
-		}
 		found, ok, err = p.Log().OffsetForTime(r.Timestamp, high)
 	}
 	if err != nil {

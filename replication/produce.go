@@ -94,9 +94,6 @@ type committed struct {
 }
 
 func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, out *kmsg.ProduceResponseTopicPartition, now time.Time) (c committed, err error) {
-	if req.Acks < -1 || req.Acks > 1 {
-		return c, kerr.InvalidRequiredAcks
-	}
 	p, err := m.find(ctx.Version >= 13, t.Topic, t.TopicID, in.Partition)
 	stats := &m.others
 	if p != nil {
@@ -111,11 +108,14 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 	if err != nil {
 		return c, err
 	}
-	if raftmeta.IsInternal(p.topic) {
-		return c, fmt.Errorf("%s is written by its coordinator: %w", p.topic, kerr.InvalidTopicException)
-	}
 	if err := checkProduced(ctx.Version, req, in.Records); err != nil {
 		return c, err
+	}
+	if req.Acks < -1 || req.Acks > 1 {
+		return c, kerr.InvalidRequiredAcks
+	}
+	if raftmeta.IsInternal(p.topic) {
+		return c, fmt.Errorf("%s is written by its coordinator: %w", p.topic, kerr.InvalidTopicException)
 	}
 	a, epoch, err := p.Append(in.Records, req.Acks, now)
 	if err != nil {
@@ -154,7 +154,7 @@ func checkProduced(version int16, req *kmsg.ProduceRequest, data []byte) error {
 		return fmt.Errorf("Produce requests with version %d are not allowed to use ZStandard compression: %w", version, kerr.UnsupportedCompressionType)
 	case req.TransactionID == nil && b.IsTransactional():
 		return fmt.Errorf("a transactional batch without a transactional id: %w", kerr.TransactionalIDAuthorizationFailed)
-	case req.TransactionID != nil:
+	case b.IsTransactional():
 		return fmt.Errorf("no transaction was begun: %w", kerr.InvalidTxnState)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/storage"
 	"kraft/storage/faultfs"
@@ -95,7 +98,13 @@ func TestMadeAgain(t *testing.T) {
 // TestTornOwner: a log whose partition.metadata was torn before anything was flushed is not the next topic's of its name.
 func TestTornOwner(t *testing.T) {
 	fs := faultfs.New(1)
-	d, tp, second := again(t, fs)
+	d, tp, second := &disks{t: t, fs: fs}, storage.TopicPartition{Topic: "again"}, [16]byte{2}
+	if err := d.start("/data"); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(t, d.open(tp, 0, storage.DefaultLogConfig()), "a"); err != nil {
+		t.Fatal(err)
+	}
 	d.m.Abandon()
 	fs.Kill()
 	f, err := fs.OpenFile("/data/again-0/partition.metadata", false)
@@ -235,4 +244,51 @@ func TestOpenedTogether(t *testing.T) {
 		})
 	}
 	opening.Wait()
+}
+
+// TestDamagedOwner: a log that was on disk is not set aside because its partition.metadata is empty: somebody has to say whose it is.
+func TestDamagedOwner(t *testing.T) {
+	d, tp := &disks{t: t, fs: faultfs.New(1)}, storage.TopicPartition{Topic: "kept"}
+	if err := d.start("/data"); err != nil {
+		t.Fatal(err)
+	}
+	l := d.open(tp, 0, storage.DefaultLogConfig())
+	id := l.TopicID()
+	if err := put(t, l, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	set := func(text string) {
+		t.Helper()
+		f, err := d.fs.OpenFile("/data/kept-0/partition.metadata", false)
+		if err == nil {
+			err = f.Truncate(0)
+		}
+		if err == nil {
+			_, err = f.WriteAt([]byte(text), 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("")
+	d.fs.Kill()
+	if err := d.start("/data"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.m.Open(tp, id, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig())
+	line := "topic_id: " + base64.RawURLEncoding.EncodeToString(id[:])
+	if !errors.Is(err, kerr.KafkaStorageError) || !strings.Contains(err.Error(), line) {
+		t.Fatalf("opened, or without a word of what to do: %v", err)
+	}
+	set("version: 0\n" + line)
+	if l, err = d.m.Open(tp, id, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := values(l); err != nil || !slices.Equal(got, []string{"a"}) {
+		t.Errorf("%v %v", got, err)
+	}
+	d.m.Abandon()
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -264,12 +265,44 @@ func (m *Manager) holds(d *Dir, tp TopicPartition, id [16]byte) (mine, identifie
 	if err != nil || ok && have == id {
 		return true, true, err
 	}
+	whose := "set aside data of a deleted topic of the same name: delete it if nobody needs it"
+	if !ok {
+		m.mu.RLock()
+		flushed := d.clean || m.states[d].recovery[tp] > 0
+		m.mu.RUnlock()
+		filled, err := hasRecords(d.fs, path)
+		if err != nil {
+			return false, false, err
+		}
+		if flushed && filled {
+			return false, false, fmt.Errorf("%s does not say which topic it is of, although the log beside it was on disk: the file is damaged; if the data is this topic's, write two lines into the file, \"version: 0\" and \"topic_id: %s\", otherwise move the directory away: %w",
+				filepath.Join(path, partitionMetadata), base64.RawURLEncoding.EncodeToString(id[:]), kerr.KafkaStorageError)
+		}
+		whose = "set aside a log that was not on disk yet when the machine stopped: it does not say which topic it is of"
+	}
 	to, err := d.renameStray(tp)
 	if err != nil {
 		return false, false, err
 	}
-	m.log.Warn().Str("partition", tp.String()).Str("set aside", to).Msg("set aside data of a deleted topic of the same name: delete it if nobody needs it")
+	m.log.Warn().Str("partition", tp.String()).Str("set aside", to).Msg(whose)
 	return false, false, nil
+}
+
+// hasRecords reports whether a segment in a partition's directory holds any.
+func hasRecords(fsys FS, dir string) (bool, error) {
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if _, ok := parseSegmentName(e.Name(), logSuffix); !ok {
+			continue
+		}
+		if info, err := e.Info(); err != nil || info.Size() > 0 {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // beginAnew sees to it that checkpoints say nothing of a partition that has no log in a directory: what they said of a

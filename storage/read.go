@@ -122,10 +122,11 @@ func (l *Log) MaxTimestamp(upTo int64) (found Stamped, ok bool, err error) {
 		if s.base >= upTo || s.size.Load() == 0 {
 			continue
 		}
-		if _, err := s.indexed(); err != nil {
+		ts, err := s.largestBetween(l.start.Load(), upTo)
+		if err != nil {
 			return Stamped{}, false, err
 		}
-		if ts := s.maxTime.Load(); ts > largest {
+		if ts > largest {
 			best, largest = s, ts
 		}
 	}

@@ -132,6 +132,60 @@ func (s *segment) largestTimestamp() (int64, error) {
 	return info.ModTime().UnixMilli(), nil
 }
 
+// largestBetween is the largest timestamp of records from start on, in batches that end below end; record.NoTimestamp where there is none.
+func (s *segment) largestBetween(start, end int64) (int64, error) {
+	x, err := s.indexed()
+	if err != nil {
+		return 0, err
+	}
+	largest := s.maxTime.Load() // before maxTimeLast, which noteBatch stores first
+	whole := start <= s.base
+	if whole && s.maxTimeLast.Load() < end {
+		return largest, nil
+	}
+	largest = record.NoTimestamp
+	var from offsetEntry
+	if !whole {
+		from, _ = x.before(start - s.base)
+	} else if e, ok := x.before(end - 1 - s.base); ok {
+		from = e
+		for _, t := range x.times.view() { // the time index as it was when e was made
+			if t.rel > e.rel {
+				break
+			}
+			largest = t.timestamp
+		}
+	}
+	f, err := s.open(false)
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	_, _, err = s.seek(int64(from.pos), s.size.Load(), func(r batchRef) bool {
+		switch {
+		case r.last >= end:
+			return true
+		case r.last < start:
+			return false
+		case r.base >= start:
+			largest = max(largest, r.maxTime)
+			return false
+		}
+		var records []record.Record
+		buf := make([]byte, r.size)
+		if _, failed = f.ReadAt(buf, r.pos); failed == nil {
+			records, failed = record.Batch(buf).Records(record.MaxRecordsBytes)
+		}
+		for i := range records {
+			if records[i].Offset >= start {
+				largest = max(largest, records[i].Timestamp)
+			}
+		}
+		return failed != nil
+	})
+	return largest, errors.Join(err, failed)
+}
+
 // noteBatch keeps the indexes for a batch written at pos. Only the appender and recovery call it.
 func (s *segment) noteBatch(b record.Batch, pos, interval int64) {
 	last := b.LastOffset()
@@ -139,8 +193,8 @@ func (s *segment) noteBatch(b record.Batch, pos, interval int64) {
 		s.firstTime = b.MaxTimestamp()
 	}
 	if ts := b.MaxTimestamp(); ts > s.maxTime.Load() {
-		s.maxTime.Store(ts)
 		s.maxTimeLast.Store(last)
+		s.maxTime.Store(ts)
 	}
 	if s.sinceIndex > interval {
 		s.index.offsets.add(offsetEntry{int32(last - s.base), int32(pos)})

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -578,4 +579,40 @@ func TestNothingToCompactTwice(t *testing.T) {
 	if work, err = l.cleanable(work.to, now); err != nil || work.dirtyBytes != 0 {
 		t.Errorf("to be compacted again: %+v, %v", work, err)
 	}
+}
+
+// TestMaxTimestamp: the newest record is that of those which may be read, whatever else the log holds.
+func TestMaxTimestamp(t *testing.T) {
+	c := DefaultLogConfig()
+	c.SegmentBytes, c.IndexInterval = 3000, 300
+	now := time.Now()
+	m := testManager(t, t.TempDir())
+	l := open(t, m, c)
+	rng := rand.New(rand.NewPCG(1, 2))
+	ends := []int64{0}
+	for range 120 {
+		a := appendTo(t, l, batch(t, 1+rng.IntN(4), now.UnixMilli()-rng.Int64N(1000), -1, -1, -1), now)
+		ends = append(ends, a.Last+1)
+	}
+	records := readAll(t, l, 0)
+	end := l.EndOffset()
+	l.SetHighWatermark(end)
+	for start := int64(0); start < end; start += 1 + rng.Int64N(12) {
+		if _, err := l.DeleteBefore(start, now); err != nil {
+			t.Fatal(err)
+		}
+		for _, upTo := range ends {
+			var want *record.Record
+			for i := range records {
+				if r := &records[i]; r.Offset >= start && r.Offset < upTo && (want == nil || r.Timestamp > want.Timestamp) {
+					want = r
+				}
+			}
+			got, ok, err := l.MaxTimestamp(upTo)
+			if err != nil || ok != (want != nil) || ok && (got.Offset != want.Offset || got.Timestamp != want.Timestamp) {
+				t.Fatalf("from %d to %d: %+v %v %v, not %+v", start, upTo, got, ok, err, want)
+			}
+		}
+	}
+	stop(t, m)
 }

@@ -65,6 +65,7 @@ type Server struct {
 // NewServer makes a server and registers ApiVersions in r, which must not change afterwards.
 func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Server {
 	RegisterAPIVersions(r, id)
+	RegisterNoSASL(r)
 	ctx, cancel := context.WithCancel(context.Background())
 	capacity := max(config.MaxQueuedBytes, int64(config.MaxRequestBytes))
 	return &Server{

@@ -245,7 +245,7 @@ func TestAPIVersions(t *testing.T) {
 		return resp
 	}
 	for version := int16(0); version <= 5; version++ {
-		if resp := ask(version, nil); resp.ErrorCode != 0 || len(resp.ApiKeys) != 3 {
+		if resp := ask(version, nil); resp.ErrorCode != 0 || len(resp.ApiKeys) != 5 {
 			t.Errorf("version %d: error %d, %d APIs", version, resp.ErrorCode, len(resp.ApiKeys))
 		}
 	}

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/url"
@@ -47,7 +48,7 @@ type Config struct {
 
 // ReadFile reads a Kafka server.properties: ISO-8859-1, no ${} expansion, as java.util.Properties does.
 func ReadFile(path string) (map[string]string, error) {
-	data, err := os.ReadFile(path)
+	data, err := ReadText(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read configuration: %w", err)
 	}
@@ -61,6 +62,19 @@ func ReadFile(path string) (map[string]string, error) {
 		values[k] = strings.TrimRight(v, " \t")
 	}
 	return values, nil
+}
+
+// ReadText reads a file that somebody wrote in an editor, without the byte order mark that some editors put before UTF-8: it would be a
+// part of the first word. UTF-16, which is what PowerShell's > writes, is an error.
+func ReadText(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
+		return nil, fmt.Errorf("%s is in UTF-16: save it as UTF-8", path)
+	}
+	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil
 }
 
 // ParseOverride reads one KEY=VALUE of --override.

@@ -164,6 +164,11 @@ func TestOldKeys(t *testing.T) {
 func TestSources(t *testing.T) {
 	env, notes := Environment([]string{"KAFKA_NUM_PARTITIONS=3", "KAFKA_CFG_LOG_DIRS=/env", "KAFKA_LISTENER_NAME_INSIDE_SCRAM___SHA___512_SASL_JAAS_CONFIG=x", "KAFKA_HEAP_OPTS=-Xmx1G", "KAFKA_HOME=/opt",
 		"KAFKA_NUM_PARTITION=4", "CLUSTER_ID=5L6g3nShT-eMCtK--X86sw", "PATH=/bin", "KAFKA_MY_APP=1", "KAFKA_PORT=9000"})
+	linked, said := Environment([]string{"KAFKA_PORT=tcp://10.0.0.7:9092", "KAFKA_SERVICE_HOST=10.0.0.7", "KAFKA_SERVICE_PORT=9092", "KAFKA_SERVICE_PORT_CLIENTS=9092",
+		"KAFKA_PORT_9092_TCP=tcp://10.0.0.7:9092", "KAFKA_PORT_9092_TCP_PROTO=tcp", "KAFKA_PORT_9092_TCP_PORT=9092", "KAFKA_PORT_9092_TCP_ADDR=10.0.0.7"})
+	if len(linked) > 0 || len(said) > 0 {
+		t.Errorf("what Kubernetes says of a Service named kafka is taken for settings: %v %v", linked, said)
+	}
 	if env["num.partitions"] != "3" || env["log.dirs"] != "/env" || env["cluster.id"] != "5L6g3nShT-eMCtK--X86sw" || env["listener.name.inside.scram-sha-512.sasl.jaas.config"] != "x" || env["port"] != "9000" || len(env) != 5 {
 		t.Errorf("%v", env)
 	}

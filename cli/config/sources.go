@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -46,6 +47,9 @@ func Environment(environ []string) (values map[string]string, notes []string) {
 		if !ok || slices.Contains(notSettings, rest) {
 			continue
 		}
+		if isServiceLink(rest, value) {
+			continue
+		}
 		rest = strings.TrimPrefix(rest, "CFG_")
 		key := strings.NewReplacer("___", "-", "__", "_", "_", ".").Replace(strings.ToLower(rest))
 		switch hint := configs.Nearest(key); {
@@ -56,6 +60,14 @@ func Environment(environ []string) (values map[string]string, notes []string) {
 		}
 	}
 	return values, notes
+}
+
+// serviceLink are variables that Kubernetes gives each pod for a Service named kafka, after KAFKA_: SERVICE_HOST, SERVICE_PORT_CLIENTS,
+// PORT_9092_TCP_ADDR. PORT itself is one, too, where its value is a URL.
+var serviceLink = regexp.MustCompile(`^(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$`)
+
+func isServiceLink(name, value string) bool {
+	return serviceLink.MatchString(name) || name == "PORT" && strings.Contains(value, "://")
 }
 
 // LogLevels are what KAFKA_LOG4J_ROOT_LOGLEVEL and KAFKA_LOG4J_LOGGERS of Kafka's images say, by logger, root for the first.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta/image"
 	"kraft/replication"
 	"kraft/wire"
 )
@@ -113,7 +114,7 @@ func (v *view) kafkaGauges(o out) {
 		gauge(controller+"activebrokercount", "Brokers that are there.", v.cluster.brokers-v.cluster.fenced)
 		gauge(controller+"fencedbrokercount", "Brokers that are not.", v.cluster.fenced)
 	}
-	gauge("kafka_server_kafkaserver_brokerstate", "3: running.", 3)
+	gauge("kafka_server_kafkaserver_brokerstate", "1: not registered yet, 2: fenced, 3: running, 6: in controlled shutdown.", brokerState(v.Meta.Image(), v.Meta.NodeID()))
 	for listener, n := range v.connections {
 		o.gauge("kafka_server_socket_server_metrics_connection_count", "Open connections.", float64(n), "listener", listener, "networkProcessor", "0")
 	}
@@ -137,6 +138,28 @@ func (v *view) kafkaGauges(o out) {
 		o.counter("kafka_server_kafkaserver_linux_disk_read_bytes", "Bytes that this process has had read from disks.", read)
 		o.counter("kafka_server_kafkaserver_linux_disk_write_bytes", "Bytes that this process has had written to disks.", written)
 	}
+}
+
+// Broker states that this broker has, numbered as Kafka's BrokerState. Kafka's RECOVERY is what a broker is in until it is unfenced for the
+// first time; here it is fenced whenever it does not serve.
+const (
+	brokerStarting = 1
+	brokerRecovery = 2
+	brokerRunning  = 3
+	brokerLeaving  = 6 // PENDING_CONTROLLED_SHUTDOWN
+)
+
+// brokerState is the state of a broker by the metadata that its node has.
+func brokerState(img *image.Image, node int32) int {
+	switch b, ok := img.Broker(node); {
+	case !ok:
+		return brokerStarting
+	case b.InControlledShutdown:
+		return brokerLeaving
+	case b.Fenced:
+		return brokerRecovery
+	}
+	return brokerRunning
 }
 
 // exporter are kafka_exporter's. Each broker tells of what it leads and coordinates; together they tell of the cluster.

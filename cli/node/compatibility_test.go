@@ -26,6 +26,7 @@ func registry() *wire.Registry {
 	new(groups.Manager).RegisterHandlers(r)
 	new(telemetry.Manager).RegisterHandlers(r)
 	wire.RegisterAPIVersions(r, wire.Identity{})
+	wire.RegisterNoSASL(r)
 	return r
 }
 

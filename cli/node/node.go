@@ -34,6 +34,9 @@ import (
 // metadataFile is the quorum's file in the metadata directory.
 const metadataFile = "kraft-metadata.db"
 
+// kafkaMetadata is the directory in which Apache Kafka has its own (KRaft) metadata.
+const kafkaMetadata = "__cluster_metadata-0"
+
 // quorumTick is the quorum's unit of time: heartbeats every tick, elections after ten. That is for peers that
 // fall silent; of a process that ended the others learn at once.
 const quorumTick = 50 * time.Millisecond
@@ -308,14 +311,39 @@ func (n *Node) openDir(path string) (*storage.Dir, error) {
 	}
 }
 
+// refuseOthersData refuses to begin a cluster over log directories that are of one already, and whose metadata file is not there: all
+// data in them would be set aside as that of deleted topics.
+func (n *Node) refuseOthersData(metadata string) error {
+	for _, path := range append(slices.Clone(n.config.LogDirs), n.config.MetadataDir) {
+		if _, err := os.Stat(filepath.Join(path, kafkaMetadata)); err == nil {
+			return fmt.Errorf("%s holds the data of an Apache Kafka node (%s is its metadata), which kraft cannot take over yet: give kraft an empty directory, start Apache Kafka again, and copy the topics while both run (docs/operating.md, \"From Apache Kafka\")", path, kafkaMetadata)
+		}
+	}
+	if len(n.config.Voters) > 0 || len(n.config.Join) > 0 {
+		return nil // the other members know
+	}
+	for _, d := range n.dirs {
+		if m := d.Meta(); m != nil {
+			return fmt.Errorf("%s belongs to cluster %s, and that cluster's metadata, %s, is not there: put the file back, or give metadata.log.dir the directory that has it; if the data is Apache Kafka's or nobody needs it, give kraft an empty directory", d.Path(), m.ClusterID, metadata)
+		}
+	}
+	return nil
+}
+
 func (n *Node) openMeta() error {
 	if err := os.MkdirAll(n.config.MetadataDir, 0o755); err != nil {
 		return fmt.Errorf("cannot use metadata directory %s: %w", n.config.MetadataDir, err)
 	}
 	path := filepath.Join(n.config.MetadataDir, metadataFile)
 	claimed := slices.ContainsFunc(n.dirs, func(d *storage.Dir) bool { return d.Meta() != nil })
-	if info, err := os.Stat(path); claimed && err == nil && info.Size() == 0 {
+	info, err := os.Stat(path)
+	switch {
+	case claimed && err == nil && info.Size() == 0:
 		return fmt.Errorf("open metadata %s: it is empty, although the log directories are of a cluster: %w", path, quorum.ErrDamaged)
+	case claimed && errors.Is(err, os.ErrNotExist):
+		if err := n.refuseOthersData(path); err != nil {
+			return err
+		}
 	}
 	id := n.config.ClusterID
 	for _, d := range n.dirs {

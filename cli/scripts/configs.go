@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/cli/config"
 )
 
 var configsScript = script{
@@ -124,7 +125,7 @@ type configsCall struct {
 func (k *configsCall) added() (map[string]string, error) {
 	out := map[string]string{}
 	if file := k.get("add-config-file", ""); file != "" {
-		data, err := os.ReadFile(file)
+		data, err := config.ReadText(file)
 		if err != nil {
 			return nil, err
 		}

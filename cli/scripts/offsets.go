@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/cli/config"
 )
 
 var getOffsetsScript = script{
@@ -162,7 +163,7 @@ func deleteRecords(c *call) error {
 	if !c.has("offset-json-file") {
 		return errors.New(`Missing required argument "[offset-json-file]"`)
 	}
-	data, err := os.ReadFile(c.get("offset-json-file", ""))
+	data, err := config.ReadText(c.get("offset-json-file", ""))
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/cli/config"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 )
@@ -104,7 +104,7 @@ func (r *reassigning) ongoing() (map[partitionName]kmsg.ListPartitionReassignmen
 }
 
 func readPlan(file string) ([]plannedPartition, error) {
-	data, err := os.ReadFile(file)
+	data, err := config.ReadText(file)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func readPlan(file string) ([]plannedPartition, error) {
 
 // generate proposes where the partitions of topics could be on a list of brokers.
 func (r *reassigning) generate() error {
-	data, err := os.ReadFile(r.get("topics-to-move-json-file", ""))
+	data, err := config.ReadText(r.get("topics-to-move-json-file", ""))
 	if err != nil {
 		return err
 	}

@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/cli/config"
 )
 
 var logDirsScript = script{
@@ -143,7 +144,7 @@ func (c *call) electable() (kadm.TopicsSet, error) {
 		set.Add(c.get("topic", ""), int32(n))
 		return set, nil
 	}
-	data, err := os.ReadFile(c.get("path-to-json-file", ""))
+	data, err := config.ReadText(c.get("path-to-json-file", ""))
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func Run(ctx context.Context, name string, args []string, s Streams, version str
 	case errors.As(err, &status):
 		return int(status)
 	}
-	fmt.Fprintln(s.Err, err)
+	fmt.Fprintln(s.Err, Plain(err))
 	return 1
 }
 

@@ -39,7 +39,7 @@ func topics(c *call) error {
 	t := &topicsCall{c, cl}
 	err = map[string]func() error{"create": t.create, "list": t.list, "alter": t.alter, "describe": t.describe, "delete": t.delete}[action]()
 	if err != nil {
-		fmt.Fprintf(c.out, "Error while executing topic command : %v\n", err)
+		fmt.Fprintf(c.out, "Error while executing topic command : %v\n", Plain(err))
 		return statusError(1)
 	}
 	return nil

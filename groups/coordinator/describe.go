@@ -76,9 +76,9 @@ func (c *Coordinator) Describe(to runtime.Token, groupID string, version int16) 
 	for _, m := range g.order {
 		dm := kmsg.NewDescribeGroupsResponseGroupMember()
 		dm.MemberID, dm.InstanceID, dm.ClientID, dm.ClientHost = m.id, m.instance, m.clientID, m.host
-		dm.ProtocolMetadata, dm.MemberAssignment = []byte{}, []byte{}
+		dm.ProtocolMetadata, dm.MemberAssignment = []byte{}, m.assignment
 		if stable {
-			dm.ProtocolMetadata, dm.MemberAssignment = m.metadata(g.protocol), m.assignment
+			dm.ProtocolMetadata = m.metadata(g.protocol)
 		}
 		d.Members = append(d.Members, dm)
 	}

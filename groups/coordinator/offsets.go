@@ -82,11 +82,10 @@ func (c *Coordinator) committer(now time.Time, req *kmsg.OffsetCommitRequest) (*
 		return nil, kerr.GroupIDNotFound
 	case g == nil:
 		return nil, kerr.IllegalGeneration
-	case generation < 0 && memberID == "" && req.InstanceID == nil:
-		if g.state != Empty {
-			return nil, kerr.UnknownMemberID // a consumer outside the group would disturb it
-		}
+	case generation < 0 && g.state == Empty: // by an administrator, or a consumer that assigns partitions to itself, whatever it says it is
 		return g, nil
+	case generation < 0 && memberID == "" && req.InstanceID == nil:
+		return nil, kerr.UnknownMemberID // a consumer outside the group would disturb it
 	}
 	m, err := g.find(memberID, req.InstanceID)
 	switch {

@@ -306,7 +306,13 @@ func (l *Loop[M]) carryOut(effects ...Effects) {
 	end := int64(-1)
 	if b != nil {
 		var err error
-		if end, err = l.append(b, now); err != nil {
+		if end, err = l.append(b, now); errors.Is(err, kerr.MessageTooLarge) && len(effects) > 1 {
+			for _, e := range effects { // one of them is too large, or all together are
+				l.carryOut(e)
+			}
+			return
+		}
+		if err != nil {
 			l.fail(effects, now, err)
 			return
 		}

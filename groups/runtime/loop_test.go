@@ -25,6 +25,7 @@ type memoryLog struct {
 	high    int64
 	auto    bool // the high watermark follows the end
 	failure error
+	limit   int           // of a batch's bytes, 0 for none
 	block   chan struct{} // ReadAll waits for it
 	watch   chan<- struct{}
 }
@@ -34,6 +35,9 @@ func (l *memoryLog) Append(b record.Batch, _ int32, _ time.Time) (int64, error) 
 	defer l.mu.Unlock()
 	if l.failure != nil {
 		return 0, l.failure
+	}
+	if l.limit > 0 && len(b) > l.limit {
+		return 0, kerr.MessageTooLarge
 	}
 	b.SetBaseOffset(l.end)
 	l.batches = append(l.batches, b)
@@ -277,6 +281,44 @@ func TestFailedAppendReleasesNoReader(t *testing.T) {
 	}
 	if err := <-failed; !errors.Is(err, kerr.NotEnoughReplicas) {
 		t.Errorf("the second append: %v", err)
+	}
+}
+
+// TestTooLargeTogether: what shares a batch with others' records does not fail because all together are too large for one.
+func TestTooLargeTogether(t *testing.T) {
+	b := record.NewBuilder(record.None)
+	b.Add(&record.Record{Key: []byte("n"), Value: make([]byte, 8)})
+	one, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &memoryLog{auto: true, limit: len(one) + 8}
+	l, _ := startCounter(t, log)
+	held, hold := make(chan struct{}), make(chan struct{})
+	done := make(chan error, 4)
+	go func() {
+		reply, err := Ask[outcome](context.Background(), l, true, func(c *counter, now time.Time, to Token) Effects {
+			close(held)
+			<-hold
+			return add(1)(c, now, to)
+		})
+		done <- errors.Join(err, reply.err)
+	}()
+	<-held
+	for range 3 {
+		go func() { done <- askAdd(l, true, 1) }()
+	}
+	for len(l.calls) < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	close(hold)
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := total(t, l); got != 4 {
+		t.Errorf("total %d, not 4", got)
 	}
 }
 

@@ -130,6 +130,9 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 func definitionsOf(m *image.Image, resourceType int8, name string) (map[string]*configs.Definition, error) {
 	switch resourceType {
 	case image.TopicResource:
+		if name == "" {
+			return nil, fmt.Errorf("Default topic resources are not allowed.: %w", kerr.InvalidRequest)
+		}
 		if err := CheckTopicName(name); err != nil {
 			return nil, err
 		}

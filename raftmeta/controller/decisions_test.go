@@ -71,7 +71,7 @@ func TestCreateTopicRefusals(t *testing.T) {
 		"collides":            {NewTopic{Name: "a_b", Partitions: 1, Factor: 1}, kerr.InvalidTopicException, "collides with existing topic: a.b"},
 		"bad name":            {NewTopic{Name: "a b", Partitions: 1, Factor: 1}, kerr.InvalidTopicException, "other than ASCII alphanumerics"},
 		"no partitions":       {NewTopic{Name: "x", Partitions: 0, Factor: 1}, kerr.InvalidPartitions, "non-positive"},
-		"many partitions":     {NewTopic{Name: "x", Partitions: 1 << 20, Factor: 1}, kerr.InvalidPartitions, "10000"},
+		"many partitions":     {NewTopic{Name: "x", Partitions: 1 << 20, Factor: 1}, kerr.PolicyViolation, "10000"},
 		"no replicas":         {NewTopic{Name: "x", Partitions: 1, Factor: 0}, kerr.InvalidReplicationFactor, "larger than 0"},
 		"many replicas":       {NewTopic{Name: "x", Partitions: 1, Factor: 4}, kerr.InvalidReplicationFactor, "only 3 broker(s) are registered"},
 		"unknown config":      {NewTopic{Name: "x", Partitions: 1, Factor: 1, Configs: map[string]*string{"retention": str("1")}}, kerr.InvalidConfig, "Unknown topic config name: retention"},

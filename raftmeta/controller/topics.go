@@ -20,6 +20,8 @@ const maxTopicName = 249
 // maxPartitions bounds the partitions of one topic, and of one request.
 const maxPartitions = 10_000
 
+var errTooManyPartitions = fmt.Errorf("Excessively large number of partitions per request: at most %d are allowed.: %w", maxPartitions, kerr.PolicyViolation)
+
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
 
 // CheckTopicName returns the sentence that Kafka has for a bad name, nil for a good one.
@@ -205,8 +207,11 @@ func assign(m *image.Image, t NewTopic, d Defaults, seed uint64) ([][]int32, err
 	if factor == -1 {
 		factor = d.FactorFor(m)
 	}
-	if partitions <= 0 || partitions > maxPartitions {
-		return nil, fmt.Errorf("Number of partitions was set to an invalid non-positive value or to more than %d.: %w", maxPartitions, kerr.InvalidPartitions)
+	if partitions <= 0 {
+		return nil, fmt.Errorf("Number of partitions was set to an invalid non-positive value.: %w", kerr.InvalidPartitions)
+	}
+	if partitions > maxPartitions {
+		return nil, errTooManyPartitions
 	}
 	return place(m, int(partitions), factor, seed)
 }
@@ -322,7 +327,7 @@ func AddPartitions(m *image.Image, name string, count int32, assignment [][]int3
 	case count < have:
 		return nil, fmt.Errorf("The topic %s currently has %d partition(s); %d would not be an increase.: %w", name, have, count, kerr.InvalidPartitions)
 	case count > maxPartitions:
-		return nil, fmt.Errorf("at most %d partitions are allowed: %w", maxPartitions, kerr.InvalidPartitions)
+		return nil, errTooManyPartitions
 	}
 	var placed [][]int32
 	var err error
