@@ -3,6 +3,7 @@ package groups
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -28,7 +29,7 @@ func (m *Manager) offsetCommit(ctx *wire.Request, req *kmsg.OffsetCommitRequest)
 	err := m.ensureForOld(ctx)
 	if err == nil && req.Group == "" && ctx.Version > 0 && len(req.Topics) == 0 {
 		err = kerr.InvalidGroupID
-	} else if err == nil {
+	} else if err == nil && slices.ContainsFunc(commits, func(c coordinator.Commit) bool { return c.Err == nil }) {
 		var done []coordinator.Commit
 		done, err = ask[[]coordinator.Commit](c, m, req.Group, true, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
 			return c.CommitOffsets(now, to, req, commits)
@@ -253,7 +254,7 @@ func (m *Manager) offsetDelete(ctx *wire.Request, req *kmsg.OffsetDeleteRequest)
 		t := &resp.Topics[i]
 		topic, ok := img.Topic(t.Topic)
 		for j := range t.Partitions {
-			if p := &t.Partitions[j]; p.ErrorCode == 0 && (!ok || int(p.Partition) >= len(topic.Partitions)) {
+			if p := &t.Partitions[j]; !ok || p.Partition < 0 || int(p.Partition) >= len(topic.Partitions) {
 				p.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			}
 		}

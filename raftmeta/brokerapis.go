@@ -3,6 +3,7 @@ package raftmeta
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -259,6 +260,12 @@ func (m *Meta) unregisterBroker(ctx *wire.Request, req *kmsg.UnregisterBrokerReq
 }
 
 // electLeaders answers ElectLeaders (KIP-460): the partitions named, or all that need it.
+// Election types (KIP-460).
+const (
+	preferredElection = 0
+	uncleanElection   = 1
+)
+
 func (m *Meta) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*kmsg.ElectLeadersResponse, error) {
 	resp := kmsg.NewPtrElectLeadersResponse()
 	topics := req.Topics
@@ -279,8 +286,15 @@ func (m *Meta) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*
 			partitions = append(partitions, partitionKey{t.Topic, n})
 		}
 	}
+	known := ctx.Version == 0 || req.ElectionType == preferredElection || req.ElectionType == uncleanElection
+	if !known {
+		resp.ErrorCode = kerr.InvalidRequest.Code
+	}
 	errs := m.changeEach(ctx, req.TimeoutMillis, false, len(partitions), func(work *image.Image, i int) ([]*image.Record, error) {
-		return controller.ElectLeader(work, m.policy(), partitions[i].topic, partitions[i].n, req.ElectionType == 1)
+		if !known {
+			return nil, fmt.Errorf("Unknown election type %d: %w", req.ElectionType, kerr.InvalidRequest)
+		}
+		return controller.ElectLeader(work, m.policy(), partitions[i].topic, partitions[i].n, req.ElectionType == uncleanElection)
 	})
 	for _, t := range topics {
 		out := kmsg.NewElectLeadersResponseTopic()

@@ -163,10 +163,25 @@ func (m *Meta) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.IncrementalA
 	return resp, nil
 }
 
+// configResource names what has settings.
+type configResource struct {
+	kind kmsg.ConfigResourceType
+	name string
+}
+
+var errRepeatedResource = fmt.Errorf("Each resource must appear at most once.: %w", kerr.InvalidRequest)
+
 func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
+	named := map[configResource]int{}
+	for _, r := range req.Resources {
+		named[configResource{r.ResourceType, r.ResourceName}]++
+	}
 	errs := m.changeEach(ctx, adminTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
+		if named[configResource{r.ResourceType, r.ResourceName}] > 1 {
+			return nil, errRepeatedResource
+		}
 		var changes []controller.Alteration
 		for _, c := range r.Configs {
 			changes = append(changes, controller.Alteration{Key: c.Name, Op: controller.Op(c.Op), Value: c.Value})
@@ -204,8 +219,15 @@ func (m *Meta) effective(work *image.Image, resource kmsg.ConfigResourceType, na
 
 func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*kmsg.AlterConfigsResponse, error) {
 	resp := kmsg.NewPtrAlterConfigsResponse()
+	named := map[configResource]int{}
+	for _, r := range req.Resources {
+		named[configResource{r.ResourceType, r.ResourceName}]++
+	}
 	errs := m.changeEach(ctx, adminTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
+		if named[configResource{r.ResourceType, r.ResourceName}] > 1 {
+			return nil, errRepeatedResource
+		}
 		values := map[string]*string{}
 		for _, c := range r.Configs {
 			values[c.Name] = c.Value

@@ -290,9 +290,6 @@ func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterReque
 	img := m.Image()
 	resp.ClusterID, resp.ControllerID, resp.EndpointType = img.ClusterID, m.controller.Leader(), 1
 	resp.ClusterAuthorizedOperations = noOperations
-	if req.IncludeClusterAuthorizedOperations {
-		resp.ClusterAuthorizedOperations = clusterOperations
-	}
 	if ctx.Version >= 1 && req.EndpointType != brokerEndpoint {
 		err := fmt.Errorf("Unsupported endpoint type %d: %w", req.EndpointType, kerr.UnsupportedEndpointType)
 		if req.EndpointType == controllerEndpoint {
@@ -300,6 +297,9 @@ func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterReque
 		}
 		resp.ErrorCode, resp.ErrorMessage, resp.ControllerID = wire.ErrorCode(err), wire.ErrorMessage(err), -1
 		return resp, nil
+	}
+	if req.IncludeClusterAuthorizedOperations {
+		resp.ClusterAuthorizedOperations = clusterOperations
 	}
 	img.Brokers(func(b *image.Broker) {
 		e, ok := b.Endpoint(ctx.Conn.Listener)

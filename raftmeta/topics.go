@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -118,7 +119,7 @@ func (m *Meta) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (*
 			return nil, fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
 		}
 		if asked[i].Topic == quorumTopic {
-			return nil, fmt.Errorf("%s is the quorum's own log: %w", quorumTopic, kerr.TopicAuthorizationFailed)
+			return nil, fmt.Errorf("%s is the quorum's own log: %w", quorumTopic, kerr.InvalidRequest)
 		}
 		return m.createOne(work, asked[i], &resp.Topics[i])
 	})
@@ -267,21 +268,39 @@ func doomed(img *image.Image, asked []kmsg.DeleteTopicsRequestTopic) (targets []
 		}
 		targets, refused = append(targets, r), append(refused, why)
 	}
+	var again []int // ids of topics that are named, too: answered with the name
 	for name, i := range byName {
-		if t, ok := img.Topic(name); ok && refused[i] == nil {
+		if t, ok := img.Topic(name); ok {
 			if j, ok := byID[t.ID]; ok {
-				refused[i] = invalid("The provided topic name maps to an ID that was already supplied.")
-				refused[j] = refused[i]
+				targets[i].TopicID, refused[i] = t.ID, invalid("The provided topic name maps to an ID that was already supplied.")
+				again = append(again, j)
 			}
 		}
+	}
+	slices.Sort(again)
+	for _, j := range slices.Backward(again) {
+		targets, refused = slices.Delete(targets, j, j+1), slices.Delete(refused, j, j+1)
 	}
 	return targets, refused
 }
 
 func (m *Meta) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRequest) (*kmsg.CreatePartitionsResponse, error) {
 	resp := kmsg.NewPtrCreatePartitionsResponse()
-	errs := m.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(req.Topics), func(work *image.Image, i int) ([]*image.Record, error) {
-		r := &req.Topics[i]
+	count := map[string]int{}
+	for i := range req.Topics {
+		count[req.Topics[i].Topic]++
+	}
+	asked, seen := req.Topics[:0:0], map[string]bool{} // each topic once
+	for _, r := range req.Topics {
+		if !seen[r.Topic] {
+			asked, seen[r.Topic] = append(asked, r), true
+		}
+	}
+	errs := m.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
+		r := &asked[i]
+		if count[r.Topic] > 1 {
+			return nil, fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
+		}
 		var assignment [][]int32 // null where the controller is to choose, which an empty one is not
 		if r.Assignment != nil {
 			assignment = [][]int32{}
@@ -293,7 +312,7 @@ func (m *Meta) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsReq
 	})
 	for i, err := range errs {
 		t := kmsg.NewCreatePartitionsResponseTopic()
-		t.Topic, t.ErrorCode, t.ErrorMessage = req.Topics[i].Topic, wire.ErrorCode(err), wire.ErrorMessage(err)
+		t.Topic, t.ErrorCode, t.ErrorMessage = asked[i].Topic, wire.ErrorCode(err), wire.ErrorMessage(err)
 		resp.Topics = append(resp.Topics, t)
 	}
 	return resp, nil

@@ -134,7 +134,7 @@ func (p *Partition) lead(epoch int32) (*leadership, error) {
 		return nil, fmt.Errorf("%v: %w", p, storage.ErrDirOffline)
 	case l == nil:
 		return nil, kerr.NotLeaderForPartition
-	case epoch >= 0 && epoch < l.epoch:
+	case epoch != -1 && epoch < l.epoch:
 		return nil, kerr.FencedLeaderEpoch
 	case epoch > l.epoch:
 		return nil, kerr.UnknownLeaderEpoch
@@ -151,7 +151,7 @@ func (p *Partition) serves(epoch int32) error {
 		return fmt.Errorf("%v: %w", p, storage.ErrDirOffline)
 	case f == nil || p.Log() == nil:
 		return kerr.NotLeaderForPartition
-	case epoch >= 0 && epoch < f.epoch:
+	case epoch != -1 && epoch < f.epoch:
 		return kerr.FencedLeaderEpoch
 	case epoch > f.epoch:
 		return kerr.UnknownLeaderEpoch

@@ -34,7 +34,10 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 			p.Default()
 			p.Partition = t.Partitions[j].Partition
 			c, err := m.produceOne(ctx, req, t, &t.Partitions[j], p, now)
-			if err != nil {
+			if doubtful(err) && req.Acks != 0 {
+				c.answer, c.doubt = p, err
+				durable = append(durable, c)
+			} else if err != nil {
 				failure = err
 				m.refuse(ctx, p, err)
 				p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = h.hint(err, ctx.Version >= 13, t.Topic, t.TopicID, p.Partition)
@@ -69,6 +72,13 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 		timer := time.NewTimer(wait - time.Since(now))
 		defer timer.Stop()
 		for _, c := range durable {
+			if c.doubt != nil {
+				if !m.confirmed(awaiting, c.partition, c.epoch) {
+					c.doubt = kerr.NotLeaderForPartition
+				}
+				m.refuse(ctx, c.answer, c.doubt)
+				continue
+			}
 			err := c.partition.synced(c.log, c.end)
 			if err == nil && acks == -1 {
 				err = c.partition.Committed(awaiting, c.epoch, c.end, timer.C)
@@ -91,6 +101,7 @@ type committed struct {
 	epoch     int32
 	end       int64 // behind the last record
 	answer    *kmsg.ProduceResponseTopicPartition
+	doubt     error // instead of a commit: an answer that only who still leads may give
 }
 
 func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, out *kmsg.ProduceResponseTopicPartition, now time.Time) (c committed, err error) {
@@ -119,7 +130,7 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 	}
 	a, epoch, err := p.Append(in.Records, req.Acks, now)
 	if err != nil {
-		return c, err
+		return committed{partition: p, epoch: epoch}, err
 	}
 	if !a.Duplicate {
 		stats.BytesIn.Add(int64(len(in.Records)))

@@ -50,7 +50,7 @@ type Dir struct {
 	notesSyncs bool   // syncs among them
 
 	keeping    sync.Mutex  // held by who keeps starts
-	startMoved atomic.Bool // of some log, to where the names of its segments do not say: see KeepStarts
+	startMoved atomic.Bool // of some log, by DeleteBefore or SetStart, and the checkpoint does not say so yet
 
 	pool    *filePool             // of the manager
 	failed  chan<- *Dir           // of the manager, told once

@@ -121,6 +121,7 @@ func (l *Log) restart(offset int64, now time.Time) error {
 	}
 	l.segments.Store(&segments)
 	l.start.Store(offset)
+	l.deleted = min(l.deleted, offset)
 	l.high.Store(offset)
 	l.cuts++
 	l.recoveryPoint.Store(offset)

@@ -34,14 +34,12 @@ func (l *Log) DeleteBefore(offset int64, now time.Time) (int64, error) {
 // moveStart moves the log start up, and drops segments that lie wholly before it. mu is held.
 func (l *Log) moveStart(offset int64, now time.Time) error {
 	l.start.Store(offset)
-	err := l.dropOld(now, func(_ *segment, next int64) (bool, error) { return next <= l.start.Load(), nil })
-	if l.start.Load() > (*l.segments.Load())[0].base {
-		l.fs.dir.startMoved.Store(true)
-	}
-	return err
+	l.deleted = offset
+	l.fs.dir.startMoved.Store(true)
+	return l.dropOld(now, func(_ *segment, next int64) (bool, error) { return next <= l.start.Load(), nil })
 }
 
-// KeepStarts writes log starts to disk that DeleteBefore and SetStart have moved and that would be lost with the process. It returns
+// KeepStarts writes log starts to disk that DeleteBefore and SetStart have moved: segments before them may outlive a loss of power. It returns
 // what went wrong in any directory. Any goroutine may call it; when it returns, what moved before the call is on disk.
 func (m *Manager) KeepStarts() (failed error) {
 	for _, d := range m.online() {

@@ -41,29 +41,44 @@ func TestHangs(t *testing.T) {
 	}
 }
 
-// TestDeletedStaysDeleted: a log start that DeleteBefore moved within a segment outlives kill -9, once KeepStarts has returned.
+// TestDeletedStaysDeleted: a log start that DeleteBefore moved within a segment, or to where one begins, outlives kill -9 and a loss of
+// power, once KeepStarts has returned: what the file system keeps of the deletion of segments does not matter.
 func TestDeletedStaysDeleted(t *testing.T) {
-	fs := faultfs.New(1)
-	l, m := openOn(t, fs, storage.DefaultLogConfig())
-	for range 10 {
-		if _, err := l.Append(oneRecord(t, "v"), 0, time.Now()); err != nil {
-			t.Fatal(err)
+	for seed := range uint64(20) {
+		for _, segmentBytes := range []int64{1 << 20, 160} {
+			fs := faultfs.New(seed)
+			c := storage.DefaultLogConfig()
+			c.SegmentBytes = segmentBytes
+			l, m := openOn(t, fs, c)
+			for range 10 {
+				if _, err := l.Append(oneRecord(t, "v"), 0, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l.SetHighWatermark(10)
+			if err := l.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if start, err := l.DeleteBefore(8, time.Now()); err != nil || start != 8 {
+				t.Fatal(start, err)
+			}
+			if err := m.KeepStarts(); err != nil {
+				t.Fatal(err)
+			}
+			for _, again := range []string{"the crash", "another one"} {
+				fs.Kill()
+				fs.Restart()
+				l, m = openOn(t, fs, c)
+				if got := l.StartOffset(); got != 8 || l.EndOffset() != 10 {
+					t.Errorf("seed %d, segments of %d bytes: after %s the log is from %d to %d", seed, segmentBytes, again, got, l.EndOffset())
+				}
+				if err := m.KeepStarts(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := m.Close(1); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	l.SetHighWatermark(10)
-	if start, err := l.DeleteBefore(7, time.Now()); err != nil || start != 7 {
-		t.Fatal(start, err)
-	}
-	if err := m.KeepStarts(); err != nil {
-		t.Fatal(err)
-	}
-	fs.Kill()
-	fs.Restart()
-	l, m = openOn(t, fs, storage.DefaultLogConfig())
-	if got := l.StartOffset(); got != 7 {
-		t.Errorf("after kill -9 the log starts at %d", got)
-	}
-	if err := m.Close(1); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -71,7 +71,7 @@ var (
 	// laterSeeds have on plans that had laterKinds and neither an operator nor rules.
 	laterSeeds = []int{18792}
 	// presentSeeds have on the present plans.
-	presentSeeds = []int{1279, 1460, 1969, 2676}
+	presentSeeds = []int{1279, 1460, 1969, 2676, 3200, 3698, 4086, 4383}
 )
 
 // TestSeeds runs many simulations, in processes of their own.

@@ -34,7 +34,7 @@ type History struct {
 	leaders     map[leaderEpoch]int32
 	asks        []porcupine.Operation
 	committedTo map[Partition]int64 // the newest offset that a group was told is committed
-	wanted      map[place]bool      // offsets that a member asked to commit and has no answer about
+	wanted      map[place]int       // how many requests to commit an offset have no answer
 	acks        map[Partition]int
 	newest      map[Partition]time.Time     // acknowledgement
 	gaps        map[Partition]time.Duration // the longest without one
@@ -73,7 +73,7 @@ type Attempt struct {
 // NewHistory begins a history now.
 func NewHistory() *History {
 	return &History{begun: time.Now(), sum: fnv.New64a(), attempts: map[string]*Attempt{}, seen: map[place]string{},
-		ends: map[Partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, committedTo: map[Partition]int64{}, wanted: map[place]bool{},
+		ends: map[Partition]map[int32]int64{}, leaders: map[leaderEpoch]int32{}, committedTo: map[Partition]int64{}, wanted: map[place]int{},
 		acks: map[Partition]int{}, newest: map[Partition]time.Time{}, gaps: map[Partition]time.Duration{}}
 }
 
@@ -218,7 +218,7 @@ func (h *History) commits(offsets map[string]map[int32]kgo.EpochOffset) {
 	defer h.mu.Unlock()
 	for topic, partitions := range offsets {
 		for n, o := range partitions {
-			h.wanted[place{Partition{topic, n}, o.Offset}] = true
+			h.wanted[place{Partition{topic, n}, o.Offset}]++
 		}
 	}
 }
@@ -228,7 +228,9 @@ func (h *History) committed(who string, p Partition, offset int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.committedTo[p] = max(h.committedTo[p], offset)
-	delete(h.wanted, place{p, offset})
+	if at := (place{p, offset}); h.wanted[at] > 0 {
+		h.wanted[at]--
+	}
 	h.tell(fmt.Sprintf("%s commits %s/%d", who, p, offset))
 }
 
@@ -237,7 +239,7 @@ func (h *History) starts(who string, p Partition, offset, committed int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tell(fmt.Sprintf("%s is told that %s is committed to %d", who, p, offset))
-	if offset < committed && h.wanted[place{p, offset}] {
+	if offset < committed && h.wanted[place{p, offset}] > 0 {
 		h.committedTo[p] = offset
 		return
 	}

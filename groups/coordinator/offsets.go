@@ -123,6 +123,10 @@ func (c *Coordinator) FetchOffsets(to runtime.Token, groupID string, want []Topi
 // DeleteOffsets serves OffsetDelete; the reply is a *kmsg.OffsetDeleteResponse.
 func (c *Coordinator) DeleteOffsets(to runtime.Token, req *kmsg.OffsetDeleteRequest) runtime.Effects {
 	r := kmsg.NewPtrOffsetDeleteResponse()
+	if req.Group == "" {
+		r.ErrorCode = kerr.InvalidGroupID.Code
+		return reply(to, r)
+	}
 	g := c.groups[req.Group]
 	if g == nil {
 		r.ErrorCode = kerr.GroupIDNotFound.Code

@@ -118,6 +118,9 @@ func MatchQuotas(m *image.Image, filters []QuotaFilter, strict bool) (found []*i
 	for _, f := range filters {
 		switch {
 		case f.Type != "user" && f.Type != "client-id" && f.Type != "ip":
+			if f.Type == "" {
+				return nil, fmt.Errorf("Unexpected empty filter component entity type: %w", kerr.InvalidRequest)
+			}
 			return nil, fmt.Errorf("Custom entity type '%s' not supported: %w", f.Type, kerr.UnsupportedVersion)
 		case types[f.Type]:
 			return nil, fmt.Errorf("Duplicate %s filter component entity type: %w", f.Type, kerr.InvalidRequest)

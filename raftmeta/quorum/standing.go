@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -232,18 +234,26 @@ func (n *Node) note(d delivery) {
 // trip, and where nobody listens that is known as soon.
 const inquiryPatience = 300 * time.Millisecond
 
-// inquire asks the members whether this node's disk is as new as they remember, before it votes or acknowledges anything.
+// inquire asks the members whether this node's disk is as new as they remember, before it votes or acknowledges anything: the voters whose
+// addresses it knows, and the seeds.
 func (t *transport) inquire() error {
 	ctx, cancel := context.WithTimeout(t.ctx, inquiryPatience)
 	defer cancel()
-	members := t.node.members.Load()
-	answers, asked := make(chan error, len(members.GetVoters())), 0
-	for _, id := range members.GetVoters() {
-		address := t.address(id)
-		if id == t.node.config.ID || address == "" {
-			continue
+	at := map[string]uint64{} // by address, 0 for a seed
+	for _, address := range t.network.Seeds {
+		at[address] = 0
+	}
+	for _, id := range t.node.members.Load().GetVoters() {
+		at[t.address(id)] = id
+	}
+	for address, id := range at {
+		if address == "" || address == t.hello().Address || id == t.node.config.ID {
+			delete(at, address)
 		}
-		asked++
+	}
+	answers, asked := make(chan error, len(at)), len(at)
+	for _, address := range slices.Sorted(maps.Keys(at)) {
+		id := at[address]
 		if !t.start(func() {
 			c, _, err := t.connect(ctx, address, helloStream, id)
 			if err == nil {
