@@ -4,8 +4,10 @@ FUZZ = 300000x
 SEEDS = 20000
 FROM = 1
 CHAOS = 2h
+REQUESTS = 50
+SEED = $(shell date +%s)
 
-.PHONY: build test lint race bench fuzz sim chaos
+.PHONY: build test lint race bench fuzz sim chaos differential
 
 build: ## the binary, static and small
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o kraft .
@@ -26,6 +28,9 @@ sim: ## clusters in virtual time (docs/proof.md), SEEDS of them from FROM on; a 
 
 chaos: ## clusters of real processes that fail at random for CHAOS (docs/proof.md); Linux, as root
 	KRAFT_CHAOS=$(CHAOS) KRAFT_E2E=all go test ./e2e/chaos -run TestChaos -count 1 -timeout 0 -v
+
+differential: ## requests beside Apache Kafka, REQUESTS of each version of each API, others each time: about an hour; and settings and batches
+	KRAFT_REQUESTS=$(REQUESTS) KRAFT_REQUESTS_SEED=$(SEED) KRAFT_E2E=all go test ./e2e/requests ./e2e/settings ./e2e/batches -count 1 -timeout 0 -v
 
 bench: ## kraft beside Apache Kafka: half an hour; FLAGS=-quick for a look
 	go test ./storage -run '^$$' -bench Append -benchtime 8000x -count 5

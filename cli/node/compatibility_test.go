@@ -93,13 +93,14 @@ highest is served: clients from 0.8 on work. What is not listed is not served ye
 	b.WriteString(`
 ## What is treated otherwise
 
-Every setting with every value that matters, and batches with every mistake that a client can make, are given to kraft and to Apache Kafka
-4.4.0 by tests (e2e/settings, e2e/batches), and what becomes of them is compared. These differences are left, by the names of the trials:
+Every setting with every value that matters, batches with every mistake that a client can make, and requests of every API in every version
+are given to kraft and to Apache Kafka 4.4.0 by tests (e2e/settings, e2e/batches, e2e/requests), and what becomes of them is compared. These
+differences are left, by the names of the trials:
 
 | trials | why |
 |---|---|
 `)
-	for _, file := range []string{"settings/testdata/topics", "settings/testdata/brokers", "settings/testdata/groups", "settings/testdata/quotas", "batches/testdata/batches"} {
+	for _, file := range []string{"settings/testdata/topics", "settings/testdata/brokers", "settings/testdata/groups", "settings/testdata/quotas", "batches/testdata/batches", "requests/testdata/requests", "requests/testdata/mangled"} {
 		data, err := os.ReadFile("../../e2e/" + file + ".txt")
 		if err != nil {
 			t.Fatal(err)
