@@ -20,7 +20,7 @@ import (
 var testTP = TopicPartition{"events", 0}
 var testID = [16]byte{1, 2, 3}
 
-func testManager(t *testing.T, dir string) *Manager {
+func testManager(t testing.TB, dir string) *Manager {
 	t.Helper()
 	d, err := OpenDir(OS{}, dir)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -215,6 +217,25 @@ func TestBatches(t *testing.T) {
 		}
 	}
 	harness.Compare(t, "testdata/batches.txt", outcomes, true)
+	if err := kraft.Stop(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	dumped(t, filepath.Join(kraft.Data, "plain-0"))
+	dumped(t, filepath.Join(kraft.Data, "compacted-0"))
+}
+
+// dumped has Apache Kafka's dump-log read all records of a partition that kraft wrote.
+func dumped(t *testing.T, dir string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no segments in %s: %v", dir, err)
+	}
+	out := harness.RunTool(t, harness.NeedKafka(t), "", "org.apache.kafka.tools.DumpLogSegments", "--files", strings.Join(files, ","), "--deep-iteration", "--print-data-log")
+	batches, records := strings.Count(out, "baseOffset: "), strings.Count(out, "| offset: ")
+	if batches < 100 || records < batches || strings.Contains(out, "isvalid: false") || strings.Contains(out, "Found ") || strings.Contains(out, "Could not") {
+		t.Errorf("Apache Kafka's dump-log of %s: %d batches, %d records\n%.3000s", dir, batches, records, out)
+	}
 }
 
 func (s *server) create(t *testing.T, topic string) {
