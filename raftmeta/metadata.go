@@ -21,6 +21,11 @@ func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.Met
 	if ctx.Version < metadataByID && slices.ContainsFunc(req.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.Topic == nil || t.TopicID != image.UUID{} }) {
 		return invalidMetadata(req), nil
 	}
+	for i := range req.Topics {
+		if r := &req.Topics[i]; r.TopicID != (image.UUID{}) {
+			r.Topic = nil // a name beside an id may be of another topic
+		}
+	}
 	all := req.Topics == nil || ctx.Version == 0 && len(req.Topics) == 0
 	req.Topics = distinct(req.Topics)
 	failed := map[string]error{}

@@ -17,14 +17,17 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// patience is how long an answer may take before a request counts as one that waits.
-const patience = 3 * time.Second
+const (
+	patience = 3 * time.Second // how long an answer may take before a request counts as one that waits
+	longest  = time.Minute     // and where a trial cannot go on without it
+)
 
 // server is one of the two, and a connection to it.
 type server struct {
 	name, address string
 	conn          net.Conn
 	asked         int32
+	patience      time.Duration
 }
 
 var (
@@ -60,7 +63,7 @@ func (s *server) send(key, version int16, body []byte, flexible, answered bool) 
 	}
 	frame = append(frame, body...)
 	binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
-	wait := patience
+	wait := s.patience
 	if !answered {
 		wait = 100 * time.Millisecond
 	}
@@ -107,6 +110,13 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
+// need is ask for what is always answered.
+func (s *server) need(req kmsg.Request) (kmsg.Response, error) {
+	s.patience = longest
+	defer func() { s.patience = patience }()
+	return s.ask(req)
+}
+
 // ask sends a request and decodes its answer, which is nil if the request wants none.
 func (s *server) ask(req kmsg.Request) (kmsg.Response, error) {
 	produce, ok := req.(*kmsg.ProduceRequest)
@@ -141,7 +151,7 @@ func (s *server) coordinate(t *testing.T) {
 	t.Helper()
 	if err := harness.Eventually(30*time.Second, func() error {
 		for _, req := range []kmsg.Request{&kmsg.FindCoordinatorRequest{Version: 1, CoordinatorKey: "first"}, &kmsg.ListGroupsRequest{Version: 2}} {
-			resp, err := s.ask(req)
+			resp, err := s.need(req)
 			if err != nil {
 				return err
 			}
@@ -165,13 +175,13 @@ func (s *server) coordinate(t *testing.T) {
 // both starts the two.
 func both(t *testing.T) []*server {
 	t.Helper()
-	settings := []string{"offsets.topic.num.partitions=3", "group.initial.rebalance.delay.ms=0", "num.partitions=1"}
+	settings := []string{"offsets.topic.num.partitions=3", "group.initial.rebalance.delay.ms=0", "num.partitions=1", "broker.session.timeout.ms=60000"}
 	var args []string
 	for _, o := range settings {
 		args = append(args, "--override", o)
 	}
 	kafka, kraft := harness.NewKafka(t, settings...), harness.NewKraft(t, args...)
-	out := []*server{{name: "kafka", address: kafka.Addr}, {name: "kraft", address: kraft.Addr}}
+	out := []*server{{name: "kafka", address: kafka.Addr, patience: patience}, {name: "kraft", address: kraft.Addr, patience: patience}}
 	t.Cleanup(func() {
 		for _, s := range out {
 			s.hangUp()

@@ -137,7 +137,7 @@ func newWorld(t *testing.T, s *server, try int, topics ...string) *world {
 		ct.Configs = append(ct.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: "retention.ms", Value: kmsg.StringPtr("-1")})
 		create.Topics = append(create.Topics, ct)
 	}
-	resp, err := s.ask(create)
+	resp, err := s.need(create)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func newWorld(t *testing.T, s *server, try int, topics ...string) *world {
 			pt.Partitions = []kmsg.ProduceRequestTopicPartition{pp}
 			produce.Topics = []kmsg.ProduceRequestTopic{pt}
 			if err := harness.Eventually(10*time.Second, func() error { // Apache Kafka's metadata is ahead of its replica manager
-				resp, err := s.ask(produce)
+				resp, err := s.need(produce)
 				if err == nil {
 					err = kerr.ErrorForCode(resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode)
 				}
@@ -182,7 +182,7 @@ func (s *server) await(w *world, topics []string) error {
 		meta.Topics = append(meta.Topics, mt)
 	}
 	for range 2000 {
-		resp, err := s.ask(meta)
+		resp, err := s.need(meta)
 		if err != nil {
 			return err
 		}
@@ -205,7 +205,7 @@ func (s *server) remove(w *world) {
 	for _, symbol := range []string{"T1", "T2", "Tx", "Ty"} {
 		req.TopicNames = append(req.TopicNames, w.name(symbol))
 	}
-	_, _ = s.ask(req)
+	_, _ = s.need(req)
 }
 
 // bench runs trials on both servers.

@@ -31,7 +31,12 @@ type Coordinator struct {
 	groups  map[string]*group
 	due     deadlines
 	sweepAt time.Time // when offsets are next looked at for expiry
+	handed  int       // member ids that were given out within the sessions that their clients asked for
 }
+
+// maxHanded bounds the member ids that are given out within a session: each is held until it is over, whoever asked for it, and a client may
+// ask for a million in groups that nobody else knows. Past it clients are told to try again.
+const maxHanded = 20_000
 
 // New returns an empty coordinator.
 func New(config Config) *Coordinator {

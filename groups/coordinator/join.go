@@ -91,9 +91,15 @@ func (c *Coordinator) joinNew(now time.Time, g *group, m *member, req *kmsg.Join
 		return c.admit(now, g, m, req)
 	}
 	// KIP-394: the client must come again with its id, so that one that gave up leaves no ghost member.
+	if c.handed >= maxHanded {
+		c.forgetIfVoid(g)
+		return failedJoin(m.joining, "", kerr.CoordinatorLoadInProgress.Code)
+	}
 	until := now.Add(m.sessionTimeout)
 	g.pending[m.id] = until
+	c.handed++
 	c.at(until, func(now time.Time) runtime.Effects {
+		c.handed--
 		if t, ok := g.pending[m.id]; !ok || now.Before(t) {
 			return runtime.Effects{}
 		}

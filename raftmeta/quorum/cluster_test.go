@@ -496,3 +496,17 @@ func TestStrangersAreRefused(t *testing.T) {
 		t.Error("the refused node takes part")
 	}
 }
+
+// TestStrangers: who pretends to be many nodes does not fill the memory of one.
+func TestStrangers(t *testing.T) {
+	c := newCluster(t, 1)
+	n := c.start(1, []uint64{1}, 1<<20)
+	for id := range uint64(5 * maxStrangers) {
+		n.net.meet(Hello{From: 1000 + id, Address: "127.0.0.1:1", Member: "m"})
+	}
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	if len(n.net.met) > maxStrangers+1 || len(n.net.learnt) > maxStrangers+1 {
+		t.Errorf("%d nodes and %d addresses are remembered", len(n.net.met), len(n.net.learnt))
+	}
+}

@@ -254,10 +254,23 @@ func (t *transport) introduced(h Hello) error {
 	return err
 }
 
+// maxStrangers bounds the nodes that are remembered and are no members: who joins is one for a moment, and anybody can say to be a node.
+const maxStrangers = 1024
+
 // meet remembers how a member introduced itself last.
 func (t *transport) meet(h Hello) {
+	member := t.node.isMember(h.From)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if _, known := t.met[h.From]; !known && !member && len(t.met) >= maxStrangers {
+		for id := range t.met {
+			if !t.node.isMember(id) {
+				delete(t.met, id)
+				delete(t.learnt, id)
+				delete(t.opens, id)
+			}
+		}
+	}
 	t.met[h.From] = h
 	delete(t.refusals, h.From)
 	if h.Address != "" {
