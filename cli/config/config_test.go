@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kraft/raftmeta/configs"
 )
 
 func TestNew(t *testing.T) {
@@ -158,6 +160,18 @@ func TestOldKeys(t *testing.T) {
 	c, err = New(map[string]string{"port": "9000", "listeners": "PLAINTEXT://:9001"})
 	if err != nil || c.Listeners[0].Port != 9001 || !strings.Contains(strings.Join(c.Notes, " "), "listeners is given") {
 		t.Errorf("%v %+v", err, c)
+	}
+}
+
+// TestEnvironment: every setting can be given in the environment, as Apache Kafka's image and as Bitnami's takes it.
+func TestEnvironment(t *testing.T) {
+	for name := range configs.Broker {
+		for _, prefix := range []string{"KAFKA_", "KAFKA_CFG_"} {
+			key := prefix + strings.ToUpper(strings.NewReplacer("-", "___", "_", "__", ".", "_").Replace(name))
+			if got, notes := Environment([]string{key + "=a=b"}); got[name] != "a=b" || len(got) != 1 || len(notes) > 0 {
+				t.Errorf("%s: %v %v", key, got, notes)
+			}
+		}
 	}
 }
 

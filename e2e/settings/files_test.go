@@ -19,17 +19,20 @@ import (
 	"kraft/raftmeta/configs"
 )
 
-// TestFiles starts a broker with each setting of server.properties at each of its ends and with nonsense: it serves, and stops when it is
-// told to, or it says in a sentence what is wrong.
+// TestFiles starts a broker with each setting of server.properties at each of its ends and with nonsense, in the file or, every third time,
+// in the environment: it serves, and stops when it is told to, or it says in a sentence what is wrong.
 func TestFiles(t *testing.T) {
-	type trial struct{ name, value string }
+	type trial struct {
+		name, value string
+		environment bool
+	}
 	var trials []trial
 	for _, name := range slices.Sorted(maps.Keys(configs.Broker)) {
 		if slices.Contains([]string{"log.dir", "log.dirs", "metadata.log.dir", "listeners", "advertised.listeners", "node.id"}, name) {
 			continue // each start has its own
 		}
 		for _, v := range ends(configs.Broker[name]) {
-			trials = append(trials, trial{name, v})
+			trials = append(trials, trial{name, v, len(trials)/6%3 == 2})
 		}
 	}
 	trials = sample(trials)
@@ -38,7 +41,7 @@ func TestFiles(t *testing.T) {
 	for range 4 {
 		running.Go(func() {
 			for c := range queue {
-				if err := startWith(t, c.name, c.value); err != nil {
+				if err := startWith(t, c.name, c.value, c.environment); err != nil {
 					t.Errorf("%s=%s: %v", c.name, c.value, err)
 				}
 			}
@@ -70,8 +73,13 @@ func ends(d *configs.Definition) []string {
 	return []string{"", "foo", ",", "a:b:c"}
 }
 
+// variable is what Apache Kafka's image calls a setting.
+func variable(name string) string {
+	return "KAFKA_" + strings.ToUpper(strings.NewReplacer("-", "___", "_", "__", ".", "_").Replace(name))
+}
+
 // startWith starts a broker with one setting.
-func startWith(t *testing.T, name, value string) error {
+func startWith(t *testing.T, name, value string, environment bool) error {
 	port, err := harness.FreePort()
 	if err != nil {
 		return err
@@ -79,7 +87,10 @@ func startWith(t *testing.T, name, value string) error {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "server.properties")
 	listener := fmt.Sprintf("PLAINTEXT://127.0.0.1:%d", port)
-	text := fmt.Sprintf("node.id=1\nlisteners=%s\nlog.dirs=%s\n%s=%s\n", listener, filepath.Join(dir, "data"), name, value)
+	text := fmt.Sprintf("node.id=1\nlisteners=%s\nlog.dirs=%s\n", listener, filepath.Join(dir, "data"))
+	if !environment {
+		text += fmt.Sprintf("%s=%s\n", name, value)
+	}
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return err
 	}
@@ -89,6 +100,9 @@ func startWith(t *testing.T, name, value string) error {
 	}
 	k := harness.Node(fmt.Sprintf("127.0.0.1:%d", port), dir, "server", file)
 	cmd := exec.Command(bin, "server", file)
+	if environment {
+		cmd.Env = append(os.Environ(), variable(name)+"="+value)
+	}
 	p, err := harness.Start(cmd)
 	if err != nil {
 		return err
