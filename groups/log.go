@@ -21,6 +21,9 @@ func (l partitionLog) Append(b record.Batch, epoch int32, now time.Time) (int64,
 	return a.Last + 1, err
 }
 
+// MaxBatch implements runtime.Log.
+func (l partitionLog) MaxBatch() int { return l.p.Log().Config().MaxMessageBytes }
+
 // HighWatermark implements runtime.Log.
 func (l partitionLog) HighWatermark() int64 { return l.p.Log().HighWatermark() }
 

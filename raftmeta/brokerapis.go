@@ -259,13 +259,13 @@ func (m *Meta) unregisterBroker(ctx *wire.Request, req *kmsg.UnregisterBrokerReq
 	return resp, nil
 }
 
-// electLeaders answers ElectLeaders (KIP-460): the partitions named, or all that need it.
 // Election types (KIP-460).
 const (
 	preferredElection = 0
 	uncleanElection   = 1
 )
 
+// electLeaders answers ElectLeaders (KIP-460): the partitions named, or all that need it.
 func (m *Meta) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*kmsg.ElectLeadersResponse, error) {
 	resp := kmsg.NewPtrElectLeadersResponse()
 	topics := req.Topics
@@ -322,15 +322,25 @@ func (m *Meta) describeQuorum(ctx *wire.Request, req *kmsg.DescribeQuorumRequest
 	return m.quorumStatus(ctx.Context(), req)
 }
 
-// quorumTopic is what the protocol calls the quorum's log.
-const quorumTopic = "__cluster_metadata"
+// barrierPatience is how long a controller tries to commit something to show that it still is the controller.
+const barrierPatience = 2 * time.Second
 
 // quorumStatus answers for the one partition that is a quorum's (KIP-595, Kafka's KafkaRaftClient.handleDescribeQuorumRequest). Nodes ask
-// for it without its name.
+// for it without its name (CatchUp).
 func (m *Meta) quorumStatus(ctx context.Context, req *kmsg.DescribeQuorumRequest) (*kmsg.DescribeQuorumResponse, error) {
 	resp := kmsg.NewPtrDescribeQuorumResponse()
 	t := req.Topics
-	if len(t) > 0 && (len(t) > 1 || t[0].Topic != quorumTopic || len(t[0].Partitions) != 1 || t[0].Partitions[0].Partition != 0) {
+	if len(t) == 0 && m.Leads() && !m.Alone() { // CatchUp: a controller that has a successor and does not know it can commit nothing
+		ctx, cancel := context.WithTimeout(ctx, barrierPatience)
+		defer cancel()
+		if err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+			return []*image.Record{{Kind: &image.Record_Cluster{Cluster: &image.ClusterRecord{ClusterId: work.ClusterID}}}}, nil // which it is already
+		}); err != nil {
+			resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+			return resp, nil
+		}
+	}
+	if len(t) > 0 && (len(t) > 1 || t[0].Topic != image.QuorumTopic || len(t[0].Partitions) != 1 || t[0].Partitions[0].Partition != 0) {
 		for _, r := range t {
 			out := kmsg.NewDescribeQuorumResponseTopic()
 			out.Topic = r.Topic
@@ -378,7 +388,7 @@ func (m *Meta) quorumStatus(ctx context.Context, req *kmsg.DescribeQuorumRequest
 		resp.Nodes = append(resp.Nodes, n)
 	}
 	out := kmsg.NewDescribeQuorumResponseTopic()
-	out.Topic = quorumTopic
+	out.Topic = image.QuorumTopic
 	out.Partitions = append(out.Partitions, p)
 	resp.Topics = append(resp.Topics, out)
 	return resp, nil

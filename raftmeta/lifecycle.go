@@ -98,8 +98,8 @@ func (m *Meta) register(ctx context.Context, cleanEpoch int64) error {
 	}
 }
 
-// CatchUp returns when this node has applied what the active controller knew to be committed, or more: Newest is no older
-// than the call. Call it after Join, from any goroutine.
+// CatchUp returns when this node has applied all that was committed when it was called: Newest is no older. The controller that it asks
+// commits something first, so that one that has a successor cannot answer. Call it after Join, from any goroutine.
 func (m *Meta) CatchUp(ctx context.Context) error {
 	resp, err := ask(ctx, m, kmsg.NewPtrDescribeQuorumRequest(), m.quorumStatus, func(r *kmsg.DescribeQuorumResponse) bool {
 		return r.ErrorCode != 0 || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1

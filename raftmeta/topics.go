@@ -118,9 +118,6 @@ func (m *Meta) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (*
 		if asked[i] == nil {
 			return nil, fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
 		}
-		if asked[i].Topic == quorumTopic {
-			return nil, fmt.Errorf("%s is the quorum's own log: %w", quorumTopic, kerr.InvalidRequest)
-		}
 		return m.createOne(work, asked[i], &resp.Topics[i])
 	})
 	for i, err := range errs {
@@ -210,7 +207,7 @@ func (m *Meta) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*
 	for i := range req.TopicNames {
 		targets = append(targets, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
 	}
-	targets, refused := doomed(m.Image(), targets)
+	targets, refused := doomed(m.Newest(), targets)
 	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(targets))
 	for i := range targets {
 		t := &resp.Topics[i]
@@ -241,8 +238,8 @@ func (m *Meta) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*
 	return resp, nil
 }
 
-// doomed names each topic of a DeleteTopics request once, and says beside it why it is not to be deleted: nobody is to lose the topic that
-// a wrong name stands for (Kafka's ControllerApis.deleteTopics).
+// doomed names each topic of a DeleteTopics request once, and says beside it why it is not to be deleted: a request that contradicts itself
+// deletes nothing of what it contradicts itself about (Kafka's ControllerApis.deleteTopics).
 func doomed(img *image.Image, asked []kmsg.DeleteTopicsRequestTopic) (targets []kmsg.DeleteTopicsRequestTopic, refused []error) {
 	invalid := func(why string) error { return fmt.Errorf("%s: %w", why, kerr.InvalidRequest) }
 	byName, byID := map[string]int{}, map[image.UUID]int{}

@@ -8,31 +8,33 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// confirmPatience is how long a leader that doubts itself waits for the controller.
+// confirmPatience is how long a request that doubts this node's leadership waits for the controller.
 const confirmPatience = time.Second
 
-// doubtful reports whether an error makes a producer begin again with a new epoch or a new id, after which nobody can tell what it has
-// sent already. A leader that does not know yet that it is none any more would say so of each batch that follows on what its successor
-// has.
+// doubtful reports whether an error has a producer begin again with a new epoch, after which no broker can tell what it has sent already.
+// A leader that has a successor, and does not know it yet, finds each batch out of order that follows on what the successor has.
 func doubtful(err error) bool {
-	for _, e := range []error{kerr.OutOfOrderSequenceNumber, kerr.UnknownProducerID, kerr.InvalidProducerEpoch, kerr.InvalidProducerIDMapping} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return errors.Is(err, kerr.OutOfOrderSequenceNumber) || errors.Is(err, kerr.InvalidProducerEpoch)
 }
 
-// confirmed reports whether this node leads a partition in an epoch, by what the active controller knows now. It may wait for
-// confirmPatience, and is for answers that are rare and that cannot be taken back.
-func (m *Manager) confirmed(ctx context.Context, p *Partition, epoch int32) bool {
-	if !m.meta.Alone() {
-		ctx, cancel := context.WithTimeout(ctx, confirmPatience)
-		defer cancel()
-		if m.meta.CatchUp(ctx) != nil {
-			return false
+// confirmation asks the active controller, once for each request, whether what this node knows of its leaderships is still so. It is for
+// answers that are rare and that cannot be taken back. One goroutine may use it.
+type confirmation struct {
+	manager *Manager
+	asked   bool
+	current bool // this node has applied all that was committed when it asked
+}
+
+// leads reports whether this node leads a partition in an epoch. The first call may wait for confirmPatience.
+func (c *confirmation) leads(ctx context.Context, p *Partition, epoch int32) bool {
+	if !c.asked {
+		c.asked, c.current = true, c.manager.meta.Alone()
+		if !c.current {
+			ctx, cancel := context.WithTimeout(ctx, confirmPatience)
+			defer cancel()
+			c.current = c.manager.meta.CatchUp(ctx) == nil
 		}
 	}
-	t, ok := m.meta.Image().TopicByID(p.id)
-	return ok && int(p.n) < len(t.Partitions) && t.Partitions[p.n].Leader == m.meta.NodeID() && t.Partitions[p.n].LeaderEpoch == epoch
+	t, ok := c.manager.meta.Newest().TopicByID(p.id)
+	return c.current && ok && int(p.n) < len(t.Partitions) && t.Partitions[p.n].Leader == c.manager.meta.NodeID() && t.Partitions[p.n].LeaderEpoch == epoch
 }

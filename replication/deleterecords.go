@@ -74,6 +74,9 @@ func (m *Manager) deleteRecords(ctx *wire.Request, req *kmsg.DeleteRecordsReques
 }
 
 func (m *Manager) deleteBefore(topic string, n int32, offset int64) (d deletion, err error) {
+	if raftmeta.IsInternal(topic) {
+		return d, kerr.InvalidTopicException
+	}
 	p, err := m.Partition(topic, n)
 	if err != nil {
 		return d, err
@@ -81,9 +84,6 @@ func (m *Manager) deleteBefore(topic string, n int32, offset int64) (d deletion,
 	l, err := p.lead(-1)
 	if err != nil {
 		return d, err
-	}
-	if raftmeta.IsInternal(topic) {
-		return d, kerr.InvalidTopicException
 	}
 	if offset < -1 { // -1 is the high watermark
 		return d, kerr.OffsetOutOfRange

@@ -31,7 +31,7 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer,
 		defer ss.close()
 		list = ss.list
 	}
-	f := &fetching{ctx: ctx.Context(), manager: m, req: req, version: ctx.Version, list: list, replica: -1, hints: hints{manager: m, listener: ctx.Conn.Listener}}
+	f := &fetching{ctx: ctx.Context(), manager: m, confirmed: confirmation{manager: m}, req: req, version: ctx.Version, list: list, replica: -1, hints: hints{manager: m, listener: ctx.Conn.Listener}}
 	if id := max(req.ReplicaID, req.ReplicaState.ID); id >= 0 {
 		f.replica = id
 	}
@@ -52,13 +52,14 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer,
 
 // fetching is one Fetch request at work.
 type fetching struct {
-	ctx     context.Context // of the request
-	manager *Manager
-	req     *kmsg.FetchRequest
-	version int16
-	list    []*wanted
-	replica int32 // the broker that follows, -1 for a consumer
-	hints   hints
+	ctx       context.Context // of the request
+	manager   *Manager
+	req       *kmsg.FetchRequest
+	confirmed confirmation
+	version   int16
+	list      []*wanted
+	replica   int32 // the broker that follows, -1 for a consumer
+	hints     hints
 
 	results []wire.FetchPartition // beside list
 	parts   []*Partition          // found
@@ -199,8 +200,8 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	if err != nil {
 		if errors.Is(err, kerr.OffsetOutOfRange) {
 			out.HighWatermark, out.LastStableOffset, out.LogStartOffset = -1, -1, -1
-			if f.replica < 0 && l != nil && w.offset > log.EndOffset() && !f.manager.confirmed(f.ctx, p, l.epoch) {
-				return p, kerr.NotLeaderForPartition // or a consumer begins again where it was told to, for want of what the new leader has
+			if f.replica < 0 && l != nil && w.offset > log.EndOffset() && !f.confirmed.leads(f.ctx, p, l.epoch) {
+				return p, kerr.NotLeaderForPartition // its successor may have the offset; without it a consumer begins anew
 			}
 		}
 		return p, err

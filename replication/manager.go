@@ -109,14 +109,11 @@ func (m *Manager) Start() {
 	m.meta.Subscribe(m.follow)
 	m.logs.SetAsideStrays(func(tp storage.TopicPartition) bool {
 		t, ok := m.meta.Image().Topic(tp.Topic)
-		return tp.Topic == kafkaMetadata || ok && int(tp.Partition) < len(t.Partitions) && slices.Contains(t.Partitions[tp.Partition].Replicas, m.meta.NodeID())
+		return tp.Topic == image.QuorumTopic || ok && int(tp.Partition) < len(t.Partitions) && slices.Contains(t.Partitions[tp.Partition].Replicas, m.meta.NodeID())
 	})
 	m.isr.start(m.led)
 	go m.reports.run()
 }
-
-// kafkaMetadata is where an Apache Kafka that had the directories before keeps its metadata.
-const kafkaMetadata = "__cluster_metadata"
 
 // Close ends what Start began; the metadata must not be closed before.
 func (m *Manager) Close() {

@@ -235,9 +235,6 @@ func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (
 	if l.epoch != epoch {
 		return storage.Appended{}, kerr.NotLeaderForPartition
 	}
-	if limit := p.Log().Config().MaxMessageBytes; len(b) > limit { // followers and tools have the same limit
-		return storage.Appended{}, fmt.Errorf("records of %d bytes, max.message.bytes of %v is %d: %w", len(b), p, limit, kerr.MessageTooLarge)
-	}
 	a, err := p.Log().AppendInternal(b, []record.Batch{b}, epoch, now)
 	if errors.Is(err, storage.ErrMoved) {
 		a, err = p.Log().AppendInternal(b, []record.Batch{b}, epoch, now)

@@ -57,7 +57,10 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 		}
 		return wire.Answer{}, nil
 	}
-	if ctx.Version >= 10 {
+	nameLeaders := func() {
+		if ctx.Version < 10 {
+			return
+		}
 		h.each(func(b *image.Broker, e *image.Endpoint) {
 			n := kmsg.NewProduceResponseBroker()
 			n.NodeID, n.Host, n.Port, n.Rack = b.ID, e.Host, e.Port, b.Rack
@@ -65,16 +68,20 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 		})
 	}
 	if len(durable) == 0 {
+		nameLeaders()
 		return wire.Answer{Now: resp}, nil
 	}
 	acks, wait := req.Acks, time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond
 	return wire.Answer{Await: func(awaiting context.Context) wire.Response {
 		timer := time.NewTimer(wait - time.Since(now))
 		defer timer.Stop()
+		defer nameLeaders()
+		confirmed := confirmation{manager: m}
 		for _, c := range durable {
 			if c.doubt != nil {
-				if !m.confirmed(awaiting, c.partition, c.epoch) {
+				if !confirmed.leads(awaiting, c.partition, c.epoch) {
 					c.doubt = kerr.NotLeaderForPartition
+					c.answer.CurrentLeader.LeaderID, c.answer.CurrentLeader.LeaderEpoch = h.hint(c.doubt, false, c.partition.topic, c.partition.id, c.partition.n)
 				}
 				m.refuse(ctx, c.answer, c.doubt)
 				continue

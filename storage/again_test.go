@@ -278,6 +278,9 @@ func TestDamagedOwner(t *testing.T) {
 	if err := d.start("/data"); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := d.m.Open(tp, [16]byte{77}, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig()); !errors.Is(err, kerr.KafkaStorageError) {
+		t.Fatalf("opened for another topic of its name: %v", err)
+	}
 	_, err := d.m.Open(tp, id, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig())
 	line := "topic_id: " + base64.RawURLEncoding.EncodeToString(id[:])
 	if !errors.Is(err, kerr.KafkaStorageError) || !strings.Contains(err.Error(), line) {

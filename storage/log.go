@@ -47,7 +47,7 @@ type Log struct {
 	recoveryPoint atomic.Int64 // everything below is on disk; changed under mu
 	cuts          int          // how often the log was cut: a flush that began before knows nothing of what is there now
 	restarting    int64        // where the log is about to begin anew, -1 if it is not
-	deleted       int64        // below it records were deleted by DeleteBefore or SetStart: a loss of power may bring their segments back
+	deleted       atomic.Int64 // below it records were deleted by DeleteBefore or SetStart: a loss of power may bring their segments back
 	found         string       // what recovery found, for the log of the broker; "" for nothing; set before the log is used
 	damaged       bool         // recovery cut off more than a last batch that was not written to its end; set before the log is used
 	created       bool         // the log's directory is there; false while it has never had a record

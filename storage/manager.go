@@ -552,8 +552,8 @@ func (m *Manager) offsetsIn(d *Dir) map[string]map[TopicPartition]int64 {
 			start[l.tp] = l.restarting
 		} else if begin > (*l.segments.Load())[0].base {
 			start[l.tp] = begin
-		} else if l.deleted > 0 {
-			start[l.tp] = min(l.deleted, begin)
+		} else if deleted := l.deleted.Load(); deleted > 0 {
+			start[l.tp] = min(deleted, begin)
 		}
 		l.mu.Unlock()
 		high[l.tp] = l.high.Load()

@@ -121,7 +121,7 @@ func (l *Log) restart(offset int64, now time.Time) error {
 	}
 	l.segments.Store(&segments)
 	l.start.Store(offset)
-	l.deleted = min(l.deleted, offset)
+	l.deleted.Store(min(l.deleted.Load(), offset))
 	l.high.Store(offset)
 	l.cuts++
 	l.recoveryPoint.Store(offset)
@@ -231,10 +231,14 @@ func (l *Log) truncate(s *segment, end, size int64) error {
 // SetStart moves the log start to where another log's is that this one is a copy of. Segments that lie wholly
 // before it go.
 func (l *Log) SetStart(offset int64, now time.Time) error {
-	if offset <= l.start.Load() {
+	if offset <= l.deleted.Load() {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if offset <= l.start.Load() { // this log's own retention was first
+		l.noteDeleted(offset)
+		return nil
+	}
 	return l.moveStart(min(offset, l.EndOffset()), now)
 }

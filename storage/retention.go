@@ -27,19 +27,26 @@ func (l *Log) DeleteBefore(offset int64, now time.Time) (int64, error) {
 		if err := l.moveStart(offset, now); err != nil {
 			return 0, fmt.Errorf("%v: %w", l.tp, storageError(err))
 		}
+	} else if offset > l.deleted.Load() { // retention was there before, and a loss of power may undo that
+		l.noteDeleted(offset)
 	}
 	return l.start.Load(), nil
+}
+
+// noteDeleted has the next KeepStarts write that everything below an offset was deleted. mu is held.
+func (l *Log) noteDeleted(offset int64) {
+	l.deleted.Store(offset)
+	l.fs.dir.startMoved.Store(true)
 }
 
 // moveStart moves the log start up, and drops segments that lie wholly before it. mu is held.
 func (l *Log) moveStart(offset int64, now time.Time) error {
 	l.start.Store(offset)
-	l.deleted = offset
-	l.fs.dir.startMoved.Store(true)
+	l.noteDeleted(offset)
 	return l.dropOld(now, func(_ *segment, next int64) (bool, error) { return next <= l.start.Load(), nil })
 }
 
-// KeepStarts writes log starts to disk that DeleteBefore and SetStart have moved: segments before them may outlive a loss of power. It returns
+// KeepStarts writes log starts to disk that DeleteBefore and SetStart have moved: a loss of power may restore the segments before them. It returns
 // what went wrong in any directory. Any goroutine may call it; when it returns, what moved before the call is on disk.
 func (m *Manager) KeepStarts() (failed error) {
 	for _, d := range m.online() {

@@ -139,16 +139,23 @@ func (s *segment) largestBetween(start, end int64) (int64, error) {
 		return 0, err
 	}
 	largest := s.maxTime.Load() // before maxTimeLast, which noteBatch stores first
-	whole := start <= s.base
-	if whole && s.maxTimeLast.Load() < end {
+	last := s.maxTimeLast.Load()
+	var from int64
+	if start > s.base {
+		first, ok, err := s.locate(start, s.size.Load()) // the batch that holds start
+		if err != nil || !ok {
+			return record.NoTimestamp, err
+		}
+		if last > first.last && last < end {
+			return largest, nil
+		}
+		largest, from = record.NoTimestamp, first.pos
+	} else if last < end {
 		return largest, nil
-	}
-	largest = record.NoTimestamp
-	var from offsetEntry
-	if !whole {
-		from, _ = x.before(start - s.base)
-	} else if e, ok := x.before(end - 1 - s.base); ok {
-		from = e
+	} else if e, ok := x.before(end - 1 - s.base); !ok {
+		largest = record.NoTimestamp
+	} else {
+		largest, from = record.NoTimestamp, int64(e.pos)
 		for _, t := range x.times.view() { // the time index as it was when e was made
 			if t.rel > e.rel {
 				break
@@ -161,7 +168,7 @@ func (s *segment) largestBetween(start, end int64) (int64, error) {
 		return 0, err
 	}
 	var failed error
-	_, _, err = s.seek(int64(from.pos), s.size.Load(), func(r batchRef) bool {
+	_, _, err = s.seek(from, s.size.Load(), func(r batchRef) bool {
 		switch {
 		case r.last >= end:
 			return true

@@ -114,7 +114,9 @@ func (v *view) kafkaGauges(o out) {
 		gauge(controller+"activebrokercount", "Brokers that are there.", v.cluster.brokers-v.cluster.fenced)
 		gauge(controller+"fencedbrokercount", "Brokers that are not.", v.cluster.fenced)
 	}
-	gauge("kafka_server_kafkaserver_brokerstate", "1: not registered yet, 2: fenced, 3: running, 6: in controlled shutdown.", brokerState(v.Meta.Image(), v.Meta.NodeID()))
+	if v.Replication != nil {
+		gauge("kafka_server_kafkaserver_brokerstate", "1: not registered yet, 2: fenced, 3: running, 6: in controlled shutdown.", brokerState(v.Meta.Image(), v.Meta.NodeID()))
+	}
 	for listener, n := range v.connections {
 		o.gauge("kafka_server_socket_server_metrics_connection_count", "Open connections.", float64(n), "listener", listener, "networkProcessor", "0")
 	}

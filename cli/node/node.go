@@ -35,7 +35,7 @@ import (
 const metadataFile = "kraft-metadata.db"
 
 // kafkaMetadata is the directory in which Apache Kafka has its own (KRaft) metadata.
-const kafkaMetadata = "__cluster_metadata-0"
+const kafkaMetadata = image.QuorumTopic + "-0"
 
 // quorumTick is the quorum's unit of time: heartbeats every tick, elections after ten. That is for peers that
 // fall silent; of a process that ended the others learn at once.
@@ -311,15 +311,16 @@ func (n *Node) openDir(path string) (*storage.Dir, error) {
 	}
 }
 
-// refuseOthersData refuses to begin a cluster over log directories that are of one already, and whose metadata file is not there: all
-// data in them would be set aside as that of deleted topics.
+// refuseOthersData refuses to begin a new cluster where the log directories belong to a cluster whose metadata file is missing: all data in
+// them would be set aside as that of deleted topics.
 func (n *Node) refuseOthersData(metadata string) error {
 	for _, path := range append(slices.Clone(n.config.LogDirs), n.config.MetadataDir) {
 		if _, err := os.Stat(filepath.Join(path, kafkaMetadata)); err == nil {
 			return fmt.Errorf("%s holds the data of an Apache Kafka node (%s is its metadata), which kraft cannot take over yet: give kraft an empty directory, start Apache Kafka again, and copy the topics while both run (docs/operating.md, \"From Apache Kafka\")", path, kafkaMetadata)
 		}
 	}
-	if len(n.config.Voters) > 0 || len(n.config.Join) > 0 {
+	_, votes := n.config.Voters[n.config.NodeID]
+	if others := len(n.config.Voters); others > 1 || others == 1 && !votes || len(n.config.Join) > 0 {
 		return nil // the other members know
 	}
 	for _, d := range n.dirs {

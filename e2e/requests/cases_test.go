@@ -112,5 +112,10 @@ func differing(fetch func(int16, func(*kmsg.FetchRequest, *kmsg.FetchRequestTopi
 			t.Topic = kmsg.StringPtr("..")
 			r.Topics, r.AllowAutoTopicCreation, r.IncludeTopicAuthorizedOperations = append(r.Topics, t), true, true
 		})}},
+		{steps: []kmsg.Request{with(kmsg.NewPtrMetadataRequest(), 12, func(r *kmsg.MetadataRequest) {
+			t := kmsg.NewMetadataRequestTopic()
+			t.Topic = kmsg.StringPtr("Tx")
+			r.Topics, r.AllowAutoTopicCreation = append(r.Topics, t), true
+		})}},
 	}
 }

@@ -85,7 +85,7 @@ func (s *server) send(key, version int16, body []byte, flexible, answered bool) 
 	}
 }
 
-var errOther = errors.New("another request is answered")
+var errOther = errors.New("what comes is no answer")
 
 func (s *server) exchange(frame []byte) ([]byte, error) {
 	if _, err := s.conn.Write(frame); err != nil {
@@ -95,7 +95,11 @@ func (s *server) exchange(frame []byte) ([]byte, error) {
 	if _, err := io.ReadFull(s.conn, head[:]); err != nil {
 		return nil, err
 	}
-	answer := make([]byte, binary.BigEndian.Uint32(head[:])-4)
+	size := binary.BigEndian.Uint32(head[:])
+	if size < 4 || size > 64<<20 {
+		return nil, fmt.Errorf("%w: an answer of %d bytes", errOther, size)
+	}
+	answer := make([]byte, size-4)
 	if _, err := io.ReadFull(s.conn, answer); err != nil {
 		return nil, err
 	}

@@ -35,7 +35,11 @@ func TestMangled(t *testing.T) {
 	var worlds []*world
 	for _, s := range servers {
 		s.coordinate(t)
-		worlds = append(worlds, newWorld(t, s, 0, "T1", "T2"))
+		w, err := newWorld(s, 0, "T1", "T2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		worlds = append(worlds, w)
 	}
 	known := versions(t, servers)
 	const each = 6

@@ -58,7 +58,11 @@ func TestRequests(t *testing.T) {
 	b := &bench{t: t, servers: both(t)}
 	for _, s := range b.servers {
 		s.coordinate(t)
-		b.shared = append(b.shared, newWorld(t, s, 0, "T1", "T2"))
+		w, err := newWorld(s, 0, "T1", "T2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.shared = append(b.shared, w)
 	}
 	outcomes := map[string]map[string]string{"kafka": {}, "kraft": {}}
 	began := time.Now()

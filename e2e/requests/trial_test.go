@@ -120,11 +120,10 @@ func with[R kmsg.Request](req R, version int16, fill func(R)) kmsg.Request {
 }
 
 // newWorld makes the topics that symbols mean.
-func newWorld(t *testing.T, s *server, try int, topics ...string) *world {
-	t.Helper()
+func newWorld(s *server, try int, topics ...string) (*world, error) {
 	w := &world{try: try, ids: map[string][16]byte{}}
 	if len(topics) == 0 {
-		return w
+		return w, nil
 	}
 	create := kmsg.NewPtrCreateTopicsRequest()
 	create.Version, create.TimeoutMillis = 7, 10000
@@ -139,16 +138,16 @@ func newWorld(t *testing.T, s *server, try int, topics ...string) *world {
 	}
 	resp, err := s.need(create)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	for i, rt := range resp.(*kmsg.CreateTopicsResponse).Topics {
 		if rt.ErrorCode != 0 {
-			t.Fatalf("%s: %s is not made: error %d", s.name, rt.Topic, rt.ErrorCode)
+			return nil, fmt.Errorf("%s: %s is not made: error %d", s.name, rt.Topic, rt.ErrorCode)
 		}
 		w.ids[topics[i]] = rt.TopicID
 	}
 	if err := s.await(w, topics); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if slices.Contains(topics, "T1") {
 		produce := kmsg.NewPtrProduceRequest()
@@ -165,11 +164,11 @@ func newWorld(t *testing.T, s *server, try int, topics ...string) *world {
 				}
 				return err
 			}); err != nil {
-				t.Fatalf("%s: nothing is produced: %v", s.name, err)
+				return nil, fmt.Errorf("%s: nothing is produced: %w", s.name, err)
 			}
 		}
 	}
-	return w
+	return w, nil
 }
 
 // await waits until all partitions of topics have leaders, as the broker knows.
@@ -221,6 +220,7 @@ func (b *bench) once(tr *trial, pace time.Duration) (differ [2]string) {
 	b.t.Helper()
 	b.tries++
 	var lines [2][]string
+	var failed [2]error
 	done := make(chan int)
 	for i, s := range b.servers {
 		go func() {
@@ -235,7 +235,9 @@ func (b *bench) once(tr *trial, pace time.Duration) (differ [2]string) {
 						topics = append(topics, symbol)
 					}
 				}
-				w = newWorld(b.t, s, b.tries, topics...)
+				if w, failed[i] = newWorld(s, b.tries, topics...); failed[i] != nil {
+					return
+				}
 			}
 			lines[i] = tr.play(s, w, pace)
 			if !tr.shared {
@@ -245,6 +247,9 @@ func (b *bench) once(tr *trial, pace time.Duration) (differ [2]string) {
 	}
 	<-done
 	<-done
+	if err := errors.Join(failed[:]...); err != nil {
+		b.t.Fatal(err)
+	}
 	return [2]string{without(lines[0], lines[1]), without(lines[1], lines[0])}
 }
 

@@ -180,9 +180,10 @@ func (w *world) learn(resp kmsg.Response) {
 	}
 }
 
-// masked are fields that differ between two servers, or between two moments, and mean the same. Their paths end so.
+// masked are fields that differ between two servers, or between two moments, and mean the same; and DeltaTemporality: kraft asks clients for
+// sums since their start, so that a push that is lost loses nothing. Their paths end so.
 var masked = regexp.MustCompile(`(?:ThrottleMillis|ErrorMessage|Host|Port|ClusterID|Documentation|` +
-	`Dirs\.(?:Dir|TotalBytes|UsableBytes)|Partitions\.Size|OffsetLag|ClientHost|PushIntervalMillis|TelemetryMaxBytes|ApiKeys|SupportedFeatures|FinalizedFeatures.*|SubscriptionID|` +
+	`Dirs\.(?:Dir|TotalBytes|UsableBytes)|Partitions\.Size|OffsetLag|ClientHost|PushIntervalMillis|TelemetryMaxBytes|ApiKeys|SupportedFeatures|FinalizedFeatures.*|SubscriptionID|DeltaTemporality|` +
 	`DescribeQuorumResponse\.(?:Nodes|Topics\.Partitions\.(?:CurrentVoters|Observers|HighWatermark|LeaderEpoch)))$`)
 
 // lines renders an answer, a line for each field that is not zero. Entries of lists are in the order of what they say.

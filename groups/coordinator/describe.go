@@ -97,7 +97,7 @@ func (c *Coordinator) DeleteGroup(to runtime.Token, groupID string) runtime.Effe
 	switch {
 	case g == nil:
 		return fail(kerr.GroupIDNotFound.Code, fmt.Sprintf("Group %s not found.", groupID))
-	case g.state != Empty: // who has no more than a member id yet joins a new one
+	case g.state != Empty: // a client that has only been given a member id joins the next group of this name
 		return fail(kerr.NonEmptyGroup.Code, fmt.Sprintf("Group %s is not empty.", groupID))
 	}
 	tps := make([]TopicPartition, 0, len(g.offsets))

@@ -72,6 +72,8 @@ type Machine interface {
 type Log interface {
 	// Append appends a batch as the leader of epoch and returns the offset behind it.
 	Append(batch record.Batch, epoch int32, now time.Time) (end int64, err error)
+	// MaxBatch is how many bytes a batch may have that holds anything but tombstones (max.message.bytes).
+	MaxBatch() int
 	// ReadAll calls each with every batch up to the end of the log.
 	ReadAll(each func(record.Batch) error) error
 	// HighWatermark is the offset below which records are committed.
@@ -295,8 +297,10 @@ func (l *Loop[M]) serve(c call[M]) {
 func (l *Loop[M]) carryOut(effects ...Effects) {
 	now := time.Now()
 	var b *record.Builder
+	values := false
 	for _, e := range effects {
 		for _, r := range e.Records {
+			values = values || r.Value != nil
 			if b == nil {
 				b = record.NewBuilder(record.None)
 			}
@@ -306,7 +310,7 @@ func (l *Loop[M]) carryOut(effects ...Effects) {
 	end := int64(-1)
 	if b != nil {
 		var err error
-		if end, err = l.append(b, now); errors.Is(err, kerr.MessageTooLarge) && len(effects) > 1 {
+		if end, err = l.append(b, values, now); errors.Is(err, kerr.MessageTooLarge) && len(effects) > 1 {
 			for _, e := range effects { // one of them is too large, or all together are
 				l.carryOut(e)
 			}
@@ -339,10 +343,14 @@ func (l *Loop[M]) settle(effects []Effects, end int64, now time.Time) {
 	l.finish(effects, now)
 }
 
-func (l *Loop[M]) append(b *record.Builder, now time.Time) (int64, error) {
+// append appends a batch; values says that not all of its records are tombstones. Those are as many as there is to forget.
+func (l *Loop[M]) append(b *record.Builder, values bool, now time.Time) (int64, error) {
 	batch, err := b.Build()
 	if err != nil {
 		return 0, err
+	}
+	if limit := l.log.MaxBatch(); values && len(batch) > limit {
+		return 0, fmt.Errorf("records of %d bytes, max.message.bytes is %d: %w", len(batch), limit, kerr.MessageTooLarge)
 	}
 	return l.log.Append(batch, l.epoch, now)
 }

@@ -36,9 +36,6 @@ func (l *memoryLog) Append(b record.Batch, _ int32, _ time.Time) (int64, error) 
 	if l.failure != nil {
 		return 0, l.failure
 	}
-	if l.limit > 0 && len(b) > l.limit {
-		return 0, kerr.MessageTooLarge
-	}
 	b.SetBaseOffset(l.end)
 	l.batches = append(l.batches, b)
 	l.end = b.LastOffset() + 1
@@ -58,6 +55,13 @@ func (l *memoryLog) ReadAll(each func(record.Batch) error) error {
 		}
 	}
 	return nil
+}
+
+func (l *memoryLog) MaxBatch() int {
+	if l.limit == 0 {
+		return 1 << 20
+	}
+	return l.limit
 }
 
 func (l *memoryLog) HighWatermark() int64 {
@@ -319,6 +323,28 @@ func TestTooLargeTogether(t *testing.T) {
 	}
 	if got := total(t, l); got != 4 {
 		t.Errorf("total %d, not 4", got)
+	}
+}
+
+// TestManyTombstones: what there is to forget is forgotten, however much it is.
+func TestManyTombstones(t *testing.T) {
+	log := &memoryLog{auto: true, limit: 1000}
+	l, _ := startCounter(t, log)
+	forget := func(value []byte) error {
+		reply, err := Ask[outcome](context.Background(), l, false, func(_ *counter, _ time.Time, to Token) Effects {
+			e := Effects{Done: func(_ time.Time, err error) Effects { return Effects{Replies: []Reply{{to, outcome{err}}}} }}
+			for range 200 {
+				e.Records = append(e.Records, Record{Key: []byte("a key"), Value: value})
+			}
+			return e
+		})
+		return errors.Join(err, reply.err)
+	}
+	if err := forget(nil); err != nil {
+		t.Error(err)
+	}
+	if err := forget([]byte("12345678")); !errors.Is(err, kerr.MessageTooLarge) {
+		t.Errorf("values: %v", err)
 	}
 }
 

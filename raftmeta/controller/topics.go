@@ -20,7 +20,7 @@ const maxTopicName = 249
 // maxPartitions bounds the partitions of one topic, and of one request.
 const maxPartitions = 10_000
 
-var errTooManyPartitions = fmt.Errorf("Excessively large number of partitions per request: at most %d are allowed.: %w", maxPartitions, kerr.PolicyViolation)
+var errTooManyPartitions = fmt.Errorf("Excessively large number of partitions: a topic has at most %d.: %w", maxPartitions, kerr.PolicyViolation)
 
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
 
@@ -72,6 +72,9 @@ func (d Defaults) FactorFor(m *image.Image) int16 {
 func CreateTopic(m *image.Image, t NewTopic, d Defaults, seed uint64) ([]*image.Record, *image.Topic, error) {
 	if err := CheckTopicName(t.Name); err != nil {
 		return nil, nil, err
+	}
+	if t.Name == image.QuorumTopic {
+		return nil, nil, fmt.Errorf("%s is the quorum's own log: %w", t.Name, kerr.InvalidRequest)
 	}
 	if _, ok := m.Topic(t.Name); ok {
 		return nil, nil, fmt.Errorf("Topic '%s' already exists.: %w", t.Name, kerr.TopicAlreadyExists)

@@ -84,6 +84,9 @@ func (b *Broker) Endpoint(listener string) (*Endpoint, bool) {
 // Address is the endpoint as host:port.
 func (x *Endpoint) Address() string { return net.JoinHostPort(x.Host, strconv.Itoa(int(x.Port))) }
 
+// QuorumTopic is what the protocol calls the quorum's log, and where an Apache Kafka that had the log directories before keeps its metadata.
+const QuorumTopic = "__cluster_metadata"
+
 // Topic is a topic with its partitions by number.
 type Topic struct {
 	Name       string

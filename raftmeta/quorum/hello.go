@@ -37,7 +37,7 @@ type Hello struct {
 	Life   string `json:"life,omitempty"`
 	Term   uint64 `json:"term,omitempty"`
 	Index  uint64 `json:"index,omitempty"` // of its last entry
-	// The last entry that From's disk had when this life began, if SaysBegun. Nodes of before did not say.
+	// The last entry that From's disk had when this life began, if SaysBegun. Nodes of earlier versions do not set SaysBegun.
 	SaysBegun  bool   `json:"saysBegun,omitempty"`
 	BegunTerm  uint64 `json:"begunTerm,omitempty"`
 	BegunIndex uint64 `json:"begunIndex,omitempty"`

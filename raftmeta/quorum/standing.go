@@ -136,7 +136,7 @@ func (s *standings) check(h Hello) error {
 // more of the log. What was seen was a copy then, started in the disk's place by somebody's mistake, and this node had no reason to
 // refuse it. A disk begins its nth start with at least as much of the log as any copy of it begins that start with.
 func begunLater(h Hello, seen standing) bool {
-	if h.Starts != seen.Starts || !seen.SaysBegun {
+	if h.Starts != seen.Starts || !seen.SaysBegun && seen.BegunIndex == 0 { // before SaysBegun, 0 could mean either
 		return false
 	}
 	return h.BegunTerm > seen.BegunTerm || h.BegunTerm == seen.BegunTerm && h.BegunIndex > seen.BegunIndex

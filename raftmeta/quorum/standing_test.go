@@ -149,7 +149,8 @@ func copyFile(t *testing.T, from, to string) {
 func TestNewestDiskAfterAnOlderOne(t *testing.T) {
 	first := Hello{From: 5, Member: "m", Starts: 1, Life: "first", Term: 2, Index: 70}
 	older := Hello{From: 5, Member: "m", Starts: 2, Life: "older", Term: 2, Index: 70, SaysBegun: true, BegunTerm: 2, BegunIndex: 70}
-	silent, voted, empty := older, older, older
+	silent, voted, empty, unsaid := older, older, older, older
+	unsaid.SaysBegun = false
 	silent.SaysBegun, silent.BegunTerm, silent.BegunIndex = false, 0, 0
 	empty.BegunTerm, empty.BegunIndex = 0, 0
 	voted.Term = 9
@@ -168,6 +169,7 @@ func TestNewestDiskAfterAnOlderOne(t *testing.T) {
 		{"one of fewer starts", older, Hello{Starts: 1, Term: 2, Index: 90, BegunTerm: 2, BegunIndex: 90}, "start 1"},
 		{"the newest after a copy without entries", empty, Hello{Starts: 2, Term: 2, Index: 172, BegunTerm: 2, BegunIndex: 172}, ""},
 		{"a copy without entries again", empty, Hello{Starts: 2, Term: 2, Index: 172}, "start 2"},
+		{"the newest after one that an earlier version remembered", unsaid, Hello{Starts: 2, Term: 2, Index: 172, BegunTerm: 2, BegunIndex: 172}, ""},
 		{"a seen one that did not say where it began", silent, Hello{Starts: 2, Term: 2, Index: 172, BegunTerm: 2, BegunIndex: 172}, "start 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
