@@ -102,6 +102,7 @@ func TestStartsOnOthersData(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		k.CLI(t, "a\n", "produce", "t")
 		if err := k.Stop(10 * time.Second); err != nil {
 			t.Fatal(err)
 		}

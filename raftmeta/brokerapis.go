@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/semaphore"
 
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
@@ -322,8 +323,37 @@ func (m *Meta) describeQuorum(ctx *wire.Request, req *kmsg.DescribeQuorumRequest
 	return m.quorumStatus(ctx.Context(), req)
 }
 
-// barrierPatience is how long a controller tries to commit something to show that it still is the controller.
+// barrier is what a controller commits to show that it still is the controller. One serves all that ask before it is begun: anybody may
+// ask, and as often as he likes.
+type barrier struct {
+	busy  *semaphore.Weighted // held while one is committed; guards the rest
+	begun time.Time           // of the last that was committed
+}
+
+// barrierPatience is how long a controller tries to commit a barrier.
 const barrierPatience = 2 * time.Second
+
+// pass returns when something was committed that was decided after the call.
+func (b *barrier) pass(ctx context.Context, m *Meta) error {
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, barrierPatience)
+	defer cancel()
+	if err := b.busy.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer b.busy.Release(1)
+	if b.begun.After(asked) {
+		return nil
+	}
+	begun := time.Now()
+	err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+		return []*image.Record{{Kind: &image.Record_Cluster{Cluster: &image.ClusterRecord{ClusterId: work.ClusterID}}}}, nil // which it is already
+	})
+	if err == nil {
+		b.begun = begun
+	}
+	return err
+}
 
 // quorumStatus answers for the one partition that is a quorum's (KIP-595, Kafka's KafkaRaftClient.handleDescribeQuorumRequest). Nodes ask
 // for it without its name (CatchUp).
@@ -331,11 +361,7 @@ func (m *Meta) quorumStatus(ctx context.Context, req *kmsg.DescribeQuorumRequest
 	resp := kmsg.NewPtrDescribeQuorumResponse()
 	t := req.Topics
 	if len(t) == 0 && m.Leads() && !m.Alone() { // CatchUp: a controller that has a successor and does not know it can commit nothing
-		ctx, cancel := context.WithTimeout(ctx, barrierPatience)
-		defer cancel()
-		if err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
-			return []*image.Record{{Kind: &image.Record_Cluster{Cluster: &image.ClusterRecord{ClusterId: work.ClusterID}}}}, nil // which it is already
-		}); err != nil {
+		if err := m.barrier.pass(ctx, m); err != nil {
 			resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 			return resp, nil
 		}

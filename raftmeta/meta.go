@@ -57,6 +57,7 @@ type Meta struct {
 	calls      *controllerCalls
 	liveness   *liveness
 	life       lifecycle
+	barrier    barrier
 }
 
 // Open opens this node's part of the quorum. Members may connect from then on (Accept); Join makes it one.
@@ -64,7 +65,7 @@ func Open(config Config) (*Meta, error) {
 	if config.Features == nil {
 		config.Features = controller.Features
 	}
-	m := &Meta{config: config, log: config.Logs.For(logging.Node), controller: controller.New(config.Logs.For(logging.Controller)), life: lifecycle{ids: semaphore.NewWeighted(1)}}
+	m := &Meta{config: config, log: config.Logs.For(logging.Node), controller: controller.New(config.Logs.For(logging.Controller)), life: lifecycle{ids: semaphore.NewWeighted(1)}, barrier: barrier{busy: semaphore.NewWeighted(1)}}
 	m.calls = newControllerCalls(m)
 	m.liveness = newLiveness(m)
 	id := raftID(config.NodeID)

@@ -193,6 +193,20 @@ func (d *Dir) Claim(clusterID string, nodeID int32) error {
 	return nil
 }
 
+// HasPartitions reports whether the directory holds logs of partitions, of whichever topics.
+func (d *Dir) HasPartitions() (bool, error) {
+	entries, err := d.fs.ReadDir(d.path)
+	if err != nil {
+		return false, cannotUse(d.path, err)
+	}
+	for _, e := range entries {
+		if _, ok := parseTopicPartition(e.Name()); ok && e.IsDir() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // Close unlocks the directory.
 func (d *Dir) Close() error {
 	if d.lock == nil {

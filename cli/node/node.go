@@ -324,7 +324,15 @@ func (n *Node) refuseOthersData(metadata string) error {
 		return nil // the other members know
 	}
 	for _, d := range n.dirs {
-		if m := d.Meta(); m != nil {
+		m := d.Meta()
+		if m == nil || d.Err() != nil {
+			continue
+		}
+		filled, err := d.HasPartitions() // it may have been formatted, and no more
+		if err != nil {
+			return err
+		}
+		if filled {
 			return fmt.Errorf("%s belongs to cluster %s, and that cluster's metadata, %s, is not there: put the file back, or give metadata.log.dir the directory that has it; if the data is Apache Kafka's or nobody needs it, give kraft an empty directory", d.Path(), m.ClusterID, metadata)
 		}
 	}
