@@ -62,11 +62,10 @@ func unreachable(servers string, err error) error {
 	if errors.As(err, &dns) && dns.IsNotFound {
 		return fmt.Errorf("the name %s is not known here: is --bootstrap-server right?", dns.Name)
 	}
-	var op *net.OpError
-	var ended *kgo.ErrFirstReadEOF
-	if errors.As(err, &ended) {
-		return fmt.Errorf("%s: %w", servers, scripts.Plain(err))
+	if plain := scripts.Plain(err); errors.Is(plain, scripts.ErrEnded) {
+		return fmt.Errorf("%s: %w", servers, plain)
 	}
+	var op *net.OpError
 	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no broker answers at %s: is it running (kraft dev), or is --bootstrap-server another one?", servers)
 	}

@@ -11,7 +11,8 @@ func TestExplainConfig(t *testing.T) {
 		"compression.gzip.level":      "from 1 to 9, or -1",
 		"node.id":                     "at the next start",
 		"num.io.threads":              "no effect  kraft has no pools of threads",
-		"zookeeper.connect":           "no effect  there is no ZooKeeper",
+		"zookeeper.connect":           "at which the metadata quorum listens",
+		"zookeeper.set.acl":           "no effect  there is no ZooKeeper",
 		"consumer.session.timeout.ms": "a setting of groups",
 		"interval.ms":                 "from 100 to 3600000",
 	} {

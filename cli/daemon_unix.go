@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,9 +50,18 @@ func startDaemon(c *cli.Context, logPath string) error {
 		return fmt.Errorf("start in the background: %w", err)
 	}
 	_ = told.Close()
+	stop := context.AfterFunc(c.Context, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	word, err := io.ReadAll(ready)
-	if string(word) == readyWord {
-		fmt.Fprintf(c.App.Writer, "kraft runs as process %d, its log is %s\n", cmd.Process.Pid, logPath)
+	if !stop() {
+		return errors.Join(errors.New("interrupted before it served clients: "+lastLine(logPath, begins)), ignoreExit(cmd.Wait()))
+	}
+	what, waits := strings.CutPrefix(string(word), waitingWord)
+	if waits || string(word) == readyWord {
+		fmt.Fprintf(c.App.Writer, "kraft runs as process %d, its log is %s", cmd.Process.Pid, logPath)
+		if waits {
+			fmt.Fprint(c.App.Writer, "; it is "+strings.TrimSpace(what))
+		}
+		fmt.Fprintln(c.App.Writer)
 		return cmd.Process.Release()
 	}
 	return errors.Join(errors.New("it did not start: "+lastLine(logPath, begins)), err, ignoreExit(cmd.Wait()))

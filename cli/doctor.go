@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/urfave/cli/v2"
+
+	"kraft/cli/config"
 )
 
 func doctorCommand() *cli.Command {
@@ -138,7 +140,7 @@ func follow(ctx context.Context, given, told string, id int32, cluster string, l
 	if says := reach(ctx, told); says != "" {
 		host, _, _ := net.SplitHostPort(told)
 		hint := "start that broker; or, if it runs, set its advertised.listeners to an address that is right from here"
-		if isLoopback(host) {
+		if config.IsLoopback(host) {
 			hint = host + " is this machine itself for every client: " + hint
 		}
 		return finding{failure, what, fmt.Sprintf("clients of %s are sent there, and %s; %s", given, says, hint)}
@@ -182,11 +184,6 @@ func reach(ctx context.Context, address string) string {
 		return "nothing answers there: a firewall, or another network"
 	}
 	return err.Error()
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // notRunning tells of the brokers that do not serve as they should.

@@ -11,19 +11,37 @@ import (
 // readyDescriptor names, in a daemon's environment, the descriptor on which its starter waits.
 const readyDescriptor = "KRAFT_READY_FD"
 
-// notifyReady tells who waits for it that the node serves clients: systemd (Type=notify), and who started it as a daemon.
+// What a node tells its starter.
+const (
+	readyWord   = "ready\n"
+	waitingWord = "waiting: " // and what for
+)
+
+// notifyReady tells systemd (Type=notify) and the process that started the node as a daemon that the node serves clients.
 func notifyReady() error {
-	if n, err := strconv.Atoi(os.Getenv(readyDescriptor)); err == nil {
-		f := os.NewFile(uintptr(n), "ready")
-		defer f.Close()
-		if _, err := io.WriteString(f, readyWord); err != nil {
-			return fmt.Errorf("tell the starter that all is ready: %w", err)
-		}
+	if err := tellStarter(readyWord); err != nil {
+		return fmt.Errorf("tell the starter that all is ready: %w", err)
 	}
 	return notifySystemd("READY=1")
 }
 
-const readyWord = "ready\n"
+// notifyWaiting has the process that started the node as a daemon return: the node waits for others, which the same script may start next.
+func notifyWaiting(what string) {
+	_ = tellStarter(waitingWord + what + "\n") // a starter that has ended needs no word
+}
+
+// tellStarter sends the one word that a daemon's starter waits for, unless it was sent before.
+func tellStarter(word string) error {
+	n, err := strconv.Atoi(os.Getenv(readyDescriptor))
+	if err != nil {
+		return nil
+	}
+	_ = os.Unsetenv(readyDescriptor)
+	f := os.NewFile(uintptr(n), "ready")
+	defer f.Close()
+	_, err = io.WriteString(f, word)
+	return err
+}
 
 // notifySystemd sends a state by sd_notify's protocol, if systemd listens.
 func notifySystemd(state string) error {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -60,9 +61,9 @@ func serverCommand() *cli.Command {
 	return &cli.Command{
 		Name:         "server",
 		Usage:        "run a node by a Kafka server.properties",
-		UsageText:    "kraft server FILE [--override KEY=VALUE]...",
+		UsageText:    "kraft server [--override KEY=VALUE]... [--peers LIST | --join HOST:PORT] FILE",
 		OnUsageError: usageError,
-		Flags:        append(commonFlags(), backgroundFlags()...),
+		Flags:        nodeFlags(),
 		Action: withArguments(func(c *cli.Context, args []string) error {
 			if len(args) != 1 {
 				return badUse("kraft server takes one file: kraft server config/server.properties")
@@ -71,7 +72,7 @@ func serverCommand() *cli.Command {
 			if err != nil {
 				return badUseOf(err)
 			}
-			return serveFrom(c, config.Sources{File: values})
+			return serveFrom(c, config.Sources{File: values, FileName: args[0]})
 		}),
 	}
 }
@@ -84,12 +85,18 @@ func runNode(c *cli.Context) error {
 	if c.NumFlags() == 0 {
 		return cli.ShowAppHelp(c)
 	}
+	return serveFrom(c, config.Sources{})
+}
+
+// nodeValues are the settings that nodeFlags give. id is the node's where --node-id is not given, "" if there is none.
+func nodeValues(c *cli.Context, id string) (map[string]string, error) {
 	values := map[string]string{}
 	if c.IsSet("data") {
 		values["log.dirs"] = c.String("data")
 	}
 	if c.IsSet("node-id") {
-		values["node.id"] = strconv.Itoa(c.Int("node-id"))
+		id = strconv.Itoa(c.Int("node-id"))
+		values["node.id"], values["broker.id"] = id, id
 	}
 	for _, key := range []string{"listeners", "advertised-listeners"} {
 		if c.IsSet(key) {
@@ -97,24 +104,24 @@ func runNode(c *cli.Context) error {
 		}
 	}
 	if c.IsSet("peers") && c.IsSet("join") {
-		return badUse("--peers is for the voters that begin a cluster, --join for a node that comes later: give one of them")
+		return nil, badUse("--peers is for the voters that begin a cluster, --join for a node that comes later: give one of them")
 	}
 	if c.IsSet("peers") {
 		values["controller.quorum.voters"] = c.String("peers")
-		if !c.IsSet("node-id") {
-			return badUse("--peers needs --node-id: which of them is this node?")
+		if id == "" {
+			return nil, badUse("--peers needs --node-id: which of them is this node?")
 		}
-		if id := fmt.Sprintf("%d@", c.Int("node-id")); !slices.ContainsFunc(strings.Split(c.String("peers"), ","), func(p string) bool { return strings.HasPrefix(strings.TrimSpace(p), id) }) {
-			return badUse("--peers does not name node %d: give the voters' list with this node in it, or --join one of them", c.Int("node-id"))
+		if !slices.ContainsFunc(strings.Split(c.String("peers"), ","), func(p string) bool { return strings.HasPrefix(strings.TrimSpace(p), id+"@") }) {
+			return nil, badUse("--peers does not name node %s: give the voters' list with this node in it, or --join one of them", id)
 		}
 	}
 	if c.IsSet("join") {
 		values["controller.quorum.bootstrap.servers"] = c.String("join")
-		if !c.IsSet("node-id") {
-			return badUse("--join needs a --node-id that no other node has")
+		if id == "" {
+			return nil, badUse("--join needs a --node-id that no other node has")
 		}
 	}
-	return serveFrom(c, config.Sources{Flags: values})
+	return values, nil
 }
 
 func noArguments(c *cli.Context) error {
@@ -124,7 +131,7 @@ func noArguments(c *cli.Context) error {
 	return nil
 }
 
-// serveFrom runs a node by settings from several places.
+// serveFrom runs a node by its flags and by settings from other places.
 func serveFrom(c *cli.Context, from config.Sources) error {
 	var notes []string
 	from.Environment, notes = config.Environment(os.Environ())
@@ -133,10 +140,19 @@ func serveFrom(c *cli.Context, from config.Sources) error {
 		return err
 	}
 	values := from.Merge()
+	var err error
+	if from.Flags, err = nodeValues(c, cmp.Or(values["node.id"], values["broker.id"])); err != nil {
+		return err
+	}
+	values = from.Merge()
 	if values["log.dirs"] == "" && values["log.dir"] == "" && from.File == nil {
 		return badUse("give the node a directory for its data: --data DIR, or KAFKA_LOG_DIRS in the environment")
 	}
-	return serve(c, values, notes)
+	err = serve(c, values, notes)
+	if err != nil && from.File["zookeeper.connect"] != "" { // several such files are often at hand
+		err = fmt.Errorf("%s: %w", from.FileName, err)
+	}
+	return err
 }
 
 // serve runs a node until a signal comes or the node fails. Notes are for its log.
@@ -166,7 +182,7 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	defer removePID()
 	lines, warnings := conf.Table()
 	conf.Notes = append(conf.Notes, warnings...)
-	n, err := node.Start(c.Context, conf, logs)
+	n, err := node.StartOn(c.Context, node.World{Waiting: notifyWaiting}, conf, logs)
 	if err != nil && c.Context.Err() != nil {
 		log.Info().Msg("stopped while starting")
 		return nil
@@ -185,7 +201,7 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 func announce(c *cli.Context, conf *config.Config, n *node.Node, listeners []string, begun time.Time) {
 	at := strings.Join(n.Addresses(), ", ")
 	if at == "" {
-		at = conf.Controller.Address() + ", a controller only"
+		at = n.QuorumAddress() + ", a controller only"
 	}
 	fmt.Fprintf(c.App.Writer, "kraft %s is ready at %s (node %d, cluster %s, data in %s) after %d ms\n",
 		Version, at, conf.NodeID, n.ClusterID(), strings.Join(conf.LogDirs, ", "), time.Since(begun).Milliseconds())

@@ -5,25 +5,52 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
+	"kraft/cli/config"
+	"kraft/cli/node"
 	"kraft/cli/scripts"
 )
 
-// serverScripts are those of Kafka's scripts that start and stop servers here.
-var serverScripts = []string{"kafka-server-start", "kafka-server-stop", "zookeeper-server-start", "zookeeper-server-stop"}
+// serverScripts are those of Kafka's scripts that start and stop servers here, ZooKeeper's, and the one that runs any class.
+var serverScripts = []string{"kafka-run-class", "kafka-server-start", "kafka-server-stop", "zkCli", "zkServer", "zookeeper-server-start", "zookeeper-server-stop", "zookeeper-shell"}
 
 func runServerScript(ctx context.Context, name string, args []string, s scripts.Streams) int {
 	switch name {
+	case "kafka-run-class":
+		return runClass(ctx, args, s)
 	case "kafka-server-start":
 		return serverStart(ctx, args, s)
 	case "kafka-server-stop":
 		return serverStop(args, s)
+	case "zookeeper-shell", "zkCli":
+		return scripts.RunZooKeeperShell(ctx, name, args, s)
+	case "zkServer":
+		return zooKeeperServer(ctx, args, s)
 	}
 	return noZooKeeper(s)
+}
+
+// runClass is kafka-run-class.sh CLASS, for the classes that have a script here.
+func runClass(ctx context.Context, args []string, s scripts.Streams) int {
+	name, rest, class, ok := scripts.ClassScript(args)
+	switch {
+	case class == "":
+		fmt.Fprintln(s.Err, "USAGE: kafka-run-class.sh [-daemon] [-name servicename] [-loggc] classname [opts]")
+		return 1
+	case !ok:
+		fmt.Fprintf(s.Err, "there is no class %s here: kraft runs no Java, and has no script that does the same (kraft scripts --list)\n", class)
+		return 1
+	case findServerScript(name) != "":
+		return runServerScript(ctx, name, rest, s)
+	}
+	return scripts.Run(ctx, name, rest, s, Version)
 }
 
 // scriptNames are those of all scripts, in order.
@@ -109,9 +136,44 @@ func serverStop(args []string, s scripts.Streams) int {
 	return 0
 }
 
-// noZooKeeper says that there is none. A script that starts it before the broker goes on: 0 would mean that it runs.
+// noZooKeeper says that there is none to start or to stop, and succeeds: people's scripts go on and start the brokers.
 func noZooKeeper(s scripts.Streams) int {
-	fmt.Fprintln(s.Err, "there is no ZooKeeper, neither in kraft nor in Kafka 4, and none is needed: start the broker alone")
+	fmt.Fprintln(s.Err, "nothing to do: kraft's brokers keep a metadata quorum of their own, at the addresses of zookeeper.connect, and need no ZooKeeper")
+	return 0
+}
+
+// zooKeeperServer is zkServer.sh. start, stop and restart do nothing; status prints what a node on this machine is to the metadata quorum.
+func zooKeeperServer(ctx context.Context, args []string, s scripts.Streams) int {
+	command := ""
+	for _, arg := range args {
+		if !strings.HasPrefix(arg, "-") {
+			command = arg
+			break
+		}
+	}
+	switch command {
+	case "start", "start-foreground", "stop", "restart":
+		return noZooKeeper(s)
+	case "status":
+	case "version":
+		fmt.Fprintln(s.Out, Version)
+		return 0
+	default:
+		fmt.Fprintln(s.Err, "Usage: zkServer.sh {start|start-foreground|stop|version|restart|status}")
+		return 1
+	}
+	found, err := runningNodes()
+	if err == nil && len(found) == 0 {
+		err = node.ErrNotServing
+	}
+	for _, n := range found {
+		var mode string
+		if mode, err = n.mode(ctx); err == nil {
+			fmt.Fprintf(s.Out, "Mode: %s\n", mode)
+			return 0
+		}
+	}
+	fmt.Fprintln(s.Err, scripts.Plain(err))
 	return 1
 }
 
@@ -135,6 +197,31 @@ func (n runningNode) matches(wanted map[string]string) bool {
 	}
 	role, roles := wanted["process-role"], n.values["process.roles"]
 	return role == "" || roles == "" || slices.Contains(strings.Split(strings.ReplaceAll(roles, " ", ""), ","), role)
+}
+
+// modePatience is how long a node here may take to tell of the quorum.
+const modePatience = 5 * time.Second
+
+// mode is what the node is to the metadata quorum, in ZooKeeper's words.
+func (n runningNode) mode(ctx context.Context) (string, error) {
+	conf, err := config.New(n.values)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, modePatience)
+	defer cancel()
+	if len(conf.ZooKeeper) > 0 {
+		return node.AskMode(ctx, conf)
+	}
+	if len(conf.Listeners) == 0 {
+		return "", fmt.Errorf("node %d is a controller only: ask a broker (kraft quorum status)", conf.NodeID)
+	}
+	l := conf.Listeners[0]
+	host := l.Host
+	if host == "" {
+		host = "localhost"
+	}
+	return scripts.ServerMode(ctx, net.JoinHostPort(host, strconv.Itoa(l.Port)), conf.NodeID)
 }
 
 func (n runningNode) terminate() error {

@@ -233,7 +233,7 @@ advertised.listeners=PLAINTEXT://127.0.0.1:%d
 log.dirs=%s/data
 num.partitions=2
 num.partiton=4
-zookeeper.connect=localhost:2181
+zookeeper.session.timeout.ms=6000
 group.initial.rebalance.delay.ms=0
 `, port, port, dir), 0o600); err != nil {
 		t.Fatal(err)
@@ -262,7 +262,7 @@ group.initial.rebalance.delay.ms=0
 	if out := k.CLI(t, "", "topic", "describe", "three"); !strings.Contains(out, "partitions 3") {
 		t.Errorf("num.partitions has no effect: %s", out)
 	}
-	for _, want := range []string{"zookeeper.connect (there is no ZooKeeper", "num.io.threads (kraft has no pools", "num.partiton is not known and has no effect, did you mean num.partitions?", "did you mean KAFKA_NUM_PARTITIONS?"} {
+	for _, want := range []string{"zookeeper.session.timeout.ms (there is no ZooKeeper", "num.io.threads (kraft has no pools", "num.partiton is not known and has no effect, did you mean num.partitions?", "did you mean KAFKA_NUM_PARTITIONS?"} {
 		if out := p.Output(); !strings.Contains(out, want) {
 			t.Errorf("%q is not said: %s", want, out)
 		}

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/sys/unix"
 
 	"kraft/e2e/harness"
 )
@@ -32,7 +30,7 @@ func diskHangs(t *testing.T, dirs, own string, controller bool) {
 	if !controller {
 		id = id%3 + 1
 	}
-	s.disks[id-1].freeze(t)
+	s.disks[id-1].do(s.disks[id-1].Freeze)
 	begun := time.Now()
 	s.more(5000)
 	s.checkGaps()
@@ -41,7 +39,7 @@ func diskHangs(t *testing.T, dirs, own string, controller bool) {
 		t.Errorf("kraft broker list says nothing of it:\n%s", out)
 	}
 	time.Sleep(time.Until(begun.Add(6 * time.Second))) // what waits for the disk goes on waiting
-	s.disks[id-1].thaw(t)
+	s.disks[id-1].do(s.disks[id-1].Thaw)
 	leaders(t, s.all, "load", 3)
 	leaders(t, s.all, "plain", 3)
 	s.more(500)
@@ -56,17 +54,19 @@ func diskHangs(t *testing.T, dirs, own string, controller bool) {
 // Others lead within two seconds, nothing that was acknowledged is lost, or there twice where producers are idempotent, and the broker
 // says what to do.
 func TestDiskFails(t *testing.T) {
-	for name, fail := range map[string]func(*disk, *testing.T){"gives EIO": (*disk).shutDown, "is read-only": (*disk).makeReadOnly} {
+	for name, fail := range map[string]func(*disk) error{"gives EIO": (*disk).ShutDown, "is read-only": (*disk).MakeReadOnly} {
 		t.Run("the only one "+name, func(t *testing.T) { diskFails(t, "{id}", "{id}", fail) })
 		t.Run("one of two "+name, func(t *testing.T) { diskFails(t, "{id},{id}b", "{id}b", fail) })
 	}
 }
 
-func diskFails(t *testing.T, dirs, own string, fail func(*disk, *testing.T)) {
+func diskFails(t *testing.T, dirs, own string, fail func(*disk) error) {
 	s := startOnDisks(t, dirs, own)
 	s.plain.repeats = true // what others had when the leader's disk failed
 	id := controllerOf(t, s.all)
-	fail(s.disks[id-1], t)
+	if err := fail(s.disks[id-1]); err != nil {
+		t.Fatal(err)
+	}
 	s.more(5000)
 	s.checkGaps()
 	k := s.Nodes[id-1]
@@ -115,11 +115,13 @@ func startOnDisks(t *testing.T, dirs, own string) *onDisks {
 	s.Cluster, s.all = c, c.Bootstrap()
 	t.Cleanup(func() {
 		for i, k := range c.Nodes {
-			s.disks[i].thaw(t)
+			if err := s.disks[i].Thaw(); err != nil {
+				t.Error(err)
+			}
 			select {
 			case <-k.Done(): // its disk has failed
 			default:
-				if err := k.Stop(20 * time.Second); err != nil && !s.disks[i].failed {
+				if err := k.Stop(20 * time.Second); err != nil && !s.disks[i].Failed {
 					t.Errorf("node %d: %v", i+1, err)
 				}
 			}
@@ -181,83 +183,30 @@ func (s *onDisks) checkLeft(id int32) {
 	}
 }
 
-// disk is a file system of its own, in a file.
+// disk is a harness.Disk whose failures end the test.
 type disk struct {
-	path, device   string
-	frozen, failed bool
+	*harness.Disk
+	t *testing.T
 }
 
 // newDisk mounts an empty disk at path until the test ends.
 func newDisk(t *testing.T, path string) *disk {
 	t.Helper()
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	file := path + ".disk"
-	for _, args := range [][]string{
-		{"truncate", "-s", "256M", file},
-		{"mkfs.ext4", "-q", "-O", "^has_journal", file},
-		{"mount", "-o", "loop,errors=remount-ro", file, path},
-	} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			harness.Skip(t, "cannot mount a disk: %v: %v\n%s", args, err, out)
-		}
+	d, err := harness.NewDisk(path, 256)
+	if err != nil {
+		harness.Skip(t, "%v", err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(path, 0); err != nil {
-			t.Errorf("unmount %s: %v", path, err)
+		if err := d.Close(); err != nil {
+			t.Error(err)
 		}
 	})
-	device, err := exec.Command("findmnt", "-n", "-o", "SOURCE", path).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &disk{path: path, device: filepath.Base(strings.TrimSpace(string(device)))}
+	return &disk{d, t}
 }
 
-// Requests to ext4, of linux/fs.h and of its own.
-const (
-	freezeRequest   = 0xc0045877 // FIFREEZE
-	thawRequest     = 0xc0045878 // FITHAW
-	shutdownRequest = 0x8004587d // EXT4_IOC_SHUTDOWN
-)
-
-// freeze has all writes to the disk wait until thaw.
-func (d *disk) freeze(t *testing.T) {
-	d.ask(t, freezeRequest, 0)
-	d.frozen = true
-}
-
-func (d *disk) thaw(t *testing.T) {
-	if d.frozen {
-		d.ask(t, thawRequest, 0)
-		d.frozen = false
-	}
-}
-
-// shutDown has everything fail with EIO, as on a disk that is gone.
-func (d *disk) shutDown(t *testing.T) {
-	d.ask(t, shutdownRequest, 2) // and flush nothing
-	d.failed = true
-}
-
-// makeReadOnly does what the system does when it finds damage.
-func (d *disk) makeReadOnly(t *testing.T) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join("/sys/fs/ext4", d.device, "trigger_fs_error"), []byte("damaged by a test"), 0o200); err != nil {
-		t.Fatal(err)
-	}
-	d.failed = true
-}
-
-func (d *disk) ask(t *testing.T, request uint, argument int) {
-	t.Helper()
-	dir, err := os.Open(d.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	if err := unix.IoctlSetPointerInt(int(dir.Fd()), request, argument); err != nil {
-		t.Fatalf("%s: %v", d.path, err)
+func (d *disk) do(what func() error) {
+	d.t.Helper()
+	if err := what(); err != nil {
+		d.t.Fatal(err)
 	}
 }

@@ -34,11 +34,16 @@ func started(t *testing.T, env []string, args ...string) (*harness.Kraft, error)
 
 func freeListener(t *testing.T) string {
 	t.Helper()
+	return "PLAINTEXT://" + freeAddress(t)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
 	port, err := harness.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("PLAINTEXT://localhost:%d", port)
+	return fmt.Sprintf("localhost:%d", port)
 }
 
 // TestStartsInKubernetes: what Kubernetes tells a pod of a Service named kafka is not taken for settings, and the data may be where the

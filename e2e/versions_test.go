@@ -300,6 +300,32 @@ var plainRequests = map[int16]func(req kmsg.Request, v int16, id [16]byte) func(
 			return resp.(*kmsg.OffsetForLeaderEpochResponse).Topics[0].Partitions[0].ErrorCode
 		}
 	},
+	29: func(req kmsg.Request, _ int16, _ [16]byte) func(kmsg.Response) int16 {
+		r := req.(*kmsg.DescribeACLsRequest)
+		r.ResourceType, r.ResourcePatternType, r.Operation, r.PermissionType = kmsg.ACLResourceTypeAny, kmsg.ACLResourcePatternTypeAny, kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
+		return func(resp kmsg.Response) int16 {
+			return resp.(*kmsg.DescribeACLsResponse).ErrorCode - kerr.SecurityDisabled.Code
+		}
+	},
+	30: func(req kmsg.Request, _ int16, _ [16]byte) func(kmsg.Response) int16 {
+		r := req.(*kmsg.CreateACLsRequest)
+		c := kmsg.NewCreateACLsRequestCreation()
+		c.ResourceType, c.ResourceName, c.Principal, c.Host = kmsg.ACLResourceTypeTopic, "versions", "User:u", "*"
+		c.Operation, c.PermissionType = kmsg.ACLOperationRead, kmsg.ACLPermissionTypeAllow
+		r.Creations = []kmsg.CreateACLsRequestCreation{c}
+		return func(resp kmsg.Response) int16 {
+			return resp.(*kmsg.CreateACLsResponse).Results[0].ErrorCode - kerr.SecurityDisabled.Code
+		}
+	},
+	31: func(req kmsg.Request, _ int16, _ [16]byte) func(kmsg.Response) int16 {
+		r := req.(*kmsg.DeleteACLsRequest)
+		f := kmsg.NewDeleteACLsRequestFilter()
+		f.ResourceType, f.Operation, f.PermissionType = kmsg.ACLResourceTypeAny, kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
+		r.Filters = []kmsg.DeleteACLsRequestFilter{f}
+		return func(resp kmsg.Response) int16 {
+			return resp.(*kmsg.DeleteACLsResponse).Results[0].ErrorCode - kerr.SecurityDisabled.Code
+		}
+	},
 	32: func(req kmsg.Request, _ int16, _ [16]byte) func(kmsg.Response) int16 {
 		r := req.(*kmsg.DescribeConfigsRequest)
 		t := kmsg.NewDescribeConfigsRequestResource()

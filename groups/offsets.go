@@ -70,6 +70,11 @@ func (m *Manager) ensureForOld(ctx *wire.Request) error {
 	return err
 }
 
+func has(topic *image.Topic, n int32) bool {
+	_, ok := topic.Partition(n)
+	return ok
+}
+
 // commits resolves what a request commits. Partitions that do not exist carry their error.
 func (m *Manager) commits(ctx *wire.Request, req *kmsg.OffsetCommitRequest) []coordinator.Commit {
 	img := m.meta.Image()
@@ -103,7 +108,7 @@ func (m *Manager) commits(ctx *wire.Request, req *kmsg.OffsetCommitRequest) []co
 			switch {
 			case !ok:
 				c.Err = missing
-			case p.Partition < 0 || int(p.Partition) >= len(topic.Partitions):
+			case !has(topic, p.Partition):
 				c.Err = kerr.UnknownTopicOrPartition
 			default:
 				c.TopicPartition = coordinator.TopicPartition{Topic: topic.Name, Partition: p.Partition}
@@ -252,9 +257,9 @@ func (m *Manager) offsetDelete(ctx *wire.Request, req *kmsg.OffsetDeleteRequest)
 	img := m.meta.Image()
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
-		topic, ok := img.Topic(t.Topic)
+		topic, _ := img.Topic(t.Topic)
 		for j := range t.Partitions {
-			if p := &t.Partitions[j]; !ok || p.Partition < 0 || int(p.Partition) >= len(topic.Partitions) {
+			if p := &t.Partitions[j]; !has(topic, p.Partition) {
 				p.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			}
 		}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"golang.org/x/sync/semaphore"
 
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
@@ -321,38 +320,6 @@ func (m *Meta) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*
 // others' progress.
 func (m *Meta) describeQuorum(ctx *wire.Request, req *kmsg.DescribeQuorumRequest) (*kmsg.DescribeQuorumResponse, error) {
 	return m.quorumStatus(ctx.Context(), req)
-}
-
-// barrier is what a controller commits to show that it still is the controller. One serves all that ask before it is begun: anybody may
-// ask, and as often as he likes.
-type barrier struct {
-	busy  *semaphore.Weighted // held while one is committed; guards the rest
-	begun time.Time           // of the last that was committed
-}
-
-// barrierPatience is how long a controller tries to commit a barrier.
-const barrierPatience = 2 * time.Second
-
-// pass returns when something was committed that was decided after the call.
-func (b *barrier) pass(ctx context.Context, m *Meta) error {
-	asked := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, barrierPatience)
-	defer cancel()
-	if err := b.busy.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer b.busy.Release(1)
-	if b.begun.After(asked) {
-		return nil
-	}
-	begun := time.Now()
-	err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
-		return []*image.Record{{Kind: &image.Record_Cluster{Cluster: &image.ClusterRecord{ClusterId: work.ClusterID}}}}, nil // which it is already
-	})
-	if err == nil {
-		b.begun = begun
-	}
-	return err
 }
 
 // quorumStatus answers for the one partition that is a quorum's (KIP-595, Kafka's KafkaRaftClient.handleDescribeQuorumRequest). Nodes ask

@@ -173,13 +173,13 @@ var errRepeatedResource = fmt.Errorf("Each resource must appear at most once.: %
 
 func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
-	named := map[configResource]int{}
-	for _, r := range req.Resources {
-		named[configResource{r.ResourceType, r.ResourceName}]++
+	named := func(r *kmsg.IncrementalAlterConfigsRequestResource) configResource {
+		return configResource{r.ResourceType, r.ResourceName}
 	}
+	twice := repeated(req.Resources, named)
 	errs := m.changeEach(ctx, adminTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
-		if named[configResource{r.ResourceType, r.ResourceName}] > 1 {
+		if twice[named(r)] {
 			return nil, errRepeatedResource
 		}
 		var changes []controller.Alteration
@@ -219,13 +219,13 @@ func (m *Meta) effective(work *image.Image, resource kmsg.ConfigResourceType, na
 
 func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*kmsg.AlterConfigsResponse, error) {
 	resp := kmsg.NewPtrAlterConfigsResponse()
-	named := map[configResource]int{}
-	for _, r := range req.Resources {
-		named[configResource{r.ResourceType, r.ResourceName}]++
+	named := func(r *kmsg.AlterConfigsRequestResource) configResource {
+		return configResource{r.ResourceType, r.ResourceName}
 	}
+	twice := repeated(req.Resources, named)
 	errs := m.changeEach(ctx, adminTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
-		if named[configResource{r.ResourceType, r.ResourceName}] > 1 {
+		if twice[named(r)] {
 			return nil, errRepeatedResource
 		}
 		values := map[string]*string{}

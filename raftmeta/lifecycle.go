@@ -182,7 +182,8 @@ func (m *Meta) beat(ctx context.Context, shutdown bool) (*kmsg.BrokerHeartbeatRe
 
 // keepAlive sends heartbeats, at once to each new controller: it does not know yet who is there.
 func (m *Meta) keepAlive(ctx context.Context) {
-	interval := max(configs.Millis(m.IntSetting("broker.heartbeat.interval.ms")), controllerRetry)
+	// A session that is as short as the interval must not end between two heartbeats.
+	interval := max(min(configs.Millis(m.IntSetting("broker.heartbeat.interval.ms")), configs.Millis(m.IntSetting("broker.session.timeout.ms"))/2), controllerRetry)
 	for {
 		leader, withdrawn := m.controller.Leader(), m.life.withdrawn.Load()
 		once, cancel := context.WithTimeout(ctx, max(interval, callPatience))

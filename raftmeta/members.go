@@ -18,6 +18,15 @@ import (
 	"kraft/raftmeta/quorum"
 )
 
+// Known reads from a metadata file, which no process has open, which nodes were to vote first in its quorum, and whether that has begun.
+func Known(path string) (first []int32, begun bool, err error) {
+	ids, begun, err := quorum.Known(path)
+	for _, id := range ids {
+		first = append(first, nodeID(id))
+	}
+	return first, begun, err
+}
+
 // Accept serves another member's stream, behind quorum.Preface, until it ends.
 func (m *Meta) Accept(c net.Conn, r *bufio.Reader) { m.node.Accept(c, r) }
 
@@ -31,8 +40,41 @@ func (m *Meta) network() *quorum.Network {
 		Hello: func() quorum.Hello {
 			return quorum.Hello{Cluster: m.clusterID(), Member: m.node.Member(), Address: m.config.Address, Voters: m.votersText(), Features: m.config.Features}
 		},
-		Check: m.checkMember,
+		Check:    m.checkMember,
+		Name:     func(id uint64) string { return fmt.Sprintf("node %d", nodeID(id)) },
+		Stranger: m.config.Stranger,
 	}
+}
+
+// meeting is Config.Meeting in the quorum's terms.
+func (m *Meta) meeting() *quorum.Meeting {
+	c := m.config.Meeting
+	q := &quorum.Meeting{Own: c.Own, Addresses: slices.Clone(c.Addresses)}
+	if c.Voters != nil {
+		q.Voters = map[string]uint64{}
+		for address, id := range c.Voters {
+			q.Voters[address] = raftID(id)
+		}
+	}
+	q.Agreed = func(members map[string]uint64) error {
+		voters := map[string]int32{}
+		for address, id := range members {
+			voters[address] = nodeID(id)
+		}
+		ids := byID(voters)
+		m.voters.Store(&ids)
+		return c.Agreed(voters)
+	}
+	return q
+}
+
+// byID turns node ids by address into addresses by node id.
+func byID(voters map[string]int32) map[int32]string {
+	out := map[int32]string{}
+	for address, id := range voters {
+		out[id] = address
+	}
+	return out
 }
 
 // clusterID is the cluster's id, or the one that this node insists on before it is in any.
@@ -45,7 +87,7 @@ func (m *Meta) clusterID() string {
 
 // controllerAddress is where a member listens: by this node's settings, or by the metadata.
 func (m *Meta) controllerAddress(id uint64) string {
-	if address, ok := m.config.Voters[nodeID(id)]; ok {
+	if address, ok := (*m.voters.Load())[nodeID(id)]; ok {
 		return address
 	}
 	if c, ok := m.Image().Controller(nodeID(id)); ok {
@@ -57,7 +99,7 @@ func (m *Meta) controllerAddress(id uint64) string {
 // votersText is what this node was started with, to compare.
 func (m *Meta) votersText() string {
 	var list []string
-	for id, address := range m.config.Voters {
+	for id, address := range *m.voters.Load() {
 		list = append(list, fmt.Sprintf("%d@%s", id, address))
 	}
 	slices.Sort(list)
@@ -70,7 +112,7 @@ func (m *Meta) checkMember(h quorum.Hello) error {
 	mine, id := m.clusterID(), nodeID(h.From)
 	switch {
 	case mine != "" && h.Cluster != "" && mine != h.Cluster:
-		return fmt.Errorf("node %d is of cluster %s, this is cluster %s: give it another data directory, or the peers of its own cluster", id, h.Cluster, mine)
+		return fmt.Errorf("node %d is of cluster %s, this is cluster %s: one of the two began anew on an empty disk, or has another cluster's addresses; empty no directory whose records are needed", id, h.Cluster, mine)
 	case m.Image().ClusterID == "" && h.Cluster == "" && h.Voters != "" && m.votersText() != "" && h.Voters != m.votersText():
 		return fmt.Errorf("node %d was started with the peers %s, node %d with %s: give all the same", id, h.Voters, m.config.NodeID, m.votersText())
 	}
@@ -136,7 +178,7 @@ func (m *Meta) checkOwnVoters() error {
 	}
 	voters, alone := m.node.Voters(), len(first) == 1 && first[0] == raftID(m.config.NodeID)
 	switch {
-	case len(m.config.Voters) > 0 && !sameVoters(m.votersText(), first) && !sameVoters(m.votersText(), voters):
+	case len(*m.voters.Load()) > 0 && !sameVoters(m.votersText(), first) && !sameVoters(m.votersText(), voters):
 		return fmt.Errorf("%s is of a cluster that began with %s and has the voters %s; --peers (controller.quorum.voters) names %s: "+
 			"leave the setting out or give those voters; to make a cluster larger let other nodes --join this one, and then kraft quorum add ID; or give another data directory",
 			m.config.Path, nodesText(first), nodesText(voters), m.votersText())
@@ -160,6 +202,25 @@ func (m *Meta) remember(c *image.Controller) {
 			m.log.Debug().Err(err).Int32("node", c.ID).Msg("member not noted yet")
 		}
 	}()
+}
+
+// Votes reports whether this node is a voter by the newest members that it has applied.
+func (m *Meta) Votes() bool { return slices.Contains(m.node.Voters(), m.node.ID()) }
+
+// Mode is what this node is to the metadata quorum in ZooKeeper's words: standalone, leader, follower or observer, and "" while it knows no
+// leader.
+func (m *Meta) Mode() string {
+	switch {
+	case m.Controller() < 0:
+		return ""
+	case !m.Votes():
+		return "observer"
+	case len(m.node.Voters()) == 1:
+		return "standalone"
+	case m.Leads():
+		return "leader"
+	}
+	return "follower"
 }
 
 // Controller is the node id of the active controller, -1 while unknown.

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -30,12 +32,18 @@ func IsInternal(topic string) bool { return slices.Contains(InternalTopics, topi
 
 // Config describes this node to its metadata.
 type Config struct {
-	NodeID        int32
-	ClusterID     string           // of a new cluster, or the one that the data directories name; "" makes one up
-	Path          string           // of the metadata file
-	Voters        map[int32]string // of a new quorum: controller listeners by node id, this one's too; none for a node that is alone or joins
-	Join          []string         // controller listeners of members to ask, for a node that is no voter
-	Address       string           // of this node's controller listener, as others reach it; "" for one without, which votes only alone
+	NodeID    int32
+	ClusterID string           // of a new cluster, or the one that the data directories name; "" makes one up
+	Path      string           // of the metadata file
+	Voters    map[int32]string // of a new quorum: controller listeners by node id, this one's too; none for a node that is alone or joins
+	Join      []string         // controller listeners of members to ask, for a node that is no voter
+	Meeting   *Meeting         // finds Voters by their addresses, or nil
+	// Stranger says what listens at an address in place of a node, if that is to end the start; nil where nobody asks.
+	Stranger func(ctx context.Context, address string) error
+	// Waiting is called each time that a start logs which nodes it waits for, and why: from Join, and from TellWaits's goroutine until its
+	// stop. It may be nil.
+	Waiting       func(what string)
+	Address       string // of this node's controller listener, as others reach it; "" for one without, which votes only alone
 	Dial          wire.Dialer
 	InterBroker   string // inter.broker.listener.name, or the first listener's
 	Endpoints     []*image.Endpoint
@@ -48,8 +56,18 @@ type Config struct {
 	Logs          *logging.Log
 }
 
+// Meeting describes a new quorum by the addresses of its voters alone: see quorum.Meeting.
+type Meeting struct {
+	Own       string           // where this node listens, one of Addresses
+	Addresses []string         // host:port
+	Voters    map[string]int32 // node ids by address, if an earlier start has found them; or nil
+	// Agreed saves the voters before the quorum begins.
+	Agreed func(voters map[string]int32) error
+}
+
 // Meta is the metadata of one node. Its methods may be called from any goroutine.
 type Meta struct {
+	dialled    wire.Dialer // Config.Dial as it was given: config's is dial
 	config     Config
 	log        zerolog.Logger // of the broker and its registration
 	controller *controller.Controller
@@ -58,6 +76,7 @@ type Meta struct {
 	liveness   *liveness
 	life       lifecycle
 	barrier    barrier
+	voters     atomic.Pointer[map[int32]string] // Config.Voters, or those that a Meeting found
 }
 
 // Open opens this node's part of the quorum. Members may connect from then on (Accept); Join makes it one.
@@ -65,17 +84,26 @@ func Open(config Config) (*Meta, error) {
 	if config.Features == nil {
 		config.Features = controller.Features
 	}
-	m := &Meta{config: config, log: config.Logs.For(logging.Node), controller: controller.New(config.Logs.For(logging.Controller)), life: lifecycle{ids: semaphore.NewWeighted(1)}, barrier: barrier{busy: semaphore.NewWeighted(1)}}
+	m := &Meta{dialled: config.Dial, config: config, log: config.Logs.For(logging.Node), controller: controller.New(config.Logs.For(logging.Controller)), life: lifecycle{ids: semaphore.NewWeighted(1)}, barrier: barrier{busy: semaphore.NewWeighted(1)}}
+	m.config.Dial = m.dial
 	m.calls = newControllerCalls(m)
 	m.liveness = newLiveness(m)
 	id := raftID(config.NodeID)
 	c := quorum.Config{AcceptOlder: config.AcceptOlder, ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes,
 		Busy: m.recovers, Log: config.Logs.For(logging.Quorum)}
-	for v := range config.Voters {
+	voters := config.Voters
+	if config.Meeting != nil {
+		c.Meeting = m.meeting()
+		if config.Meeting.Voters != nil {
+			voters = byID(config.Meeting.Voters)
+		}
+	}
+	m.voters.Store(&voters)
+	for v := range voters {
 		c.Voters = append(c.Voters, raftID(v))
 	}
 	slices.Sort(c.Voters)
-	if len(c.Voters) == 0 && len(config.Join) == 0 {
+	if len(c.Voters) == 0 && len(config.Join) == 0 && config.Meeting == nil {
 		c.Voters = []uint64{id}
 	}
 	if !m.Alone() {
@@ -92,6 +120,30 @@ func Open(config Config) (*Meta, error) {
 	return m, nil
 }
 
+// dial connects to a member of the quorum. A lone voter may advertise a name that means another host here, such as localhost, or that means
+// nothing here. A broker that joined by one address dials that one instead.
+func (m *Meta) dial(ctx context.Context, address string) (net.Conn, error) {
+	if m.config.Address != "" || len(m.config.Join) != 1 || m.config.Join[0] == address || m.node == nil || len(m.node.Voters()) != 1 {
+		return m.dialled(ctx, address)
+	}
+	other := m.config.Join[0]
+	if isLoopback(address) && !isLoopback(other) {
+		return m.dialled(ctx, other)
+	}
+	c, err := m.dialled(ctx, address)
+	if err != nil {
+		return m.dialled(ctx, other)
+	}
+	return c, nil
+}
+
+// isLoopback reports whether an address, host:port, is of the host itself by its text.
+func isLoopback(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // recovers reports whether a member of the quorum is a broker that is fenced: one that has just started reads its logs, and another
 // that is silent or whose disk hangs is not to lead either.
 func (m *Meta) recovers(member uint64) bool {
@@ -103,9 +155,13 @@ func (m *Meta) recovers(member uint64) bool {
 func (m *Meta) Alone() bool { return m.config.Address == "" && len(m.config.Join) == 0 }
 
 // Join starts this node's part of the quorum, and returns when there is a leader and the cluster has an id. A
-// node that knows no quorum asks to be taken in first.
+// node that knows no quorum asks to be taken in first, or meets those that it is to begin one with.
 func (m *Meta) Join(ctx context.Context) error {
-	if err := m.node.Join(ctx, m.config.Join); err != nil {
+	if m.config.Meeting != nil {
+		if err := m.node.Meet(ctx, m.waits("waiting until the nodes at all addresses of the quorum have met: ")); err != nil {
+			return fmt.Errorf("begin the metadata quorum: %w", err)
+		}
+	} else if err := m.node.Join(ctx, m.config.Join, m.waits("waiting for a member of the metadata quorum to take this node in: ")); err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
 	if err := m.controller.Start(m.node); err != nil {
@@ -118,45 +174,75 @@ func (m *Meta) Join(ctx context.Context) error {
 	return nil
 }
 
-// bootstrap writes a new cluster's first records, or waits for those of another node.
+// bootstrap returns once the cluster has an id and a leader. A new cluster's leader writes the first records.
 func (m *Meta) bootstrap(ctx context.Context) error {
-	told := time.Now()
+	waiting := m.waits(noMajority)
 	for {
-		if m.Image().ClusterID != "" {
+		begun := m.Image().ClusterID != ""
+		if begun && m.Controller() >= 0 {
 			return nil
 		}
-		if now := time.Now(); now.Sub(told) > waitingFor {
-			told = now
-			m.log.Warn().Msg("waiting for a majority of the metadata quorum: " + m.whoIsMissing())
-		}
-		if err := m.node.Refused(); err != nil {
-			return err
-		}
-		err := m.controller.Decide(ctx, func(work *image.Image, _ time.Time) []*image.Record {
-			if work.ClusterID != "" {
-				return nil
+		waiting(m.whoIsMissing)
+		retry := controllerRetry
+		if !begun {
+			if err := m.begin(ctx); err != nil {
+				return err
 			}
-			id := m.config.ClusterID
-			if id == "" {
-				u := controller.NewID()
-				id = EncodeUUID(u)
-			}
-			return controller.FirstRecords(m.config.Features, id, m.IntSetting("min.insync.replicas"))
-		})
-		if err == nil && m.Image().ClusterID != "" {
-			return nil
+			retry = time.Millisecond // the first election is a matter of milliseconds
 		}
-		if err != nil && err != kerr.NotController {
-			return fmt.Errorf("metadata quorum: %w", err)
-		}
-		select { // the election is a matter of milliseconds
-		case <-time.After(time.Millisecond):
+		select {
+		case <-time.After(retry):
 		case <-m.node.Done():
 			return fmt.Errorf("metadata quorum: %w", m.node.Err())
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// begin writes a new cluster's first records, if this node leads. A node that no cluster has taken in ends where a member refuses it.
+func (m *Meta) begin(ctx context.Context) error {
+	if err := m.node.Refused(); err != nil {
+		return err
+	}
+	err := m.controller.Decide(ctx, func(work *image.Image, _ time.Time) []*image.Record {
+		if work.ClusterID != "" {
+			return nil
+		}
+		id := m.config.ClusterID
+		if id == "" {
+			id = EncodeUUID(controller.NewID())
+		}
+		return controller.FirstRecords(m.config.Features, id, m.IntSetting("min.insync.replicas"))
+	})
+	if err != nil && err != kerr.NotController {
+		return fmt.Errorf("metadata quorum: %w", err)
+	}
+	return nil
+}
+
+const noMajority = "waiting for a majority of the metadata quorum: "
+
+// TellWaits logs every few seconds which voters are not reached, as long as there is no leader, until stop is called. It is for the part of
+// a start after Join: the leader may be lost again. stop returns when nothing is logged any more.
+func (m *Meta) TellWaits() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		waiting := m.waits(noMajority)
+		for led := true; ; led = m.Controller() >= 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(firstWait):
+			}
+			if !led && m.Controller() < 0 { // longer than an election takes
+				waiting(m.whoIsMissing)
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // whoIsMissing says which voters this node does not reach, and why.
@@ -172,8 +258,26 @@ func (m *Meta) whoIsMissing() string {
 	return strings.Join(out, "; ")
 }
 
-// waitingFor is how often a start says what it waits for.
-const waitingFor = 5 * time.Second
+// A start says what it waits for after a second, and then again and again.
+const (
+	firstWait  = time.Second
+	waitingFor = 5 * time.Second
+)
+
+// waits returns a function that may be called as often as one likes with what a start waits for.
+func (m *Meta) waits(prefix string) func(what func() string) {
+	next := time.Now().Add(firstWait)
+	return func(what func() string) {
+		if now := time.Now(); now.After(next) {
+			next = now.Add(waitingFor)
+			text := prefix + what()
+			m.log.Warn().Msg(text)
+			if m.config.Waiting != nil {
+				m.config.Waiting(text)
+			}
+		}
+	}
+}
 
 func raftID(node int32) uint64 { return uint64(node) + controller.FirstRaftID }
 

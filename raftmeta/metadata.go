@@ -27,7 +27,7 @@ func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.Met
 		}
 	}
 	all := req.Topics == nil || ctx.Version == 0 && len(req.Topics) == 0
-	req.Topics = distinct(req.Topics)
+	req.Topics = distinct(req.Topics, keyOf)
 	failed := map[string]error{}
 	if !all && (ctx.Version < 4 || req.AllowAutoTopicCreation) {
 		m.autoCreate(ctx, req, failed)
@@ -42,7 +42,7 @@ func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.Met
 		}
 	})
 	resp.ClusterID = &img.ClusterID
-	resp.ControllerID = m.controller.Leader()
+	resp.ControllerID = m.clientsController()
 	resp.AuthorizedOperations = noOperations
 	if req.IncludeClusterAuthorizedOperations {
 		resp.AuthorizedOperations = clusterOperations
@@ -105,22 +105,18 @@ func findTopic(img *image.Image, name *string, id image.UUID) (*image.Topic, boo
 	return img.TopicByID(id)
 }
 
-// distinct names each topic once: a request may repeat one millions of times.
-func distinct(topics []kmsg.MetadataRequestTopic) []kmsg.MetadataRequestTopic {
-	type key struct {
-		name string
-		id   [16]byte
+// topicKey is what a request for Metadata names a topic by.
+type topicKey struct {
+	name string
+	id   image.UUID
+}
+
+func keyOf(t *kmsg.MetadataRequestTopic) topicKey {
+	k := topicKey{id: t.TopicID}
+	if t.Topic != nil {
+		k.name = *t.Topic
 	}
-	seen := map[key]bool{}
-	return slices.DeleteFunc(topics, func(t kmsg.MetadataRequestTopic) bool {
-		k := key{id: t.TopicID}
-		if t.Topic != nil {
-			k.name = *t.Topic
-		}
-		again := seen[k]
-		seen[k] = true
-		return again
-	})
+	return k
 }
 
 // autoCreate creates the topics that are missing, if auto.create.topics.enable allows. Why one could not
@@ -289,11 +285,36 @@ const (
 	controllerEndpoint = 2
 )
 
+// clientsController is the broker to which clients send what the controller decides: the active controller or, where that is no broker,
+// this node, which passes requests on. Apache Kafka names any broker that is alive. It is -1 while there is no controller.
+func (m *Meta) clientsController() int32 {
+	leader := m.controller.Leader()
+	if _, ok := m.Image().Broker(leader); ok || leader < 0 {
+		return leader
+	}
+	if _, ok := m.Image().Broker(m.config.NodeID); ok {
+		return m.config.NodeID
+	}
+	return leader
+}
+
+// endpoint is where clients of one of this node's listeners find a broker. Who asks at the quorum's listener, in place of ZooKeeper, is
+// told the listener that brokers use among themselves.
+func (m *Meta) endpoint(b *image.Broker, listener string) (*image.Endpoint, bool) {
+	if slices.ContainsFunc(m.config.Endpoints, func(e *image.Endpoint) bool { return e.Listener == listener }) {
+		return b.Endpoint(listener)
+	}
+	if e, ok := b.Endpoint(m.config.InterBroker); ok || len(b.Endpoints) == 0 {
+		return e, ok
+	}
+	return b.Endpoints[0], true // a node that is a controller only has no listener for brokers
+}
+
 // describeCluster answers brokers' endpoints (KIP-700); those of controllers are for other listeners.
 func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterRequest) (*kmsg.DescribeClusterResponse, error) {
 	resp := kmsg.NewPtrDescribeClusterResponse()
 	img := m.Image()
-	resp.ClusterID, resp.ControllerID, resp.EndpointType = img.ClusterID, m.controller.Leader(), 1
+	resp.ClusterID, resp.ControllerID, resp.EndpointType = img.ClusterID, m.clientsController(), 1
 	resp.ClusterAuthorizedOperations = noOperations
 	if ctx.Version >= 1 && req.EndpointType != brokerEndpoint {
 		err := fmt.Errorf("Unsupported endpoint type %d: %w", req.EndpointType, kerr.UnsupportedEndpointType)
@@ -307,7 +328,7 @@ func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterReque
 		resp.ClusterAuthorizedOperations = clusterOperations
 	}
 	img.Brokers(func(b *image.Broker) {
-		e, ok := b.Endpoint(ctx.Conn.Listener)
+		e, ok := m.endpoint(b, ctx.Conn.Listener)
 		if !ok || b.Fenced && !req.IncludeFencedBrokers {
 			return
 		}

@@ -65,20 +65,13 @@ func (m *Meta) alterClientQuotas(ctx *wire.Request, req *kmsg.AlterClientQuotasR
 // describeUserScramCredentials answers DescribeUserScramCredentials (KIP-554): there are none in a cluster without SASL.
 func (m *Meta) describeUserScramCredentials(_ *wire.Request, req *kmsg.DescribeUserSCRAMCredentialsRequest) (*kmsg.DescribeUserSCRAMCredentialsResponse, error) {
 	resp := kmsg.NewPtrDescribeUserSCRAMCredentialsResponse()
-	count := map[string]int{}
-	for _, u := range req.Users {
-		count[u.Name]++
-	}
-	for _, u := range req.Users {
+	name := func(u *kmsg.DescribeUserSCRAMCredentialsRequestUser) string { return u.Name }
+	twice := repeated(req.Users, name)
+	for _, u := range distinct(req.Users, name) {
 		r := kmsg.NewDescribeUserSCRAMCredentialsResponseResult()
 		err := fmt.Errorf("Attempt to describe a user credential that does not exist: %s: %w", u.Name, kerr.ResourceNotFound)
-		switch count[u.Name] {
-		case 0:
-			continue // answered already
-		case 1:
-		default:
+		if twice[u.Name] {
 			err = fmt.Errorf("Cannot describe SCRAM credentials for the same user twice in a single request: %s: %w", u.Name, kerr.DuplicateResource)
-			count[u.Name] = 0
 		}
 		r.User, r.ErrorCode, r.ErrorMessage = u.Name, wire.ErrorCode(err), wire.ErrorMessage(err)
 		resp.Results = append(resp.Results, r)

@@ -91,34 +91,25 @@ func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly b
 // recordsOfAChange bounds what changeEach commits at once; one part may have more.
 const recordsOfAChange = 5000
 
+var errRepeatedTopic = fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
+
 // adminTimeout is for requests that carry none: request.timeout.ms's default.
 const adminTimeout = 30_000
 
 func (m *Meta) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (*kmsg.CreateTopicsResponse, error) {
 	resp := kmsg.NewPtrCreateTopicsResponse()
-	count := map[string]int{}
-	for i := range req.Topics {
-		count[req.Topics[i].Topic]++
-	}
-	var asked []*kmsg.CreateTopicsRequestTopic
-	for i := range req.Topics {
-		r := &req.Topics[i]
-		if count[r.Topic] == 0 {
-			continue
-		}
-		t := kmsg.NewCreateTopicsResponseTopic()
-		t.Topic = r.Topic
-		resp.Topics, asked = append(resp.Topics, t), append(asked, r)
-		if count[r.Topic] > 1 {
-			count[r.Topic] = 0 // answered once
-			asked[len(asked)-1] = nil
-		}
+	name := func(r *kmsg.CreateTopicsRequestTopic) string { return r.Topic }
+	asked, twice := distinct(req.Topics, name), repeated(req.Topics, name)
+	resp.Topics = make([]kmsg.CreateTopicsResponseTopic, len(asked))
+	for i := range asked {
+		resp.Topics[i].Default()
+		resp.Topics[i].Topic = asked[i].Topic
 	}
 	errs := m.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
-		if asked[i] == nil {
-			return nil, fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
+		if twice[asked[i].Topic] {
+			return nil, errRepeatedTopic
 		}
-		return m.createOne(work, asked[i], &resp.Topics[i])
+		return m.createOne(work, &asked[i], &resp.Topics[i])
 	})
 	for i, err := range errs {
 		t := &resp.Topics[i]
@@ -252,7 +243,7 @@ func doomed(img *image.Image, asked []kmsg.DeleteTopicsRequestTopic) (targets []
 			why = invalid("Neither topic name nor id were specified.")
 		case r.Topic != nil:
 			if first, ok := byName[*r.Topic]; ok {
-				refused[first] = invalid("Duplicate topic name.")
+				refused[first] = errRepeatedTopic
 				continue
 			}
 			byName[*r.Topic] = n
@@ -283,20 +274,12 @@ func doomed(img *image.Image, asked []kmsg.DeleteTopicsRequestTopic) (targets []
 
 func (m *Meta) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRequest) (*kmsg.CreatePartitionsResponse, error) {
 	resp := kmsg.NewPtrCreatePartitionsResponse()
-	count := map[string]int{}
-	for i := range req.Topics {
-		count[req.Topics[i].Topic]++
-	}
-	asked, seen := req.Topics[:0:0], map[string]bool{} // each topic once
-	for _, r := range req.Topics {
-		if !seen[r.Topic] {
-			asked, seen[r.Topic] = append(asked, r), true
-		}
-	}
+	name := func(r *kmsg.CreatePartitionsRequestTopic) string { return r.Topic }
+	asked, twice := distinct(req.Topics, name), repeated(req.Topics, name)
 	errs := m.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &asked[i]
-		if count[r.Topic] > 1 {
-			return nil, fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
+		if twice[r.Topic] {
+			return nil, errRepeatedTopic
 		}
 		var assignment [][]int32 // null where the controller is to choose, which an empty one is not
 		if r.Assignment != nil {

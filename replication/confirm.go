@@ -35,6 +35,7 @@ func (c *confirmation) leads(ctx context.Context, p *Partition, epoch int32) boo
 			c.current = c.manager.meta.CatchUp(ctx) == nil
 		}
 	}
-	t, ok := c.manager.meta.Newest().TopicByID(p.id)
-	return c.current && ok && int(p.n) < len(t.Partitions) && t.Partitions[p.n].Leader == c.manager.meta.NodeID() && t.Partitions[p.n].LeaderEpoch == epoch
+	t, _ := c.manager.meta.Newest().TopicByID(p.id)
+	reg, ok := t.Partition(p.n)
+	return c.current && ok && reg.Leader == c.manager.meta.NodeID() && reg.LeaderEpoch == epoch
 }

@@ -102,11 +102,11 @@ func (m *Manager) deleteBefore(topic string, n int32, offset int64) (d deletion,
 // works and has room, as far as the metadata knows. Of the others it waits for eligible leaders, which may lead as they are; the rest
 // move their log starts before they can.
 func mustDelete(img *image.Image, topic [16]byte, n, broker int32) bool {
-	t, there := img.TopicByID(topic)
-	if !there || int(n) >= len(t.Partitions) {
+	t, _ := img.TopicByID(topic)
+	p, there := t.Partition(n)
+	if !there {
 		return false
 	}
-	p := t.Partitions[n]
 	b, ok := img.Broker(broker)
 	fetches := ok && !b.Fenced && b.HasRoom(p.Directory(broker), raftmeta.IsInternal(t.Name))
 	return fetches || slices.Contains(p.ELR, broker)
@@ -117,7 +117,7 @@ const aliveInterval = 100 * time.Millisecond
 
 // deleted waits until the log starts of this partition's replicas have reached offset, of those that have to (see mustDelete), and returns
 // the least of them (the low watermark). It returns kerr.RequestTimedOut when ctx ends, and kerr.NotLeaderForPartition when leadership of the epoch does.
-func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, mustDelete func(broker int32) bool) (low int64, err error) {
+func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, waitsFor func(broker int32) bool) (low int64, err error) {
 	for {
 		p.mu.Lock()
 		l := p.leadership.Load()
@@ -127,7 +127,7 @@ func (p *Partition) deleted(ctx context.Context, epoch int32, offset int64, must
 		}
 		low = p.Log().StartOffset()
 		for id, f := range p.followers {
-			if mustDelete(id) {
+			if waitsFor(id) {
 				low = min(low, f.start)
 			}
 		}

@@ -72,23 +72,26 @@ type fetching struct {
 // wait parks the request on its partitions until enough bytes have come or the time is over, and reads
 // again.
 func (f *fetching) wait(ctx *wire.Request, wait time.Duration) error {
-	w := newWaiter(f.least()-f.bytes, f.replica >= 0)
-	for _, p := range f.parts {
-		p.wait(w)
-		defer p.leave(w)
-	}
+	w := newWaiter(f.parts, f.replica >= 0)
+	defer w.leave()
 	f.readAll() // what came before the partitions knew of w
 	if f.urgent || f.bytes >= f.least() {
 		return nil
 	}
+	w.need = int64(f.least() - f.bytes) // if something came meanwhile it counts twice, and the answer may be early
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	ctx.Wait(func() {
-		select {
-		case <-w.done:
-		case <-timer.C:
-		case <-ctx.Draining():
-		case <-ctx.Context().Done():
+		for !w.enough() {
+			select {
+			case <-w.signal:
+			case <-timer.C:
+				return
+			case <-ctx.Draining():
+				return
+			case <-ctx.Context().Done():
+				return
+			}
 		}
 	})
 	if err := ctx.Context().Err(); err != nil {
@@ -232,8 +235,9 @@ func (m *Manager) eligible(p *Partition, broker int32, epoch int64) bool {
 	if !ok || b.Fenced || b.InControlledShutdown || epoch >= 0 && epoch != b.Epoch {
 		return false
 	}
-	t, ok := img.TopicByID(p.id)
-	return ok && int(p.n) < len(t.Partitions) && b.HasRoom(t.Partitions[p.n].Directory(broker), raftmeta.IsInternal(p.topic))
+	t, _ := img.TopicByID(p.id)
+	reg, ok := t.Partition(p.n)
+	return ok && b.HasRoom(reg.Directory(broker), raftmeta.IsInternal(p.topic))
 }
 
 // aborted lists the transactions whose records a read_committed consumer passes over.
@@ -280,15 +284,26 @@ func (f *fetching) downConvert(w *wanted, out *wire.FetchPartition, limit int) e
 		if b.Codec() == record.Zstd {
 			return kerr.UnsupportedCompressionType
 		}
-		records, err := b.Records(record.MaxRecordsBytes)
+		err = record.Stored.Bounded(max(b.Size(), record.MaxLegacyBytes), func(limit int) error {
+			records, err := b.Records(limit)
+			if err != nil {
+				return err
+			}
+			for len(records) > 0 && records[0].Offset < w.offset && b.Codec() == record.None {
+				records = records[1:]
+			}
+			set, err = record.ToLegacy(set, magic, b.Codec(), b.HasLogAppendTime(), records)
+			return err
+		})
+		if errors.Is(err, record.ErrTooLarge) && len(set) > 0 {
+			break // the next request begins with this batch, and gets the error
+		}
+		if errors.Is(err, record.ErrTooLarge) {
+			return fmt.Errorf("batch at offset %d has more than %d bytes, which is too much for a client of Kafka 0.10 or before: %w",
+				b.BaseOffset(), record.MaxLegacyBytes, kerr.MessageTooLarge)
+		}
 		if err != nil {
 			return fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
-		}
-		for len(records) > 0 && records[0].Offset < w.offset && b.Codec() == record.None {
-			records = records[1:]
-		}
-		if set, err = record.ToLegacy(set, magic, b.Codec(), b.HasLogAppendTime(), records); err != nil {
-			return err
 		}
 	}
 	if f.version < 3 && len(set) > limit {

@@ -22,14 +22,14 @@ func (h *hints) hint(err error, byID bool, name string, id image.UUID, n int32) 
 		return -1, -1
 	}
 	img := h.manager.meta.Image()
-	t, ok := img.Topic(name)
+	t, _ := img.Topic(name)
 	if byID {
-		t, ok = img.TopicByID(id)
+		t, _ = img.TopicByID(id)
 	}
-	if !ok || n < 0 || int(n) >= len(t.Partitions) {
+	p, ok := t.Partition(n)
+	if !ok {
 		return -1, -1
 	}
-	p := t.Partitions[n]
 	if p.Leader != image.NoLeader && !slices.Contains(h.leaders, p.Leader) {
 		h.leaders = append(h.leaders, p.Leader)
 	}

@@ -3,6 +3,8 @@ package replication
 import (
 	"context"
 	"errors"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +84,62 @@ func TestHeldAppends(t *testing.T) {
 	}
 	if err := p.Committed(context.Background(), epoch, end+1, nil); !errors.Is(err, kerr.NotLeaderForPartition) {
 		t.Errorf("what was not committed: %v", err)
+	}
+}
+
+// untilBlocked waits until a goroutine that is in a function has a state, as tracebacks name them.
+func untilBlocked(t *testing.T, function, state string) {
+	t.Helper()
+	stacks := make([]byte, 1<<20)
+	for begun := time.Now(); time.Since(begun) < 10*time.Second; time.Sleep(time.Millisecond) {
+		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			head, rest, _ := strings.Cut(stack, "\n")
+			if strings.Contains(head, "["+state) && strings.Contains(rest, function) {
+				return
+			}
+		}
+	}
+	t.Fatalf("no goroutine in %s comes to %q", function, state)
+}
+
+// TestRolesChangeBesideValidation: a change of roles does not wait for a batch that is being looked at, which is refused then.
+func TestRolesChangeBesideValidation(t *testing.T) {
+	p, _ := leading(t)
+	b := record.NewBuilder(record.Gzip)
+	b.Add(&record.Record{Timestamp: time.Now().UnixMilli(), Value: make([]byte, 9<<20)}) // such are looked at one at a time
+	large, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = record.Incoming.Bounded(record.MaxRecordsBytes, func(limit int) error {
+			if limit < record.MaxRecordsBytes {
+				return record.ErrTooLarge
+			}
+			other <- struct{}{}
+			<-other
+			return nil
+		})
+	}()
+	<-other
+	appended := make(chan error, 1)
+	go func() {
+		_, _, err := p.Append(large, -1, time.Now())
+		appended <- err
+	}()
+	untilBlocked(t, "storage.(*Log).Validate", "chan send")
+	p.become(registered(2, 2, 2), 1, false, 2)
+	select {
+	case err := <-appended:
+		t.Fatalf("the append did not wait: %v", err)
+	default:
+	}
+	other <- struct{}{}
+	<-done
+	if err := <-appended; !errors.Is(err, kerr.NotLeaderForPartition) {
+		t.Errorf("an append that a change of roles came before: %v", err)
 	}
 }
 

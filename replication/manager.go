@@ -108,8 +108,9 @@ func (m *Manager) Start() {
 	m.meta.NoteRoom(m.room()) // the first heartbeat, which unfences, has it
 	m.meta.Subscribe(m.follow)
 	m.logs.SetAsideStrays(func(tp storage.TopicPartition) bool {
-		t, ok := m.meta.Image().Topic(tp.Topic)
-		return tp.Topic == image.QuorumTopic || ok && int(tp.Partition) < len(t.Partitions) && slices.Contains(t.Partitions[tp.Partition].Replicas, m.meta.NodeID())
+		t, _ := m.meta.Image().Topic(tp.Topic)
+		p, ok := t.Partition(tp.Partition)
+		return tp.Topic == image.QuorumTopic || ok && slices.Contains(p.Replicas, m.meta.NodeID())
 	})
 	m.isr.start(m.led)
 	go m.reports.run()

@@ -45,9 +45,8 @@ type Partition struct {
 	followers map[int32]*follower // while leading, the other replicas
 	led       *led                // the newest leadership that has ended, nil before the first
 	proposed  proposed            // to the controller, and perhaps undecided
-	unseen    int                 // bytes appended since the high watermark last moved
-	waiters   []*waiter
-	commits   []*commitWaiter
+	waiting   waiting             // Fetch requests
+	commits   alarms              // of Produce requests, on the high watermark
 	// Closed when a follower's log start moves; nil while nobody waits for that.
 	startsMoved chan struct{}
 	watchers    []chan<- struct{} // told when the high watermark moves
@@ -164,15 +163,11 @@ func (p *Partition) replicatedTo(high int64, bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.Log().HighWatermark()
-	p.unseen += bytes
+	p.waiting.appended(bytes)
 	p.Log().SetHighWatermark(high)
-	if high <= before {
-		return
+	if high > before {
+		p.waiting.publish()
 	}
-	for _, w := range p.waiters {
-		w.add(p.unseen)
-	}
-	p.unseen = 0
 }
 
 // Append appends what a producer sent. acks is the request's: with -1 the ISR must be large enough
@@ -180,25 +175,44 @@ func (p *Partition) replicatedTo(high int64, bytes int) {
 func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appended, int32, error) {
 	a, epoch, err := p.append(data, acks, now)
 	if err == nil && !a.Duplicate {
-		p.advance(len(data))
+		p.advance(a.Size)
 	}
 	return a, epoch, err
 }
 
+// append validates without holding role. Validation can take seconds: a change of roles would wait for it, and other appends for that.
 func (p *Partition) append(data []byte, acks int16, now time.Time) (a storage.Appended, epoch int32, err error) {
-	if err := p.enter(); err != nil {
+	if _, err := p.enterToWrite(acks); err != nil {
 		return a, 0, err
 	}
-	defer p.role.RUnlock()
-	l, err := p.writable(acks)
+	log := p.Log()
+	p.role.RUnlock()
+	v, err := log.Validate(data, now)
 	if err != nil {
 		return a, 0, err
 	}
-	a, err = p.Log().Append(data, l.epoch, now)
+	l, err := p.enterToWrite(acks)
+	if err != nil {
+		return a, 0, err
+	}
+	defer p.role.RUnlock()
+	a, err = p.Log().AppendValidated(v, l.epoch)
 	if errors.Is(err, storage.ErrMoved) {
-		a, err = p.Log().Append(data, l.epoch, now)
+		a, err = p.Log().AppendValidated(v, l.epoch)
 	}
 	return a, l.epoch, err
+}
+
+// enterToWrite is enter where records with these acks can be appended; otherwise role is not held.
+func (p *Partition) enterToWrite(acks int16) (*leadership, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	l, err := p.writable(acks)
+	if err != nil {
+		p.role.RUnlock()
+	}
+	return l, err
 }
 
 // AppendInternal appends a batch that a coordinator of the given leader epoch made, as acks=all would.
@@ -224,14 +238,11 @@ func (p *Partition) synced(log *storage.Log, offset int64) error {
 }
 
 func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
-	if err := p.enter(); err != nil {
-		return storage.Appended{}, err
-	}
-	defer p.role.RUnlock()
-	l, err := p.writable(-1)
+	l, err := p.enterToWrite(-1)
 	if err != nil {
 		return storage.Appended{}, err
 	}
+	defer p.role.RUnlock()
 	if l.epoch != epoch {
 		return storage.Appended{}, kerr.NotLeaderForPartition
 	}
@@ -313,14 +324,9 @@ func (p *Partition) advance(bytes int) {
 	if l == nil {
 		return
 	}
-	p.unseen += bytes
+	p.waiting.appended(bytes)
 	if high := p.replicated(l); high > p.Log().HighWatermark() {
 		p.moveHigh(high)
-	}
-	for _, w := range p.waiters {
-		if w.replica {
-			w.add(bytes)
-		}
 	}
 }
 
@@ -333,24 +339,11 @@ func (p *Partition) moveHigh(high int64) {
 		default: // it has yet to look at an earlier move
 		}
 	}
-	for _, w := range p.waiters {
-		if !w.replica {
-			w.add(p.unseen)
-		} else if p.eager {
-			w.wake()
-		}
+	p.waiting.publish()
+	if p.eager {
+		p.waiting.wakeReplicas()
 	}
-	p.unseen = 0
-	left := p.commits[:0]
-	for _, c := range p.commits {
-		if c.offset <= high {
-			c.wake()
-		} else {
-			left = append(left, c)
-		}
-	}
-	clear(p.commits[len(left):])
-	p.commits = left
+	p.commits.reach(high)
 }
 
 // WatchHighWatermark sends to ch, without waiting, whenever the high watermark moves, until stop.
@@ -365,45 +358,6 @@ func (p *Partition) WatchHighWatermark(ch chan<- struct{}) (stop func()) {
 	}
 }
 
-// waiter is a Fetch request that waits until enough bytes have come to any of its partitions.
-type waiter struct {
-	replica bool // a follower's: it sees records before they are committed
-	left    atomic.Int64
-	done    chan struct{}
-	once    sync.Once
-}
-
-func newWaiter(bytes int, replica bool) *waiter {
-	w := &waiter{replica: replica, done: make(chan struct{})}
-	w.left.Store(int64(bytes))
-	return w
-}
-
-func (w *waiter) add(bytes int) {
-	if w.left.Add(-int64(bytes)) <= 0 {
-		w.wake()
-	}
-}
-
-func (w *waiter) wake() { w.once.Do(func() { close(w.done) }) }
-
-func (p *Partition) wait(w *waiter) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.waiters = append(p.waiters, w)
-}
-
-func (p *Partition) leave(w *waiter) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if i := slices.Index(p.waiters, w); i >= 0 {
-		p.waiters = slices.Delete(p.waiters, i, i+1)
-	}
-	if len(p.waiters) == 0 {
-		p.waiters = nil
-	}
-}
-
 // abandon ends this node's leadership, if it leads, and lets waiting requests look again. It reports whether this node led. role is
 // held.
 func (p *Partition) abandon() (ended bool) {
@@ -414,47 +368,38 @@ func (p *Partition) abandon() (ended bool) {
 	if l != nil {
 		p.led = &led{l.since, l.epoch, p.Log().HighWatermark()}
 	}
-	for _, w := range p.waiters {
-		w.wake()
-	}
-	for _, c := range p.commits {
-		c.wake()
-	}
-	p.commits, p.followers, p.unseen = nil, nil, 0
+	p.waiting.wakeAll()
+	p.commits.ringAll()
+	p.followers = nil
 	return l != nil
 }
-
-// commitWaiter waits until the high watermark has reached an offset, or this node leads no more.
-type commitWaiter struct {
-	offset int64
-	done   chan struct{}
-}
-
-func (c *commitWaiter) wake() { close(c.done) }
 
 // Committed waits until all records below offset, appended in the given leader epoch, are committed (acks=all). It returns
 // kerr.RequestTimedOut at the deadline or when ctx ends, and kerr.NotLeaderForPartition when leadership ended before. Records that
 // were committed before leadership ended are committed: a client that was told otherwise would send them twice.
 func (p *Partition) Committed(ctx context.Context, epoch int32, offset int64, deadline <-chan time.Time) error {
+	var a alarm
 	for {
 		p.mu.Lock()
 		yes, err := p.committed(epoch, offset)
-		var c *commitWaiter
-		if !yes && err == nil {
-			c = &commitWaiter{offset, make(chan struct{})}
-			p.commits = append(p.commits, c)
+		wait := !yes && err == nil
+		if wait {
+			if a.signal == nil {
+				a = newAlarm(make(chan struct{}, 1))
+			}
+			p.commits.add(&a, offset)
 		}
 		p.mu.Unlock()
-		if c == nil {
+		if !wait {
 			return err
 		}
 		select {
-		case <-c.done:
+		case <-a.signal:
 		case <-deadline:
-			p.forget(c)
+			p.forget(&a)
 			return kerr.RequestTimedOut
 		case <-ctx.Done():
-			p.forget(c)
+			p.forget(&a)
 			return kerr.RequestTimedOut
 		}
 	}
@@ -472,12 +417,10 @@ func (p *Partition) committed(epoch int32, offset int64) (bool, error) {
 	return false, kerr.NotLeaderForPartition
 }
 
-func (p *Partition) forget(c *commitWaiter) {
+func (p *Partition) forget(a *alarm) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(p.commits, c); i >= 0 {
-		p.commits = slices.Delete(p.commits, i, i+1)
-	}
+	p.commits.remove(a)
 }
 
 // read returns the records from offset up to upTo, exclusive. An offset between that and the log's end is

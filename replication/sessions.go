@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"container/list"
 	"context"
 	"math/rand/v2"
 	"sync"
@@ -61,8 +62,9 @@ type session struct {
 	byID  bool
 	list  []*wanted // in the order to serve them
 	index map[sessionKey]*wanted
-	used  time.Time // guarded by sessions.mu
-	size  int       // likewise
+	used  time.Time     // guarded by sessions.mu
+	size  int           // likewise
+	place *list.Element // in sessions.byUse, likewise
 }
 
 // sessions is the cache of all sessions of the broker.
@@ -70,29 +72,31 @@ type sessions struct {
 	mu    sync.Mutex
 	slots int
 	byID  map[int32]*session
-	total int // partitions
+	byUse list.List // *session, the one that was used last at the end
+	total int       // partitions
 }
 
 func newSessions(slots int) *sessions { return &sessions{slots: slots, byID: map[int32]*session{}} }
 
 // open finds or makes the request's session, which is the caller's until it calls close. A nil session means a
 // sessionless full fetch of list.
-func (s *sessions) open(ctx context.Context, req *kmsg.FetchRequest, now time.Time) (ss *session, list []*wanted, err error) {
+func (s *sessions) open(ctx context.Context, req *kmsg.FetchRequest, now time.Time) (ss *session, wants []*wanted, err error) {
 	byID := req.Version >= 13
 	if req.Version < 7 || req.SessionEpoch == finalEpoch || req.SessionEpoch == initialEpoch {
 		if req.Version >= 7 && req.SessionID != 0 {
 			s.drop(req.SessionID)
 		}
-		list = wantedOf(req)
-		if req.Version < 7 || req.SessionEpoch == finalEpoch || len(list) == 0 {
-			return nil, list, nil
+		wants = wantedOf(req)
+		if req.Version < 7 || req.SessionEpoch == finalEpoch || len(wants) == 0 {
+			return nil, wants, nil
 		}
-		return s.create(list, byID, now), list, nil
+		return s.create(wants, byID, now), wants, nil
 	}
 	s.mu.Lock()
 	ss = s.byID[req.SessionID]
 	if ss != nil {
 		ss.used = now
+		s.byUse.MoveToBack(ss.place)
 	}
 	s.mu.Unlock()
 	if ss == nil {
@@ -186,47 +190,48 @@ func wantedOf(req *kmsg.FetchRequest) []*wanted {
 }
 
 // create makes a session if there is room, evicting one that was idle long enough; nil otherwise.
-func (s *sessions) create(list []*wanted, byID bool, now time.Time) *session {
+func (s *sessions) create(wants []*wanted, byID bool, now time.Time) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.byID) >= s.slots && !s.evict(now) || s.total+len(list) > maxSessionPartitions {
+	if len(s.byID) >= s.slots && !s.evict(now) || s.total+len(wants) > maxSessionPartitions {
 		return nil
 	}
 	id := rand.Int32N(1<<31-2) + 1
 	for s.byID[id] != nil {
 		id = rand.Int32N(1<<31-2) + 1
 	}
-	ss := &session{busy: semaphore.NewWeighted(1), id: id, epoch: 1, byID: byID, list: list, index: make(map[sessionKey]*wanted, len(list)), used: now, size: len(list)}
-	for _, w := range list {
+	ss := &session{busy: semaphore.NewWeighted(1), id: id, epoch: 1, byID: byID, list: wants, index: make(map[sessionKey]*wanted, len(wants)), used: now, size: len(wants)}
+	for _, w := range wants {
 		ss.index[w.key()] = w
 	}
 	ss.busy.TryAcquire(1)
 	s.byID[id] = ss
-	s.total += len(list)
+	ss.place = s.byUse.PushBack(ss)
+	s.total += len(wants)
 	return ss
 }
 
 func (s *sessions) evict(now time.Time) bool {
-	var oldest *session
-	for _, ss := range s.byID {
-		if oldest == nil || ss.used.Before(oldest.used) {
-			oldest = ss
-		}
-	}
-	if oldest == nil || now.Sub(oldest.used) < sessionIdle {
+	front := s.byUse.Front()
+	if front == nil || now.Sub(front.Value.(*session).used) < sessionIdle {
 		return false
 	}
-	delete(s.byID, oldest.id)
-	s.total -= oldest.size
+	s.remove(front.Value.(*session))
 	return true
+}
+
+// remove forgets a session. mu is held.
+func (s *sessions) remove(ss *session) {
+	delete(s.byID, ss.id)
+	s.byUse.Remove(ss.place)
+	s.total -= ss.size
 }
 
 func (s *sessions) drop(id int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ss := s.byID[id]; ss != nil {
-		delete(s.byID, id)
-		s.total -= ss.size
+		s.remove(ss)
 	}
 }
 

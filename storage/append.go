@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -15,12 +16,13 @@ type Appended struct {
 	First, Last   int64 // offsets
 	LogAppendTime int64 // milliseconds, -1 when the topic keeps the client's timestamps
 	Duplicate     bool  // the producer sent it before: nothing was written
+	Size          int   // bytes written
 }
 
 // InvalidRecords is the error of a batch refused for some of its records (KIP-467). Nothing of the batch
 // was appended.
 type InvalidRecords struct {
-	Indexes []int32 // of the records at fault, within the batch; none where it cannot be told
+	Indexes []int32 // of the records at fault, within the batch, the first 10,000; none where it cannot be told
 	Reason  string
 	Code    *kerr.Error
 }
@@ -28,20 +30,37 @@ type InvalidRecords struct {
 func (e *InvalidRecords) Error() string { return e.Reason }
 func (e *InvalidRecords) Unwrap() error { return e.Code }
 
-// Append validates data, one or more batches as a client sent them, and appends them as the leader of
-// the given epoch. Offsets and epoch are set in place: data must not be used by others meanwhile, nor
-// is it kept. Message sets of magic 0 and 1 are converted. Any goroutine may call it; appends of one
-// log are serialized. Errors wrap the kerr code for the client.
-func (l *Log) Append(data []byte, leaderEpoch int32, now time.Time) (Appended, error) {
+// Validated holds batches that Validate has accepted, ready for AppendValidated.
+type Validated struct {
+	data    []byte
+	batches []record.Batch
+	config  *LogConfig
+	now     time.Time
+}
+
+// Validate looks at data, one or more batches as a client sent them, and makes of them what is to be written: message sets of magic 0 and 1
+// are converted, batches get the topic's codec. data is changed, and must not be used by others. It can take a second and wait for other
+// calls, so the caller should hold no lock. Any goroutine may call it. Errors wrap the kerr code for the client.
+func (l *Log) Validate(data []byte, now time.Time) (Validated, error) {
 	config := l.config.Load()
 	if err := l.space.refuses(false); err != nil {
-		return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
+		return Validated{}, fmt.Errorf("%v: %w", l.tp, err)
 	}
 	data, batches, err := validate(data, config, now)
 	if err != nil {
+		return Validated{}, fmt.Errorf("%v: %w", l.tp, err)
+	}
+	return Validated{data, batches, config, now}, nil
+}
+
+// AppendValidated appends v, which this log or the one whose place it took has validated, as the leader of the given epoch. Offsets and epoch are
+// set in place: nothing is kept. Any goroutine may call it; appends of one log are serialized. Errors wrap the kerr code for the client.
+func (l *Log) AppendValidated(v Validated, leaderEpoch int32) (Appended, error) {
+	if err := l.space.refuses(false); err != nil {
 		return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
 	}
-	a, err := l.append(data, batches, leaderEpoch, config, now)
+	config, now := v.config, v.now
+	a, err := l.append(v.data, v.batches, leaderEpoch, config, now)
 	if err == nil && config.FlushMessages < 1<<63-1 && l.flushDue(now) {
 		if err = l.Flush(); errors.Is(err, ErrMoved) {
 			err = nil // the log that took this one's place has what was appended, on disk
@@ -92,7 +111,7 @@ func (l *Log) append(data []byte, batches []record.Batch, leaderEpoch int32, con
 		b.SetLeaderEpoch(leaderEpoch)
 		next = b.LastOffset() + 1
 	}
-	out.Last = next - 1
+	out.Last, out.Size = next-1, len(data)
 	return out, l.write(data, batches, now)
 }
 
@@ -103,7 +122,8 @@ func validate(data []byte, c *LogConfig, now time.Time) ([]byte, []record.Batch,
 		return nil, nil, fmt.Errorf("%d bytes are no record batch: %w", len(data), kerr.CorruptMessage)
 	}
 	if record.Magic(data) < 2 {
-		return convertLegacy(data, c, now)
+		b, err := convertLegacy(data, c, now)
+		return b, []record.Batch{b}, err
 	}
 	var batches []record.Batch
 	rebuilt := false
@@ -172,30 +192,47 @@ func checkBatch(b record.Batch, c *LogConfig, now time.Time) error {
 // checkRecords looks at all records, also of batches that are stored as they came: whatever a reader would stumble over is refused. The
 // header's word about the newest timestamp is not taken: lookups by time go by it.
 func checkRecords(b record.Batch, c *LogConfig, now time.Time) error {
-	if b.HasLogAppendTime() && !c.LogAppendTime { // no client's to say
+	claimed := b.HasLogAppendTime() // which is no client's to say
+	if claimed && !c.LogAppendTime {
 		b.SetCreateTime(b.MaxTimestamp())
+		claimed = b.MaxTimestamp() == record.NoTimestamp
 	}
-	if c.TrustCompressed && b.Codec() != record.None && !c.Compact {
+	if c.TrustCompressed && b.Codec() != record.None && !c.Compact && (c.KeepCodec || b.Codec() == c.Codec) {
 		return trustHeader(b, c, now)
 	}
-	shape, err := b.Inspect(c.MaxDecompressed, c.Compact)
+	oldest, newest := int64(math.MaxInt64), int64(math.MinInt64) // milliseconds to the batch's timestamp
+	var keyless faults
+	err := b.Inspect(c.MaxDecompressed, func(f record.Fields) {
+		oldest, newest = min(oldest, f.TimestampDelta), max(newest, f.TimestampDelta)
+		if f.Key == nil && c.Compact {
+			keyless.add(f.Index)
+		}
+	})
 	if errors.Is(err, record.ErrCorrupt) { // not CORRUPT_MESSAGE, on which clients send the same again
 		return &InvalidRecords{Reason: err.Error(), Code: kerr.UnknownServerError}
 	}
 	if err != nil {
 		return decompressError(err)
 	}
-	if len(shape.Keyless) > 0 {
-		return &InvalidRecords{Indexes: shape.Keyless, Reason: "Compacted topic cannot accept message without key.", Code: kerr.InvalidRecord}
+	if len(keyless) > 0 {
+		return &InvalidRecords{Indexes: keyless, Reason: "Compacted topic cannot accept message without key.", Code: kerr.InvalidRecord}
+	}
+	if claimed {
+		var all faults
+		for i := range min(b.Count(), maxFaults) {
+			all.add(i)
+		}
+		return &InvalidRecords{Indexes: all, Reason: "Invalid timestamp type in message. Producer should not set timestamp type to LogAppendTime.", Code: kerr.InvalidTimestamp}
 	}
 	if c.LogAppendTime {
 		return nil
 	}
-	oldest, newest := b.BaseTimestamp()+shape.MinDelta, b.BaseTimestamp()+shape.MaxDelta
-	if shape.MaxDelta > 0 && newest < b.BaseTimestamp() || shape.MinDelta < 0 && oldest > b.BaseTimestamp() {
+	base := b.BaseTimestamp()
+	if newest > 0 && base+newest < base || oldest < 0 && base+oldest > base {
 		return fmt.Errorf("timestamps of the batch are beyond what a number holds: %w", kerr.InvalidTimestamp)
 	}
-	if oldest < 0 || checkTimestamp(oldest, c, now) != nil || checkTimestamp(newest, c, now) != nil {
+	oldest, newest = base+oldest, base+newest
+	if oldest < 0 || !inRange(oldest, c, now) || !inRange(newest, c, now) {
 		if err := refuseTimestamps(b, c, now); err != nil {
 			return err
 		}
@@ -204,6 +241,19 @@ func checkRecords(b record.Batch, c *LogConfig, now time.Time) error {
 		b.SetCreateTime(newest)
 	}
 	return nil
+}
+
+// faults are the indexes of records at fault in a batch, rising. Those beyond the first maxFaults are not named: a small batch can hold
+// many millions of records.
+type faults []int32
+
+const maxFaults = 10_000
+
+// add names a record once, though Inspect may come to it twice.
+func (f *faults) add(index int32) {
+	if len(*f) < maxFaults && (len(*f) == 0 || (*f)[len(*f)-1] < index) {
+		*f = append(*f, index)
+	}
 }
 
 // trustHeader checks the timestamps that a header tells.
@@ -221,35 +271,38 @@ func trustHeader(b record.Batch, c *LogConfig, now time.Time) error {
 
 // refuseTimestamps names the records whose timestamps are out of range; nil if none is.
 func refuseTimestamps(b record.Batch, c *LogConfig, now time.Time) error {
-	records, err := b.Records(c.MaxDecompressed)
+	var refused faults
+	var last int64
+	err := b.Inspect(c.MaxDecompressed, func(f record.Fields) {
+		if ms := b.BaseTimestamp() + f.TimestampDelta; !inRange(ms, c, now) {
+			last = ms
+			refused.add(f.Index)
+		}
+	})
 	if err != nil {
 		return decompressError(err)
 	}
-	refused := &InvalidRecords{Code: kerr.InvalidTimestamp}
-	for i := range records {
-		if err := checkTimestamp(records[i].Timestamp, c, now); err != nil {
-			refused.Indexes, refused.Reason = append(refused.Indexes, int32(i)), err.Error()
-		}
-	}
-	if len(refused.Indexes) == 0 {
+	if len(refused) == 0 {
 		return nil
 	}
-	return refused
+	return &InvalidRecords{Indexes: refused, Reason: checkTimestamp(last, c, now).Error(), Code: kerr.InvalidTimestamp}
 }
 
 func decompressError(err error) error {
 	if errors.Is(err, record.ErrTooLarge) || errors.Is(err, record.ErrMalformed) {
-		return fmt.Errorf("%v: %w", err, kerr.InvalidRecord)
+		return fmt.Errorf("%w: %w", err, kerr.InvalidRecord)
 	}
-	return fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
+	return fmt.Errorf("%w: %w", err, kerr.CorruptMessage)
+}
+
+// inRange reports whether a record may have this timestamp, which is none below 0.
+func inRange(ms int64, c *LogConfig, now time.Time) bool {
+	ahead := ms - now.UnixMilli()
+	return ms < 0 || ahead <= c.TimestampAfter.Milliseconds() && -ahead <= c.TimestampBefore.Milliseconds()
 }
 
 func checkTimestamp(ms int64, c *LogConfig, now time.Time) error {
-	if ms < 0 {
-		return nil
-	}
-	ahead := ms - now.UnixMilli()
-	if ahead > c.TimestampAfter.Milliseconds() || -ahead > c.TimestampBefore.Milliseconds() {
+	if !inRange(ms, c, now) {
 		return &InvalidRecords{Indexes: []int32{0}, Code: kerr.InvalidTimestamp, Reason: fmt.Sprintf(
 			"Timestamp %d of message is out of range. The timestamp should be within [%d ms before, %d ms after] the broker's time %d",
 			ms, c.TimestampBefore.Milliseconds(), c.TimestampAfter.Milliseconds(), now.UnixMilli())}
@@ -257,33 +310,38 @@ func checkTimestamp(ms int64, c *LogConfig, now time.Time) error {
 	return nil
 }
 
-// recompress rewrites a batch with the topic's codec, keeping producer, sequence and timestamps.
+// recompress rewrites a batch with the topic's codec. What becomes too large by that is refused.
 func recompress(b record.Batch, c *LogConfig) (record.Batch, error) {
-	records, err := b.Records(c.MaxDecompressed)
+	out, err := record.Recompress(b, c.Codec, c.CodecLevel, c.MaxDecompressed, c.MaxMessageBytes)
+	if errors.Is(err, record.ErrOutgrows) {
+		return nil, fmt.Errorf("batch with compression.type=%v, max.message.bytes is %d: %v: %w", c.Codec, c.MaxMessageBytes, err, kerr.MessageTooLarge)
+	}
 	if err != nil {
 		return nil, decompressError(err)
 	}
-	w := record.NewBuilder(c.Codec)
-	w.Level = c.CodecLevel
-	w.ProducerID, w.ProducerEpoch, w.BaseSequence = b.ProducerID(), b.ProducerEpoch(), b.BaseSequence()
-	w.Attributes = b.Attributes() &^ 7
-	for i := range records {
-		w.Add(&records[i])
-	}
-	return w.Build()
+	return out, nil
 }
 
 // convertLegacy makes one batch of a message set of magic 0 or 1.
-func convertLegacy(data []byte, c *LogConfig, now time.Time) ([]byte, []record.Batch, error) {
+func convertLegacy(data []byte, c *LogConfig, now time.Time) (batch record.Batch, err error) {
 	if len(data) > c.MaxMessageBytes {
-		return nil, nil, fmt.Errorf("message set of %d bytes, max.message.bytes is %d: %w", len(data), c.MaxMessageBytes, kerr.MessageTooLarge)
+		return nil, fmt.Errorf("message set of %d bytes, max.message.bytes is %d: %w", len(data), c.MaxMessageBytes, kerr.MessageTooLarge)
 	}
-	records, codec, err := record.FromLegacy(data, c.MaxDecompressed)
+	err = record.Incoming.Bounded(max(len(data), min(c.MaxDecompressed, record.MaxLegacyBytes)), func(limit int) (err error) {
+		batch, err = fromLegacy(data, c, now, limit)
+		return err
+	})
+	return batch, err
+}
+
+// fromLegacy is convertLegacy, decompressing at most limit bytes.
+func fromLegacy(data []byte, c *LogConfig, now time.Time, limit int) (record.Batch, error) {
+	records, codec, err := record.FromLegacy(data, limit)
 	if err != nil {
-		return nil, nil, decompressError(err)
+		return nil, decompressError(err)
 	}
 	if len(records) == 0 {
-		return nil, nil, fmt.Errorf("empty message set: %w", kerr.InvalidRecord)
+		return nil, fmt.Errorf("empty message set: %w", kerr.InvalidRecord)
 	}
 	if !c.KeepCodec {
 		codec = c.Codec
@@ -292,27 +350,30 @@ func convertLegacy(data []byte, c *LogConfig, now time.Time) ([]byte, []record.B
 	if !c.KeepCodec {
 		w.Level = c.CodecLevel
 	}
-	var keyless []int32
+	var keyless faults
 	for i := range records {
 		if records[i].Key == nil && c.Compact {
-			keyless = append(keyless, int32(i))
+			keyless.add(int32(i))
 		}
 		if !c.LogAppendTime {
 			if err := checkTimestamp(records[i].Timestamp, c, now); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
 		w.Add(&records[i])
 	}
 	if len(keyless) > 0 {
-		return nil, nil, &InvalidRecords{Indexes: keyless, Reason: "Compacted topic cannot accept message without key.", Code: kerr.InvalidRecord}
+		return nil, &InvalidRecords{Indexes: keyless, Reason: "Compacted topic cannot accept message without key.", Code: kerr.InvalidRecord}
 	}
 	b, err := w.Build()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if len(b) > c.MaxMessageBytes {
+		return nil, fmt.Errorf("message set of %d bytes, max.message.bytes is %d: %w", len(b), c.MaxMessageBytes, kerr.MessageTooLarge)
 	}
 	if c.LogAppendTime {
 		b.SetLogAppendTime(now.UnixMilli())
 	}
-	return b, []record.Batch{b}, nil
+	return b, nil
 }

@@ -372,3 +372,56 @@ func TestIndexSealedAfterCommit(t *testing.T) {
 		m.Abandon()
 	}
 }
+
+// TestIndexRebuiltAfterCrash: a process is killed after it has sealed a segment, whose indexes are not on disk. The next one reads the
+// segment to make them anew, puts all records on disk, and loses power. The indexes that are found then must be those of the second
+// process, not what is left of the first one's.
+func TestIndexRebuiltAfterCrash(t *testing.T) {
+	for seed := range uint64(600) {
+		fs := faultfs.New(seed)
+		l, m := openOn(t, fs, storage.DefaultLogConfig())
+		for i := range 8 {
+			if _, err := l.Append(timedRecord(t, int64(1000+100*i)), 0, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			if i == 3 {
+				if err := l.Roll(time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		m.Abandon()
+		fs.Kill()
+		l, m = openOn(t, fs, storage.DefaultLogConfig())
+		if err := l.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		m.Abandon()
+		fs.Restart()
+		l, m = openOn(t, fs, storage.DefaultLogConfig())
+		if l.EndOffset() != 8 {
+			t.Fatalf("seed %d: %d records are left", seed, l.EndOffset())
+		}
+		for i := range int64(8) {
+			at, found, err := l.OffsetForTime(1000+100*i, l.EndOffset())
+			if err != nil || !found || at.Offset != i {
+				t.Errorf("seed %d: the record of time %d is found at %d, not %d: %v", seed, 1000+100*i, at.Offset, i, err)
+			}
+		}
+		m.Abandon()
+	}
+}
+
+func timedRecord(t *testing.T, timestamp int64) record.Batch {
+	t.Helper()
+	w := record.NewBuilder(record.None)
+	w.Add(&record.Record{Timestamp: timestamp, Value: []byte("v")})
+	b, err := w.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

@@ -163,15 +163,17 @@ func (p *compaction) mapKeys(c cleanable) (end int64, err error) {
 var errMapEnd = errors.New("no more keys in this pass")
 
 func (p *compaction) mapBatch(b record.Batch, c cleanable) error {
-	records, err := b.Records(record.MaxRecordsBytes)
+	full, from := false, max(c.from, p.log.StartOffset())
+	err := b.Walk(record.MaxRecordsBytes, func(f record.Fields) bool {
+		offset := b.BaseOffset() + f.OffsetDelta
+		full = f.Key != nil && offset >= from && !p.keys.put(f.Key, offset)
+		return !full
+	})
 	if err != nil {
 		return err
 	}
-	for i := range records {
-		r := &records[i]
-		if r.Key != nil && r.Offset >= max(c.from, p.log.StartOffset()) && !p.keys.put(r.Key, r.Offset) {
-			return errMapEnd
-		}
+	if full {
+		return errMapEnd
 	}
 	p.keys.latest = max(p.keys.latest, b.LastOffset())
 	return nil
@@ -492,7 +494,7 @@ func (w *cleanedSegment) finish() error {
 			return err
 		}
 	}
-	w.seg.dirtyIndex = false
+	w.seg.dirtyIndex.Store(false)
 	w.seg.txns = &w.aborted
 	return nil
 }

@@ -7,6 +7,15 @@ import (
 // Retain runs one round of retention.
 func (l *Log) Retain(now time.Time) error { return l.retain(now) }
 
+// Append validates data and appends it.
+func (l *Log) Append(data []byte, leaderEpoch int32, now time.Time) (Appended, error) {
+	v, err := l.Validate(data, now)
+	if err != nil {
+		return Appended{}, err
+	}
+	return l.AppendValidated(v, leaderEpoch)
+}
+
 // Compact runs one compaction of everything that may be compacted, with a map of so many bytes. It reports
 // whether anything was left to do.
 func (l *Log) Compact(from int64, memory int64, now time.Time) (next int64, err error) {

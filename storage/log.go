@@ -293,9 +293,16 @@ func (l *Log) Flush() error {
 	l.mu.Lock()
 	point, end, created, named, broken, cuts := l.recoveryPoint.Load(), l.EndOffset(), l.created, l.named, l.broken, l.cuts
 	segments := *l.segments.Load()
+	var unwritten error
+	if broken == nil && created {
+		unwritten = writeSealedIndexes(segments)
+	}
 	l.mu.Unlock()
 	if broken != nil || !created {
 		return broken
+	}
+	if unwritten != nil { // on a full disk, say: the next flush tries again
+		return fmt.Errorf("%v: flush: %w", l.tp, storageError(unwritten))
 	}
 	err := l.syncSegments(segments, point)
 	if err == nil && !named {
@@ -326,6 +333,17 @@ func (l *Log) Flush() error {
 	l.flushed = time.Now()
 	if last := *l.segments.Load(); last[len(last)-1] == segments[len(segments)-1] {
 		l.named = true
+	}
+	return nil
+}
+
+// writeSealedIndexes writes the indexes that were made anew for segments that are sealed, without waiting for the disk. Their files are of
+// an earlier life, perhaps torn, and count once the recovery point lies behind their segment. The log's mu is held.
+func writeSealedIndexes(segments []*segment) error {
+	for _, s := range segments[:len(segments)-1] {
+		if err := s.writeIndexes(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

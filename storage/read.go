@@ -106,7 +106,7 @@ func (l *Log) OffsetForTime(ms, upTo int64) (found Stamped, ok bool, err error) 
 		if largest < ms {
 			continue
 		}
-		found, ok, err = l.recordAt(s, ms, upTo, func(ts int64) bool { return ts >= ms })
+		found, ok, err = l.recordAt(s, ms, upTo)
 		if ok || err != nil {
 			return found, ok, err
 		}
@@ -133,11 +133,11 @@ func (l *Log) MaxTimestamp(upTo int64) (found Stamped, ok bool, err error) {
 	if best == nil {
 		return Stamped{}, false, nil
 	}
-	return l.recordAt(best, largest, upTo, func(ts int64) bool { return ts >= largest })
+	return l.recordAt(best, largest, upTo)
 }
 
-// recordAt decodes the first batch of s that reaches ms and finds the record in it.
-func (l *Log) recordAt(s *segment, ms, upTo int64, match func(int64) bool) (Stamped, bool, error) {
+// recordAt finds the first record of s from ms on that lies between the log's start and upTo.
+func (l *Log) recordAt(s *segment, ms, upTo int64) (Stamped, bool, error) {
 	x, err := s.indexed()
 	if err != nil {
 		return Stamped{}, false, err
@@ -149,23 +149,18 @@ func (l *Log) recordAt(s *segment, ms, upTo int64, match func(int64) bool) (Stam
 		if err != nil || !ok || ref.base >= upTo {
 			return Stamped{}, false, err
 		}
-		f, err := s.open(false)
-		if err != nil {
-			return Stamped{}, false, err
-		}
-		buf := make([]byte, ref.size)
-		if _, err := f.ReadAt(buf, ref.pos); err != nil {
-			return Stamped{}, false, err
-		}
-		b := record.Batch(buf)
-		records, err := b.Records(record.MaxRecordsBytes)
+		var found *Stamped
+		err = s.walkBatch(ref, func(offset, timestamp int64) bool {
+			if timestamp >= ms && offset >= l.start.Load() && offset < upTo {
+				found = &Stamped{offset, timestamp, ref.epoch}
+			}
+			return found == nil
+		})
 		if err != nil {
 			return Stamped{}, false, fmt.Errorf("%v: %w", l.tp, err)
 		}
-		for i := range records {
-			if r := &records[i]; match(r.Timestamp) && r.Offset >= l.start.Load() && r.Offset < upTo {
-				return Stamped{r.Offset, r.Timestamp, b.LeaderEpoch()}, true, nil
-			}
+		if found != nil {
+			return *found, true, nil
 		}
 		pos = ref.pos + ref.size
 	}

@@ -46,7 +46,8 @@ type segment struct {
 	maxTime     atomic.Int64
 	maxTimeLast atomic.Int64 // last offset of the batch that has maxTime
 	sinceIndex  int64
-	dirtyIndex  bool // the index in memory is ahead of its files
+	dirtyIndex  atomic.Bool // the index in memory is ahead of its files
+	rebuilding  sync.Mutex  // held while an index that is missing is made
 
 	unsyncedIndex atomic.Bool // the index files were written since the last sync
 }
@@ -94,16 +95,35 @@ func (s *segment) indexed() (*indexes, error) {
 	if x != nil {
 		return x, nil
 	}
-	x, err := readIndexes(s.fs, s.path, s.size.Load())
-	if err != nil {
-		// Missing or doubtful: the log itself is the truth.
-		if _, err := s.scan(0, 4096, nil); err != nil {
-			return nil, err
-		}
-		return s.index, nil
+	s.rebuilding.Lock()
+	defer s.rebuilding.Unlock()
+	s.mu.Lock()
+	x = s.index
+	s.mu.Unlock()
+	if x != nil {
+		return x, nil
 	}
-	s.setIndex(x)
-	return x, nil
+	x, err := readIndexes(s.fs, s.path, s.size.Load())
+	if err == nil {
+		s.setIndex(x)
+		return x, nil
+	}
+	// Missing or doubtful: the log itself is the truth. Nobody sees the index before it is whole.
+	f, err := s.open(false) // by now its name may be another
+	if err != nil {
+		return nil, err
+	}
+	whole := newSegment(s.fs, filepath.Dir(s.path), s.base)
+	whole.file = f
+	whole.size.Store(s.size.Load())
+	if _, err = whole.scan(0, 4096, nil); err != nil {
+		return nil, err
+	}
+	s.maxTimeLast.Store(whole.maxTimeLast.Load())
+	s.maxTime.Store(whole.maxTime.Load())
+	s.setIndex(whole.index)
+	s.dirtyIndex.Store(true)
+	return whole.index, nil
 }
 
 func (s *segment) setIndex(x *indexes) {
@@ -163,10 +183,6 @@ func (s *segment) largestBetween(start, end int64) (int64, error) {
 			largest = t.timestamp
 		}
 	}
-	f, err := s.open(false)
-	if err != nil {
-		return 0, err
-	}
 	var failed error
 	_, _, err = s.seek(from, s.size.Load(), func(r batchRef) bool {
 		switch {
@@ -178,19 +194,34 @@ func (s *segment) largestBetween(start, end int64) (int64, error) {
 			largest = max(largest, r.maxTime)
 			return false
 		}
-		var records []record.Record
-		buf := make([]byte, r.size)
-		if _, failed = f.ReadAt(buf, r.pos); failed == nil {
-			records, failed = record.Batch(buf).Records(record.MaxRecordsBytes)
-		}
-		for i := range records {
-			if records[i].Offset >= start {
-				largest = max(largest, records[i].Timestamp)
+		failed = s.walkBatch(r, func(offset, timestamp int64) bool {
+			if offset >= start {
+				largest = max(largest, timestamp)
 			}
-		}
+			return true
+		})
 		return failed != nil
 	})
 	return largest, errors.Join(err, failed)
+}
+
+// walkBatch reads a batch and calls each with its records' offsets and timestamps, in their order, until that returns false.
+func (s *segment) walkBatch(r batchRef, each func(offset, timestamp int64) bool) error {
+	f, err := s.open(false)
+	if err != nil {
+		return err
+	}
+	b := record.Batch(make([]byte, r.size))
+	if _, err := f.ReadAt(b, r.pos); err != nil {
+		return err
+	}
+	return b.Walk(record.MaxRecordsBytes, func(f record.Fields) bool {
+		timestamp := b.BaseTimestamp() + f.TimestampDelta
+		if b.HasLogAppendTime() {
+			timestamp = b.MaxTimestamp()
+		}
+		return each(b.BaseOffset()+f.OffsetDelta, timestamp)
+	})
 }
 
 // noteBatch keeps the indexes for a batch written at pos. Only the appender and recovery call it.
@@ -209,13 +240,13 @@ func (s *segment) noteBatch(b record.Batch, pos, interval int64) {
 		s.sinceIndex = 0
 	}
 	s.sinceIndex += int64(b.Size())
-	s.dirtyIndex = true
+	s.dirtyIndex.Store(true)
 }
 
 // writeIndexes brings the index files up to date, without waiting for the disk: sync does that. The time
 // index gets its closing entry.
 func (s *segment) writeIndexes() error {
-	if !s.dirtyIndex || s.index == nil {
+	if !s.dirtyIndex.Load() || s.index == nil {
 		return nil
 	}
 	if ts := s.maxTime.Load(); ts >= 0 {
@@ -230,7 +261,7 @@ func (s *segment) writeIndexes() error {
 			return err
 		}
 	}
-	s.dirtyIndex = false
+	s.dirtyIndex.Store(false)
 	s.unsyncedIndex.Store(true)
 	return nil
 }
@@ -315,7 +346,7 @@ func (s *segment) scan(pos, interval int64, each func(record.Batch) error) (int6
 		s.firstTime = record.NoTimestamp
 		s.sinceIndex = 0
 	}
-	s.dirtyIndex = true
+	s.dirtyIndex.Store(true)
 	next := s.base
 	return s.walk(pos, func(b record.Batch, at int64) error {
 		if err := b.Check(); err != nil {

@@ -32,9 +32,8 @@ func RegisterAPIVersions(r *Registry, id Identity) {
 	HandleAnswer(r, 0, 5, func(ctx *Request, req *kmsg.ApiVersionsRequest) (Answer, error) {
 		resp := apiVersions(r, id, ctx.Version)
 		switch {
-		case ctx.Version >= 3 && !(softwareName.MatchString(req.ClientSoftwareName) && softwareName.MatchString(req.ClientSoftwareVersion)):
-			resp = &kmsg.ApiVersionsResponse{Version: ctx.Version, ErrorCode: kerr.InvalidRequest.Code, FinalizedFeaturesEpoch: -1}
-		case ctx.Version >= 5 && (req.ClusterID == nil) != (req.NodeID == -1): // both, or neither
+		case ctx.Version >= 3 && !(softwareName.MatchString(req.ClientSoftwareName) && softwareName.MatchString(req.ClientSoftwareVersion)),
+			ctx.Version >= 5 && (req.ClusterID == nil) != (req.NodeID == -1): // both, or neither
 			resp = &kmsg.ApiVersionsResponse{Version: ctx.Version, ErrorCode: kerr.InvalidRequest.Code, FinalizedFeaturesEpoch: -1}
 		case ctx.Version >= 5 && wrongNode(req, id):
 			resp.ErrorCode = rebootstrapRequired

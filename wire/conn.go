@@ -80,6 +80,9 @@ func (c *Conn) RemoteHost() string {
 	return c.RemoteAddr()
 }
 
+// wordPatience is how long the answer to a word may take to be sent.
+const wordPatience = 5 * time.Second
+
 // divert serves a connection that begins with stream's preface, and reports whether it does. Otherwise what it
 // read comes first for the Kafka protocol.
 func (c *Conn) divert(stream *Stream) bool {
@@ -97,6 +100,12 @@ func (c *Conn) divert(stream *Stream) bool {
 		_, _ = r.Discard(len(stream.Preface))
 		_ = c.tcp.SetReadDeadline(time.Time{})
 		stream.Serve(c.tcp, r)
+		return true
+	}
+	if word := stream.Words[string(head)]; err == nil && word != nil {
+		_ = c.tcp.SetDeadline(time.Now().Add(wordPatience))
+		_, _ = io.WriteString(c.tcp, word())
+		_ = c.tcp.Close()
 		return true
 	}
 	c.server.mu.Lock() // Close looks at it

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 )
 
 // inlineBuffer is what every connection holds while idle; small requests arrive whole in it, by one
@@ -54,10 +55,18 @@ func (f *frameReader) next() (int, error) {
 	}
 	size := int(int32(binary.BigEndian.Uint32(f.in[f.r:])))
 	if size < 8 || size > f.maximum {
+		if text := f.in[f.r : f.r+4]; isText(text) {
+			return 0, &badRequest{fmt.Errorf("it begins with %q, which is not Kafka's protocol", text)}
+		}
 		return 0, &badRequest{fmt.Errorf("frame of %d bytes, allowed 8 to %d (socket.request.max.bytes)", size, f.maximum)}
 	}
 	f.r += 4
 	return size, nil
+}
+
+// isText reports whether bytes are printable ASCII, as another protocol's are: HTTP's, a word for ZooKeeper.
+func isText(data []byte) bool {
+	return !slices.ContainsFunc(data, func(b byte) bool { return b < ' ' || b > '~' })
 }
 
 // peek returns the first n bytes of the current frame without consuming them; n is at most 8.

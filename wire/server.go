@@ -81,6 +81,8 @@ func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Ser
 type Stream struct {
 	Preface string
 	Serve   func(c net.Conn, r *bufio.Reader)
+	// Words are of four letters, which no frame begins with: a connection that begins with one gets what its function returns, and ends.
+	Words map[string]func() string
 }
 
 // Serve accepts connections on l in a goroutine of its own until Close. name is the Kafka listener's.

@@ -300,7 +300,7 @@ func TestBadInput(t *testing.T) {
 		"long client id":  {frame(10, 0, 3, 0, 1, 0, 0, 0, 1, 0x7f, 0xff), "Metadata header"},
 		"claims topics":   {frame(14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff), "Metadata version 1"},
 		"claims produce":  {frame(20, 0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff, 0, 1, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff), "claims more than it holds"},
-		"HTTP":            {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "frame of"},
+		"HTTP":            {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "which is not Kafka's protocol"},
 	} {
 		p := r.dial(t)
 		if _, err := p.Write(tc.data); err != nil {

@@ -30,8 +30,12 @@ type Config struct {
 	Controller  *Listener        // for members of the quorum; nil for a node that is alone
 	Voters      map[int32]string // of the quorum, host:port of their controller listeners; none for one that joins, or is alone
 	Join        []string         // members to ask
-	IsBroker    bool             // process.roles
-	InterBroker string           // inter.broker.listener.name, or the first of Listeners
+	// ZooKeeper are the addresses of zookeeper.connect where those name the quorum: its voters listen there, and this node may be one of
+	// them if it Votes. Controller, Voters and Join are empty then.
+	ZooKeeper   []string
+	Votes       bool   // process.roles has controller, or is not given
+	IsBroker    bool   // process.roles
+	InterBroker string // inter.broker.listener.name, or the first of Listeners
 	Rack        *string
 	Admin       string // admin.listener, host:port for metrics and health; "" for none
 	// Static are all settings given, by Kafka's names, for DescribeConfigs and for whoever reads settings.
@@ -124,6 +128,9 @@ func New(values map[string]string) (*Config, error) {
 			return nil, fmt.Errorf("telemetry.otlp.endpoint is a URL that takes OTLP metrics, like http://collector:4318/v1/metrics, not %s", endpoint)
 		}
 	}
+	if class := values["authorizer.class.name"]; class != "" {
+		return nil, fmt.Errorf("authorizer.class.name=%s: kraft has no ACLs yet, so any client could read and write all data: remove the setting to start without authorization", class)
+	}
 	return c, c.findQuorum(controllers)
 }
 
@@ -135,18 +142,18 @@ func isPort(s string) bool {
 func (c *Config) identify() error {
 	node, hasNode := c.Static["node.id"]
 	broker, hasBroker := c.Static["broker.id"]
-	text := "1"
+	key, text := "node.id", "1"
 	switch {
 	case hasNode && hasBroker && node != broker:
 		return fmt.Errorf("node.id=%s and broker.id=%s must be the same", node, broker)
 	case hasNode:
 		text = node
 	case hasBroker:
-		text = broker
+		key, text = "broker.id", broker
 	}
 	id, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || id < 0 {
-		return fmt.Errorf("the node id must be a number from 0 on, got %s", text)
+		return fmt.Errorf("%s=%s: the node id is a number from 0 on, and kraft does not generate ids", key, text)
 	}
 	c.NodeID = int32(id)
 	return nil

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -42,8 +45,19 @@ func TestNew(t *testing.T) {
 		"bootstrap":         {map[string]string{"controller.quorum.bootstrap.servers": "b"}, "host:port"},
 		"inter broker":      {map[string]string{"inter.broker.listener.name": "INSIDE"}, "which listeners does not have"},
 		"itself as a voter": {map[string]string{"controller.quorum.voters": "1@a:1"}, ""},
-		"old address":       {map[string]string{"host.name": "localhost", "port": "9000", "zookeeper.connect": "z:2181", "log.cleaner.enable": "true", "delete.topic.enable": "true"}, ""},
+		"old address":       {map[string]string{"host.name": "localhost", "port": "9000", "broker.id": "0", "zookeeper.connect": "z:2181", "log.cleaner.enable": "true", "delete.topic.enable": "true"}, ""},
 		"old bad port":      {map[string]string{"port": "many"}, "no valid port"},
+		"no id":             {map[string]string{"zookeeper.connect": "a:2181"}, "broker.id is missing"},
+		"an id to be given": {map[string]string{"zookeeper.connect": "a:2181", "broker.id": "-1"}, "broker.id=-1: the node id is a number from 0 on, and kraft does not generate ids"},
+		"empty ZooKeeper":   {map[string]string{"zookeeper.connect": " ", "broker.id": "1"}, "zookeeper.connect is empty"},
+		"its own listener":  {map[string]string{"zookeeper.connect": "localhost:9092", "broker.id": "1"}, "listener PLAINTEXT of this node is at localhost:9092"},
+		"port 70000":        {map[string]string{"zookeeper.connect": "a:70000"}, `"a:70000" has port 70000`},
+		"port 0":            {map[string]string{"zookeeper.connect": "a:0"}, `"a:0" has port 0`},
+		"no commas":         {map[string]string{"zookeeper.connect": "a:1;b:2"}, `"a:1;b:2": addresses are host:port, with commas between them`},
+		"no ACLs":           {map[string]string{"authorizer.class.name": "kafka.security.authorizer.AclAuthorizer"}, "any client could read and write all data"},
+		"no ZooKeeper":      {map[string]string{"zookeeper.connect": "/kafka"}, `zookeeper.connect=/kafka: "/kafka" has no address before the chroot`},
+		"ZooKeeper's port":  {map[string]string{"zookeeper.connect": "a:2181,b:many"}, `"b:many" is not of the form host:port`},
+		"ZooKeeper twice":   {map[string]string{"zookeeper.connect": "a:2181,A/kafka"}, "a:2181 is listed twice"},
 		"directory twice":   {map[string]string{"log.dirs": "/a,/b,/a"}, "/a twice"},
 	} {
 		_, err := New(tc.values)
@@ -143,7 +157,7 @@ func TestQuorum(t *testing.T) {
 func TestOldKeys(t *testing.T) {
 	c, err := New(map[string]string{
 		"broker.id": "3", "host.name": "10.0.0.1", "port": "9000", "advertised.host.name": "kafka.example", "advertised.port": "19000",
-		"zookeeper.connect": "z:2181", "replica.lag.max.messages": "4000", "num.io.threads": "8", "num.partiton": "3",
+		"zookeeper.connect": "z:2181", "zookeeper.session.timeout.ms": "6000", "replica.lag.max.messages": "4000", "num.io.threads": "8", "num.partiton": "3",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +166,9 @@ func TestOldKeys(t *testing.T) {
 		t.Errorf("%d %+v", c.NodeID, l)
 	}
 	notes := strings.Join(c.Notes, "\n")
+	if !slices.Equal(c.ZooKeeper, []string{"z:2181"}) || !c.Votes {
+		t.Errorf("zookeeper.connect names %v, and the node votes: %v", c.ZooKeeper, c.Votes)
+	}
 	for _, want := range []string{"listeners=PLAINTEXT://10.0.0.1:9000", "there is no ZooKeeper", "replica.lag.time.max.ms", "num.io.threads (kraft has no pools", "num.partiton is not known and has no effect, did you mean num.partitions?"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("%q is not in\n%s", want, notes)
@@ -196,6 +213,42 @@ func TestSources(t *testing.T) {
 	for k, want := range map[string]string{"a": "flag", "b": "override", "c": "env", "d": "file"} {
 		if got[k] != want {
 			t.Errorf("%s is from %s, want %s", k, got[k], want)
+		}
+	}
+}
+
+// TestZooKeeper: zookeeper.connect names the quorum, unless other settings do, and its listener is no more open than the others.
+func TestZooKeeper(t *testing.T) {
+	for text, want := range map[string]string{
+		"localhost:2181":                     "localhost:2181",
+		" h1:12181, H2:12181,h3:1218/kafka ": "h1:12181 h2:12181 h3:1218",
+		"h1/a,h2/a":                          "h1:2181 h2:2181",
+		"[::1]:2182,::1":                     "[::1]:2182 [::1]:2181",
+	} {
+		got, err := ParseZooKeeper(text)
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	for key, value := range map[string]string{"controller.quorum.voters": "1@a:1", "controller.quorum.bootstrap.servers": "a:1"} {
+		c, err := New(map[string]string{"zookeeper.connect": "z", key: value})
+		if err != nil || c.ZooKeeper != nil || !strings.Contains(strings.Join(c.Notes, "\n"), "zookeeper.connect has no effect: "+key+" (") {
+			t.Errorf("%s beside it: %v, %+v", key, err, c)
+		}
+	}
+	for _, tc := range []struct{ listeners, address, at string }{
+		{"PLAINTEXT://:9092", "localhost:2181", ":2181"},
+		{"PLAINTEXT://localhost:9092", "localhost:2181", "localhost:2181"},
+		{"PLAINTEXT://127.0.0.1:9092,OTHER://:1", "localhost:2181", ":2181"},
+		{"PLAINTEXT://localhost:9092", "host:2181", ":2181"},
+		{"PLAINTEXT://:9092", "10.0.0.1:2182", "10.0.0.1:2182"},
+	} {
+		c, err := New(map[string]string{"broker.id": "1", "listeners": tc.listeners, "listener.security.protocol.map": "OTHER:PLAINTEXT", "zookeeper.connect": tc.address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l := c.QuorumListener(tc.address); l.Address() != tc.at || net.JoinHostPort(l.AdvertisedHost, strconv.Itoa(l.AdvertisedPort)) != tc.address {
+			t.Errorf("%+v: %+v", tc, l)
 		}
 	}
 }

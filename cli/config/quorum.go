@@ -41,6 +41,10 @@ func (c *Config) findQuorum(listeners []Listener) error {
 	if err := c.findInterBroker(); err != nil {
 		return err
 	}
+	if found, err := c.findByZooKeeper(); found || err != nil {
+		c.Votes = isController
+		return err
+	}
 	own, votes := voters[c.NodeID]
 	switch {
 	case votes && !isController:
@@ -62,7 +66,7 @@ func (c *Config) findQuorum(listeners []Listener) error {
 	}
 	if len(c.Join) > 0 && c.Controller == nil && isController { // it may be made a voter
 		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Port: defaultControllerPort, AdvertisedHost: defaultHost("")}
-		if i := slices.IndexFunc(c.Listeners, func(l Listener) bool { return !isLoopback(l.Host) }); i < 0 && c.IsBroker {
+		if i := slices.IndexFunc(c.Listeners, func(l Listener) bool { return !IsLoopback(l.Host) }); i < 0 && c.IsBroker {
 			c.Controller.Host, c.Controller.AdvertisedHost = c.Listeners[0].Host, c.Listeners[0].Host
 		}
 	}
@@ -91,7 +95,7 @@ func (c *Config) bindAt(address string) error {
 	}
 	if c.Controller == nil {
 		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Port: int(port)}
-		if isLoopback(host) {
+		if IsLoopback(host) {
 			c.Controller.Host = host // not open to the network if nobody there is to come
 		}
 	}

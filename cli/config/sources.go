@@ -16,6 +16,7 @@ type Sources struct {
 	Overrides   map[string]string
 	Environment map[string]string
 	File        map[string]string
+	FileName    string
 }
 
 // Merge is what is in force.
@@ -30,6 +31,11 @@ func (s Sources) Merge() map[string]string {
 // notSettings are variables for the scripts and images of Kafka and its distributors, after KAFKA_. For LOG4J_* see LogLevels.
 var notSettings = []string{"VERSION", "HEAP_OPTS", "LOG4J_OPTS", "OPTS", "JMX_OPTS", "JMX_PORT", "JMX_HOSTNAME", "JVM_PERFORMANCE_OPTS", "GC_LOG_OPTS", "LOG4J_ROOT_LOGLEVEL",
 	"LOG4J_LOGGERS", "TOOLS_LOG4J_LOGLEVEL", "HOME", "DEBUG", "KRAFT_CLUSTER_ID", "ENABLE_KRAFT"}
+
+// Variable is what Apache Kafka's image calls a setting in the environment.
+func Variable(setting string) string {
+	return "KAFKA_" + strings.ToUpper(strings.NewReplacer("-", "___", "_", "__", ".", "_").Replace(setting))
+}
 
 // Environment finds settings among environment variables, as Apache Kafka's image maps them: KAFKA_LOG_DIRS is log.dirs, ___ is a
 // dash and __ an underscore. KAFKA_CFG_ (Bitnami's) is the same, CLUSTER_ID and KAFKA_KRAFT_CLUSTER_ID are the cluster's id.
@@ -56,7 +62,7 @@ func Environment(environ []string) (values map[string]string, notes []string) {
 		case configs.Broker[key] != nil || isOld(key) || configs.NoEffect(key) != "":
 			values[key] = value
 		case hint != "":
-			notes = append(notes, fmt.Sprintf("%s in the environment is none of Kafka's settings, did you mean KAFKA_%s?", name, strings.ToUpper(strings.NewReplacer("-", "___", "_", "__", ".", "_").Replace(hint))))
+			notes = append(notes, fmt.Sprintf("%s in the environment is none of Kafka's settings, did you mean %s?", name, Variable(hint)))
 		}
 	}
 	return values, notes

@@ -77,11 +77,12 @@ func (r *remoteLags) ask(readers []reader) map[reader]lag {
 	img := r.sources.Meta.Image()
 	byLeader := map[string][]reader{}
 	for _, at := range readers {
-		t, ok := img.Topic(at.Topic)
-		if !ok || int(at.Partition) >= len(t.Partitions) {
+		t, _ := img.Topic(at.Topic)
+		p, ok := t.Partition(at.Partition)
+		if !ok {
 			continue
 		}
-		if b, ok := img.Broker(t.Partitions[at.Partition].Leader); ok {
+		if b, ok := img.Broker(p.Leader); ok {
 			if e, ok := b.Endpoint(r.sources.InterBroker); ok {
 				byLeader[e.Address()] = append(byLeader[e.Address()], at)
 			}

@@ -201,8 +201,9 @@ func (v *view) requests(tell func(name string, s *wire.RequestStats)) {
 
 // preferred says that a partition is led by its first replica.
 func (v *view) preferred(topic string, n int32) bool {
-	t, ok := v.Meta.Image().Topic(topic)
-	return ok && int(n) < len(t.Partitions) && t.Partitions[n].Leader == t.Partitions[n].Replicas[0]
+	t, _ := v.Meta.Image().Topic(topic)
+	p, ok := t.Partition(n)
+	return ok && p.Leader == p.Replicas[0]
 }
 
 // groupView is a group with its lags.

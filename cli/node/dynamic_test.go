@@ -23,7 +23,7 @@ func TestCleanerIsReconfigured(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	n, err := Start(ctx, c, logging.New(zerolog.Nop(), nil))
+	n, err := StartOn(ctx, World{}, c, logging.New(zerolog.Nop(), nil))
 	if err != nil {
 		t.Fatal(err)
 	}

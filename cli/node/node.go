@@ -65,7 +65,11 @@ type Node struct {
 	groups      *groups.Manager
 	telemetry   *telemetry.Manager
 	server      *wire.Server
-	controllers net.Listener // for members of the quorum, nil for a node that is alone
+	place       place
+	owns        func(ctx context.Context, host string) (bool, error)
+	waiting     func(what string)
+	toldTaken   map[string]bool // addresses of which the log has said that another process listens there
+	controllers net.Listener    // for members of the quorum, nil for a node that is alone
 	quorum      *wire.Server
 	admin       *metrics.Admin // nil without admin.listener
 	failed      chan struct{}
@@ -76,30 +80,35 @@ type Node struct {
 	stopErr     error
 }
 
-// Start starts a node and returns when it serves clients. Its errors are sentences for the person who
-// started the program; whatever it had opened is closed again.
-func Start(ctx context.Context, c *config.Config, log *logging.Log) (*Node, error) {
-	return StartOn(ctx, World{FS: storage.OS{}}, c, log)
-}
-
 // World is what a node is put into. Time comes through package time only, so that testing/synctest can drive it.
 type World struct {
-	FS         storage.FS                                 // of the log directories
+	FS         storage.FS                                 // of the log directories; nil is the system's
 	Listen     func(address string) (net.Listener, error) // on host:port, whose Addr is a *net.TCPAddr; nil is TCP
 	Controller net.Listener                               // already bound, for members of the quorum; nil has the node bind config's
 	Dial       wire.Dialer                                // to other nodes; nil is TCP
 	Features   map[string][2]int16                        // levels that the node supports; nil are this version's
+	// Owns reports whether a host's name or address is that of the host on which the node runs; nil asks the resolver and the interfaces.
+	Owns func(ctx context.Context, host string) (bool, error)
+	// Waiting is called while a start waits for other nodes, again and again, with what it waits for; or nil.
+	Waiting func(what string)
 }
 
-// StartOn is Start in a given world.
+// StartOn starts a node in a given world, and returns when it serves clients. Its errors are sentences for the person who started the
+// program; whatever it had opened is closed again.
 func StartOn(ctx context.Context, w World, c *config.Config, log *logging.Log) (*Node, error) {
+	if w.FS == nil {
+		w.FS = storage.OS{}
+	}
 	if w.Dial == nil {
 		w.Dial = dial
 	}
 	if w.Listen == nil {
 		w.Listen = listenTCP
 	}
-	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, features: w.Features, controllers: w.Controller, config: c, logs: log, log: log.For(logging.Node), failed: make(chan struct{}), stopped: make(chan struct{})}
+	if w.Owns == nil {
+		w.Owns = ownHost
+	}
+	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, owns: w.Owns, waiting: w.Waiting, features: w.Features, controllers: w.Controller, config: c, logs: log, log: log.For(logging.Node), toldTaken: map[string]bool{}, failed: make(chan struct{}), stopped: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		_ = n.Stop()
 		return nil, err
@@ -121,17 +130,17 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openDirs(); err != nil {
 		return err
 	}
-	if err := n.openMeta(); err != nil {
-		return err
-	}
-	if err := n.meta.Join(ctx); err != nil {
+	if err := n.joinQuorum(ctx); err != nil {
 		return err
 	}
 	if err := n.claimDirs(); err != nil {
 		return err
 	}
 	if n.config.IsBroker {
-		if err := n.startBroker(ctx); err != nil {
+		stop := n.meta.TellWaits()
+		err := n.startBroker(ctx)
+		stop()
+		if err != nil {
 			return err
 		}
 	}
@@ -143,6 +152,40 @@ func (n *Node) start(ctx context.Context) error {
 		n.disks.Go(n.watchDisks)
 	}
 	return nil
+}
+
+// doubtPatience is how long a node asks to be taken in before it looks again whether an address of the quorum is its own and free.
+const doubtPatience = 10 * time.Second
+
+// joinQuorum finds the node's place in the metadata quorum, and returns when the quorum has a leader that this node knows.
+func (n *Node) joinQuorum(ctx context.Context) error {
+	for {
+		if err := n.findPlace(ctx); err != nil {
+			return err
+		}
+		if err := n.openMeta(); err != nil {
+			return err
+		}
+		if err := n.checkPlace(); err != nil {
+			return err
+		}
+		trying, cancel := ctx, context.CancelFunc(func() {})
+		if n.place.doubtful {
+			trying, cancel = context.WithTimeout(ctx, doubtPatience)
+		}
+		err := n.meta.Join(trying)
+		cancel()
+		if err == nil {
+			return n.checkPlace()
+		}
+		if !n.place.doubtful || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return n.withPlace(err)
+		}
+		if err := n.meta.Close(); err != nil {
+			return err
+		}
+		n.meta = nil
+	}
 }
 
 // listenAdmin serves metrics and health, if they are asked for; it is not ready yet.
@@ -182,6 +225,9 @@ func (n *Node) startBroker(ctx context.Context) error {
 	clean := storage.CleanEpoch(n.dirs)
 	if err := n.meta.Register(ctx, n.directoryIDs(), clean); err != nil {
 		return fmt.Errorf("register broker: %w", err)
+	}
+	if err := n.checkPlace(); err != nil { // of which it may have heard by now
+		return err
 	}
 	layers := n.meta.Layers(n.meta.Image(), "")
 	cleaner, moveBytes := replication.BackgroundConfig(layers)
@@ -320,7 +366,7 @@ func (n *Node) refuseOthersData(metadata string) error {
 		}
 	}
 	_, votes := n.config.Voters[n.config.NodeID]
-	if others := len(n.config.Voters); others > 1 || others == 1 && !votes || len(n.config.Join) > 0 {
+	if others := len(n.config.Voters); others > 1 || others == 1 && !votes || len(n.place.join) > 0 || len(n.config.ZooKeeper) > 1 {
 		return nil // the other members know
 	}
 	for _, d := range n.dirs {
@@ -369,11 +415,14 @@ func (n *Node) openMeta() error {
 	c := raftmeta.Config{
 		NodeID: n.config.NodeID, ClusterID: id, Path: path,
 		Endpoints: endpoints, Rack: n.config.Rack, Static: n.config.Static,
-		Features: n.features, Voters: n.config.Voters, Join: n.config.Join, Dial: n.dial, InterBroker: n.config.InterBroker,
+		Features: n.features, Voters: n.place.voters, Join: n.place.join, Meeting: n.place.meeting, Waiting: n.waiting, Dial: n.dial, InterBroker: n.config.InterBroker,
 		AcceptOlder: n.config.AcceptOlder, QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Logs: n.logs,
 	}
+	if len(n.config.ZooKeeper) > 0 {
+		c.Stranger = n.stranger
+	}
 	if n.controllers != nil {
-		host, port := told(n.config.Controller, n.controllers)
+		host, port := told(n.place.listener, n.controllers)
 		c.Address = net.JoinHostPort(host, strconv.Itoa(port))
 	}
 	meta, err := raftmeta.Open(c)
@@ -385,7 +434,7 @@ func (n *Node) openMeta() error {
 		r := new(wire.Registry)
 		meta.RegisterControllerHandlers(r)
 		n.quorum = wire.NewServer(n.limits(), r, meta.Identity(), n.logs.For(logging.Wire))
-		n.quorum.ServeWith(n.config.Controller.Name, n.controllers, &wire.Stream{Preface: quorum.Preface, Serve: meta.Accept})
+		n.quorum.ServeWith(n.place.listener.Name, n.controllers, &wire.Stream{Preface: quorum.Preface, Serve: meta.Accept, Words: fourLetterWords(meta)})
 	}
 	return nil
 }
@@ -491,6 +540,14 @@ func (n *Node) Addresses() []string {
 		out = append(out, e.Address())
 	}
 	return out
+}
+
+// QuorumAddress is where the node listens for members of the metadata quorum, as host:port; "" if it does not.
+func (n *Node) QuorumAddress() string {
+	if n.place.listener == nil {
+		return ""
+	}
+	return n.place.listener.Address()
 }
 
 // ClusterID is the cluster's id.

@@ -24,7 +24,7 @@ func start(t *testing.T, dir string) *Node {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	n, err := Start(ctx, c, logging.New(zerolog.Nop(), nil))
+	n, err := StartOn(ctx, World{}, c, logging.New(zerolog.Nop(), nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Start(context.Background(), c, logging.New(zerolog.Nop(), nil)); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+	if _, err := StartOn(context.Background(), World{}, c, logging.New(zerolog.Nop(), nil)); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("two nodes on one directory: %v", err)
 	}
 	if err := n.Stop(); err != nil {

@@ -15,7 +15,7 @@ import (
 
 var configsScript = script{
 	about: "describe and change settings of topics, brokers, groups and client metrics, levels of brokers' loggers, and quotas of users, clients and addresses",
-	options: slices.Concat(connection, flags("alter", "describe", "all", "entity-default", "user-defaults", "client-defaults", "broker-defaults", "ip-defaults", "force"),
+	options: slices.Concat(connection, zooKeeper, flags("alter", "describe", "all", "entity-default", "user-defaults", "client-defaults", "broker-defaults", "ip-defaults", "force"),
 		valued("entity-type", "entity-name", "add-config", "add-config-file", "delete-config", "topic", "client", "user", "broker", "broker-logger", "ip", "group", "client-metrics", "bootstrap-controller")),
 	run: configs,
 }

@@ -21,7 +21,8 @@ import (
 var consoleProducerScript = script{
 	about: "write lines of stdin to a topic, a record each",
 	options: slices.Concat(oldConnection, valued("topic", "batch-size", "max-block-ms", "max-memory-bytes", "max-partition-memory-bytes", "line-reader", "message-send-max-retries",
-		"metadata-expiry-ms", "request-required-acks", "request-timeout-ms", "retry-backoff-ms", "socket-buffer-size", "timeout"), flags("sync"),
+		"metadata-expiry-ms", "request-required-acks", "request-timeout-ms", "retry-backoff-ms", "socket-buffer-size", "timeout",
+		"queue-size", "queue-enqueuetimeout-ms", "key-serializer", "value-serializer"), flags("sync", "old-producer", "new-producer"),
 		[]option{{name: "reader-property", aliases: []string{"property"}}, {name: "command-property", aliases: []string{"producer-property"}}, {name: "reader-config"}, {name: "compression-codec"}}),
 	run: consoleProducer,
 }
@@ -101,6 +102,9 @@ var Acks = map[string][]kgo.Opt{
 	"0": {kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite()},
 }
 
+// maxRequest is the largest max.request.size in bytes that counts.
+const maxRequest = 512 << 20
+
 func consoleProducer(c *call) error {
 	if !c.has("topic") {
 		return errors.New(`Missing required argument "[topic]"`)
@@ -126,7 +130,17 @@ func consoleProducer(c *call) error {
 	if !ok {
 		return fmt.Errorf("Invalid value %s for configuration acks: String must be one of: all, -1, 0, 1", c.get("request-required-acks", ""))
 	}
-	cl, err := c.client(append(opts, acks...)...)
+	settings, err := c.clientSettings()
+	if err != nil {
+		return err
+	}
+	larger, err := numbered(settings, map[string]func(n int64) kgo.Opt{
+		"max.request.size": func(n int64) kgo.Opt { return kgo.ProducerBatchMaxBytes(int32(min(n, maxRequest))) },
+	})
+	if err != nil {
+		return err
+	}
+	cl, err := c.client(slices.Concat(opts, acks, larger, []kgo.Opt{kgo.BrokerMaxWriteBytes(2 * maxRequest)})...)
 	if err != nil {
 		return err
 	}
@@ -168,14 +182,14 @@ func consoleProducer(c *call) error {
 
 var consoleConsumerScript = script{
 	about: "print records of topics, a line each",
-	options: slices.Concat(oldConnection, valued("topic", "include", "partition", "offset", "max-messages", "timeout-ms", "group", "isolation-level", "formatter", "formatter-config"),
-		flags("from-beginning", "skip-message-on-error", "enable-systest-events"),
+	options: slices.Concat(oldConnection, zooKeeper, []option{{name: "include", aliases: []string{"whitelist"}}}, valued("topic", "blacklist", "key-deserializer", "value-deserializer", "metrics-dir", "partition", "offset", "max-messages", "timeout-ms", "group", "isolation-level", "formatter", "formatter-config"),
+		flags("from-beginning", "skip-message-on-error", "enable-systest-events", "new-consumer", "delete-consumer-offsets", "csv-reporter-enabled"),
 		[]option{{name: "formatter-property", aliases: []string{"property"}}, {name: "command-property", aliases: []string{"consumer-property"}}}),
 	run: consoleConsumer,
 }
 
 func consoleConsumer(c *call) error {
-	if c.has("topic") == c.has("include") {
+	if _, err := c.one("topic", "include", "blacklist"); err != nil {
 		return errors.New("Exactly one of --include/--topic is required.")
 	}
 	write, err := c.formatter()
@@ -349,6 +363,9 @@ func (c *call) consuming() ([]kgo.Opt, error) {
 	opts = append(opts, kgo.ConsumerGroup(group), kgo.ConsumeResetOffset(start), kgo.AllowAutoTopicCreation())
 	if !c.has("group") {
 		opts = append(opts, kgo.DisableAutoCommit())
+	}
+	if c.has("blacklist") {
+		return append(opts, kgo.ConsumeRegex(), kgo.ConsumeTopics(".*"), kgo.ConsumeExcludeTopics("^(?:"+c.get("blacklist", "")+")$", "^__")), nil
 	}
 	if c.has("include") {
 		return append(opts, kgo.ConsumeRegex(), kgo.ConsumeTopics("^(?:"+c.get("include", "")+")$")), nil

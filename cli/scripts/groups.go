@@ -14,7 +14,7 @@ import (
 
 var consumerGroupsScript = script{
 	about: "list, describe and delete consumer groups, and reset or delete their offsets",
-	options: slices.Concat(connection, flags("list", "describe", "delete", "delete-offsets", "reset-offsets", "all-groups", "all-topics", "offsets", "members", "verbose",
+	options: slices.Concat(connection, zooKeeper, flags("new-consumer", "list", "describe", "delete", "delete-offsets", "reset-offsets", "all-groups", "all-topics", "offsets", "members", "verbose",
 		"dry-run", "execute", "export", "to-earliest", "to-latest", "to-current"),
 		valued("group", "topic", "timeout", "to-offset", "to-datetime", "by-duration", "shift-by", "from-file"), []option{{name: "state", maybe: true}, {name: "type", maybe: true}}),
 	run: consumerGroups,

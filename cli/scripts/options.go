@@ -36,7 +36,7 @@ func parse(known []option, args []string) (*options, error) {
 			o.rest = append(o.rest, arg)
 			continue
 		}
-		if name == "zookeeper" {
+		if name == "zookeeper" && !slices.ContainsFunc(known, func(k option) bool { return k.name == name }) {
 			return nil, fmt.Errorf("there is no ZooKeeper, neither in kraft nor in Kafka 4: use --bootstrap-server HOST:PORT in place of --zookeeper")
 		}
 		found, err := find(known, name)

@@ -55,9 +55,11 @@ func TestRun(t *testing.T) {
 		status int
 		says   string
 	}{
-		"--help":              {0, "--bootstrap-server VALUE"},
-		"--version":           {0, "v1"},
-		"--zookeeper a:1":     {1, "there is no ZooKeeper"},
+		"--help":                         {0, "--bootstrap-server VALUE"},
+		"--version":                      {0, "v1"},
+		"--zookeeper :1":                 {1, "--zookeeper: \":1\" is not of the form host:port"},
+		"--zookeeper 127.0.0.1:1 --list": {1, "--zookeeper 127.0.0.1:1: "},
+		"--zookeeper a:1 --bootstrap-server b:1 --list": {1, "Only one of --bootstrap-server or --zookeeper"},
 		"--list":              {1, "bootstrap-server"},
 		"--list --create":     {1, "do not go together"},
 		"--describe --frobni": {1, "frobni is not a recognized option (see kafka-topics --help)"},

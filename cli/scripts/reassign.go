@@ -21,7 +21,7 @@ import (
 
 var reassignScript = script{
 	about: "move partitions to other brokers and log directories: --generate a plan, --execute one, --verify it, --cancel it, --list what moves",
-	options: slices.Concat(connection, flags("generate", "execute", "verify", "cancel", "list", "additional", "preserve-throttles", "disable-rack-aware", "disallow-replication-factor-change"),
+	options: slices.Concat(connection, zooKeeper, flags("generate", "execute", "verify", "cancel", "list", "additional", "preserve-throttles", "disable-rack-aware", "disallow-replication-factor-change"),
 		valued("reassignment-json-file", "topics-to-move-json-file", "broker-list", "throttle", "replica-alter-log-dirs-throttle", "timeout", "bootstrap-controller")),
 	run: reassign,
 }

@@ -101,7 +101,7 @@ func logDirs(c *call) error {
 
 var leaderElectionScript = script{
 	about:   "elect the preferred leaders of partitions, or leaders that may lack records",
-	options: slices.Concat(connection, valued("election-type", "topic", "partition", "path-to-json-file"), flags("all-topic-partitions")),
+	options: slices.Concat(connection, zooKeeper, valued("election-type", "topic", "partition", "path-to-json-file"), flags("all-topic-partitions")),
 	run:     leaderElection,
 }
 
@@ -128,6 +128,18 @@ func leaderElection(c *call) error {
 		}
 		return c.elected(strings.ToUpper(c.get("election-type", "")), results)
 	})
+}
+
+var preferredElectionScript = script{
+	about:   "elect the preferred leaders of partitions: kafka-leader-election --election-type preferred under its old name",
+	options: slices.Concat(connection, zooKeeper, []option{{name: "path-to-json-file"}}, []option{{name: "admin.config", aliases: []string{"admin-config"}}}),
+	run: func(c *call) error {
+		c.values["election-type"] = []string{"preferred"}
+		if !c.has("path-to-json-file") {
+			c.values["all-topic-partitions"] = []string{""}
+		}
+		return leaderElection(c)
+	},
 }
 
 // electable are the partitions to elect leaders of, nil for all.

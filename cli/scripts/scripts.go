@@ -39,12 +39,16 @@ var all = map[string]script{
 	"kafka-consumer-groups":  consumerGroupsScript,
 	"kafka-groups":           groupsScript,
 	"kafka-configs":          configsScript,
+	"kafka-acls":             aclsScript,
 	"kafka-log-dirs":         logDirsScript,
 	"kafka-leader-election":  leaderElectionScript,
-	"kafka-storage":          storageScript,
-	"kafka-dump-log":         dumpLogScript,
-	"kafka-features":         featuresScript,
-	"cub":                    cubScript,
+
+	"kafka-preferred-replica-election": preferredElectionScript,
+
+	"kafka-storage":  storageScript,
+	"kafka-dump-log": dumpLogScript,
+	"kafka-features": featuresScript,
+	"cub":            cubScript,
 
 	"kafka-broker-api-versions": apiVersionsScript,
 	"kafka-reassign-partitions": reassignScript,
@@ -103,7 +107,13 @@ func Run(ctx context.Context, name string, args []string, s Streams, version str
 		fmt.Fprintln(s.Out, version)
 		return 0
 	}
-	err = sc.run(&call{options: o, ctx: ctx, args: args, in: s.In, out: s.Out, errOut: s.Err, version: version})
+	c := &call{options: o, ctx: ctx, args: args, in: s.In, out: s.Out, errOut: s.Err, version: version}
+	if o.has("zookeeper") {
+		err = c.findBrokers(name)
+	}
+	if err == nil {
+		err = sc.run(c)
+	}
 	var status statusError
 	switch {
 	case err == nil:
@@ -182,12 +192,17 @@ func (c *call) login() ([]kgo.Opt, error) {
 
 // admin runs f with an admin client.
 func (c *call) admin(f func(*kadm.Client) error) error {
+	return c.adminWith(func(_ *kgo.Client, admin *kadm.Client) error { return f(admin) })
+}
+
+// adminWith runs f with a client, and an admin client that uses it.
+func (c *call) adminWith(f func(*kgo.Client, *kadm.Client) error) error {
 	cl, err := c.client()
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	return f(kadm.NewClient(cl))
+	return f(cl, kadm.NewClient(cl))
 }
 
 // message is what Kafka's tools print of an error: the server's own words, else the error's.

@@ -17,9 +17,9 @@ import (
 
 var topicsScript = script{
 	about: "create, delete, describe, or change a topic",
-	options: slices.Concat(connection, flags("create", "delete", "list", "describe", "alter", "if-exists", "if-not-exists", "exclude-internal",
+	options: slices.Concat(connection, zooKeeper, flags("force", "disable-rack-aware", "create", "delete", "list", "describe", "alter", "if-exists", "if-not-exists", "exclude-internal",
 		"under-replicated-partitions", "unavailable-partitions", "under-min-isr-partitions", "at-min-isr-partitions", "topics-with-overrides"),
-		valued("topic", "topic-id", "partitions", "replication-factor", "replica-assignment", "config", "partition-size-limit-per-response")),
+		valued("topic", "topic-id", "partitions", "replication-factor", "replica-assignment", "config", "delete-config", "partition-size-limit-per-response")),
 	run: topics,
 }
 
@@ -213,6 +213,11 @@ func (t *topicsCall) alter() error {
 	if err != nil {
 		return err
 	}
+	if t.has("config") || t.has("delete-config") { // as before kafka-configs
+		if err := t.alterConfigs(names); err != nil || !t.has("partitions") {
+			return err
+		}
+	}
 	n, err := strconv.ParseInt(t.get("partitions", ""), 10, 32)
 	if err != nil {
 		return fmt.Errorf("Cannot parse argument '%s' of option partitions", t.get("partitions", ""))
@@ -239,6 +244,34 @@ func (t *topicsCall) alter() error {
 		if err := answer(r.ErrorCode, r.ErrorMessage); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// alterConfigs sets and deletes topics' settings, which was this script's in the days of ZooKeeper.
+func (t *topicsCall) alterConfigs(names []string) error {
+	fmt.Fprintln(t.out, "WARNING: Altering topic configuration from this script has been deprecated and may be removed in future releases.")
+	fmt.Fprintln(t.out, "         Going forward, please use kafka-configs.sh for this functionality")
+	values, err := t.properties("config")
+	if err != nil {
+		return err
+	}
+	var changes []kadm.AlterConfig
+	for key, value := range values {
+		changes = append(changes, kadm.AlterConfig{Op: kadm.SetConfig, Name: key, Value: &value})
+	}
+	for _, key := range t.all("delete-config") {
+		changes = append(changes, kadm.AlterConfig{Op: kadm.DeleteConfig, Name: key})
+	}
+	results, err := kadm.NewClient(t.client).AlterTopicConfigs(t.ctx, changes, names...)
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		if r.Err != nil {
+			return errors.New(message(r.Err, r.ErrMessage))
+		}
+		fmt.Fprintf(t.out, "Updated config for topic %s.\n", r.Name)
 	}
 	return nil
 }

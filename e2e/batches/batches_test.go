@@ -102,23 +102,30 @@ const day = 24 * 3600 * 1000
 
 // changes are what may be wrong with a batch.
 var changes = map[string]func(d *draft, rng *rand.Rand){
-	"nothing":                       func(*draft, *rand.Rand) {},
-	"payload is garbage":            func(d *draft, rng *rand.Rand) { d.payload = garbage(rng, 200) },
-	"payload is empty":              func(d *draft, _ *rand.Rand) { d.payload = []byte{} },
-	"count one more":                func(d *draft, _ *rand.Rand) { d.count++ },
-	"count one less":                func(d *draft, _ *rand.Rand) { d.count-- },
-	"count 0":                       func(d *draft, _ *rand.Rand) { d.count = 0 },
-	"count negative":                func(d *draft, _ *rand.Rand) { d.count = -1 },
-	"last delta one more":           func(d *draft, _ *rand.Rand) { d.lastDelta++ },
-	"last delta one less":           func(d *draft, _ *rand.Rand) { d.lastDelta-- },
-	"count and last delta one more": func(d *draft, _ *rand.Rand) { d.count++; d.lastDelta++ },
-	"count and last delta one less": func(d *draft, _ *rand.Rand) { d.count--; d.lastDelta-- },
-	"max time -1":                   func(d *draft, _ *rand.Rand) { d.maxTime = -1 },
-	"max time 0":                    func(d *draft, _ *rand.Rand) { d.maxTime = 0 },
-	"max time three days ahead":     func(d *draft, _ *rand.Rand) { d.maxTime += 3 * day },
-	"base time three days ahead":    func(d *draft, _ *rand.Rand) { d.baseTime += 3 * day },
-	"base time -1":                  func(d *draft, _ *rand.Rand) { d.baseTime = -1 },
-	"base time 0":                   func(d *draft, _ *rand.Rand) { d.baseTime, d.maxTime = 0, 0 },
+	"nothing":                         func(*draft, *rand.Rand) {},
+	"payload is garbage":              func(d *draft, rng *rand.Rand) { d.payload = garbage(rng, 200) },
+	"payload is empty":                func(d *draft, _ *rand.Rand) { d.payload = []byte{} },
+	"count one more":                  func(d *draft, _ *rand.Rand) { d.count++ },
+	"count one less":                  func(d *draft, _ *rand.Rand) { d.count-- },
+	"count 0":                         func(d *draft, _ *rand.Rand) { d.count = 0 },
+	"count negative":                  func(d *draft, _ *rand.Rand) { d.count = -1 },
+	"last delta one more":             func(d *draft, _ *rand.Rand) { d.lastDelta++ },
+	"last delta one less":             func(d *draft, _ *rand.Rand) { d.lastDelta-- },
+	"count and last delta one more":   func(d *draft, _ *rand.Rand) { d.count++; d.lastDelta++ },
+	"count and last delta one less":   func(d *draft, _ *rand.Rand) { d.count--; d.lastDelta-- },
+	"max time -1":                     func(d *draft, _ *rand.Rand) { d.maxTime = -1 },
+	"max time -1, unknown attributes": func(d *draft, _ *rand.Rand) { d.maxTime, d.attributes = -1, d.attributes|0x4000 },
+	"max time -1, log append time":    func(d *draft, _ *rand.Rand) { d.maxTime, d.attributes = -1, d.attributes|0x08 },
+	"control, log append time":        func(d *draft, _ *rand.Rand) { d.attributes |= 0x28 },
+	"no time, log append time":        func(d *draft, _ *rand.Rand) { d.baseTime, d.maxTime, d.attributes = -1, -1, d.attributes|0x08 },
+	"no key, log append time": func(d *draft, _ *rand.Rand) {
+		d.records, d.attributes = again(d, entry(int(d.count)-1, 0, nil, []byte("v"), 0)), d.attributes|0x08
+	},
+	"max time 0":                 func(d *draft, _ *rand.Rand) { d.maxTime = 0 },
+	"max time three days ahead":  func(d *draft, _ *rand.Rand) { d.maxTime += 3 * day },
+	"base time three days ahead": func(d *draft, _ *rand.Rand) { d.baseTime += 3 * day },
+	"base time -1":               func(d *draft, _ *rand.Rand) { d.baseTime = -1 },
+	"base time 0":                func(d *draft, _ *rand.Rand) { d.baseTime, d.maxTime = 0, 0 },
 	"a record three days ahead": func(d *draft, _ *rand.Rand) {
 		d.records = again(d, entry(int(d.count)-1, 3*day, []byte("k"), []byte("v"), 0))
 	},
@@ -141,6 +148,9 @@ var changes = map[string]func(d *draft, rng *rand.Rand){
 		r := entry(int(d.count)-1, 0, []byte("k"), []byte("v"), 0)
 		r[len(r)-1] = 8 // four
 		d.records = again(d, r)
+	},
+	"a record of 2,000 bytes that are alike": func(d *draft, _ *rand.Rand) {
+		d.records = again(d, entry(int(d.count)-1, 0, []byte("k"), make([]byte, 2000), 0))
 	},
 	"bytes behind the records":  func(d *draft, _ *rand.Rand) { d.records = append(d.records, 1, 2, 3) },
 	"codec 5":                   func(d *draft, _ *rand.Rand) { d.attributes = d.attributes&^7 | 5 },
@@ -180,6 +190,15 @@ func again(d *draft, last []byte) (out []byte) {
 	return append(out, last...)
 }
 
+// topics are those that batches are sent to, by their settings. The last two have a codec of their own: a batch that is small as it is sent
+// may be larger than max.message.bytes as the broker stores it.
+var topics = map[string]map[string]string{
+	"plain":        nil,
+	"compacted":    {"cleanup.policy": "compact"},
+	"uncompressed": {"compression.type": "uncompressed", "max.message.bytes": "1000"},
+	"zstd":         {"compression.type": "zstd", "max.message.bytes": "1000", "message.timestamp.type": "LogAppendTime"},
+}
+
 type server struct {
 	name    string
 	address string
@@ -187,8 +206,8 @@ type server struct {
 	ids     map[string][16]byte
 }
 
-// TestBatches: what is said of each batch in each codec, and what is read where it is taken, is the same on both servers, for a topic that
-// is compacted and for one that is not; and the whole log can be read afterwards.
+// TestBatches: what is said of each batch in each codec, and what is read where it is taken, is the same on both servers, for topics that
+// are compacted, that are not, and that have a codec of their own; and the whole log can be read afterwards.
 func TestBatches(t *testing.T) {
 	kafka, kraft := harness.NewKafka(t), harness.NewKraft(t)
 	now := time.Now().UnixMilli()
@@ -201,8 +220,8 @@ func TestBatches(t *testing.T) {
 		defer cl.Close()
 		s := &server{name, address, cl, map[string][16]byte{}}
 		outcomes[name] = map[string]string{}
-		for _, topic := range []string{"plain", "compacted"} {
-			s.create(t, topic)
+		for topic, configs := range topics {
+			s.create(t, topic, configs)
 			for codec := range record.Codec(5) {
 				for what, change := range changes {
 					for _, n := range []int{1, 4} {
@@ -220,8 +239,9 @@ func TestBatches(t *testing.T) {
 	if err := kraft.Stop(20 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	dumped(t, filepath.Join(kraft.Data, "plain-0"))
-	dumped(t, filepath.Join(kraft.Data, "compacted-0"))
+	for topic := range topics {
+		dumped(t, filepath.Join(kraft.Data, topic+"-0"))
+	}
 }
 
 // dumped has Apache Kafka's dump-log read all records of a partition that kraft wrote.
@@ -238,13 +258,13 @@ func dumped(t *testing.T, dir string) {
 	}
 }
 
-func (s *server) create(t *testing.T, topic string) {
+func (s *server) create(t *testing.T, topic string, configs map[string]string) {
 	t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
 	rt := kmsg.NewCreateTopicsRequestTopic()
 	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, 1, 1
-	if topic == "compacted" {
-		rt.Configs = append(rt.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: "cleanup.policy", Value: kmsg.StringPtr("compact")})
+	for name, value := range configs {
+		rt.Configs = append(rt.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: name, Value: &value})
 	}
 	req.Topics = append(req.Topics, rt)
 	resp, err := req.RequestWith(t.Context(), s.cl)
@@ -278,11 +298,24 @@ func (s *server) put(t *testing.T, topic string, b []byte) string {
 	req.Topics = append(req.Topics, rt)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	resp, err := s.cl.Broker(1).Request(ctx, req)
-	if err != nil {
+	var p *kmsg.ProduceResponseTopicPartition // nil where there is no answer
+	if err := harness.Eventually(5*time.Second, func() error {
+		resp, err := s.cl.Broker(1).Request(ctx, req)
+		if err != nil {
+			p = nil
+			return nil
+		}
+		p = &resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0]
+		if p.ErrorCode == kerr.NotLeaderForPartition.Code { // the broker has not yet seen that it leads
+			return kerr.NotLeaderForPartition
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if p == nil {
 		return "the connection ends"
 	}
-	p := resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 		indexes := ""
 		for _, e := range p.ErrorRecords {
@@ -305,7 +338,11 @@ func (s *server) get(t *testing.T, topic string, offset int64, sent []byte) stri
 	if err != nil {
 		return "stored, but " + err.Error()
 	}
-	text := fmt.Sprintf("stored %d records, codec %v, attributes %x, newest %d after the base", len(records), b.Codec(), b.Attributes()&^7, b.MaxTimestamp()-b.BaseTimestamp())
+	newest := fmt.Sprintf("newest %d after the base", b.MaxTimestamp()-b.BaseTimestamp())
+	if b.HasLogAppendTime() {
+		newest = "time the broker's"
+	}
+	text := fmt.Sprintf("stored %d records, codec %v, attributes %x, %s", len(records), b.Codec(), b.Attributes()&^7, newest)
 	if b.BaseOffset() != offset {
 		text += ", at another offset"
 	}

@@ -24,6 +24,9 @@ type cluster struct {
 	dir   string
 	addrs []string
 	nodes []clusterNode
+
+	onDisks bool // each broker has a disk of its own
+	disks   []*harness.Disk
 }
 
 // clusterNode is one broker's process, which changes when it is started again.
@@ -36,7 +39,11 @@ type clusterNode struct {
 type trioStarter func(c *cluster) error
 
 func startKraftTrio(c *cluster) error {
-	trio, err := harness.StartCluster(filepath.Join(c.dir, "kraft"), 3, append([]string{"--log-level", "warn"}, c.o.kraft...)...)
+	dir := filepath.Join(c.dir, "kraft")
+	if err := c.mount(dir); err != nil {
+		return err
+	}
+	trio, err := harness.StartCluster(dir, 3, append([]string{"--log-level", "warn"}, c.o.kraft...)...)
 	if err != nil {
 		return err
 	}
@@ -52,7 +59,11 @@ func startKafkaTrio(c *cluster) error {
 	if err != nil {
 		return err
 	}
-	trio, err := harness.StartKafkaCluster(jars, filepath.Join(c.dir, "kafka"), 3)
+	dir := filepath.Join(c.dir, "kafka")
+	if err := c.mount(dir); err != nil {
+		return err
+	}
+	trio, err := harness.StartKafkaCluster(jars, dir, 3)
 	if err != nil {
 		return err
 	}
@@ -72,7 +83,8 @@ func clusterRound(o options, b benchmark, start trioStarter) (r result, err erro
 	if err := touchMemory(filepath.Join(dir, "touch"), o.megabytes(4000, 800)); err != nil {
 		return nil, err
 	}
-	c := &cluster{o: o, dir: dir}
+	c := &cluster{o: o, dir: dir, onDisks: b.disks}
+	defer func() { err = errors.Join(err, c.unmount()) }()
 	if err := start(c); err != nil {
 		return nil, err
 	}
@@ -242,28 +254,39 @@ func (l *gapLoad) close() {
 	l.cl.Close()
 }
 
-// benchSilence has the machine of a broker stand still for as long as it takes Apache Kafka to notice. The producer gives a request
-// up after a second, and asks for metadata again each half second.
-func benchSilence(o options, c *cluster) (result, error) {
+// observed is as long as it takes Apache Kafka to notice a broker that is silent, or whose disk does not work.
+const observed = 16 * time.Second
+
+// startImpatientLoad makes a topic and has a producer that gives a request up after a second, and asks for metadata again each half second. It
+// returns a leader, which is not the active controller if there is one, and the controller.
+func (c *cluster) startImpatientLoad(ctx context.Context) (l *gapLoad, leader, controller int32, err error) {
 	two := "2"
 	leaders, err := c.create(3, map[string]*string{"min.insync.replicas": &two})
 	if err != nil {
-		return nil, err
+		return nil, 0, 0, err
 	}
+	l, err = c.startGapLoad(ctx, kgo.ProduceRequestTimeout(500*time.Millisecond), kgo.RequestTimeoutOverhead(500*time.Millisecond), kgo.MetadataMaxAge(500*time.Millisecond))
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	if controller, err = c.controller(ctx); err != nil {
+		l.close()
+		return nil, 0, 0, err
+	}
+	return l, other(leaders, controller), controller, nil
+}
+
+// benchSilence has the machine of a broker stand still.
+func benchSilence(o options, c *cluster) (result, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	l, err := c.startGapLoad(ctx, kgo.ProduceRequestTimeout(500*time.Millisecond), kgo.RequestTimeoutOverhead(500*time.Millisecond), kgo.MetadataMaxAge(500*time.Millisecond))
+	l, leader, controller, err := c.startImpatientLoad(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer l.close()
-	controller, err := c.controller(ctx)
-	if err != nil {
-		return nil, err
-	}
-	const observed = 16 * time.Second
 	r := result{}
-	for name, victim := range map[string]int32{"longest gap, a leader silent": other(leaders, controller), "longest gap, the controller silent": controller} {
+	for name, victim := range map[string]int32{"longest gap, a leader silent": leader, "longest gap, the controller silent": controller} {
 		p := c.nodes[victim-1].process()
 		l.gap()
 		if err := standStill(p); err != nil {

@@ -1,5 +1,7 @@
 package main
 
+import "kraft/e2e/harness"
+
 // benchmarks are all there are, in the order of the report.
 var benchmarks = []benchmark{
 	{name: "start", run: benchStart, figures: []figure{
@@ -39,6 +41,9 @@ var benchmarks = []benchmark{
 		{name: "longest gap, a leader silent", unit: "ms", wanted: 1},
 		{name: "longest gap, the controller silent", unit: "ms", wanted: 1},
 	}},
+	{name: "cluster-disk-hangs", cluster: benchDisk((*harness.Disk).Freeze), disks: true, figures: []figure{{name: "longest gap", unit: "ms", wanted: 1}}},
+	{name: "cluster-disk-fails", cluster: benchDisk((*harness.Disk).ShutDown), disks: true, figures: []figure{{name: "longest gap", unit: "ms", wanted: 1}}},
+	{name: "cluster-disk-full", cluster: benchDisk((*harness.Disk).Fill), disks: true, figures: []figure{{name: "longest gap", unit: "ms", wanted: 1}}},
 	{name: "cluster-produce", cluster: benchClusterProduce, figures: throughput(3, 0.25)},
 	{name: "cluster-latency", cluster: benchClusterLatency, figures: []figure{
 		{name: "acknowledgement p50", unit: "ms"},

@@ -45,6 +45,7 @@ type benchmark struct {
 	run  func(o options, t *target) (result, error)
 	// cluster, instead of run, gets three brokers.
 	cluster func(o options, t *cluster) (result, error)
+	disks   bool // each of them with a disk of its own
 	figures []figure
 	// settings are the brokers' for this benchmark, by Kafka's names.
 	settings map[string]string

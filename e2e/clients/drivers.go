@@ -170,3 +170,10 @@ func readFiles(t testing.TB, paths ...string) []byte {
 
 // dir is a client's directory in the repository.
 func dir(name string) string { return filepath.Join(harness.Root(), "e2e", "clients", name) }
+
+// OldJars is the directory of the jars of Kafka 0.8.2.2 and its clients, for Java.
+func OldJars(t testing.TB) string {
+	t.Helper()
+	harness.Need(t, "java", "mvn")
+	return install(t, "java-0.8", []string{"pom.xml"}, []string{"mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=."})
+}

@@ -139,7 +139,7 @@ func TestKafkaTools(t *testing.T) {
 // TestJava08 is the oldest client: message format 0, no groups.
 func TestJava08(t *testing.T) {
 	harness.Need(t, "java", "mvn")
-	jars := install(t, "java-0.8", []string{"pom.xml"}, []string{"mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=."})
+	jars := OldJars(t)
 	k := harness.NewKraft(t)
 	k.CLI(t, "", "topic", "create", topicName, "-p", strconv.Itoa(partitions))
 	d := javaDriver(jars, "java-0.8", []string{"none", "gzip", "snappy"}, true)

@@ -22,7 +22,10 @@ import (
 	"kraft/e2e/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	attackIfAsked()
+	harness.Main(m)
+}
 
 // asking is one ApiVersions request, by which a connection shows that it is served.
 var asking = kmsg.NewRequestFormatter().AppendRequest(nil, &kmsg.ApiVersionsRequest{Version: 2}, 9)

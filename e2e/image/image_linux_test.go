@@ -110,6 +110,51 @@ export KAFKA_CFG_CONTROLLER_LISTENER_NAMES=CONTROLLER ALLOW_PLAINTEXT_LISTENER=y
 client=localhost:9092
 /opt/bitnami/scripts/kafka/entrypoint.sh /opt/bitnami/scripts/kafka/run.sh &
 `, "Kafka Server started"},
+	"Confluent's of the ZooKeeper days": {besideZooKeeper("12181", "ZOOKEEPER_CLIENT_PORT=12181 ZOOKEEPER_TICK_TIME=2000 ZOOKEEPER_SERVER_ID=1 /etc/confluent/docker/run") + `
+export KAFKA_BROKER_ID=1 KAFKA_ZOOKEEPER_CONNECT=zookeeper:12181 KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR=1
+export KAFKA_LISTENERS=INSIDE://0.0.0.0:29092,OUTSIDE://0.0.0.0:9092 KAFKA_ADVERTISED_LISTENERS=INSIDE://localhost:29092,OUTSIDE://localhost:9092
+export KAFKA_LISTENER_SECURITY_PROTOCOL_MAP=INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT KAFKA_INTER_BROKER_LISTENER_NAME=INSIDE
+client=localhost:9092
+/etc/confluent/docker/run &
+` + byZooKeeper("zookeeper:12181"), "[KafkaServer id=1] started"},
+	"wurstmeister's": {besideZooKeeper("2181", "/usr/bin/start-zk.sh") + `
+export KAFKA_ZOOKEEPER_CONNECT=zookeeper:2181 HOSTNAME_COMMAND="echo localhost" PORT_COMMAND="echo 9092" KAFKA_HEAP_OPTS=-Xmx256M
+export KAFKA_LISTENERS=PLAINTEXT://:9092 KAFKA_ADVERTISED_LISTENERS='PLAINTEXT://_{HOSTNAME_COMMAND}:_{PORT_COMMAND}' KAFKA_CREATE_TOPICS="orders:3:1,changes:1:1:compact"
+client=localhost:9092
+start-kafka.sh &
+` + byZooKeeper("zookeeper:2181") + `
+until kafka-topics --bootstrap-server "$client" --describe --topic changes 2>/dev/null | grep cleanup.policy=compact; do sleep 0.1; done
+kafka-topics --bootstrap-server "$client" --describe --topic orders | grep "PartitionCount: 3" || exit 1
+`, "is ready"},
+	"Bitnami's of the ZooKeeper days": {besideZooKeeper("2181", "ALLOW_ANONYMOUS_LOGIN=yes /opt/bitnami/scripts/zookeeper/entrypoint.sh /opt/bitnami/scripts/zookeeper/run.sh") + `
+export KAFKA_CFG_ZOOKEEPER_CONNECT=zookeeper:2181 ALLOW_PLAINTEXT_LISTENER=yes KAFKA_CFG_ADVERTISED_LISTENERS=PLAINTEXT://localhost:9092 KAFKA_BROKER_ID=1
+export KAFKA_CFG_LISTENERS=PLAINTEXT://:9092
+client=localhost:9092
+/opt/bitnami/scripts/kafka/entrypoint.sh /opt/bitnami/scripts/kafka/run.sh &
+` + byZooKeeper("zookeeper:2181"), "Kafka Server started"},
+	"the image zookeeper, by environment alone": {besideZooKeeper("2181", "ZOO_MY_ID=1 'ZOO_SERVERS=server.1=0.0.0.0:2888:3888;2181' /etc/kafka/docker/run") + `
+export KAFKA_ZOOKEEPER_CONNECT=zookeeper:2181 KAFKA_ADVERTISED_HOST_NAME=localhost
+client=localhost:9092
+/etc/kafka/docker/run &
+` + byZooKeeper("zookeeper:2181"), "Kafka Server started"},
+}
+
+// besideZooKeeper starts a container in ZooKeeper's place by a command, perhaps with variables before it, and asks it whether it is well.
+func besideZooKeeper(port, command string) string {
+	return `echo "127.0.0.1 localhost zookeeper $(hostname)" > /etc/hosts
+env KAFKA_LOG_DIRS=/tmp/zookeeper ` + command + ` &
+until [ "$(exec 3<>/dev/tcp/localhost/` + port + ` && echo ruok >&3 && cat <&3)" = imok ]; do sleep 0.1; done 2>/dev/null
+`
+}
+
+// byZooKeeper asks what the nodes are to the quorum, and for topics.
+func byZooKeeper(address string) string {
+	return `zkServer.sh status | grep -E "Mode: (standalone|observer)" || exit 1
+until kafka-topics --zookeeper ` + address + ` --create --if-not-exists --topic old --partitions 1 --replication-factor 1 2>/tmp/error; do
+  kill -0 $! 2>/dev/null || { echo "the server has ended"; cat /tmp/error; exit 1; }
+  sleep 0.1
+done
+`
 }
 
 // TestImage starts the image as each of those that use Kafka's images does, and works with it.

@@ -1,7 +1,7 @@
 // Command mutate changes kraft's sources in one place at a time, and says which changes no test notices: each comparison is inverted, each
 // branch and each lock is removed in turn.
 //
-//	go run ./e2e/mutate [-race] [-unreached] [package ...] > missed
+//	go run ./e2e/mutate [-race] [-unreached] [-only regexp] [package ...] > missed
 //	KRAFT_MUTANTS=$PWD/missed KRAFT_SIM_SEEDS=8 go test ./e2e/sim -run TestMutants -v -timeout 0
 //
 // The first has a package's own tests look, the second the simulation at what those did not notice. A change that nothing notices is one
@@ -16,7 +16,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +40,13 @@ var targets = map[string][]string{
 func main() {
 	race := flag.Bool("race", false, "remove locks, and have the race detector look; otherwise comparisons and branches")
 	unreached := flag.Bool("unreached", false, "list changes that no test reaches, too")
+	only := flag.String("only", "", "a regular expression for the paths of the files to change")
 	flag.Parse()
+	files, err := regexp.Compile(*only)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutate: -only:", err)
+		os.Exit(2)
+	}
 	packages := flag.Args()
 	if len(packages) == 0 {
 		for p := range targets {
@@ -46,15 +54,15 @@ func main() {
 		}
 	}
 	for _, p := range packages {
-		if err := run(p, *race, *unreached); err != nil {
+		if err := run(p, files, *race, *unreached); err != nil {
 			fmt.Fprintln(os.Stderr, "mutate:", err)
 			os.Exit(1)
 		}
 	}
 }
 
-// run tries all changes of one package with its own tests.
-func run(pkg string, race, unreached bool) error {
+// run tries all changes of some files of one package with its own tests.
+func run(pkg string, files *regexp.Regexp, race, unreached bool) error {
 	dir, err := os.MkdirTemp("", "mutate")
 	if err != nil {
 		return err
@@ -111,8 +119,9 @@ func run(pkg string, race, unreached bool) error {
 		})
 	}
 	for _, m := range mutants {
+		file, _, _ := strings.Cut(m.Place, ":")
 		switch {
-		case (m.Kind == "lock") != race:
+		case (m.Kind == "lock") != race || !files.MatchString(file):
 		case reached[m.Number]:
 			queue <- m
 		default:

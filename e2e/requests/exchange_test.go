@@ -114,7 +114,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// need is ask for what is always answered.
+// need asks as ask does, and waits longer: for requests that a server always answers.
 func (s *server) need(req kmsg.Request) (kmsg.Response, error) {
 	s.patience = longest
 	defer func() { s.patience = patience }()

@@ -47,6 +47,8 @@ var (
 	settings   = usually("retention.ms", "cleanup.policy", "max.message.bytes").oddly("", "no.such.setting", "log.retention.ms")
 	replicas   = usually([]int32{1}).oddly([]int32{}, nil, []int32{1, 1}, []int32{2}, []int32{1, 2}, []int32{-1})
 	timeout    = usually(1000).oddly(0, -1, math.MaxInt32)
+
+	aclOperation = usually(3, 8).oddly(0, 1, 2, 9, 12, 15, 16, -1)
 )
 
 // choices are by the end of a field's path.
@@ -110,6 +112,10 @@ var choices = map[string]*choice{
 	"ResourceType": usually(2).oddly(0, 1, 3, 4, 8, 16, 32, 5, -1, 127), "ResourceName": usually("T1").oddly("", "1", "2", "Tx", "bad/name", "x"),
 	"ConfigNames": usually(nil, []string{"retention.ms"}).oddly([]string{}, []string{""}, []string{"no.such.setting"}, []string{"retention.ms", "retention.ms"}, []string{"log.retention.ms"}),
 	"Op":          usually(0, 1).oddly(2, 3, 4, -1),
+
+	"ResourcePatternType": usually(3).oddly(0, 1, 2, 4, 5, -1), "PermissionType": usually(3, 2).oddly(0, 1, 4, -1),
+	"DescribeACLs.Operation": aclOperation, "Creations.Operation": aclOperation, "Filters.Operation": aclOperation,
+	"Principal": usually("User:u1").oddly("", "u1", "Group:g", "User:*"), "Host": usually("*").oddly("", "1.2.3.4", "nosuch"),
 
 	"Dir":   usually("/no/such/dir").oddly("", "relative"),
 	"Count": usually(4).oddly(3, 2, 1, 0, -1, 1000000), "Assignment.Replicas": replicas,

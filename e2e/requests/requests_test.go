@@ -33,7 +33,7 @@ func versions(t *testing.T, servers []*server) map[int16][2]int16 {
 	return out
 }
 
-// number is what an environment variable says, or what is usual.
+// number returns the number in an environment variable, or usual if the variable is not set.
 func number(t *testing.T, name string, usual int) int {
 	t.Helper()
 	text := os.Getenv(name)

@@ -1,9 +1,7 @@
 package requests
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"reflect"
 	"regexp"
 	"slices"
@@ -121,43 +119,29 @@ func (w *world) batch(symbol string) []byte {
 	}
 }
 
-// encode makes an uncompressed batch of n records without keys.
+// encode makes an uncompressed batch of n records without keys. One without a producer has no sequence.
 func encode(producer int64, sequence int32, n int, time int64) []byte {
-	epoch := int16(0)
-	if producer < 0 {
-		epoch, sequence = -1, -1
+	w := record.NewBuilder(record.None)
+	if producer >= 0 {
+		w.ProducerID, w.ProducerEpoch, w.BaseSequence = producer, 0, sequence
 	}
-	var b []byte
-	b = binary.BigEndian.AppendUint16(b, 0)
-	b = binary.BigEndian.AppendUint32(b, uint32(n-1))
-	b = binary.BigEndian.AppendUint64(b, uint64(time))
-	b = binary.BigEndian.AppendUint64(b, uint64(time))
-	b = binary.BigEndian.AppendUint64(b, uint64(producer))
-	b = binary.BigEndian.AppendUint16(b, uint16(epoch))
-	b = binary.BigEndian.AppendUint32(b, uint32(sequence))
-	b = binary.BigEndian.AppendUint32(b, uint32(n))
-	for i := range n {
-		body := binary.AppendVarint([]byte{0, 0}, int64(i))
-		body = append(binary.AppendVarint(body, -1), 2, 'v', 0)
-		b = append(binary.AppendVarint(b, int64(len(body))), body...)
+	for range n {
+		w.Add(&record.Record{Timestamp: time, Value: []byte("v")})
 	}
-	head := binary.BigEndian.AppendUint64(nil, 0)
-	head = binary.BigEndian.AppendUint32(head, uint32(len(b)+9))
-	head = binary.BigEndian.AppendUint32(head, 0xffffffff)
-	head = append(head, 2)
-	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
-	return append(head, b...)
+	return built(w.Build())
 }
 
 // oldMessage is a message of magic 1.
 func oldMessage() []byte {
-	b := []byte{1, 0}
-	b = binary.BigEndian.AppendUint64(b, 5000)
-	b = binary.BigEndian.AppendUint32(b, 0xffffffff)
-	b = append(binary.BigEndian.AppendUint32(b, 1), 'v')
-	head := binary.BigEndian.AppendUint64(nil, 0)
-	head = binary.BigEndian.AppendUint32(head, uint32(len(b)+4))
-	return append(binary.BigEndian.AppendUint32(head, crc32.ChecksumIEEE(b)), b...)
+	return built(record.ToLegacy(nil, 1, record.None, false, []record.Record{{Timestamp: 5000, Value: []byte("v")}}))
+}
+
+// built is what a builder made: records that are not compressed cannot fail.
+func built[B ~[]byte](b B, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // learn takes what a server named.

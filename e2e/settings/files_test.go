@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kraft/cli/config"
 	"kraft/e2e/harness"
 	"kraft/raftmeta/configs"
 )
@@ -32,6 +33,9 @@ func TestFiles(t *testing.T) {
 			continue // each start has its own
 		}
 		for _, v := range ends(configs.Broker[name]) {
+			if name == "zookeeper.connect" && v == "foo" {
+				continue // it waits for that host
+			}
 			trials = append(trials, trial{name, v, len(trials)/6%3 == 2})
 		}
 	}
@@ -73,11 +77,6 @@ func ends(d *configs.Definition) []string {
 	return []string{"", "foo", ",", "a:b:c"}
 }
 
-// variable is what Apache Kafka's image calls a setting.
-func variable(name string) string {
-	return "KAFKA_" + strings.ToUpper(strings.NewReplacer("-", "___", "_", "__", ".", "_").Replace(name))
-}
-
 // startWith starts a broker with one setting.
 func startWith(t *testing.T, name, value string, environment bool) error {
 	port, err := harness.FreePort()
@@ -101,7 +100,7 @@ func startWith(t *testing.T, name, value string, environment bool) error {
 	k := harness.Node(fmt.Sprintf("127.0.0.1:%d", port), dir, "server", file)
 	cmd := exec.Command(bin, "server", file)
 	if environment {
-		cmd.Env = append(os.Environ(), variable(name)+"="+value)
+		cmd.Env = append(os.Environ(), config.Variable(name)+"="+value)
 	}
 	p, err := harness.Start(cmd)
 	if err != nil {

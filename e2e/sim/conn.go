@@ -54,6 +54,9 @@ func (s *stream) push(data []byte, end error) {
 // arrival is when what is sent now arrives: never before what was sent earlier.
 func (s *stream) arrival() time.Time {
 	delay := soundDelay + time.Duration(s.rng.Int64N(int64(soundJitter))) + s.way.delay
+	if s.to.localPort == controllerPort {
+		delay += s.way.late
+	}
 	for i := 0; i < resends && s.rng.Float64() < s.way.loss; i++ {
 		delay += resend << i
 	}

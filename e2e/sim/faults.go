@@ -412,8 +412,6 @@ func olderDisks(s *Sim, dice [3]uint64) string {
 	if !s.mayLose(m) {
 		return ""
 	}
-	m.PowerOff()
-	m.Ended()
 	older := m.copied
 	newest, err := m.Swap(older)
 	if err != nil {
@@ -428,8 +426,6 @@ func olderDisks(s *Sim, dice [3]uint64) string {
 		}
 		return fmt.Sprintf("%v goes on with a copy of its disks that lacks nothing of the metadata", m)
 	}
-	m.PowerOff()
-	m.Ended()
 	if _, err := m.Swap(newest); err != nil {
 		return ""
 	}

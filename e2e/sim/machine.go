@@ -108,10 +108,15 @@ func newMachine(id int32, voters string, n *Network, h *workload.History, seed u
 	return m, nil
 }
 
-func voterList(count int32) string {
+// voterList is a list of the first machines' controller listeners, each with its node's id before it if ids is set.
+func voterList(count int32, ids bool) string {
 	var out []string
 	for id := int32(1); id <= count; id++ {
-		out = append(out, fmt.Sprintf("%d@%s:%d", id, hostName(id), controllerPort))
+		address := fmt.Sprintf("%s:%d", hostName(id), controllerPort)
+		if ids {
+			address = fmt.Sprintf("%d@%s", id, address)
+		}
+		out = append(out, address)
 	}
 	return strings.Join(out, ",")
 }
@@ -201,9 +206,17 @@ func (m *Machine) Copy(epoch int64) error {
 	return err
 }
 
-// Swap puts other disks into the machine, which has ended, and returns those that it had.
+// Swap turns the machine off, puts other disks into it, and returns the disks that it had.
 func (m *Machine) Swap(other *disks) (before *disks, err error) {
-	m.mu.Lock()
+	for {
+		m.PowerOff()
+		m.Ended()
+		m.mu.Lock()
+		if m.process == nil {
+			break
+		}
+		m.mu.Unlock() // somebody who replaces its version has started it again
+	}
 	defer m.mu.Unlock()
 	m.disk.Restart()
 	m.lost = false
@@ -348,7 +361,7 @@ func (p *process) once(ctx context.Context) error {
 	log := zerolog.New(logLines{m}).Level(nodeLevel())
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	n, err := node.StartOn(starting, node.World{FS: m.disk, Listen: p.listen, Dial: p.dial, Features: p.features}, c, logging.New(log, nil))
+	n, err := node.StartOn(starting, node.World{FS: m.disk, Listen: p.listen, Dial: p.dial, Owns: m.owns, Features: p.features}, c, logging.New(log, nil))
 	if err != nil {
 		return err
 	}
@@ -401,9 +414,12 @@ func (l logLines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// nodeLevel is how much of nodes' logs is in the story: all of it with KRAFT_SIM_DEBUG.
+// verboseVariable has all of nodes' logs in the story.
+const verboseVariable = "KRAFT_SIM_DEBUG"
+
+// nodeLevel is how much of nodes' logs is in the story.
 func nodeLevel() zerolog.Level {
-	if os.Getenv("KRAFT_SIM_DEBUG") != "" {
+	if os.Getenv(verboseVariable) != "" {
 		return zerolog.DebugLevel
 	}
 	return zerolog.InfoLevel

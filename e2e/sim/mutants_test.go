@@ -58,15 +58,14 @@ func TestMutants(t *testing.T) {
 			}
 		}
 	}
-	bin := build(t, changed)
+	sim := build(t, changed)
 	seen := filepath.Join(t.TempDir(), "reached")
-	t.Setenv(planted.ReachedVariable, seen)
+	watching := sim.with(planted.ReachedVariable, seen)
 	each(1, count, func(seed int) {
-		if out := simulate(bin, uint64(seed), ""); len(out.wrong) > 0 || !out.ended {
+		if out := watching.run(uint64(seed), ""); len(out.wrong) > 0 || !out.ended {
 			t.Errorf("seed %d finds something in the unchanged code: %v", seed, out.wrong)
 		}
 	})
-	os.Unsetenv(planted.ReachedVariable)
 	reached, err := sources.Reached(seen)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +80,7 @@ func TestMutants(t *testing.T) {
 			return
 		}
 		for seed := range count {
-			out := simulateWith(bin, uint64(seed+1), "", planted.MutantVariable+"="+strconv.Itoa(m.Number))
+			out := sim.with(planted.MutantVariable, strconv.Itoa(m.Number)).run(uint64(seed+1), "")
 			if len(out.wrong) > 0 || !out.ended {
 				noticed.Add(1)
 				return

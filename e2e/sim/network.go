@@ -33,6 +33,7 @@ type condition struct {
 	cut   bool
 	delay time.Duration // on top of a sound way's
 	loss  float64       // of packets; TCP sends them again, so that they come late
+	late  time.Duration // bytes for a controller listener take so much longer: metadata then arrives after the answers
 }
 
 type host struct {

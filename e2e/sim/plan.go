@@ -28,6 +28,8 @@ type Plan struct {
 	Commit         bool // log.flush.policy=commit: power may fail everywhere at once
 	Steady         bool // nothing that happens is a reason for another leader
 	Operator       bool // somebody moves partitions all the time, of a cluster with more brokers than replicas, under more load
+	Meet           bool // nodes know the addresses of the quorum's voters alone (zookeeper.connect), and start in any order
+	Late           bool // metadata reaches some nodes later than the answers that follow from it
 	Rules          bool // clients try what groups and logs are to refuse, and what deletion is to keep
 	operated       operated
 	Settings       map[string]string
@@ -137,6 +139,8 @@ func NewPlan(seed uint64) *Plan {
 		p.Settings["metadata.log.max.record.bytes.between.snapshots"] = fmt.Sprint(1 << (9 + latest.IntN(8)))
 		p.Settings["log.retention.check.interval.ms"] = "1000"
 	}
+	p.Meet = p.Voters > 1 && rand.New(rand.NewPCG(seed, 14)).IntN(5) == 0
+	p.Late = p.Nodes() > 1 && rand.New(rand.NewPCG(seed, 16)).IntN(4) > 0
 	return p
 }
 

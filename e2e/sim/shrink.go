@@ -24,6 +24,12 @@ func (p *Plan) Pieces() []string {
 	if p.Rules {
 		add("rules", 1)
 	}
+	if p.Meet {
+		add("meet", 1)
+	}
+	if p.Late {
+		add("late", 1)
+	}
 	add("administrator", p.Administrators)
 	add("visitor", p.Visitors)
 	add("member", p.Members)
@@ -71,6 +77,10 @@ func (p *Plan) Less(pieces []string) *Plan {
 			if !q.Operator {
 				delete(q.Settings, "log.retention.check.interval.ms")
 			}
+		case "meet":
+			q.Meet = false
+		case "late":
+			q.Late = false
 		case "administrator":
 			q.Administrators--
 		case "visitor":

@@ -31,6 +31,7 @@ type Sim struct {
 	work          *workload.Workload
 	running       sync.WaitGroup // clients, and who looks on
 	clients       int
+	cluster       string      // the cluster that nodes are of which know only addresses; "" until one is
 	client        *kgo.Client // the test's own
 	administrator *kadm.Client
 	trimmed       workload.Trimmed    // what the trimmer knows, for the audit
@@ -77,7 +78,7 @@ func Run(plan *Plan, dir string) *workload.History {
 }
 
 func (s *Sim) run(dir string) error {
-	voters := voterList(s.plan.Voters)
+	voters := voterList(s.plan.Voters, true)
 	for id := int32(1); id <= s.plan.Nodes(); id++ {
 		m, err := newMachine(id, voters, s.network, s.history, s.plan.Seed<<8|uint64(id), dir, s.plan.Settings)
 		if err != nil {
@@ -85,7 +86,16 @@ func (s *Sim) run(dir string) error {
 		}
 		s.machines = append(s.machines, m)
 		m.SetVersion(s.plan.Upgrade)
-		m.Start()
+		if s.plan.Meet {
+			m.knowsAddresses(s.plan.Voters)
+		} else {
+			m.Start()
+		}
+	}
+	if s.plan.Meet {
+		if err := s.meet(); err != nil {
+			return err
+		}
 	}
 	working, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -118,7 +128,9 @@ func (s *Sim) run(dir string) error {
 	end, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	producers := s.startWork(end)
+	prompt := s.delayMetadata()
 	s.fail()
+	prompt()
 	return s.recover(producers, stop, cancel)
 }
 
@@ -223,11 +235,24 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 	}
 	s.history.Say("no more faults")
 	stop()
-	deadline := time.Now().Add(rest)
+	began := time.Now()
+	deadline := began.Add(rest)
+	lift := s.plan.Operator
+	liftLate := func() {
+		if lift && time.Since(began) >= workload.LateRequests {
+			lift = false
+			w.LiftThrottles(s.administrator)
+		}
+	}
 	var problem error
 	select {
 	case <-producers:
-	case <-time.After(rest):
+	case <-time.After(workload.LateRequests):
+		liftLate()
+	}
+	select {
+	case <-producers:
+	case <-time.After(time.Until(deadline)):
 		if s.rotten == nil {
 			problem = fmt.Errorf("producers wait for answers %v after the last fault", rest)
 		}
@@ -239,6 +264,7 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 		if time.Now().After(deadline) {
 			problem = fmt.Errorf("not whole %v after the last fault: %s", rest, s.describe())
 		}
+		liftLate()
 		time.Sleep(100 * time.Millisecond)
 	}
 	if problem != nil {

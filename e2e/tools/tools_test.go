@@ -28,6 +28,7 @@ var classes = map[string]string{
 	"console-consumer":     "org.apache.kafka.tools.consumer.ConsoleConsumer",
 	"consumer-groups":      "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
 	"groups":               "org.apache.kafka.tools.GroupsCommand",
+	"acls":                 "org.apache.kafka.tools.AclCommand",
 	"configs":              "org.apache.kafka.tools.ConfigCommand",
 	"reassign-partitions":  "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
 	"leader-election":      "org.apache.kafka.tools.LeaderElectionCommand",
@@ -101,7 +102,7 @@ func (r result) sorted() result {
 func (r result) said() result {
 	var lines []string
 	for line := range strings.SplitSeq(r.out, "\n") {
-		if !strings.HasPrefix(line, "java.") && !strings.HasPrefix(line, "The consumer rebalance protocol (KIP-848)") {
+		if !strings.HasPrefix(line, "java.") && !strings.HasPrefix(line, "Caused by: ") && !strings.HasPrefix(line, "The consumer rebalance protocol (KIP-848)") {
 			lines = append(lines, line)
 		}
 	}
@@ -253,7 +254,7 @@ func runCommand(cmd *exec.Cmd, input string) (r result, err error) {
 // reads says that a command changes nothing: what a change before it has done may be seen a moment later.
 func (c command) reads() bool {
 	return !slices.ContainsFunc(c.args, func(a string) bool {
-		return slices.Contains([]string{"--alter", "--create", "--delete", "--execute", "--reset-offsets", "--delete-offsets", "--cancel", "--group", "unregister", "upgrade", "downgrade"}, a)
+		return slices.Contains([]string{"--alter", "--create", "--delete", "--execute", "--reset-offsets", "--delete-offsets", "--cancel", "--group", "--add", "--remove", "unregister", "upgrade", "downgrade"}, a)
 	}) && c.input == "" && c.tool != "console-consumer" || slices.Contains(c.args, "--describe")
 }
 
@@ -296,6 +297,7 @@ var masks = []struct {
 	{regexp.MustCompile(`"(avg_throughput|target_throughput)":[-\d.E]+`), `"$1":N`},
 	{regexp.MustCompile(`(?m)^(\tat |\t*\.\.\. \d+ more).*\n`), ""},
 	{regexp.MustCompile(`(?m)[ \t]+$`), ""},
+	{regexp.MustCompile(`(?m)^ \t`), "\t"}, // the first of Kafka's "Adding ACLs"
 	{regexp.MustCompile(` {2,}`), " "},
 }
 
@@ -355,6 +357,23 @@ func TestScriptsOnCluster(t *testing.T) {
 		if want, got = want.said(), got.said(); want.sorted() != got.sorted() || want.status == "0" && got.out == "" {
 			t.Errorf("%s\n--- Kafka's: %v\n--- kraft's: %v", text, want, got)
 		}
+	}
+}
+
+// TestACLs: kafka-acls does with an Apache Kafka that has an authorizer what Kafka's own does, and prints the same.
+func TestACLs(t *testing.T) {
+	jars := harness.NeedKafka(t)
+	settings := []string{"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users=User:ANONYMOUS"}
+	kafka, other := harness.NewKafka(t, settings...), harness.NewKafka(t, settings...)
+	reference := &target{newJVM(t, jars), kafka.Addr, kafka.Data, "", nil}
+	subject := &target{nil, other.Addr, other.Data, "", map[string]bool{"acls": true}}
+	for _, c := range readCommands(t, "testdata/acls.txt") {
+		want, got := both(t, c, reference, subject)
+		want, got = want.said(), got.said()
+		if want.status != got.status || want.status == "0" && want.sorted() != got.sorted() {
+			t.Errorf("%s\n--- Kafka's: %v\n--- kraft's: %v", c.text, want, got)
+		}
+		t.Logf("%s\n%v", c.text, want)
 	}
 }
 

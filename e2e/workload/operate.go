@@ -114,29 +114,44 @@ func (o *operator) all() kadm.TopicsSet {
 
 // slowly does f with replication throttled for all partitions.
 func (o *operator) slowly(f func()) {
-	rate := fmt.Sprint(1000 + o.rng.IntN(20_000))
-	set := func(op kadm.IncrementalOp, replicas, rate *string) (done bool) {
-		return o.do("sets throttles", func(ctx context.Context) error {
-			var topics, brokers []kadm.AlterConfig
-			for _, side := range []string{"leader", "follower"} {
-				topics = append(topics, kadm.AlterConfig{Op: op, Name: side + ".replication.throttled.replicas", Value: replicas})
-				brokers = append(brokers, kadm.AlterConfig{Op: op, Name: side + ".replication.throttled.rate", Value: rate})
-			}
-			answers, err := o.admin.AlterTopicConfigs(ctx, topics, o.work.topics()...)
-			if err != nil {
-				return err
-			}
-			more, err := o.admin.AlterBrokerConfigs(ctx, brokers)
-			for _, a := range append(answers, more...) {
-				err = errors.Join(err, a.Err)
-			}
-			return err
-		})
-	}
-	all := "*"
-	set(kadm.SetConfig, &all, &rate)
+	all, rate := "*", fmt.Sprint(1000+o.rng.IntN(20_000))
+	o.throttle(kadm.SetConfig, &all, &rate)
 	f()
+	o.lift()
+}
+
+// throttle changes the throttles of all partitions.
+func (o *operator) throttle(op kadm.IncrementalOp, replicas, rate *string) (done bool) {
+	return o.do("sets throttles", func(ctx context.Context) error {
+		var topics, brokers []kadm.AlterConfig
+		for _, side := range []string{"leader", "follower"} {
+			topics = append(topics, kadm.AlterConfig{Op: op, Name: side + ".replication.throttled.replicas", Value: replicas})
+			brokers = append(brokers, kadm.AlterConfig{Op: op, Name: side + ".replication.throttled.rate", Value: rate})
+		}
+		answers, err := o.admin.AlterTopicConfigs(ctx, topics, o.work.topics()...)
+		if err != nil {
+			return err
+		}
+		more, err := o.admin.AlterBrokerConfigs(ctx, brokers)
+		for _, a := range append(answers, more...) {
+			err = errors.Join(err, a.Err)
+		}
+		return err
+	})
+}
+
+func (o *operator) lift() {
 	for removed, tries := false, 0; !removed && tries < 20; tries++ {
-		removed = set(kadm.DeleteConfig, nil, nil)
+		removed = o.throttle(kadm.DeleteConfig, nil, nil)
 	}
+}
+
+// LateRequests is for how long a broker passes a request on to a controller that it does not reach (request.timeout.ms). It may do so
+// after the client has given up, or has had its answer from another broker, and has gone on.
+const LateRequests = 30 * time.Second
+
+// LiftThrottles ends throttles that were set by requests that came late.
+func (w *Workload) LiftThrottles(admin *kadm.Client) {
+	o := &operator{work: w, admin: admin, who: "operator"}
+	o.lift()
 }

@@ -31,7 +31,7 @@ type Coordinator struct {
 	groups  map[string]*group
 	due     deadlines
 	sweepAt time.Time // when offsets are next looked at for expiry
-	handed  int       // member ids that were given out within the sessions that their clients asked for
+	handed  int       // member ids given to joining clients, each counted until the session that its client asked for ends
 }
 
 // maxHanded bounds the member ids that are given out within a session: each is held until it is over, whoever asked for it, and a client may

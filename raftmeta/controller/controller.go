@@ -207,7 +207,7 @@ func (c *Controller) Restore(snapshot []byte) error {
 	if err != nil {
 		return err
 	}
-	c.applied, c.delta = m, image.All(m)
+	c.applied, c.delta = m, image.Replaced(c.newest.Load(), m)
 	c.hand(nil)
 	return nil
 }

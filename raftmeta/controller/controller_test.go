@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"google.golang.org/protobuf/proto"
 
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
@@ -127,5 +128,50 @@ func TestSlowSubscriber(t *testing.T) {
 	})
 	if late < 4 {
 		t.Errorf("a later subscriber sees %d topics", late)
+	}
+}
+
+// TestSnapshotRemoves: subscribers of a node that was away see which topics are gone when it gets a snapshot, one that has another topic
+// of the same name included.
+func TestSnapshotRemoves(t *testing.T) {
+	c := New(zerolog.Nop())
+	apply := func(records ...*image.Record) {
+		t.Helper()
+		data, err := proto.Marshal(&image.Batch{Term: 1, Records: records})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Apply(1, 1, data)
+	}
+	topic := func(id byte, name string) *image.Record {
+		u := image.UUID{15: id}
+		return &image.Record{Kind: &image.Record_Topic{Topic: &image.TopicRecord{Id: u[:], Name: name}}}
+	}
+	remove := func(id byte) *image.Record {
+		u := image.UUID{15: id}
+		return &image.Record{Kind: &image.Record_RemoveTopic{RemoveTopic: &image.RemoveTopicRecord{Id: u[:]}}}
+	}
+	apply(topic(1, "stays"), topic(2, "goes"), topic(3, "again"), topic(4, "before"))
+	c.Applied(1)
+	apply(remove(4)) // applied, and not shown yet
+	later := New(zerolog.Nop())
+	for _, r := range []*image.Record{topic(1, "stays"), topic(5, "again")} {
+		later.applied.Apply(r)
+	}
+	snapshot, err := later.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Restore(snapshot); err != nil {
+		t.Fatal(err)
+	}
+	last := c.changes[len(c.changes)-1]
+	for id, want := range map[byte]bool{1: false, 2: true, 3: true, 4: true, 5: false} {
+		if _, removed := last.delta.Removed[image.UUID{15: id}]; removed != want {
+			t.Errorf("topic %d removed: %v, want %v", id, removed, want)
+		}
+	}
+	if len(last.delta.Topics) != 2 {
+		t.Errorf("%d topics are there, want 2", len(last.delta.Topics))
 	}
 }

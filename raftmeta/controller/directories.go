@@ -70,11 +70,11 @@ func AssignDirectories(m *image.Image, policy Policy, broker int32, epoch int64,
 	}
 	var records []*image.Record
 	for _, a := range list {
-		t, ok := m.TopicByID(a.Topic)
-		if !ok || int(a.Partition) >= len(t.Partitions) {
+		t, _ := m.TopicByID(a.Topic)
+		p, ok := t.Partition(a.Partition)
+		if !ok {
 			continue
 		}
-		p := t.Partitions[a.Partition]
 		i := slices.Index(p.Replicas, broker)
 		if i < 0 || p.Directory(broker) == a.Directory {
 			continue

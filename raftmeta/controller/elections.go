@@ -265,10 +265,10 @@ func AlterPartition(m *image.Image, policy Policy, broker int32, s PartitionStat
 	if !ok {
 		return nil, kerr.UnknownTopicID
 	}
-	if int(s.Partition) >= len(t.Partitions) || s.Partition < 0 {
+	p, ok := t.Partition(s.Partition)
+	if !ok {
 		return nil, kerr.UnknownTopicOrPartition
 	}
-	p := t.Partitions[s.Partition]
 	var isr []int32
 	for _, member := range s.ISR {
 		isr = append(isr, member.Broker)
@@ -323,10 +323,10 @@ func ElectLeader(m *image.Image, policy Policy, topic string, n int32, uncleanly
 	if !ok {
 		return nil, fmt.Errorf("No such topic as %s: %w", topic, kerr.UnknownTopicOrPartition)
 	}
-	if n < 0 || int(n) >= len(t.Partitions) {
+	p, ok := t.Partition(n)
+	if !ok {
 		return nil, fmt.Errorf("No such partition as %s-%d: %w", topic, n, kerr.UnknownTopicOrPartition)
 	}
-	p := t.Partitions[n]
 	if uncleanly && p.Leader != nobody || !uncleanly && p.Leader == p.Replicas[0] {
 		return nil, kerr.ElectionNotNeeded
 	}

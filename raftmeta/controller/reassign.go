@@ -13,11 +13,11 @@ import (
 // new are added first; when they are in sync, one change drops those that are to go. A nil target takes back a
 // reassignment that is under way. keepFactor refuses another number of replicas.
 func Reassign(m *image.Image, policy Policy, topic string, n int32, target []int32, keepFactor bool) ([]*image.Record, error) {
-	t, ok := m.Topic(topic)
-	if !ok || n < 0 || int(n) >= len(t.Partitions) {
+	t, _ := m.Topic(topic)
+	p, ok := t.Partition(n)
+	if !ok {
 		return nil, fmt.Errorf("The topic or partition %s-%d does not exist.: %w", topic, n, kerr.UnknownTopicOrPartition)
 	}
-	p := t.Partitions[n]
 	b := newBuilder(m, policy, t, int(n))
 	if target == nil {
 		if len(p.Adding)+len(p.Removing) == 0 {

@@ -57,6 +57,20 @@ func (d *Delta) Empty() bool {
 	return len(d.Topics) == 0 && len(d.Removed) == 0 && len(d.Brokers) == 0 && !d.Configs && !d.Cluster && !d.Other
 }
 
+// Replaced is the change from before to m, a snapshot, as far as subscribers need it: everything in m, and the topics and brokers that
+// are only in before.
+func Replaced(before, m *Image) *Delta {
+	d := All(m)
+	before.Topics("", func(t *Topic) bool {
+		if _, ok := m.TopicByID(t.ID); !ok {
+			d.Removed[t.ID] = t
+		}
+		return true
+	})
+	before.Brokers(func(b *Broker) { d.Brokers[b.ID] = struct{}{} })
+	return d
+}
+
 // All is the change from nothing to m.
 func All(m *Image) *Delta {
 	d := NewDelta()

@@ -94,6 +94,14 @@ type Topic struct {
 	Partitions []*Partition
 }
 
+// Partition finds a partition by its number; of no topic, nil, it finds none.
+func (t *Topic) Partition(n int32) (*Partition, bool) {
+	if t == nil || n < 0 || int(n) >= len(t.Partitions) {
+		return nil, false
+	}
+	return t.Partitions[n], true
+}
+
 // Partition is one partition's assignment and leadership (Kafka's PartitionRegistration).
 type Partition struct {
 	Replicas       []int32

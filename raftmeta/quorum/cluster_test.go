@@ -28,6 +28,7 @@ type cluster struct {
 	address map[uint64]string
 	voters  []uint64
 	insists map[uint64]bool // who is started to be taken with an older disk
+	meeting *Meeting        // of the next node that is opened
 
 	mu      sync.Mutex
 	names   map[uint64]string // what each takes the cluster to be
@@ -112,7 +113,7 @@ func (c *cluster) open(id uint64, voters []uint64, snapshotBytes int64) *Node {
 	}
 	var err error
 	if n, err = Open(Config{ID: id, Path: filepath.Join(c.dir, fmt.Sprint(id)), Voters: voters, Tick: 10 * time.Millisecond,
-		SnapshotBytes: snapshotBytes, AcceptOlder: c.insists[id], Log: zerolog.Nop(), Network: network}, m); err != nil {
+		Meeting: c.meeting, SnapshotBytes: snapshotBytes, AcceptOlder: c.insists[id], Log: zerolog.Nop(), Network: network}, m); err != nil {
 		c.t.Fatal(err)
 	}
 	c.nodes[id], c.sums[id] = n, m
@@ -278,7 +279,7 @@ func TestJoin(t *testing.T) {
 	}
 	join := func(addresses ...string) {
 		t.Helper()
-		if err := n.Join(ctx, addresses); err != nil {
+		if err := n.Join(ctx, addresses, func(func() string) {}); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.Start(); err != nil {
@@ -322,7 +323,7 @@ func TestJoinWithoutLeader(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	joined := make(chan error, 1)
-	go func() { joined <- n.Join(ctx, []string{c.address[1]}) }()
+	go func() { joined <- n.Join(ctx, []string{c.address[1]}, func(func() string) {}) }()
 	c.start(2, c.voters, 100)
 	c.start(3, c.voters, 100)
 	if err := <-joined; err != nil {
@@ -388,7 +389,7 @@ func TestMembersOutliveProcesses(t *testing.T) {
 	}
 	path := c.nodes[leader].config.Path
 	c.crash(leader)
-	st, err := openStore(path, nil)
+	st, err := openStore(path, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,7 +424,7 @@ func TestLearnerThatDoesNotListen(t *testing.T) {
 		n := c.start(4, nil, 1<<20)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := n.Join(ctx, addresses); err != nil {
+		if err := n.Join(ctx, addresses, func(func() string) {}); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.Start(); err != nil {
@@ -473,7 +474,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	n := c.start(4, nil, 1<<20)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	err := n.Join(ctx, []string{c.address[1]})
+	err := n.Join(ctx, []string{c.address[1]}, func(func() string) {})
 	if err == nil || !strings.Contains(err.Error(), "cluster ours, not theirs") {
 		t.Errorf("another cluster's node joins: %v", err)
 	}

@@ -17,7 +17,7 @@ import (
 func written(t *testing.T) (data []byte, newest uint64) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "metadata.db")
-	s, err := openStore(path, []uint64{1})
+	s, err := openStore(path, []uint64{1}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestDamagedFile(t *testing.T) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, err := openStore(path, []uint64{1})
+		s, err := openStore(path, []uint64{1}, false)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Errorf("%v", err)
@@ -127,7 +127,7 @@ func TestFilesWithoutChecksums(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		s, err := openStore(path, []uint64{1})
+		s, err := openStore(path, []uint64{1}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

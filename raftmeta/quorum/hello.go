@@ -19,6 +19,7 @@ const (
 	joinStream     = "join"     // asks to be made a learner
 	whoStream      = "who"      // asks who is there, and who leads
 	helloStream    = "hello"    // asks for nothing: whether one is welcome
+	meetStream     = "meet"     // asks which nodes the other one has met: see Meeting
 )
 
 // Hello is the first thing on a stream, and what answers it. Fields are only ever added.
@@ -43,6 +44,11 @@ type Hello struct {
 	BegunIndex uint64 `json:"begunIndex,omitempty"`
 	// Insists says that somebody has decided that the disk is to count although it may be an older one.
 	Insists bool `json:"insists,omitempty"`
+
+	// Of a quorum that is named by addresses alone: see Meeting.
+	Addresses []string            `json:"addresses,omitempty"` // of From's list, sorted
+	Met       map[string]attendee `json:"met,omitempty"`       // the nodes that From knows, by address
+	Agreed    map[string]uint64   `json:"agreed,omitempty"`    // the voters, by address, once From knows that all agree
 
 	First   []uint64 `json:"first,omitempty"`   // to who joins: the voters before the first entry
 	Refused string   `json:"refused,omitempty"` // why the stream ends here

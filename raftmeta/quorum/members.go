@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -239,10 +240,11 @@ func (n *Node) admit(ctx context.Context, id uint64) (leader string, err error) 
 }
 
 // Join asks the members at the given addresses, one after the other, to make this node a learner, unless it
-// knows its quorum already. Call it before Start. Members may connect meanwhile.
-func (n *Node) Join(ctx context.Context, addresses []string) error {
+// knows its quorum already. It calls waiting with why none does, again and again. Call it before Start. Members may connect meanwhile.
+func (n *Node) Join(ctx context.Context, addresses []string, waiting func(what func() string)) error {
 	var last error
 	for n.raw == nil {
+		var why []string
 		for _, address := range addresses {
 			first, err := n.ask(address)
 			if len(first) > 0 {
@@ -252,11 +254,16 @@ func (n *Node) Join(ctx context.Context, addresses []string) error {
 				return n.restore()
 			}
 			last = err
+			why = append(why, fmt.Sprintf("%s (%v)", address, err))
+			if err := n.net.stranger(ctx, address, err); err != nil {
+				return err
+			}
 		}
 		var refused *RefusedError
 		if errors.As(last, &refused) && !refused.Later {
 			return last
 		}
+		waiting(func() string { return strings.Join(why, "; ") })
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), last)

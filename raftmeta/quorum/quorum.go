@@ -38,6 +38,7 @@ type Config struct {
 	ID            uint64
 	Path          string        // of the bbolt file
 	Voters        []uint64      // of a new quorum; none for a node that joins one
+	Meeting       *Meeting      // finds the Voters of a new quorum, if they are not known; or nil
 	Network       *Network      // nil for a node that is alone
 	Tick          time.Duration // heartbeats go out every tick, elections start after ten
 	SnapshotBytes int64         // entries since the last snapshot, in bytes, that make a new one
@@ -75,6 +76,7 @@ type Node struct {
 	incoming chan delivery
 	fatal    chan error
 	net      *transport // nil for a node that is alone
+	meeting  *meeting   // nil for a node without Config.Meeting
 	send     func([]*pb.Message)
 	members  atomic.Pointer[pb.ConfState]
 	stop     chan struct{}
@@ -99,7 +101,8 @@ type Node struct {
 // Open opens the bbolt file, restores machine from the last snapshot and makes ready to start. A new
 // file begins a quorum of config.Voters.
 func Open(config Config, machine Machine) (*Node, error) {
-	st, err := openStore(config.Path, config.Voters)
+	meets := config.Meeting != nil && config.Meeting.Voters == nil
+	st, err := openStore(config.Path, config.Voters, meets)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +113,9 @@ func Open(config Config, machine Machine) (*Node, error) {
 	n.campaign.Stop()
 	n.send = func([]*pb.Message) {}
 	if config.Network != nil {
+		if config.Meeting != nil {
+			n.meeting = newMeeting(*config.Meeting, attendee{config.ID, st.member})
+		}
 		n.net = newTransport(n, *config.Network)
 		n.send = n.net.send
 	}

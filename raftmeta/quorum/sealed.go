@@ -15,6 +15,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -161,6 +162,17 @@ func inspect(path string) error {
 	if err != nil {
 		return err
 	}
+	return view(path, func(tx *bbolt.Tx) error {
+		sealed := false
+		if state := tx.Bucket(stateBucket); state != nil {
+			sealed = state.Get(formatKey) != nil
+		}
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return inspectBucket(b, sealed) })
+	})
+}
+
+// view opens a file to read, calls f with its content, and closes it. Errors wrap ErrInUse, ErrDamaged, or are f's.
+func view(path string, f func(*bbolt.Tx) error) error {
 	return guarded(func() error {
 		db, err := bbolt.Open(path, 0o644, &bbolt.Options{Timeout: lockPatience, ReadOnly: true})
 		if errors.Is(err, bolterrors.ErrTimeout) {
@@ -170,13 +182,7 @@ func inspect(path string) error {
 			return fmt.Errorf("%v: %w", err, ErrDamaged)
 		}
 		defer db.Close()
-		return db.View(func(tx *bbolt.Tx) error {
-			sealed := false
-			if state := tx.Bucket(stateBucket); state != nil {
-				sealed = state.Get(formatKey) != nil
-			}
-			return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return inspectBucket(b, sealed) })
-		})
+		return db.View(f)
 	})
 }
 
@@ -198,3 +204,29 @@ func inspectBucket(b *bbolt.Bucket, sealed bool) error {
 
 // lockPatience is how long a start waits for another process that has the file open.
 const lockPatience = 200 * time.Millisecond
+
+// Known reads from a metadata file, which no process has open, which members were to vote first in the quorum that the file knows, and
+// whether that quorum has begun. Both are empty for a file that is missing or knows none. Errors wrap ErrDamaged or ErrInUse.
+func Known(path string) (first []uint64, begun bool, err error) {
+	if info, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil, false, nil
+	}
+	if err := view(path, func(tx *bbolt.Tx) error {
+		state, log := tx.Bucket(stateBucket), tx.Bucket(logBucket)
+		if state == nil || log == nil {
+			return nil
+		}
+		key, _ := log.Cursor().First()
+		begun = key != nil || state.Get(snapshotKey) != nil
+		if state.Get(formatKey) == nil {
+			return nil // of a version that sealed no values, and began alone or by --peers
+		}
+		conf := new(pb.ConfState)
+		_, err := get(state, firstKey, conf)
+		first = conf.GetVoters()
+		return err
+	}); err != nil {
+		return nil, false, fmt.Errorf("open metadata %s: %w", path, err)
+	}
+	return first, begun, nil
+}

@@ -234,20 +234,22 @@ func (n *Node) note(d delivery) {
 // trip, and where nobody listens that is known as soon.
 const inquiryPatience = 300 * time.Millisecond
 
-// inquire asks the members whether this node's disk is as new as they remember, before it votes or acknowledges anything: the voters whose
-// addresses it knows, and the seeds.
+// inquire asks the members whether this node's disk is as new as they remember, before it votes or acknowledges anything: those whose
+// addresses it knows, learners included, since nobody else can tell a quorum's only voter, and the seeds.
 func (t *transport) inquire() error {
 	ctx, cancel := context.WithTimeout(t.ctx, inquiryPatience)
 	defer cancel()
+	own := t.hello().Address
 	at := map[string]uint64{} // by address, 0 for a seed
 	for _, address := range t.network.Seeds {
 		at[address] = 0
 	}
-	for _, id := range t.node.members.Load().GetVoters() {
+	members := t.node.members.Load()
+	for _, id := range slices.Concat(members.GetVoters(), members.GetLearners()) {
 		at[t.address(id)] = id
 	}
 	for address, id := range at {
-		if address == "" || address == t.hello().Address || id == t.node.config.ID {
+		if address == "" || address == own || id == t.node.config.ID {
 			delete(at, address)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 // TestOlderDiskIsRefused: a member that starts with a copy of its disk from before does not take part, whatever the copy lacks; with
@@ -107,6 +109,44 @@ func TestOlderDiskIsRefused(t *testing.T) {
 	}
 }
 
+// TestOlderDiskOfTheOnlyVoter: learners refuse a quorum's only voter with an older disk.
+func TestOlderDiskOfTheOnlyVoter(t *testing.T) {
+	c := newCluster(t, 1, 2)
+	for _, id := range c.voters {
+		c.start(id, c.voters, 100)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for c.leader() != 1 {
+		c.nodes[2].HandOver()
+	}
+	c.add(1)
+	if err := c.nodes[1].ChangeMember(ctx, 2, pb.ConfChangeAddLearnerNode); err != nil {
+		t.Fatal(err)
+	}
+	const entries = 50 // until a snapshot has the new membership: before, the first voters are asked
+	for range entries {
+		c.add(1)
+	}
+	c.agree(1 + entries)
+	path := c.nodes[1].config.Path
+	older := path + ".older"
+	copyFile(t, path, older) // nothing is written at the moment
+	for range entries {
+		c.add(1)
+	}
+	c.agree(1 + 2*entries)
+	c.stop(1)
+	copyFile(t, older, path)
+	n := c.open(1, c.voters, 100)
+	n.net.network.Seeds = nil
+	var refused *RefusedError
+	if err := n.Start(); !errors.As(err, &refused) || !refused.Older {
+		t.Errorf("a quorum's only voter with an older disk: %v", err)
+	}
+	c.stop(1)
+}
+
 // sees waits until a leader knows that a member has all that is committed.
 func (c *cluster) sees(leader, id uint64) {
 	c.t.Helper()
@@ -173,7 +213,7 @@ func TestNewestDiskAfterAnOlderOne(t *testing.T) {
 		{"a seen one that did not say where it began", silent, Hello{Starts: 2, Term: 2, Index: 172, BegunTerm: 2, BegunIndex: 172}, "start 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			st, err := openStore(filepath.Join(t.TempDir(), "quorum.db"), []uint64{1, 2, 3})
+			st, err := openStore(filepath.Join(t.TempDir(), "quorum.db"), []uint64{1, 2, 3}, false)
 			if err != nil {
 				t.Fatal(err)
 			}

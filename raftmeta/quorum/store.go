@@ -43,12 +43,14 @@ type store struct {
 // ErrInUse says that another process has the metadata file open.
 var ErrInUse = errors.New("metadata file is in use by another process")
 
-func openStore(path string, voters []uint64) (s *store, err error) {
+// openStore opens a metadata file. voters begin the quorum of one that is new, or whose quorum never came about; of the latter sort none are
+// kept where anew is set.
+func openStore(path string, voters []uint64, anew bool) (s *store, err error) {
 	if err := inspect(path); err != nil {
 		return nil, fmt.Errorf("open metadata %s: %w", path, err)
 	}
 	failed := guarded(func() error {
-		s, err = openInspected(path, voters)
+		s, err = openInspected(path, voters, anew)
 		return err
 	})
 	if failed != nil {
@@ -57,7 +59,7 @@ func openStore(path string, voters []uint64) (s *store, err error) {
 	return s, nil
 }
 
-func openInspected(path string, voters []uint64) (*store, error) {
+func openInspected(path string, voters []uint64, anew bool) (*store, error) {
 	db, err := bbolt.Open(path, 0o644, &bbolt.Options{Timeout: lockPatience, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: 16 << 20})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%s: %w", path, ErrInUse)
@@ -68,7 +70,7 @@ func openInspected(path string, voters []uint64) (*store, error) {
 	s := &store{MemoryStorage: raft.NewMemoryStorage(), db: &file{DB: db}, born: time.Now()}
 	err = sealAll(db)
 	if err == nil {
-		err = s.load(voters)
+		err = s.load(voters, anew)
 	}
 	if err != nil {
 		_ = db.Close()
@@ -96,7 +98,7 @@ func (s *store) begins() error {
 	return err
 }
 
-func (s *store) load(voters []uint64) error {
+func (s *store) load(voters []uint64, anew bool) error {
 	fresh := false
 	if err := s.db.View(func(tx *bbolt.Tx) error {
 		state := tx.Bucket(stateBucket)
@@ -108,7 +110,7 @@ func (s *store) load(voters []uint64) error {
 	}); err != nil {
 		return err
 	}
-	if last, err := s.LastIndex(); !fresh && err == nil && last == 0 && len(voters) > 0 {
+	if last, err := s.LastIndex(); !fresh && err == nil && last == 0 && (anew || len(voters) > 0) {
 		// The quorum of the last start never came about, and its voters may have been wrong.
 		if err := s.begin(voters); err != nil {
 			return err

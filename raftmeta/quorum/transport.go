@@ -33,6 +33,10 @@ type Network struct {
 	Seeds []string
 	// Check holds another's introduction against what this node knows; its error is told to the other.
 	Check func(Hello) error
+	// Name is what users call a member.
+	Name func(id uint64) string
+	// Stranger says what listens at an address where no node answers, if that is known and ends the start; nil where nobody asks.
+	Stranger func(ctx context.Context, address string) error
 }
 
 const (
@@ -207,6 +211,9 @@ func (t *transport) connect(ctx context.Context, address, kind string, to uint64
 	}
 	h := t.hello()
 	h.Kind, h.To = kind, to
+	if kind == meetStream {
+		t.node.meeting.introduce(&h)
+	}
 	deadline, _ := ctx.Deadline()
 	_ = c.SetDeadline(deadline)
 	if _, err = io.WriteString(c, Preface); err == nil {
@@ -220,7 +227,7 @@ func (t *transport) connect(ctx context.Context, address, kind string, to uint64
 	}
 	if err == nil && to != 0 {
 		if err = t.introduced(answer); err != nil {
-			err = fmt.Errorf("%s at %s: %w", nodeName(to), address, err)
+			err = fmt.Errorf("%s at %s: %w", t.name(to), address, err)
 		}
 	}
 	if err != nil {
@@ -260,6 +267,7 @@ const maxStrangers = 1024
 // meet remembers how a member introduced itself last.
 func (t *transport) meet(h Hello) {
 	member := t.node.isMember(h.From)
+	h.Met, h.Addresses, h.Agreed = nil, nil, nil // as large as the other likes
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, known := t.met[h.From]; !known && !member && len(t.met) >= maxStrangers {
@@ -278,7 +286,13 @@ func (t *transport) meet(h Hello) {
 	}
 }
 
-func nodeName(id uint64) string { return fmt.Sprintf("raft member %d", id) }
+// name is what users call a member.
+func (t *transport) name(id uint64) string {
+	if t.network.Name == nil {
+		return fmt.Sprintf("raft member %d", id)
+	}
+	return t.network.Name(id)
+}
 
 // opened is the stream that a member opened which does not listen, nil if there is none.
 func (t *transport) opened(id uint64) *stream {
@@ -526,17 +540,19 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 	if !t.node.started.Load() {
 		mine.Life = "" // a start that may yet be refused is none that others are to remember
 	}
+	if h.Kind == meetStream {
+		t.answerMeeting(c, h, mine)
+		return
+	}
 	if err := t.check(h); err != nil {
-		if t.refuses(h.From, err) {
-			t.log.Warn().Str("peer", c.RemoteAddr().String()).Msg("refused a node: " + err.Error())
-		}
-		mine.Refused, mine.Older = err.Error(), errors.Is(err, errOlderDisk)
-		_ = writeHello(c, mine)
+		t.refuse(c, h, mine, err)
 		return
 	}
 	if h.Kind == joinStream {
 		_ = c.SetDeadline(time.Now().Add(writePatience))
-		mine.Leader, err = t.node.admit(t.ctx, h.From)
+		if err = errNotBegun; t.node.started.Load() {
+			mine.Leader, err = t.node.admit(t.ctx, h.From)
+		}
 		if err != nil {
 			mine.Refused, mine.Later = err.Error(), true
 		}
@@ -545,7 +561,9 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 		return
 	}
 	if h.Kind == whoStream {
-		if s, err := t.node.Status(t.ctx); err == nil && s.Leader != t.node.config.ID && s.Leader != raft.None {
+		ctx, cancel := context.WithTimeout(t.ctx, dialPatience)
+		defer cancel()
+		if s, err := t.node.Status(ctx); err == nil && s.Leader != t.node.config.ID && s.Leader != raft.None {
 			mine.Leader = t.address(s.Leader)
 		}
 	}
@@ -589,6 +607,18 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 	}
 }
 
+// errNotBegun tells a node that asks to join that it is too early.
+var errNotBegun = errors.New("its quorum has not begun yet")
+
+// refuse answers a node that is refused for good, and logs why unless it was the same the last time.
+func (t *transport) refuse(c net.Conn, h, mine Hello, err error) {
+	if t.refuses(h.From, err) {
+		t.log.Warn().Str("peer", c.RemoteAddr().String()).Msg("refused a node: " + err.Error())
+	}
+	mine.Refused, mine.Older = err.Error(), errors.Is(err, errOlderDisk)
+	_ = writeHello(c, mine)
+}
+
 // refuses notes why a node is refused, and reports whether that is new.
 func (t *transport) refuses(id uint64, err error) bool {
 	t.mu.Lock()
@@ -603,7 +633,7 @@ func (t *transport) refuses(id uint64, err error) bool {
 
 func (t *transport) check(h Hello) error {
 	if h.To != 0 && h.To != t.node.config.ID {
-		return fmt.Errorf("this is %s, not %s", nodeName(t.node.config.ID), nodeName(h.To))
+		return fmt.Errorf("this is %s, not %s", t.name(t.node.config.ID), t.name(h.To))
 	}
 	if h.From == t.node.config.ID {
 		return errors.New("another node with this one's node id is running here: give each its own")

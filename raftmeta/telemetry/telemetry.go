@@ -4,6 +4,7 @@
 package telemetry
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"net"
@@ -47,7 +48,8 @@ type Manager struct {
 
 	mu        sync.Mutex // guards the rest
 	instances map[[16]byte]*instance
-	series    int // of all instances
+	byHeard   list.List // ids of instances, the one that was heard of last at the end
+	series    int       // of all instances
 	counts    Counts
 }
 
@@ -68,6 +70,7 @@ type instance struct {
 	fetches  bool // it was told to ask again at once
 	ended    bool // it has said that it ends
 	series   map[string]Series
+	place    *list.Element // in Manager.byHeard
 }
 
 // NewManager makes a manager; Close ends what it began.
@@ -189,34 +192,27 @@ func (m *Manager) instance(c Client, s Subscription, now time.Time) *instance {
 	i, ok := m.instances[c.InstanceID]
 	if !ok {
 		if len(m.instances) >= maxInstances {
-			m.forgetOldest()
+			m.forget(m.byHeard.Front().Value.([16]byte))
 		}
-		i = &instance{client: c, id: s.ID, interval: s.Interval}
+		i = &instance{client: c, id: s.ID, interval: s.Interval, place: m.byHeard.PushBack(c.InstanceID)}
 		m.instances[c.InstanceID] = i
 	}
+	m.byHeard.MoveToBack(i.place)
 	i.client, i.heard = c, now
 	return i
 }
 
-func (m *Manager) forgetOldest() {
-	var oldest [16]byte
-	for id, i := range m.instances {
-		if o := m.instances[oldest]; o == nil || i.heard.Before(o.heard) {
-			oldest = id
-		}
-	}
-	m.forget(oldest)
-}
-
 func (m *Manager) forget(id [16]byte) {
-	m.series -= len(m.instances[id].series)
+	i := m.instances[id]
+	m.series -= len(i.series)
+	m.byHeard.Remove(i.place)
 	delete(m.instances, id)
 }
 
 // take keeps what a client has pushed, and passes it on.
 func (m *Manager) take(c Client, codec record.Codec, data []byte) error {
 	if codec != record.None {
-		plain, err := record.Decompress(nil, codec, data, m.config.MaxBytes)
+		plain, err := record.Decompress(codec, data, m.config.MaxBytes)
 		if errors.Is(err, record.ErrTooLarge) {
 			return kerr.TelemetryTooLarge
 		}

@@ -216,6 +216,30 @@ func (w write) apply(data []byte) []byte {
 	return data
 }
 
+func (n *inode) write(w write) {
+	n.data = w.apply(n.data)
+	n.pending = append(n.pending, w)
+}
+
+// sync makes what was written endure. It copies that alone: files are synced far more often than they grow.
+func (n *inode) sync() {
+	from := len(n.data) // all from there on is copied: where it was cut off, what is beyond may be zeros now
+	for _, w := range n.pending {
+		if w.data == nil {
+			from = min(from, int(w.at))
+		}
+	}
+	kept := min(len(n.synced), len(n.data))
+	n.synced = append(n.synced[:kept], n.data[kept:]...)
+	for _, w := range n.pending {
+		if int(w.at) < from {
+			copy(n.synced[w.at:], n.data[w.at:min(from, int(w.at)+len(w.data))])
+		}
+	}
+	copy(n.synced[from:], n.data[from:])
+	n.pending = nil
+}
+
 // Flip flips one random bit of a file, on the disk itself. It reports whether the file has any.
 func (f *FS) Flip(path string) bool {
 	f.mu.Lock()
@@ -620,7 +644,7 @@ func (f *FS) SyncFS(path string) error {
 	defer f.mu.Unlock()
 	for _, n := range f.files {
 		if n != nil {
-			n.synced, n.pending = append([]byte(nil), n.data...), nil
+			n.sync()
 		}
 	}
 	return nil
@@ -727,8 +751,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	}
 	if n > 0 {
 		w := write{off, append([]byte(nil), p[:n]...)}
-		f.inode.data = w.apply(f.inode.data)
-		f.inode.pending = append(f.inode.pending, w)
+		f.inode.write(w)
 		f.inode.modTime = f.fs.now
 	}
 	if err != nil {
@@ -744,9 +767,7 @@ func (f *file) Truncate(size int64) error {
 	if err := f.step(Write); err != nil {
 		return pathError("truncate", f.path, err)
 	}
-	w := write{at: size}
-	f.inode.data = w.apply(f.inode.data)
-	f.inode.pending = append(f.inode.pending, w)
+	f.inode.write(write{at: size})
 	return nil
 }
 
@@ -762,7 +783,7 @@ func (f *file) Sync() error {
 		f.fs.lose(f.inode)
 		return pathError("sync", f.path, syscall.EIO)
 	}
-	f.inode.synced, f.inode.pending = append([]byte(nil), f.inode.data...), nil
+	f.inode.sync()
 	return nil
 }
 

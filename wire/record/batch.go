@@ -1,7 +1,7 @@
 // Package record reads and writes Kafka's record formats as bytes: batches of magic 2 (KIP-98), the
 // message sets of magic 0 and 1 that clients before 0.11 speak, and their compression. It knows no
-// log, no topic and no network. Nothing in it keeps state; every function may be called from any
-// goroutine.
+// log, no topic and no network. Nothing in it keeps state but what is used again, and how much of
+// the memory that decompression takes is taken; every function may be called from any goroutine.
 package record
 
 import (
@@ -40,6 +40,8 @@ const (
 	TransactionalFlag = 0x10
 	ControlFlag       = 0x20
 	DeleteHorizonFlag = 0x40
+	// knownAttributes are what Kafka leaves of a batch's attributes where it changes one of them.
+	knownAttributes = codecMask | LogAppendTimeFlag | TransactionalFlag | ControlFlag | DeleteHorizonFlag
 )
 
 // NoProducerID marks a batch whose producer is not idempotent, NoSequence one without a sequence.
@@ -126,14 +128,14 @@ func (b Batch) setLastOffsetDelta(d int32) { b.putI32(lastDeltaAt, d) }
 // SetLogAppendTime stamps the whole batch with the broker's time in milliseconds, as
 // message.timestamp.type=LogAppendTime asks, and seals the CRC again since it covers the stamp.
 func (b Batch) SetLogAppendTime(ms int64) {
-	b.setAttributes(b.Attributes() | LogAppendTimeFlag)
+	b.setAttributes(b.Attributes()&knownAttributes | LogAppendTimeFlag)
 	b.putI64(maxTimeAt, ms)
 	b.seal()
 }
 
 // SetCreateTime has the batch's records keep their own timestamps, the newest of which is ms milliseconds, and seals the batch again.
 func (b Batch) SetCreateTime(ms int64) {
-	b.setAttributes(b.Attributes() &^ LogAppendTimeFlag)
+	b.setAttributes(b.Attributes() & (knownAttributes &^ LogAppendTimeFlag))
 	b.putI64(maxTimeAt, ms)
 	b.seal()
 }

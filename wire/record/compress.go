@@ -3,11 +3,9 @@ package record
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/snappy"
@@ -49,9 +47,6 @@ func ParseCodec(s string) (Codec, error) {
 	return None, fmt.Errorf("unknown compression %q, allowed: %s", s, strings.Join(codecNames, ", "))
 }
 
-// ErrTooLarge says that decompressed data passes the limit given.
-var ErrTooLarge = errors.New("decompressed records are larger than allowed")
-
 // xerialMagic starts the framing that Java's snappy-java and most clients put around snappy blocks.
 var xerialMagic = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0}
 
@@ -60,165 +55,93 @@ const (
 	xerialBlock  = 32 << 10
 )
 
-var (
-	gzipReaders sync.Pool
-	lz4Readers  = sync.Pool{New: func() any { return lz4.NewReader(nil) }}
-	zstdReaders = sync.Pool{New: func() any {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
-		if err != nil {
-			panic(err) // the options above are constants
-		}
-		return d
-	}}
-)
-
-// Decompress appends the decompressed src to dst, which it returns. It stops with ErrTooLarge when
-// more than limit bytes come out, so that a small request cannot fill the memory. Data that is not
-// what codec says gives an error wrapping ErrCorrupt.
-func Decompress(dst []byte, codec Codec, src []byte, limit int) ([]byte, error) {
-	switch codec {
-	case None:
-		return append(dst, src...), nil
-	case Snappy:
-		return unsnappy(dst, src, limit)
-	case Gzip:
-		r, _ := gzipReaders.Get().(*gzip.Reader)
-		if r == nil {
-			r = new(gzip.Reader)
-		}
-		defer gzipReaders.Put(r)
-		if err := r.Reset(bytes.NewReader(src)); err != nil {
-			return dst, corrupt("gzip: %v", err)
-		}
-		return readLimited(dst, r, codec, limit)
-	case LZ4:
-		r := lz4Readers.Get().(*lz4.Reader)
-		defer lz4Readers.Put(r)
-		r.Reset(bytes.NewReader(src))
-		return readLimited(dst, r, codec, limit)
-	case Zstd:
-		r := zstdReaders.Get().(*zstd.Decoder)
-		defer zstdReaders.Put(r)
-		if err := r.Reset(bytes.NewReader(src)); err != nil {
-			return dst, corrupt("zstd: %v", err)
-		}
-		out, err := readLimited(dst, r, codec, limit)
-		_ = r.Reset(nil)
-		return out, err
-	}
-	return dst, corrupt("%v", codec)
-}
-
-func readLimited(dst []byte, r io.Reader, codec Codec, limit int) ([]byte, error) {
-	start := len(dst)
-	for {
-		if len(dst) == cap(dst) {
-			dst = append(dst, make([]byte, max(4096, len(dst)-start))...)[:len(dst)]
-		}
-		n, err := r.Read(dst[len(dst):cap(dst)])
-		dst = dst[:len(dst)+n]
-		if len(dst)-start > limit {
-			return dst[:start], ErrTooLarge
-		}
-		if err == io.EOF {
-			return dst, nil
-		}
-		if err != nil {
-			return dst[:start], corrupt("%v: %v", codec, err)
-		}
-	}
-}
-
-func unsnappy(dst, src []byte, limit int) ([]byte, error) {
-	if !bytes.HasPrefix(src, xerialMagic) {
-		return unsnappyBlock(dst, src, limit)
-	}
-	if len(src) < xerialHeader {
-		return dst, corrupt("snappy: framing cut short")
-	}
-	src = src[xerialHeader:]
-	start := len(dst)
-	for len(src) > 0 {
-		if len(src) < 4 {
-			return dst, corrupt("snappy: block cut short")
-		}
-		n := int(binary.BigEndian.Uint32(src))
-		src = src[4:]
-		if n < 0 || n > len(src) {
-			return dst, corrupt("snappy: block of %d bytes in %d", n, len(src))
-		}
-		var err error
-		if dst, err = unsnappyBlock(dst, src[:n], limit-(len(dst)-start)); err != nil {
-			return dst, err
-		}
-		src = src[n:]
-	}
-	return dst, nil
-}
-
-func unsnappyBlock(dst, src []byte, limit int) ([]byte, error) {
-	n, err := snappy.DecodedLen(src)
-	if err != nil {
-		return dst, corrupt("snappy: %v", err)
-	}
-	if n > limit {
-		return dst, ErrTooLarge
-	}
-	at := len(dst)
-	dst = append(dst, make([]byte, n)...)
-	out, err := snappy.Decode(dst[at:], src)
-	if err != nil {
-		return dst[:at], corrupt("snappy: %v", err)
-	}
-	return append(dst[:at], out...), nil
-}
-
 // Compress appends the compressed src to dst. level is the codec's own scale (compression.gzip.level,
 // compression.lz4.level, compression.zstd.level); DefaultLevel leaves it to the library.
 func Compress(dst []byte, codec Codec, level int, src []byte) ([]byte, error) {
-	switch codec {
-	case None:
+	if codec == None {
 		return append(dst, src...), nil
+	}
+	buf := bytes.NewBuffer(dst)
+	err := compress(buf, codec, level, bytes.NewReader(src))
+	return buf.Bytes(), err
+}
+
+// compress writes what src has to dst.
+func compress(dst io.Writer, codec Codec, level int, src io.Reader) error {
+	if codec == None {
+		_, err := io.Copy(dst, src)
+		return err
+	}
+	w, err := compressor(dst, codec, level)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(w, src); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+func compressor(dst io.Writer, codec Codec, level int) (io.WriteCloser, error) {
+	switch codec {
 	case Snappy:
-		dst = append(dst, xerialMagic...)
-		dst = append(dst, 0, 0, 0, 1, 0, 0, 0, 1)
-		for len(src) > 0 {
-			n := min(len(src), xerialBlock)
-			block := snappy.Encode(nil, src[:n])
-			dst = binary.BigEndian.AppendUint32(dst, uint32(len(block)))
-			dst = append(dst, block...)
-			src = src[n:]
-		}
-		return dst, nil
+		return &snappyWriter{dst: dst}, nil
 	case Gzip:
 		if level == DefaultLevel {
 			level = gzip.DefaultCompression
 		}
-		buf := bytes.NewBuffer(dst)
-		w, err := gzip.NewWriterLevel(buf, level)
-		if err != nil {
-			return dst, err
-		}
-		return closeWriter(buf, w, src)
+		return gzip.NewWriterLevel(dst, level)
 	case LZ4:
-		buf := bytes.NewBuffer(dst)
-		w := lz4.NewWriter(buf)
-		if err := w.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.CompressionLevelOption(lz4Level(level))); err != nil {
-			return dst, err
-		}
-		return closeWriter(buf, w, src)
+		w := lz4.NewWriter(dst)
+		return w, w.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.CompressionLevelOption(lz4Level(level)))
 	case Zstd:
 		if level == DefaultLevel {
 			level = 3
 		}
-		w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)))
-		if err != nil {
-			return dst, err
-		}
-		return w.EncodeAll(src, dst), nil
+		return zstd.NewWriter(dst, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)))
 	}
-	return dst, fmt.Errorf("cannot compress with %v", codec)
+	return nil, fmt.Errorf("cannot compress with %v", codec)
 }
+
+// snappyWriter writes blocks in snappy-java's framing.
+type snappyWriter struct {
+	dst   io.Writer
+	began bool
+	block []byte // what waits to be compressed
+	out   []byte
+}
+
+func (w *snappyWriter) Write(p []byte) (int, error) {
+	written := len(p)
+	for len(p) > 0 {
+		n := min(len(p), xerialBlock-len(w.block))
+		w.block, p = append(w.block, p[:n]...), p[n:]
+		if len(w.block) == xerialBlock {
+			if err := w.flush(); err != nil {
+				return written - len(p), err
+			}
+		}
+	}
+	return written, nil
+}
+
+// flush writes what waits, and the framing's head before all.
+func (w *snappyWriter) flush() error {
+	w.out = w.out[:0]
+	if !w.began {
+		w.began = true
+		w.out = append(append(w.out, xerialMagic...), 0, 0, 0, 1, 0, 0, 0, 1)
+	}
+	if len(w.block) > 0 {
+		block := snappy.Encode(nil, w.block)
+		w.out = append(binary.BigEndian.AppendUint32(w.out, uint32(len(block))), block...)
+	}
+	w.block = w.block[:0]
+	_, err := w.dst.Write(w.out)
+	return err
+}
+
+func (w *snappyWriter) Close() error { return w.flush() }
 
 // DefaultLevel asks Compress for the codec's default level.
 const DefaultLevel = -1 << 31
@@ -229,14 +152,4 @@ func lz4Level(level int) lz4.CompressionLevel {
 		return lz4.Fast
 	}
 	return lz4.CompressionLevel(1 << (7 + min(level, 9)))
-}
-
-func closeWriter(buf *bytes.Buffer, w io.WriteCloser, src []byte) ([]byte, error) {
-	if _, err := w.Write(src); err != nil {
-		return buf.Bytes(), err
-	}
-	if err := w.Close(); err != nil {
-		return buf.Bytes(), err
-	}
-	return buf.Bytes(), nil
 }

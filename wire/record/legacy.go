@@ -47,10 +47,13 @@ func NextLegacy(b []byte) (msg, rest []byte, err error) {
 	return msg, rest, nil
 }
 
-// FromLegacy decodes a whole message set, decompressing wrappers to at most limit bytes in all. Offsets
+// FromLegacy decodes a whole message set of at most limit bytes, decompressing wrappers to at most as many in all. Offsets
 // are relative to the first record, 0, 1, 2...: the broker gives them anew. Magic 0 has no timestamp
 // (NoTimestamp). codec is the one that the set used, None when it mixes.
 func FromLegacy(set []byte, limit int) (records []Record, codec Codec, err error) {
+	if len(set) > limit {
+		return nil, None, ErrTooLarge
+	}
 	first := true
 	for len(set) > 0 {
 		var msg []byte
@@ -141,7 +144,7 @@ func decompressLegacy(msg []byte, c Codec, value []byte, limit int) ([]byte, err
 	if c == LZ4 && Magic(msg) == 0 {
 		value = mendLZ4Header(value)
 	}
-	return Decompress(nil, c, value, limit)
+	return decompressAll(c, value, limit)
 }
 
 func legacyRecord(msg []byte) (Record, error) {

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"reflect"
@@ -66,21 +67,18 @@ func TestBatchRoundTrip(t *testing.T) {
 		if !reflect.DeepEqual(back, records) {
 			t.Fatalf("got %+v\nwant %+v", back, records)
 		}
-		if got.Codec() == None {
-			shape, err := got.Inspect(MaxRecordsBytes, true)
-			keyless := shape.Keyless
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := 0
-			for _, r := range records {
-				if r.Key == nil {
-					want++
-				}
-			}
-			if len(keyless) != want {
-				t.Fatalf("%d records without key, want %d", len(keyless), want)
-			}
+		var fields []Record
+		err = got.Inspect(MaxRecordsBytes, func(f Fields) {
+			fields = append(fields, Record{Offset: got.BaseOffset() + f.OffsetDelta, Timestamp: got.BaseTimestamp() + f.TimestampDelta, Key: bytes.Clone(f.Key)})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range records {
+			records[i].Value, records[i].Headers = nil, nil
+		}
+		if !reflect.DeepEqual(fields, records) {
+			t.Fatalf("Inspect finds %+v\nwant %+v", fields, records)
 		}
 		if _, _, err := Next(b[:rapid.IntRange(0, len(b)-1).Draw(t, "cut")]); !errors.Is(err, ErrTruncated) {
 			t.Fatalf("a cut batch: %v", err)
@@ -144,7 +142,7 @@ func TestLegacyOffsets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		inner, err := Decompress(nil, Gzip, r.Value, 1<<20)
+		inner, err := Decompress(Gzip, r.Value, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,11 +164,11 @@ func TestLZ4OfMagic0(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Decompress(nil, LZ4, r.Value, 1<<20); err == nil {
+	if _, err := Decompress(LZ4, r.Value, 1<<20); err == nil {
 		t.Error("the frame's checksum is right, old clients would refuse it")
 	}
 	mended := mendLZ4Header(r.Value)
-	if out, err := Decompress(nil, LZ4, mended, 1<<20); err != nil || len(out) == 0 {
+	if out, err := Decompress(LZ4, mended, 1<<20); err != nil || len(out) == 0 {
 		t.Errorf("mended frame: %v", err)
 	}
 }
@@ -182,13 +180,13 @@ func TestBombs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Decompress(nil, codec, small, 1<<20); !errors.Is(err, ErrTooLarge) {
+		if _, err := Decompress(codec, small, 1<<20); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%v: %d bytes that become 32 MiB: %v", codec, len(small), err)
 		}
-		if out, err := Decompress(nil, codec, small, len(zeros)); err != nil || len(out) != len(zeros) {
+		if out, err := Decompress(codec, small, len(zeros)); err != nil || len(out) != len(zeros) {
 			t.Errorf("%v: at the limit: %d bytes, %v", codec, len(out), err)
 		}
-		if _, err := Decompress(nil, codec, []byte("no compressed data at all"), 1<<20); !errors.Is(err, ErrCorrupt) {
+		if _, err := Decompress(codec, []byte("no compressed data at all"), 1<<20); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%v: garbage: %v", codec, err)
 		}
 	}
@@ -221,6 +219,10 @@ func FuzzBatch(f *testing.F) {
 	for _, c := range allCodecs {
 		f.Add([]byte(batchOf(f, c, 5)))
 	}
+	negative := batchOf(f, None, 1)[:HeaderSize]
+	binary.BigEndian.PutUint32(negative[lengthAt:], HeaderSize-MinFrame)
+	binary.BigEndian.PutUint32(negative[countAt:], 1<<31) // of a batch without records
+	f.Add([]byte(negative))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for {
 			b, rest, err := Next(data)
@@ -235,8 +237,9 @@ func FuzzBatch(f *testing.F) {
 			if err == nil && len(records) != int(b.Count()) {
 				t.Fatalf("%d records, the header says %d", len(records), b.Count())
 			}
-			if b.Codec() == None {
-				_, _ = b.Inspect(1<<20, true)
+			seen := 0
+			if b.Inspect(1<<20, func(Fields) { seen++ }) == nil && (err != nil || seen != len(records)) {
+				t.Fatalf("Inspect sees %d records, Records %d, %v", seen, len(records), err)
 			}
 			data = rest
 		}
@@ -273,7 +276,7 @@ func FuzzDecompress(f *testing.F) {
 		f.Add(int8(c), b)
 	}
 	f.Fuzz(func(t *testing.T, codec int8, data []byte) {
-		out, err := Decompress(nil, Codec(codec), data, 1<<16)
+		out, err := Decompress(Codec(codec), data, 1<<16)
 		if err == nil && len(out) > 1<<16 && Codec(codec) != None {
 			t.Fatalf("%d bytes came out", len(out))
 		}

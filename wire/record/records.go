@@ -2,10 +2,6 @@ package record
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"math"
-	"sync"
 )
 
 // Header is one header of a record. A nil Value is null.
@@ -26,13 +22,18 @@ type Record struct {
 // MaxRecordsBytes bounds what Records decompresses when the caller has no limit of its own.
 const MaxRecordsBytes = 512 << 20
 
-// Records decodes every record of b, decompressing at most limit bytes. Errors wrap ErrCorrupt, or
+// MaxLegacyBytes bounds what is decompressed for clients that know formats 0 and 1 alone: all of it is in memory, and several times that as records.
+const MaxLegacyBytes = 32 << 20
+
+// Records decodes every record of b, of at most limit bytes when they are decompressed. Errors wrap ErrCorrupt, or
 // are ErrTooLarge.
 func (b Batch) Records(limit int) ([]Record, error) {
 	data := b.Payload()
-	if c := b.Codec(); c != None {
+	if c := b.Codec(); c == None && len(data) > limit {
+		return nil, ErrTooLarge
+	} else if c != None {
 		var err error
-		if data, err = Decompress(nil, c, data, limit); err != nil {
+		if data, err = decompressAll(c, data, limit); err != nil {
 			return nil, err
 		}
 	}
@@ -116,138 +117,6 @@ func (d *decoder) bytes() []byte {
 	v := d.b[:n:n]
 	d.b = d.b[n:]
 	return v
-}
-
-// Shape is what Inspect finds in a batch.
-type Shape struct {
-	Keyless            []int32 // records without a key, by their places in the batch (KIP-467's batch indexes)
-	MinDelta, MaxDelta int64   // of the records' timestamps to the batch's base
-}
-
-// inspectBuffers are what Inspect decompresses into.
-var inspectBuffers = sync.Pool{New: func() any { return new([]byte) }}
-
-// maxInspectBuffer is up to which size in bytes batches are decompressed at the same time, in buffers that are used again.
-const maxInspectBuffer = 4 << 20
-
-// Inspect reads all records of a batch, decompressing at most limit bytes, and checks what a reader relies on: their count, lengths, fields,
-// and that their offsets are one after the other. needKey also lists records without a key. Errors wrap ErrCorrupt where the batch is not
-// what its codec says, ErrMalformed where its records are not what they should be, or are ErrTooLarge. Any goroutine may call it.
-func (b Batch) Inspect(limit int, needKey bool) (Shape, error) {
-	if b.Codec() == None {
-		return inspect(b.Payload(), b.Count(), needKey)
-	}
-	buf := inspectBuffers.Get().(*[]byte)
-	defer inspectBuffers.Put(buf)
-	data, err := Decompress((*buf)[:0], b.Codec(), b.Payload(), min(limit, maxInspectBuffer))
-	if errors.Is(err, ErrTooLarge) && limit > maxInspectBuffer {
-		inspectingLarge.Lock()
-		defer inspectingLarge.Unlock()
-		data, err = Decompress(nil, b.Codec(), b.Payload(), limit)
-	} else if cap(data) <= 2*maxInspectBuffer {
-		*buf = data
-	}
-	if err != nil {
-		return Shape{}, err
-	}
-	return inspect(data, b.Count(), needKey)
-}
-
-// inspectingLarge is held while a batch is inspected that is larger than maxInspectBuffer when it is decompressed: one at a time, since a
-// small request can hold much.
-var inspectingLarge sync.Mutex
-
-// ErrMalformed says that the records of a batch are not what they should be.
-var ErrMalformed = errors.New("malformed records")
-
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
-}
-
-func inspect(data []byte, count int32, needKey bool) (s Shape, err error) {
-	s.MinDelta, s.MaxDelta = math.MaxInt64, math.MinInt64
-	for i := int32(0); i < count; i++ {
-		size, n := uvarint(data)
-		length := int64(size>>1) ^ -int64(size&1)
-		if n <= 0 || n > maxVarint || length < 6 || length > int64(len(data)-n) {
-			return s, malformed("record %d has %d bytes of %d", i, length, len(data))
-		}
-		body := data[n : n+int(length)]
-		data = data[n+int(length):]
-		zigzag, t := uvarint(body[1:]) // the first byte, attributes, is unused
-		if t <= 0 {
-			return s, malformed("record %d ends in its timestamp", i)
-		}
-		delta := int64(zigzag>>1) ^ -int64(zigzag&1)
-		s.MinDelta, s.MaxDelta = min(s.MinDelta, delta), max(s.MaxDelta, delta)
-		offset, o := uvarint(body[1+t:])
-		if o <= 0 || o > maxVarint || int64(offset>>1)^-int64(offset&1) != int64(i) {
-			return s, malformed("record %d has another offset delta", i)
-		}
-		rest, null, ok := skipField(body[1+t+o:])
-		if null && needKey {
-			s.Keyless = append(s.Keyless, i)
-		}
-		if ok {
-			rest, _, ok = skipField(rest)
-		}
-		if !ok || !headersEnd(rest) {
-			return s, malformed("record %d of %d bytes does not fit its fields", i, length)
-		}
-	}
-	if len(data) != 0 {
-		return s, malformed("%d bytes after the last of %d records", len(data), count)
-	}
-	return s, nil
-}
-
-// maxVarint is how many bytes Java reads of a number of 32 bits.
-const maxVarint = 5
-
-// skipField passes over a key or a value.
-func skipField(b []byte) (rest []byte, null, ok bool) {
-	size, n := uvarint(b)
-	length := int64(size>>1) ^ -int64(size&1)
-	switch {
-	case n <= 0 || n > maxVarint || length < -1 || length > int64(len(b)-n):
-		return nil, false, false
-	case length == -1:
-		return b[n:], true, true
-	}
-	return b[n+int(length):], false, true
-}
-
-// headersEnd reports whether headers fill the rest of a record.
-func headersEnd(b []byte) bool {
-	size, n := uvarint(b)
-	count := int64(size>>1) ^ -int64(size&1)
-	if n <= 0 || n > maxVarint || count < 0 || count > int64(len(b)) {
-		return false
-	}
-	b = b[n:]
-	for range count {
-		key, null, ok := skipField(b)
-		if !ok || null {
-			return false
-		}
-		if b, _, ok = skipField(key); !ok {
-			return false
-		}
-	}
-	return len(b) == 0
-}
-
-// uvarint is binary.Uvarint with the one- and two-byte cases inlined, which nearly all are.
-func uvarint(b []byte) (uint64, int) {
-	if len(b) > 1 {
-		if b[0] < 0x80 {
-			return uint64(b[0]), 1
-		}
-		if b[1] < 0x80 {
-			return uint64(b[0]&0x7f) | uint64(b[1])<<7, 2
-		}
-	}
-	return binary.Uvarint(b)
 }
 
 // Builder makes one batch of magic 2 record by record. The zero value with ProducerID and BaseSequence

@@ -1,6 +1,11 @@
 package record
 
-import "fmt"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+)
 
 // NoHorizon asks Rewrite to leave a batch's delete horizon as it is.
 const NoHorizon = -1
@@ -50,4 +55,43 @@ func Rewrite(b Batch, kept []Record, level int, horizon int64) (Batch, error) {
 	out.SetLeaderEpoch(b.LeaderEpoch())
 	out.seal()
 	return out, nil
+}
+
+// ErrOutgrows says that a batch, compressed in another way, is larger than allowed.
+var ErrOutgrows = errors.New("too large when compressed in another way")
+
+// Recompress makes a batch of b's records, which Inspect has seen and which is no control batch, with another codec, of at most maxBytes; it stops with ErrOutgrows
+// beyond that. It decompresses at most limit bytes and takes memory, waits, and returns errors, as Inspect does.
+func Recompress(b Batch, codec Codec, level, limit, maxBytes int) (out Batch, err error) {
+	err = Incoming.try(small, func(t tier) error { // compressors take as much
+		return decompress(b.Codec(), b.Payload(), limit, t, func(r io.Reader) error {
+			buf := &boundedBuffer{b: bytes.Clone(b[:HeaderSize]), max: maxBytes}
+			if err := compress(buf, codec, level, r); err != nil {
+				return err
+			}
+			out = Batch(buf.b)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	out.putI32(lengthAt, int32(len(out)-MinFrame))
+	out.setAttributes(b.Attributes()&(LogAppendTimeFlag|TransactionalFlag) | int16(codec))
+	out.seal()
+	return out, nil
+}
+
+// boundedBuffer takes so many bytes, and no more.
+type boundedBuffer struct {
+	b   []byte
+	max int
+}
+
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	if len(b.b)+len(p) > b.max {
+		return 0, ErrOutgrows
+	}
+	b.b = append(b.b, p...)
+	return len(p), nil
 }

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# bitnami/zookeeper's command.
+exec start-zk.sh
