@@ -104,7 +104,11 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 		here, cancel := context.WithCancel(ctx)
 		defer cancel()
 		go cancelWhen(here, cancel, m.node.Hangs) // another one leads soon
-		return handle(here, req)
+		resp, err := handle(here, req)
+		if here.Err() != nil && ctx.Err() == nil { // then resp tells of our own cancel, as if the asker had run out of time
+			return none, kerr.NotController
+		}
+		return resp, err
 	}
 	if leader < 0 || m.node.Err() != nil {
 		return none, kerr.NotController
