@@ -29,6 +29,7 @@ type cluster struct {
 	voters  []uint64
 	insists map[uint64]bool // who is started to be taken with an older disk
 	meeting *Meeting        // of the next node that is opened
+	dialled func(from uint64, address string)
 
 	mu      sync.Mutex
 	names   map[uint64]string // what each takes the cluster to be
@@ -82,6 +83,9 @@ func (c *cluster) open(id uint64, voters []uint64, snapshotBytes int64) *Node {
 		Listens: c.address[id] != "",
 		Seeds:   []string{c.address[1], c.address[2]},
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			if c.dialled != nil {
+				c.dialled(id, address)
+			}
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		},
 		Address: func(id uint64) string {
@@ -255,6 +259,40 @@ func TestFailover(t *testing.T) {
 	}
 	c.add(1)
 	c.agree(502)
+}
+
+// TestReturn: a member that was away is connected to when it has opened a stream itself, not when the pause between two tries is over.
+func TestReturn(t *testing.T) {
+	c := newCluster(t, 1, 2, 3)
+	const away, peer = 1, 2
+	tries := make(chan time.Time, 1000)
+	c.dialled = func(from uint64, address string) {
+		if from == peer && address == c.address[away] {
+			tries <- time.Now()
+		}
+	}
+	for _, id := range c.voters {
+		c.start(id, c.voters, 200)
+	}
+	for range 5 { // starting it may take as long as a pause on a busy machine
+		c.add(1)
+		c.leader()
+		c.crash(away)
+		last := <-tries
+		for pause := time.Duration(0); pause < lastRetry; {
+			c.add(1) // there is something for it
+			select {
+			case next := <-tries:
+				last, pause = next, next.Sub(last)
+			case <-time.After(firstRetry):
+			}
+		}
+		c.start(away, c.voters, 200)
+		if took := (<-tries).Sub(last); took < lastRetry*4/5 {
+			return
+		}
+	}
+	t.Errorf("it was connected to after the pause of %v each time", lastRetry)
 }
 
 // TestJoin: a node that joins becomes a learner, gets everything by a snapshot, stays one after a restart,

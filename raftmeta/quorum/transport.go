@@ -76,8 +76,9 @@ type transport struct {
 }
 
 type peer struct {
-	id    uint64
-	queue chan *pb.Message
+	id      uint64
+	queue   chan *pb.Message
+	arrived chan struct{} // it has opened a stream to this node: it can be reached again
 }
 
 // stream is a connection to a peer that messages are written to.
@@ -139,7 +140,7 @@ func (t *transport) peer(id uint64) *peer {
 		t.mu.Unlock()
 		return p
 	}
-	p = &peer{id: id, queue: make(chan *pb.Message, peerQueue)}
+	p = &peer{id: id, queue: make(chan *pb.Message, peerQueue), arrived: make(chan struct{}, 1)}
 	t.peers[id] = p
 	t.mu.Unlock()
 	t.start(func() { t.write(p) })
@@ -348,8 +349,10 @@ func (t *transport) write(p *peer) {
 		case <-t.ctx.Done():
 			return
 		case <-time.After(wait):
+			wait = min(2*wait, lastRetry)
+		case <-p.arrived:
+			reopen = max(reopen, 1)
 		}
-		wait = min(2*wait, lastRetry)
 		for len(p.queue) > 0 { // old news
 			t.lose(<-p.queue)
 		}
@@ -579,6 +582,12 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 	}
 	t.mu.Lock()
 	t.opens[h.From]++
+	if p := t.peers[h.From]; p != nil {
+		select {
+		case p.arrived <- struct{}{}:
+		default:
+		}
+	}
 	t.mu.Unlock()
 	if h.Address == "" {
 		ended := make(chan struct{})
