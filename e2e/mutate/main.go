@@ -2,14 +2,16 @@
 // branch and each lock is removed in turn.
 //
 //	go run ./e2e/mutate [-race] [-unreached] [-only regexp] [package ...] > missed
+//	go run ./e2e/mutate [-race] -by e2e/race -of missed [package ...]
 //	KRAFT_MUTANTS=$PWD/missed KRAFT_SIM_SEEDS=8 go test ./e2e/sim -run TestMutants -v -timeout 0
 //
-// The first has a package's own tests look, the second the simulation at what those did not notice. A change that nothing notices is one
+// The first has a package's own tests look, the second another package's at what those did not notice, the third the simulation. A change that nothing notices is one
 // that no test reaches, one that makes no difference, or a gap. docs/proof.md has what came of the last run.
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -41,10 +43,16 @@ func main() {
 	race := flag.Bool("race", false, "remove locks, and have the race detector look; otherwise comparisons and branches")
 	unreached := flag.Bool("unreached", false, "list changes that no test reaches, too")
 	only := flag.String("only", "", "a regular expression for the paths of the files to change")
+	by := flag.String("by", "", "the package whose tests look; by default the changed package's own")
+	of := flag.String("of", "", "a file that an earlier run wrote: only the changes that it lists are tried")
 	flag.Parse()
-	files, err := regexp.Compile(*only)
+	o := options{race: *race, unreached: *unreached, by: *by}
+	var err error
+	if o.files, err = regexp.Compile(*only); err == nil && *of != "" {
+		o.listed, err = listed(*of)
+	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "mutate: -only:", err)
+		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(2)
 	}
 	packages := flag.Args()
@@ -54,15 +62,42 @@ func main() {
 		}
 	}
 	for _, p := range packages {
-		if err := run(p, files, *race, *unreached); err != nil {
+		if err := run(p, o); err != nil {
 			fmt.Fprintln(os.Stderr, "mutate:", err)
 			os.Exit(1)
 		}
 	}
 }
 
-// run tries all changes of some files of one package with its own tests.
-func run(pkg string, files *regexp.Regexp, race, unreached bool) error {
+// options are the flags.
+type options struct {
+	race, unreached bool
+	files           *regexp.Regexp
+	by              string
+	listed          map[string]bool // mutants by their String, or nil for all
+}
+
+// wanted reports whether a change is to be tried.
+func (o *options) wanted(m sources.Mutant) bool {
+	file, _, _ := strings.Cut(m.Place, ":")
+	return (m.Kind == "lock") == o.race && o.files.MatchString(file) && (o.listed == nil || o.listed[m.String()])
+}
+
+// listed reads the changes that an earlier run printed, of any package.
+func listed(path string) (map[string]bool, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]bool{}
+	for line := range strings.Lines(string(data)) {
+		all[strings.TrimSuffix(strings.TrimSpace(line), "\tnot reached")] = true
+	}
+	return all, nil
+}
+
+// run tries changes of one package.
+func run(pkg string, o options) error {
 	dir, err := os.MkdirTemp("", "mutate")
 	if err != nil {
 		return err
@@ -82,17 +117,18 @@ func run(pkg string, files *regexp.Regexp, race, unreached bool) error {
 	}
 	bin := filepath.Join(dir, "test")
 	args := []string{"test", "-c", "-vet=off", "-overlay", changes, "-o", bin}
-	if race {
+	if o.race {
 		args = append(args, "-race")
 	}
-	if out, err := exec.Command("go", append(args, "./"+pkg)...).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", pkg, err, out)
+	tests := cmp.Or(o.by, pkg)
+	if out, err := exec.Command("go", append(args, "./"+tests)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", tests, err, out)
 	}
-	t := &trial{bin: bin, dir: pkg, args: append([]string{"-test.failfast"}, targets[pkg]...), limit: 5 * time.Minute}
+	t := &trial{bin: bin, dir: tests, args: append([]string{"-test.failfast"}, targets[tests]...), limit: 5 * time.Minute}
 	seen := filepath.Join(dir, "reached")
 	begun := time.Now()
 	if noticed, out := t.try(planted.ReachedVariable + "=" + seen); noticed {
-		return fmt.Errorf("%s does not pass its tests unchanged:\n%s", pkg, out)
+		return fmt.Errorf("%s does not pass its tests, with nothing changed in %s:\n%s", tests, pkg, out)
 	}
 	t.limit = 4*time.Duration(runtime.GOMAXPROCS(0))*time.Since(begun) + 20*time.Second
 	reached, err := sources.Reached(seen)
@@ -119,15 +155,14 @@ func run(pkg string, files *regexp.Regexp, race, unreached bool) error {
 		})
 	}
 	for _, m := range mutants {
-		file, _, _ := strings.Cut(m.Place, ":")
 		switch {
-		case (m.Kind == "lock") != race || !files.MatchString(file):
+		case !o.wanted(m):
 		case reached[m.Number]:
 			queue <- m
 		default:
 			mu.Lock()
 			unseen++
-			if unreached {
+			if o.unreached {
 				fmt.Printf("%v\tnot reached\n", m)
 			}
 			mu.Unlock()
