@@ -186,7 +186,7 @@ func (t *trial) try(variable string) (noticed bool, out []byte) {
 	ctx, cancel := context.WithTimeout(context.Background(), t.limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.bin, t.args...)
-	cmd.Dir, cmd.Env = t.dir, append(os.Environ(), variable)
+	cmd.Dir, cmd.Env = t.dir, append(os.Environ(), variable, "GORACE=halt_on_error=1")
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.WaitDelay = time.Second
