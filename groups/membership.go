@@ -14,7 +14,7 @@ import (
 )
 
 func (m *Manager) joinGroup(ctx *wire.Request, req *kmsg.JoinGroupRequest) (*kmsg.JoinGroupResponse, error) {
-	client := coordinator.Client{ID: ctx.ClientID, Host: ctx.Conn.RemoteHost()}
+	client := coordinator.Client{ID: ctx.ClientID, Host: "/" + ctx.Session.Host()}
 	var resp *kmsg.JoinGroupResponse
 	var err error
 	ctx.Wait(func() {
@@ -177,7 +177,7 @@ func (m *Manager) findOne(ctx *wire.Request, key string, kind int8) (*image.Endp
 	if !ok || b.Fenced {
 		return nil, 0, kerr.CoordinatorNotAvailable
 	}
-	e, ok := b.Endpoint(ctx.Conn.Listener)
+	e, ok := b.Endpoint(ctx.Session.Listener)
 	if !ok {
 		return nil, 0, kerr.CoordinatorNotAvailable
 	}

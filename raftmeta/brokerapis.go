@@ -21,7 +21,7 @@ import (
 func (m *Meta) RegisterControllerHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 4, direct(m.registerBroker))
 	wire.Handle(r, 0, 2, func(ctx *wire.Request, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
-		return m.heartbeat(ctx.Context(), ctx.Conn, req)
+		return m.heartbeat(ctx.Context(), ctx.Session.Ended(), req)
 	})
 	wire.Handle(r, 2, 3, direct(m.alterPartition))
 	wire.Handle(r, 0, 0, direct(m.allocateProducerIDs))
@@ -78,7 +78,7 @@ func (m *Meta) registerBroker(ctx context.Context, req *kmsg.BrokerRegistrationR
 }
 
 // heartbeat decides what a broker's state is to be. conn is its connection, nil for this node's own broker.
-func (m *Meta) heartbeat(ctx context.Context, conn *wire.Conn, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
+func (m *Meta) heartbeat(ctx context.Context, ended <-chan struct{}, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
 	resp := kmsg.NewPtrBrokerHeartbeatResponse()
 	resp.IsFenced = true
 	if !m.Leads() {
@@ -91,7 +91,7 @@ func (m *Meta) heartbeat(ctx context.Context, conn *wire.Conn, req *kmsg.BrokerH
 		resp.ErrorCode = kerr.StaleBrokerEpoch.Code
 		return resp, nil
 	}
-	m.liveness.touch(b, conn)
+	m.liveness.touch(b, ended)
 	asked := false
 	err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
 		b, ok := work.Broker(req.BrokerID)

@@ -177,15 +177,9 @@ func forwarded[Q any, P interface {
 			return handle(ctx, req)
 		}
 		var none S
-		envelope := kmsg.NewPtrEnvelopeRequest()
-		envelope.RequestData = wire.Embed(req, ctx.ClientID)
-		envelope.RequestPrincipal = []byte{}
-		if host, _, err := net.SplitHostPort(ctx.Conn.RemoteAddr()); err == nil {
-			envelope.ClientHostAddress = net.ParseIP(host)
-		}
 		c, cancel := context.WithTimeout(ctx.Context(), adminTimeout*time.Millisecond)
 		defer cancel()
-		resp, err := ask(c, m, envelope, func(context.Context, *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
+		resp, err := ask(c, m, wire.Envelop(ctx, req), func(context.Context, *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
 			return nil, errNowLeading
 		}, func(r *kmsg.EnvelopeResponse) bool { return r.ErrorCode == kerr.NotController.Code })
 		if errors.Is(err, errNowLeading) {
@@ -194,10 +188,7 @@ func forwarded[Q any, P interface {
 		if err != nil {
 			return none, err
 		}
-		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-			return none, fmt.Errorf("forwarded %s: %w", wire.APIName(req.Key()), err)
-		}
-		inner, err := wire.Extract(req, resp.ResponseData)
+		inner, err := wire.Open(req, resp)
 		if err != nil {
 			return none, fmt.Errorf("forwarded %s: %w", wire.APIName(req.Key()), err)
 		}
@@ -216,10 +207,10 @@ func (m *Meta) envelope(r *wire.Registry) func(*wire.Request, *kmsg.EnvelopeRequ
 			resp.ErrorCode = kerr.NotController.Code
 			return resp, nil
 		}
-		data, err := r.ServeEmbedded(ctx, req.RequestData)
+		data, err := r.ServeEnvelope(ctx, req)
 		resp.ResponseData, resp.ErrorCode = data, wire.ErrorCode(err)
 		if err != nil {
-			m.log.Warn().Err(err).Str("peer", ctx.Conn.RemoteAddr()).Msg("request that was passed on failed")
+			m.log.Warn().Err(err).Str("peer", ctx.Session.Peer).Msg("request that was passed on failed")
 		}
 		return resp, nil
 	}

@@ -16,7 +16,6 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
-	"kraft/wire"
 	"kraft/wire/logging"
 )
 
@@ -41,8 +40,9 @@ type liveness struct {
 
 type pulse struct {
 	at   time.Time
-	life string     // of the member of the quorum, at that time: another life's streams do not speak for this broker
-	conn *wire.Conn // nil for this node's own broker
+	life string // of the member of the quorum, at that time: another life's streams do not speak for this broker
+	// ended is closed when the connection that it was heard on has ended, and stands for that connection; nil for this node's own broker.
+	ended <-chan struct{}
 }
 
 func newLiveness(m *Meta) *liveness {
@@ -122,43 +122,43 @@ func (l *liveness) begin() {
 	}
 	l.meta.Image().Brokers(func(b *image.Broker) {
 		if !b.Fenced && b.ID != l.meta.config.NodeID {
-			conn := l.connection(b.ID)
-			l.running.Go(func() { l.lost(b.ID, conn) })
+			ended := l.connection(b.ID)
+			l.running.Go(func() { l.lost(b.ID, ended) })
 		}
 	})
 }
 
-// connection is the one that a broker was last heard on.
-func (l *liveness) connection(id int32) *wire.Conn {
+// connection stands for the one that a broker was last heard on.
+func (l *liveness) connection(id int32) (ended <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.seen[id].conn
+	return l.seen[id].ended
 }
 
-// touch notes a heartbeat.
-func (l *liveness) touch(b *image.Broker, conn *wire.Conn) {
+// touch notes a heartbeat, and the connection that it came on by the channel that is closed when that has ended.
+func (l *liveness) touch(b *image.Broker, ended <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.seen[b.ID]
 	_, life := l.meta.node.Heard(raftID(b.ID))
-	l.seen[b.ID] = pulse{time.Now(), life, conn}
-	if conn == nil || before.conn == conn || l.ctx.Err() != nil {
+	l.seen[b.ID] = pulse{time.Now(), life, ended}
+	if ended == nil || before.ended == ended || l.ctx.Err() != nil {
 		return
 	}
 	l.running.Go(func() {
 		select {
 		case <-l.ctx.Done():
 			return
-		case <-conn.Done():
+		case <-ended:
 		}
-		l.lost(b.ID, conn)
+		l.lost(b.ID, ended)
 	})
 }
 
 // lost looks after a broker whose connection broke, until it is fenced or heard from again.
-func (l *liveness) lost(id int32, conn *wire.Conn) {
+func (l *liveness) lost(id int32, ended <-chan struct{}) {
 	quorum.Repeat(l.ctx, firstProbe, func() bool {
-		return l.connection(id) != conn || !l.meta.Leads() || l.probe(id)
+		return l.connection(id) != ended || !l.meta.Leads() || l.probe(id)
 	})
 }
 

@@ -33,7 +33,7 @@ func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.Met
 		m.autoCreate(ctx, req, failed)
 	}
 	img := m.Image()
-	listener := ctx.Conn.Listener
+	listener := ctx.Session.Listener
 	img.Brokers(func(b *image.Broker) {
 		if e, ok := b.Endpoint(listener); ok && !b.Fenced {
 			n := kmsg.NewMetadataResponseBroker()
@@ -142,7 +142,7 @@ func (m *Meta) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, failed m
 		}
 		err := m.CreateTopic(ctx.Context(), controller.NewTopic{Name: *name, Partitions: -1, Factor: -1}, m.Defaults())
 		if err == nil {
-			m.log.Info().Str("topic", *name).Str("client", ctx.ClientID).Str("peer", ctx.Conn.RemoteAddr()).Msg("created topic automatically")
+			m.log.Info().Str("topic", *name).Str("client", ctx.ClientID).Str("peer", ctx.Session.Peer).Msg("created topic automatically")
 			continue
 		}
 		if errors.Is(err, kerr.NotController) {
@@ -233,7 +233,7 @@ func (m *Meta) describeTopicPartitions(ctx *wire.Request, req *kmsg.DescribeTopi
 			resp.NextCursor = &cursor
 			break
 		}
-		t, next := describedTopic(img, name, first, &limit, ctx.Conn.Listener)
+		t, next := describedTopic(img, name, first, &limit, ctx.Session.Listener)
 		resp.Topics = append(resp.Topics, t)
 		if next >= 0 {
 			cursor := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
@@ -328,7 +328,7 @@ func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterReque
 		resp.ClusterAuthorizedOperations = clusterOperations
 	}
 	img.Brokers(func(b *image.Broker) {
-		e, ok := m.endpoint(b, ctx.Conn.Listener)
+		e, ok := m.endpoint(b, ctx.Session.Listener)
 		if !ok || b.Fenced && !req.IncludeFencedBrokers {
 			return
 		}

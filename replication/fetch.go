@@ -22,6 +22,9 @@ const readCommitted = 1
 
 // fetch answers with regions of the logs; if there is less than MinBytes it waits for more, at most
 // MaxWait.
+// fetcherOf is the broker that fetches, below 0 if a client does. It has another place in the request since version 15.
+func fetcherOf(req *kmsg.FetchRequest) int32 { return max(req.ReplicaID, req.ReplicaState.ID, -1) }
+
 func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer, error) {
 	ss, list, err := m.sessions.open(ctx.Context(), req, ctx.Received)
 	if err != nil {
@@ -31,11 +34,7 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer,
 		defer ss.close()
 		list = ss.list
 	}
-	f := &fetching{ctx: ctx.Context(), manager: m, confirmed: confirmation{manager: m}, req: req, version: ctx.Version, list: list, replica: -1, hints: hints{manager: m, listener: ctx.Conn.Listener}}
-	if id := max(req.ReplicaID, req.ReplicaState.ID); id >= 0 {
-		f.replica = id
-	}
-	ctx.Follower = f.replica >= 0
+	f := &fetching{ctx: ctx.Context(), manager: m, confirmed: confirmation{manager: m}, req: req, version: ctx.Version, list: list, replica: fetcherOf(req), hints: hints{manager: m, listener: ctx.Session.Listener}}
 	f.readAll()
 	wait := time.Duration(req.MaxWaitMillis) * time.Millisecond
 	if wait > 0 && len(list) > 0 && !f.urgent && f.bytes < f.least() {

@@ -60,7 +60,7 @@ func (m *Manager) alterReplicaLogDirs(ctx *wire.Request, req *kmsg.AlterReplicaL
 				p.Partition = number
 				if err := m.moveTo(req.Dirs[i].Dir, t.Topic, number); err != nil {
 					p.ErrorCode = wire.ErrorCode(err)
-					m.log.Info().Err(err).Str("dir", req.Dirs[i].Dir).Str("peer", ctx.Conn.RemoteAddr()).Msg("move to another log directory refused")
+					m.log.Info().Err(err).Str("dir", req.Dirs[i].Dir).Str("peer", ctx.Session.Peer).Msg("move to another log directory refused")
 				}
 				resp.Topics[n].Partitions = append(resp.Topics[n].Partitions, p)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/raftmeta"
 	"kraft/raftmeta/configs"
@@ -205,7 +206,13 @@ func (m *Manager) led() []*Partition {
 // RegisterHandlers adds the data APIs to r.
 func (m *Manager) RegisterHandlers(r *wire.Registry) {
 	wire.HandleDeferred(r, 0, 13, m.produce)
-	wire.HandleAnswer(r, 0, 18, m.fetch)
+	followers := r.Kind("FetchFollower")
+	wire.HandleAnswer(r, 0, 18, func(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer, error) {
+		if fetcherOf(req) >= 0 {
+			ctx.CountAs(followers)
+		}
+		return m.fetch(ctx, req)
+	})
 	wire.Handle(r, 0, 11, m.listOffsets)
 	wire.Handle(r, 0, 4, m.offsetForLeaderEpoch)
 	wire.HandleAnswer(r, 0, 2, m.deleteRecords)

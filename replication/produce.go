@@ -25,7 +25,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 	resp.Topics = make([]kmsg.ProduceResponseTopic, 0, len(req.Topics))
 	var failure error
 	var durable []committed
-	h := hints{manager: m, listener: ctx.Conn.Listener}
+	h := hints{manager: m, listener: ctx.Session.Listener}
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.ProduceResponseTopic{Topic: t.Topic, TopicID: t.TopicID, Partitions: make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))}
@@ -181,7 +181,7 @@ func checkProduced(version int16, req *kmsg.ProduceRequest, data []byte) error {
 // refuse puts an error into a partition's answer.
 func (m *Manager) refuse(ctx *wire.Request, out *kmsg.ProduceResponseTopicPartition, err error) {
 	if !quiet(err) {
-		m.log.Error().Err(err).Str("peer", ctx.Conn.RemoteAddr()).Msg("produce failed")
+		m.log.Error().Err(err).Str("peer", ctx.Session.Peer).Msg("produce failed")
 	}
 	out.BaseOffset, out.LogAppendTime, out.LogStartOffset = -1, -1, -1
 	out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -286,63 +285,4 @@ func (c *clientConn) read() {
 			waiting <- reply{body: body}
 		}
 	}
-}
-
-// ErrNoAnswer is for who forwards a request whose handler gave no answer.
-var ErrNoAnswer = errors.New("the request has no answer")
-
-// ServeEmbedded serves a whole request, header and all, that came inside another (Kafka's Envelope, KIP-590),
-// and returns the answer in the same form.
-func (r *Registry) ServeEmbedded(ctx *Request, data []byte) ([]byte, error) {
-	if len(data) < 8 {
-		return nil, &badRequest{io.ErrUnexpectedEOF}
-	}
-	inner := &Request{
-		Key: int16(binary.BigEndian.Uint16(data)), Version: int16(binary.BigEndian.Uint16(data[2:])),
-		CorrelationID: int32(binary.BigEndian.Uint32(data[4:])), Conn: ctx.Conn, Received: ctx.Received,
-	}
-	api := r.find(inner.Key)
-	if api == nil || inner.Version < api.Min || inner.Version > api.Max {
-		return nil, &badRequest{fmt.Errorf("embedded request of kind %d, version %d", inner.Key, inner.Version)}
-	}
-	flexible := isFlexible(inner.Key, inner.Version)
-	var body []byte
-	var err error
-	if inner.ClientID, body, err = parseHeader(data, flexible); err != nil {
-		return nil, &badRequest{err}
-	}
-	answer, err := api.serve(inner, body)
-	if err != nil {
-		return nil, err
-	}
-	if answer.Now == nil {
-		return nil, ErrNoAnswer
-	}
-	out := binary.BigEndian.AppendUint32(nil, uint32(inner.CorrelationID))
-	if flexible && inner.Key != apiVersionsKey {
-		out = append(out, 0)
-	}
-	return answer.Now.AppendTo(out), nil
-}
-
-// Embed encodes req with its header for an Envelope.
-func Embed(req kmsg.Request, clientID string) []byte {
-	return kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID)).AppendRequest(nil, req, 1)[4:]
-}
-
-// Extract decodes the answer to a request that went out by Embed.
-func Extract(req kmsg.Request, data []byte) (kmsg.Response, error) {
-	s := shape{b: data}
-	if len(data) < 4 {
-		return nil, io.ErrUnexpectedEOF
-	}
-	s.b = data[4:]
-	if isFlexible(req.Key(), req.GetVersion()) && req.Key() != apiVersionsKey {
-		if s.tags(); s.bad {
-			return nil, io.ErrUnexpectedEOF
-		}
-	}
-	resp := req.ResponseKind()
-	resp.SetVersion(req.GetVersion())
-	return resp, decodeResponse(resp, s.b)
 }

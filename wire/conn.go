@@ -31,18 +31,15 @@ const (
 	apiVersionsKey = 18
 )
 
-// Conn is one client connection. Its exported fields are set by the connection's own goroutine and
-// read by handlers on it.
-type Conn struct {
-	Listener        string // the listener's name, e.g. PLAINTEXT
-	SoftwareName    string // KIP-511
-	SoftwareVersion string
-
-	server *Server
-	tcp    net.Conn
-	log    *zerolog.Logger
-	ctx    context.Context
-	cancel context.CancelFunc
+// conn is one client connection.
+type conn struct {
+	server   *Server
+	listener string
+	session  *Session // of its own goroutine
+	tcp      net.Conn
+	log      *zerolog.Logger
+	ctx      context.Context
+	cancel   context.CancelFunc
 
 	answered atomic.Bool // a request other than ApiVersions was
 	evicted  atomic.Bool // it held memory that others waited for
@@ -66,26 +63,12 @@ type answerHeader struct {
 	tagged      bool // flexible responses carry a tag section in the header, ApiVersions never
 }
 
-// Done is closed when the connection has ended.
-func (c *Conn) Done() <-chan struct{} { return c.ctx.Done() }
-
-// RemoteAddr is the peer's address as host:port.
-func (c *Conn) RemoteAddr() string { return c.tcp.RemoteAddr().String() }
-
-// RemoteHost is the peer's IP address, with a leading slash as Kafka prints it to group members.
-func (c *Conn) RemoteHost() string {
-	if host, _, err := net.SplitHostPort(c.RemoteAddr()); err == nil {
-		return "/" + host
-	}
-	return c.RemoteAddr()
-}
-
 // wordPatience is how long the answer to a word may take to be sent.
 const wordPatience = 5 * time.Second
 
 // divert serves a connection that begins with stream's preface, and reports whether it does. Otherwise what it
 // read comes first for the Kafka protocol.
-func (c *Conn) divert(stream *Stream) bool {
+func (c *conn) divert(stream *Stream) bool {
 	if t := c.server.config.IdleTimeout; t > 0 {
 		_ = c.tcp.SetReadDeadline(time.Now().Add(t))
 	}
@@ -123,7 +106,7 @@ type peekedConn struct {
 func (p *peekedConn) Read(b []byte) (int, error) { return p.r.Read(b) }
 
 // serve reads and answers requests until the peer leaves, misbehaves or the server closes.
-func (c *Conn) serve() {
+func (c *conn) serve() {
 	err := c.loop()
 	if errors.Is(err, errDrained) {
 		err = nil
@@ -147,11 +130,11 @@ func (c *Conn) serve() {
 	if !errors.As(err, &bad) {
 		event = defect.Tell(c.log, err)
 	}
-	event.Str("peer", c.RemoteAddr()).Str("listener", c.Listener).Msg("closed connection")
+	event.Str("peer", c.session.Peer).Str("listener", c.session.Listener).Msg("closed connection")
 }
 
 // hangUp closes the connection before all requests are answered.
-func (c *Conn) hangUp() {
+func (c *conn) hangUp() {
 	if c.answered.Load() {
 		_ = c.tcp.Close()
 	} else {
@@ -160,7 +143,7 @@ func (c *Conn) hangUp() {
 }
 
 // stopReading has the connection read no further frame, answer those that it read, and end. Any goroutine may call it.
-func (c *Conn) stopReading() {
+func (c *conn) stopReading() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.draining = true
@@ -173,7 +156,7 @@ func (c *Conn) stopReading() {
 var errDrained = errors.New("the server drains")
 
 // await is called before the reader waits for a frame.
-func (c *Conn) await() error {
+func (c *conn) await() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.draining {
@@ -188,7 +171,7 @@ func (c *Conn) await() error {
 }
 
 // begun notes that a frame has begun, or why none came. A connection whose answers wait is not idle: await again.
-func (c *Conn) begun(err error) (again bool, _ error) {
+func (c *conn) begun(err error) (again bool, _ error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = false
@@ -210,7 +193,7 @@ func (c *Conn) begun(err error) (again bool, _ error) {
 const partPatience = 200 * time.Millisecond
 
 // part waits until all answers are written, says that no more come, and reads what the peer sent too late.
-func (c *Conn) part() {
+func (c *conn) part() {
 	c.mu.Lock()
 	for c.writing && c.ctx.Err() == nil {
 		c.room.Wait()
@@ -225,7 +208,7 @@ func (c *Conn) part() {
 }
 
 // stream is the connection below what was read ahead of it.
-func (c *Conn) stream() net.Conn {
+func (c *conn) stream() net.Conn {
 	if p, ok := c.tcp.(*peekedConn); ok {
 		return p.Conn
 	}
@@ -249,7 +232,7 @@ func isDisconnect(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled)
 }
 
-func (c *Conn) loop() error {
+func (c *conn) loop() error {
 	frames := &frameReader{conn: c.tcp, maximum: c.server.config.MaxRequestBytes, begin: c.await}
 	for {
 		size, err := frames.next()
@@ -270,7 +253,7 @@ func (c *Conn) loop() error {
 }
 
 // request reads one frame of the given size and answers it.
-func (c *Conn) request(frames *frameReader, size int) error {
+func (c *conn) request(frames *frameReader, size int) error {
 	head, err := frames.peek(8)
 	if err != nil {
 		return err
@@ -279,8 +262,9 @@ func (c *Conn) request(frames *frameReader, size int) error {
 		Key:           int16(binary.BigEndian.Uint16(head)),
 		Version:       int16(binary.BigEndian.Uint16(head[2:])),
 		CorrelationID: int32(binary.BigEndian.Uint32(head[4:])),
-		Conn:          c,
+		Session:       c.session,
 		Received:      time.Now(),
+		conn:          c,
 	}
 	req.mark = req.Received
 	api := c.server.registry.find(req.Key)
@@ -333,7 +317,7 @@ const framePatience = 30 * time.Second
 
 // body reads the current frame. What it returns is valid until done is called, which the caller must do; of a request that is scoped the
 // buffer is used again then.
-func (c *Conn) body(frames *frameReader, key int16, size int, scoped bool) (body []byte, done func(), err error) {
+func (c *conn) body(frames *frameReader, key int16, size int, scoped bool) (body []byte, done func(), err error) {
 	if frames.w-frames.r < size {
 		c.frameGoesOn()
 	}
@@ -389,7 +373,7 @@ func (c *Conn) body(frames *frameReader, key int16, size int, scoped bool) (body
 }
 
 // frameGoesOn gives a peer that sends the rest of a frame more time. What cannot be set any more is found out by reading.
-func (c *Conn) frameGoesOn() {
+func (c *conn) frameGoesOn() {
 	patience := framePatience
 	if t := c.server.config.IdleTimeout; t > 0 {
 		patience = min(patience, t)
@@ -450,7 +434,7 @@ func parseHeader(frame []byte, flexible bool) (clientID string, body []byte, err
 
 // answer writes a at once if nothing is waiting before it, or queues it. Only the connection's own
 // goroutine calls it.
-func (c *Conn) answer(r *Request, h answerHeader, a Answer) error {
+func (c *conn) answer(r *Request, h answerHeader, a Answer) error {
 	c.mu.Lock()
 	if !c.writing && a.Await == nil {
 		c.mu.Unlock()
@@ -470,7 +454,7 @@ func (c *Conn) answer(r *Request, h answerHeader, a Answer) error {
 }
 
 // drain writes queued answers in order and ends when none is left.
-func (c *Conn) drain() {
+func (c *conn) drain() {
 	defer c.server.running.Done()
 	for {
 		c.mu.Lock()
@@ -488,7 +472,7 @@ func (c *Conn) drain() {
 		resp := q.answer.Now
 		if q.answer.Await != nil {
 			if err := defect.Contain(APIName(q.request.Key), func() error { resp = q.answer.Await(c.ctx); return nil }); err != nil {
-				defect.Tell(c.log, err).Str("peer", c.RemoteAddr()).Msg("no answer to a request")
+				defect.Tell(c.log, err).Str("peer", q.request.Session.Peer).Msg("no answer to a request")
 			}
 			q.request.end(Waited)
 		}

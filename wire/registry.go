@@ -20,10 +20,11 @@ type Request struct {
 	Key, Version  int16
 	CorrelationID int32
 	ClientID      string
-	Conn          *Conn
+	Session       *Session // who sent it
 	Received      time.Time
-	Follower      bool // set by the handler: it is another broker's Fetch, which is counted apart
 
+	conn   *conn
+	kind   Kind
 	size   int // of its frame in bytes
 	phases [phases]time.Duration
 	mark   time.Time // when the last phase ended
@@ -50,11 +51,14 @@ func (r *Request) end(p Phase) {
 }
 
 // Context ends when the connection closes or the server shuts down. Handlers that wait must obey it.
-func (r *Request) Context() context.Context { return r.Conn.ctx }
+func (r *Request) Context() context.Context { return r.conn.ctx }
 
 // Draining is closed when the server reads no more requests. Handlers that wait for something to happen, other than what the
 // request itself did, then answer with what there is.
-func (r *Request) Draining() <-chan struct{} { return r.Conn.server.draining }
+func (r *Request) Draining() <-chan struct{} { return r.conn.server.draining }
+
+// CountAs has the request counted apart from others of its API. For the request's handler.
+func (r *Request) CountAs(k Kind) { r.kind = k }
 
 // Response is an answer that can be encoded: every kmsg.Response is one, and FetchResponse.
 type Response interface {
@@ -86,7 +90,17 @@ var kafkaNames = strings.NewReplacer("ID", "Id", "SASL", "Sasl", "SCRAM", "Scram
 
 // Registry maps request keys to handlers. Fill it before serving; it is read-only afterwards.
 type Registry struct {
-	apis [128]*API
+	apis  [128]*API
+	kinds []string // by Kind, from 1 on
+}
+
+// Kind is a sort of requests that are counted apart from others of their API; 0 is none.
+type Kind int
+
+// Kind makes a sort of requests, which has a name of its own among Stats.
+func (r *Registry) Kind(name string) Kind {
+	r.kinds = append(r.kinds, name)
+	return Kind(len(r.kinds))
 }
 
 // request is a pointer to a kmsg request struct Q.

@@ -33,7 +33,7 @@ type regional interface {
 
 // write encodes and sends one answer. Only one goroutine writes at a time: the connection's, or its
 // writer while that runs.
-func (c *Conn) write(req *Request, h answerHeader, resp Response) error {
+func (c *conn) write(req *Request, h answerHeader, resp Response) error {
 	buf := getBuffer(0)
 	defer putBuffer(buf)
 	b := append(*buf, 0, 0, 0, 0)
@@ -75,7 +75,7 @@ func (c *Conn) write(req *Request, h answerHeader, resp Response) error {
 	return err
 }
 
-func (c *Conn) writeParts(head []byte, parts []part, size int) error {
+func (c *conn) writeParts(head []byte, parts []part, size int) error {
 	if size <= copyBelow {
 		buf := getBuffer(size + 4)
 		defer putBuffer(buf)

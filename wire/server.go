@@ -58,7 +58,7 @@ type Server struct {
 	closed    bool
 	suspended bool // whoever comes is turned away
 	listeners []net.Listener
-	conns     map[*Conn]struct{}
+	conns     map[*conn]struct{}
 	refused   time.Time // when a refused connection was last logged
 }
 
@@ -72,7 +72,7 @@ func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Ser
 		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
 		medium: newMemory(capacity / 4), large: newMemory(capacity - capacity/4), decoded: semaphore.NewWeighted(capacity), capacity: capacity,
 		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines),
-		conns: map[*Conn]struct{}{}, draining: make(chan struct{}),
+		conns: map[*conn]struct{}{}, draining: make(chan struct{}),
 	}
 }
 
@@ -85,32 +85,37 @@ type Stream struct {
 	Words map[string]func() string
 }
 
-// Serve accepts connections on l in a goroutine of its own until Close. name is the Kafka listener's.
-func (s *Server) Serve(name string, l net.Listener) { s.ServeWith(name, l, nil) }
+// Listener is where a server accepts connections.
+type Listener struct {
+	Name     string // e.g. EXTERNAL
+	Protocol string // e.g. PLAINTEXT (listener.security.protocol.map)
+	Net      net.Listener
+	Stream   *Stream // that shares it with Kafka's protocol, or nil
+}
 
-// ServeWith is Serve for a listener that another protocol shares.
-func (s *Server) ServeWith(name string, l net.Listener, stream *Stream) {
+// Serve accepts connections in a goroutine of its own until Close. Any goroutine may call it.
+func (s *Server) Serve(l Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		_ = l.Close()
+		_ = l.Net.Close()
 		return
 	}
-	s.listeners = append(s.listeners, l)
+	s.listeners = append(s.listeners, l.Net)
 	s.running.Add(1)
-	go s.accept(name, l, stream)
+	go s.accept(l)
 }
 
-func (s *Server) accept(name string, l net.Listener, stream *Stream) {
+func (s *Server) accept(l Listener) {
 	defer s.running.Done()
 	for {
-		tcp, err := l.Accept()
+		tcp, err := l.Net.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
 			// Out of descriptors, or a peer gone before we came: wait a little instead of spinning.
-			s.log.Error().Err(err).Str("listener", name).Msg("accept failed")
+			s.log.Error().Err(err).Str("listener", l.Name).Msg("accept failed")
 			select {
 			case <-s.ctx.Done():
 				return
@@ -118,11 +123,11 @@ func (s *Server) accept(name string, l net.Listener, stream *Stream) {
 			}
 			continue
 		}
-		s.start(name, tcp, stream)
+		s.start(l, tcp)
 	}
 }
 
-func (s *Server) start(name string, tcp net.Conn, stream *Stream) {
+func (s *Server) start(l Listener, tcp net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.suspended {
@@ -137,15 +142,16 @@ func (s *Server) start(name string, tcp net.Conn, stream *Stream) {
 		}
 		return
 	}
-	c := &Conn{Listener: name, server: s, tcp: tcp, log: &s.log}
+	c := &conn{server: s, listener: l.Name, tcp: tcp, log: &s.log}
 	s.counters.accepted.Add(1)
 	c.room.L = &c.mu
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
+	c.session = &Session{Principal: Anonymous, Listener: l.Name, Protocol: l.Protocol, Peer: tcp.RemoteAddr().String(), ended: c.ctx.Done()}
 	s.conns[c] = struct{}{}
 	s.running.Add(1)
 	go func() {
 		defer s.running.Done()
-		if stream == nil || !c.divert(stream) {
+		if l.Stream == nil || !c.divert(l.Stream) {
 			c.serve()
 		}
 		s.mu.Lock()

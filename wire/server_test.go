@@ -100,7 +100,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 		t.Fatal(err)
 	}
 	r.addr = l.Addr().String()
-	r.Serve("PLAINTEXT", l)
+	r.Serve(Listener{Name: "PLAINTEXT", Protocol: "PLAINTEXT", Net: l})
 	t.Cleanup(r.Close)
 	return r
 }
@@ -380,7 +380,7 @@ func TestDrainAnswersWhatWasRead(t *testing.T) {
 	p.send(3, produce)
 	r.untilQueued(t, 3)
 	half.Write([]byte{0, 0, 0, 99, 0, 3}) // a frame that has begun, and never ends
-	r.until(t, "a frame has begun", func(c *Conn) bool { return !c.waiting && !c.writing })
+	r.until(t, "a frame has begun", func(c *conn) bool { return !c.waiting && !c.writing })
 	ctx, cancel := context.WithCancel(context.Background())
 	drained := make(chan struct{})
 	go func() { r.Drain(ctx); close(drained) }()
@@ -414,11 +414,11 @@ func TestDrainAnswersWhatWasRead(t *testing.T) {
 // untilQueued waits until so many answers of a connection are queued; the writer has taken the first.
 func (r *rig) untilQueued(t *testing.T, n int) {
 	t.Helper()
-	r.until(t, "answers are queued", func(c *Conn) bool { return c.writing && len(c.queue)+1 >= n })
+	r.until(t, "answers are queued", func(c *conn) bool { return c.writing && len(c.queue)+1 >= n })
 }
 
 // until waits for a connection of which is is true, which is called with the connection's lock.
-func (r *rig) until(t *testing.T, what string, is func(*Conn) bool) {
+func (r *rig) until(t *testing.T, what string, is func(*conn) bool) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
 		found := false
@@ -485,7 +485,7 @@ func TestDrainBetweenFrameAndNote(t *testing.T) {
 	here, there := net.Pipe()
 	defer here.Close()
 	defer there.Close()
-	c := &Conn{server: r.Server, tcp: here, waiting: true}
+	c := &conn{server: r.Server, tcp: here, waiting: true}
 	c.stopReading() // the reader has the frame's size already, and has yet to say so
 	if again, err := c.begun(nil); again || err != nil {
 		t.Fatalf("again %v, %v", again, err)

@@ -104,23 +104,20 @@ type RequestStats struct {
 
 // Stats are what a server has counted so far.
 type Stats struct {
-	Requests    map[string]*RequestStats // by the API's name; followers' fetches are FollowerFetch
+	Requests    map[string]*RequestStats // by the API's name, or the Kind's
 	Connections map[string]int           // open now, by listener
 	Accepted    int64
 }
 
-// FollowerFetch is the name of Fetch requests of other brokers among Stats.
-const FollowerFetch = "FetchFollower"
-
 // counters are a server's.
 type counters struct {
-	byKey     [128]*RequestStats // of registered APIs
-	followers RequestStats
-	accepted  atomic.Int64
+	byKey    [128]*RequestStats // of registered APIs
+	byKind   []RequestStats     // from Kind 1 on
+	accepted atomic.Int64
 }
 
 func newCounters(r *Registry) *counters {
-	c := new(counters)
+	c := &counters{byKind: make([]RequestStats, len(r.kinds))}
 	for _, api := range r.APIs() {
 		c.byKey[api.Key] = new(RequestStats)
 	}
@@ -133,11 +130,13 @@ func (s *Server) Stats() Stats {
 	for _, api := range s.registry.APIs() {
 		st.Requests[api.Name] = s.counters.byKey[api.Key]
 	}
-	st.Requests[FollowerFetch] = &s.counters.followers
+	for i, name := range s.registry.kinds {
+		st.Requests[name] = &s.counters.byKind[i]
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		st.Connections[c.Listener]++
+		st.Connections[c.listener]++
 	}
 	return st
 }
@@ -146,8 +145,8 @@ func (s *Server) Stats() Stats {
 func (s *Server) took(r *Request, size int) {
 	now := time.Now()
 	stats := s.counters.byKey[r.Key]
-	if r.Follower {
-		stats = &s.counters.followers
+	if r.kind != 0 {
+		stats = &s.counters.byKind[r.kind-1]
 	}
 	total := now.Sub(r.Received)
 	stats.Total.Observe(total)
@@ -160,13 +159,13 @@ func (s *Server) took(r *Request, size int) {
 		s.tell(s.log.Warn(), r, total).Msg("slow request")
 	}
 	if e := s.config.RequestLog.Debug(); e.Enabled() {
-		s.tell(e, r, total).Int16("version", r.Version).Str("listener", r.Conn.Listener).Int("request_bytes", r.size).Int("response_bytes", size).Msg("request")
+		s.tell(e, r, total).Int16("version", r.Version).Str("listener", r.Session.Listener).Int("request_bytes", r.size).Int("response_bytes", size).Msg("request")
 	}
 }
 
 // tell adds who asked for what, and where the time went.
 func (s *Server) tell(e *zerolog.Event, r *Request, total time.Duration) *zerolog.Event {
-	e = e.Str("request", s.registry.find(r.Key).Name).Str("client", r.ClientID).Str("peer", r.Conn.RemoteAddr()).Dur("took", total)
+	e = e.Str("request", s.registry.find(r.Key).Name).Str("client", r.ClientID).Str("peer", r.Session.Peer).Dur("took", total)
 	for p, d := range r.phases {
 		e = e.Dur(Phases[p], d)
 	}

@@ -13,9 +13,10 @@ import (
 
 // Listener is one named address to listen on, and the address that clients of it are told.
 type Listener struct {
-	Name string
-	Host string // "" listens on every interface
-	Port int    // 0 takes a free one
+	Name     string
+	Protocol string // of listener.security.protocol.map
+	Host     string // "" listens on every interface
+	Port     int    // 0 takes a free one
 	// AdvertisedHost is never empty; AdvertisedPort of 0 is the port that was bound.
 	AdvertisedHost string
 	AdvertisedPort int
@@ -54,7 +55,7 @@ func parseListeners(values map[string]string) (out, forControllers []Listener, e
 	controllers := controllerNames(values)
 	ports := map[string]string{}
 	for _, l := range bound {
-		if err := checkProtocol(l.Name, protocols); err != nil {
+		if l.Protocol, err = protocolOf(l.Name, protocols); err != nil {
 			return nil, nil, err
 		}
 		if other, taken := ports[l.Address()]; taken && l.Port != 0 {
@@ -163,12 +164,16 @@ func parseProtocolMap(text string) (map[string]string, error) {
 	return protocols, nil
 }
 
-func checkProtocol(name string, protocols map[string]string) error {
-	switch p, ok := protocols[name]; {
+// plaintext is the one protocol that listeners have so far.
+const plaintext = "PLAINTEXT"
+
+func protocolOf(name string, protocols map[string]string) (string, error) {
+	p, ok := protocols[name]
+	switch {
 	case !ok:
-		return fmt.Errorf("no security protocol defined for listener %s: add it to listener.security.protocol.map", name)
-	case p != "PLAINTEXT":
-		return fmt.Errorf("listener %s asks for %s, but this version of kraft speaks PLAINTEXT only", name, p)
+		return "", fmt.Errorf("no security protocol defined for listener %s: add it to listener.security.protocol.map", name)
+	case p != plaintext:
+		return "", fmt.Errorf("listener %s asks for %s, but this version of kraft speaks PLAINTEXT only", name, p)
 	}
-	return nil
+	return p, nil
 }

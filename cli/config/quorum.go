@@ -65,7 +65,7 @@ func (c *Config) findQuorum(listeners []Listener) error {
 		c.Join = servers
 	}
 	if len(c.Join) > 0 && c.Controller == nil && isController { // it may be made a voter
-		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Port: defaultControllerPort, AdvertisedHost: defaultHost("")}
+		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Protocol: plaintext, Port: defaultControllerPort, AdvertisedHost: defaultHost("")}
 		if i := slices.IndexFunc(c.Listeners, func(l Listener) bool { return !IsLoopback(l.Host) }); i < 0 && c.IsBroker {
 			c.Controller.Host, c.Controller.AdvertisedHost = c.Listeners[0].Host, c.Listeners[0].Host
 		}
@@ -94,7 +94,7 @@ func (c *Config) bindAt(address string) error {
 		return fmt.Errorf("controller.quorum.voters: %q has no valid port", address)
 	}
 	if c.Controller == nil {
-		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Port: int(port)}
+		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Protocol: plaintext, Port: int(port)}
 		if IsLoopback(host) {
 			c.Controller.Host = host // not open to the network if nobody there is to come
 		}

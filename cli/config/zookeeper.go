@@ -97,7 +97,7 @@ func (c *Config) clientsAt(address string) string {
 // QuorumListener is where this node listens for the quorum if it takes an address of zookeeper.connect.
 func (c *Config) QuorumListener(address string) *Listener {
 	host, text, _ := net.SplitHostPort(address) // checked by ParseZooKeeper
-	l := &Listener{Name: controllerNames(c.Static)[0], AdvertisedHost: host}
+	l := &Listener{Name: controllerNames(c.Static)[0], Protocol: plaintext, AdvertisedHost: host}
 	l.Port, _ = strconv.Atoi(text)
 	l.AdvertisedPort = l.Port
 	switch ip := net.ParseIP(host); {

@@ -434,7 +434,9 @@ func (n *Node) openMeta() error {
 		r := new(wire.Registry)
 		meta.RegisterControllerHandlers(r)
 		n.quorum = wire.NewServer(n.limits(), r, meta.Identity(), n.logs.For(logging.Wire))
-		n.quorum.ServeWith(n.place.listener.Name, n.controllers, &wire.Stream{Preface: quorum.Preface, Serve: meta.Accept, Words: fourLetterWords(meta)})
+		l := n.place.listener
+		n.quorum.Serve(wire.Listener{Name: l.Name, Protocol: l.Protocol, Net: n.controllers,
+			Stream: &wire.Stream{Preface: quorum.Preface, Serve: meta.Accept, Words: fourLetterWords(meta)}})
 	}
 	return nil
 }
@@ -512,7 +514,7 @@ func (n *Node) serve() {
 	n.telemetry.RegisterHandlers(r)
 	n.server = wire.NewServer(n.limits(), r, n.meta.Identity(), n.logs.For(logging.Wire))
 	for i, l := range n.config.Listeners {
-		n.server.Serve(l.Name, n.listeners[i])
+		n.server.Serve(wire.Listener{Name: l.Name, Protocol: l.Protocol, Net: n.listeners[i]})
 	}
 }
 

@@ -96,11 +96,9 @@ func (m *Manager) RegisterHandlers(r *wire.Registry) {
 }
 
 func clientOf(ctx *wire.Request, id [16]byte) Client {
-	host, port, err := net.SplitHostPort(ctx.Conn.RemoteAddr())
-	if err != nil {
-		host = ctx.Conn.RemoteAddr()
-	}
-	return Client{InstanceID: id, ClientID: ctx.ClientID, SoftwareName: ctx.Conn.SoftwareName, SoftwareVersion: ctx.Conn.SoftwareVersion, SourceAddress: host, SourcePort: port}
+	s := ctx.Session
+	_, port, _ := net.SplitHostPort(s.Peer)
+	return Client{InstanceID: id, ClientID: ctx.ClientID, SoftwareName: s.SoftwareName, SoftwareVersion: s.SoftwareVersion, SourceAddress: s.Host(), SourcePort: port}
 }
 
 // getSubscriptions answers GetTelemetrySubscriptions as Kafka's ClientMetricsManager, but asks for sums from the beginning in place

@@ -1,0 +1,106 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Envelop puts a request, as it came from a client, into an Envelope for another broker (KIP-590), with who sent it and from where.
+func Envelop(ctx *Request, req kmsg.Request) *kmsg.EnvelopeRequest {
+	e := kmsg.NewPtrEnvelopeRequest()
+	e.RequestData = kmsg.NewRequestFormatter(kmsg.FormatterClientID(ctx.ClientID)).AppendRequest(nil, req, 1)[4:]
+	e.RequestPrincipal = ctx.Session.Principal.encode()
+	ip := net.ParseIP(ctx.Session.Host())
+	if four := ip.To4(); four != nil {
+		ip = four
+	}
+	e.ClientHostAddress = ip
+	return e
+}
+
+// Open decodes the answer to req, which went out by Envelop.
+func Open(req kmsg.Request, answer *kmsg.EnvelopeResponse) (kmsg.Response, error) {
+	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+		return nil, err
+	}
+	data := answer.ResponseData
+	if len(data) < 4 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	s := shape{b: data[4:]}
+	if isFlexible(req.Key(), req.GetVersion()) && req.Key() != apiVersionsKey {
+		if s.tags(); s.bad {
+			return nil, io.ErrUnexpectedEOF
+		}
+	}
+	resp := req.ResponseKind()
+	resp.SetVersion(req.GetVersion())
+	return resp, decodeResponse(resp, s.b)
+}
+
+// errNoAnswer is for who passes on a request whose handler gives no answer, or a late one.
+var errNoAnswer = errors.New("the request has no answer")
+
+// ServeEnvelope serves the request in an Envelope as if its client had sent it here, and returns the answer, header and all. An error is
+// the Envelope's: kerr.PrincipalDeserializationFailure and kerr.InvalidRequest say what of it cannot be read.
+func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte, error) {
+	session, err := enveloped(ctx.Session, e)
+	if err != nil {
+		return nil, err
+	}
+	data := e.RequestData
+	if len(data) < 8 {
+		return nil, &badRequest{io.ErrUnexpectedEOF}
+	}
+	inner := &Request{
+		Key: int16(binary.BigEndian.Uint16(data)), Version: int16(binary.BigEndian.Uint16(data[2:])),
+		CorrelationID: int32(binary.BigEndian.Uint32(data[4:])), Session: session, Received: ctx.Received, conn: ctx.conn,
+	}
+	api := r.find(inner.Key)
+	if api == nil || inner.Version < api.Min || inner.Version > api.Max {
+		return nil, &badRequest{fmt.Errorf("request of kind %d, version %d in an envelope", inner.Key, inner.Version)}
+	}
+	flexible := isFlexible(inner.Key, inner.Version)
+	var body []byte
+	if inner.ClientID, body, err = parseHeader(data, flexible); err != nil {
+		return nil, &badRequest{err}
+	}
+	answer, err := api.serve(inner, body)
+	if err != nil {
+		return nil, err
+	}
+	if answer.Now == nil {
+		return nil, errNoAnswer
+	}
+	out := binary.BigEndian.AppendUint32(nil, uint32(inner.CorrelationID))
+	if flexible && inner.Key != apiVersionsKey {
+		out = append(out, 0)
+	}
+	return answer.Now.AppendTo(out), nil
+}
+
+// enveloped is the session of the client whose request a broker passed on, by that broker's session: listener and connection are its.
+func enveloped(by *Session, e *kmsg.EnvelopeRequest) (*Session, error) {
+	s := *by
+	s.SoftwareName, s.SoftwareVersion = "", ""
+	if len(e.RequestPrincipal) > 0 { // kraft's brokers of before sent none
+		p, err := decodePrincipal(e.RequestPrincipal)
+		if err != nil {
+			return nil, fmt.Errorf("principal in an envelope: %w", errors.Join(kerr.PrincipalDeserializationFailure, err))
+		}
+		s.Principal = p
+	} else {
+		s.Principal = Anonymous
+	}
+	if n := len(e.ClientHostAddress); n != net.IPv4len && n != net.IPv6len {
+		return nil, fmt.Errorf("client's address of %d bytes in an envelope: %w", n, kerr.InvalidRequest)
+	}
+	s.Peer = net.IP(e.ClientHostAddress).String()
+	return &s, nil
+}

@@ -1,0 +1,63 @@
+package wire
+
+import (
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Session is who sends requests on a connection, and from where (Kafka's RequestContext, without the request). It never changes: what a
+// client tells of itself makes another session, for the requests that follow. Any goroutine may read it.
+type Session struct {
+	Principal Principal
+	Listener  string // its name, e.g. EXTERNAL
+	Protocol  string // the listener's, e.g. PLAINTEXT (listener.security.protocol.map)
+	Peer      string // the address that the peer sends from, as host:port; of a request that another broker passed on, the host alone
+	// What the client calls itself (KIP-511): "" until it has said so.
+	SoftwareName, SoftwareVersion string
+
+	ended <-chan struct{}
+}
+
+// Host is the peer's IP address.
+func (s *Session) Host() string {
+	if host, _, err := net.SplitHostPort(s.Peer); err == nil {
+		return host
+	}
+	return s.Peer
+}
+
+// Ended is closed when the connection has ended on which the requests come. Of one connection it is always the same.
+func (s *Session) Ended() <-chan struct{} { return s.ended }
+
+// named is the session of a client that has said what it is.
+func (s *Session) named(software, version string) *Session {
+	named := *s
+	named.SoftwareName, named.SoftwareVersion = software, version
+	return &named
+}
+
+// Principal is somebody who has authenticated: Kafka's KafkaPrincipal.
+type Principal struct {
+	Type, Name string
+	Token      bool // by a delegation token
+}
+
+// Anonymous is everybody on a listener that does not authenticate.
+var Anonymous = Principal{Type: "User", Name: "ANONYMOUS"}
+
+// String is the principal as Kafka writes it in settings and ACLs.
+func (p Principal) String() string { return p.Type + ":" + p.Name }
+
+// encode gives it the form that Kafka's brokers pass on (DefaultKafkaPrincipalBuilder).
+func (p Principal) encode() []byte {
+	return (&kmsg.DefaultPrincipalData{Type: p.Type, Name: p.Name, TokenAuthenticated: p.Token}).AppendTo(nil)
+}
+
+func decodePrincipal(data []byte) (Principal, error) {
+	var d kmsg.DefaultPrincipalData
+	if err := d.ReadFrom(data); err != nil {
+		return Principal{}, err
+	}
+	return Principal{Type: d.Type, Name: d.Name, Token: d.TokenAuthenticated}, nil
+}
