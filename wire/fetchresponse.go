@@ -60,24 +60,12 @@ func (p *FetchPartition) Size() int { return p.Region.Length + len(p.Inline) }
 func (f *FetchResponse) IsFlexible() bool { return f.Version >= 12 }
 
 // AppendTo encodes the answer with its regions read into dst, for tests and connections in memory.
-func (f *FetchResponse) AppendTo(dst []byte) []byte {
-	head, parts := f.encode(nil)
-	from := 0
-	for _, p := range parts {
-		dst = append(dst, head[from:p.at]...)
-		from = p.at
-		n := len(dst)
-		dst = append(dst, make([]byte, p.region.Length)...)
-		if _, err := p.region.File.ReadAt(dst[n:], p.region.Offset); err != nil {
-			return dst[:n]
-		}
-	}
-	return append(dst, head[from:]...)
-}
+func (f *FetchResponse) AppendTo(dst []byte) []byte { return appendWhole(dst, f) }
 
-func (f *FetchResponse) encode(b []byte) ([]byte, []part) {
+// AppendHead implements Regional.
+func (f *FetchResponse) AppendHead(b []byte) ([]byte, []Part) {
 	v, flexible := f.Version, f.IsFlexible()
-	var parts []part
+	var parts []Part
 	if v >= 1 {
 		b = kbin.AppendInt32(b, f.ThrottleMillis)
 	}
@@ -110,7 +98,7 @@ func (f *FetchResponse) encode(b []byte) ([]byte, []part) {
 	return b, parts
 }
 
-func (p *FetchPartition) encode(b []byte, v int16, parts []part) ([]byte, []part) {
+func (p *FetchPartition) encode(b []byte, v int16, parts []Part) ([]byte, []Part) {
 	flexible := v >= 12
 	b = kbin.AppendInt32(b, p.Partition)
 	b = kbin.AppendInt16(b, p.ErrorCode)
@@ -133,7 +121,7 @@ func (p *FetchPartition) encode(b []byte, v int16, parts []part) ([]byte, []part
 	}
 	b = append(b, p.Inline...)
 	if p.Region.Length > 0 {
-		parts = append(parts, part{at: len(b), region: p.Region})
+		parts = append(parts, Part{At: len(b), Region: p.Region})
 	}
 	if flexible {
 		b = p.appendTags(b)
