@@ -46,7 +46,7 @@ type conn struct {
 
 	mu       sync.Mutex // guards the rest
 	room     sync.Cond  // signalled when the queue shrinks, and when the writer ends
-	queue    []queued
+	queue    ring[queued]
 	writing  bool // a writer goroutine runs; answers must go through the queue
 	waiting  bool // the reading goroutine waits for a frame
 	draining bool // no frame is read any more
@@ -119,7 +119,7 @@ func (c *conn) serve() {
 		_ = c.tcp.Close()
 	}
 	c.mu.Lock()
-	c.queue = nil
+	c.queue = ring[queued]{}
 	c.room.Broadcast()
 	c.mu.Unlock()
 	if err == nil || isDisconnect(err) {
@@ -440,10 +440,10 @@ func (c *conn) answer(r *Request, h answerHeader, a Answer) error {
 		c.mu.Unlock()
 		return c.write(r, h, a.Now)
 	}
-	for len(c.queue) >= maxUnanswered && c.ctx.Err() == nil {
+	for c.queue.len() >= maxUnanswered && c.ctx.Err() == nil {
 		c.room.Wait()
 	}
-	c.queue = append(c.queue, queued{r, h, a})
+	c.queue.push(queued{r, h, a})
 	if !c.writing {
 		c.writing = true
 		c.server.running.Add(1)
@@ -458,14 +458,13 @@ func (c *conn) drain() {
 	defer c.server.running.Done()
 	for {
 		c.mu.Lock()
-		if len(c.queue) == 0 {
+		if c.queue.len() == 0 {
 			c.writing = false
 			c.room.Broadcast()
 			c.mu.Unlock()
 			return
 		}
-		q := c.queue[0]
-		c.queue = append(c.queue[:0], c.queue[1:]...)
+		q := c.queue.pop()
 		c.room.Signal()
 		c.mu.Unlock()
 		q.request.end(Queued)

@@ -414,7 +414,7 @@ func TestDrainAnswersWhatWasRead(t *testing.T) {
 // untilQueued waits until so many answers of a connection are queued; the writer has taken the first.
 func (r *rig) untilQueued(t *testing.T, n int) {
 	t.Helper()
-	r.until(t, "answers are queued", func(c *conn) bool { return c.writing && len(c.queue)+1 >= n })
+	r.until(t, "answers are queued", func(c *conn) bool { return c.writing && c.queue.len()+1 >= n })
 }
 
 // until waits for a connection of which is is true, which is called with the connection's lock.
