@@ -17,6 +17,7 @@ import (
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
+	"kraft/raftmeta/watched"
 	"kraft/wire"
 )
 
@@ -24,10 +25,10 @@ import (
 // BrokerLifecycleManager).
 type lifecycle struct {
 	incarnation image.UUID
-	epoch       atomic.Int64 // set by Register before anything serves
-	serving     atomic.Bool  // the broker is ready to be unfenced
-	withdrawn   atomic.Bool  // it asks to be fenced: see Withdraw
-	fenced      atomic.Bool  // the controller's last word
+	epoch       atomic.Int64        // set by Register before anything serves
+	serving     atomic.Bool         // the broker is ready to be unfenced
+	withdrawn   watched.Value[bool] // it asks to be fenced: see Withdraw
+	fenced      atomic.Bool         // the controller's last word
 
 	mu        sync.Mutex // guards the rest
 	dirs      []image.UUID
@@ -91,7 +92,7 @@ func (m *Meta) register(ctx context.Context, cleanEpoch int64) error {
 			return err
 		}
 		m.life.epoch.Store(resp.BrokerEpoch)
-		return m.until(ctx, func(img *image.Image) bool {
+		return m.controller.Until(ctx, func(img *image.Image) bool {
 			b, ok := img.Broker(m.config.NodeID)
 			return ok && b.Epoch >= resp.BrokerEpoch
 		})
@@ -107,25 +108,7 @@ func (m *Meta) CatchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	committed := uint64(resp.Topics[0].Partitions[0].HighWatermark)
-	return m.until(ctx, func(*image.Image) bool {
-		s, err := m.node.Status(ctx)
-		return err == nil && s.Applied >= committed
-	})
-}
-
-// until waits for an image for which seen is true.
-func (m *Meta) until(ctx context.Context, seen func(*image.Image) bool) error {
-	for !seen(m.Image()) {
-		select {
-		case <-time.After(time.Millisecond):
-		case <-m.node.Done():
-			return kerr.NotController
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	return m.node.CatchUp(ctx, uint64(resp.Topics[0].Partitions[0].HighWatermark))
 }
 
 // Unfence lets this broker take leadership and serve clients, and keeps it so by heartbeats until Close; its
@@ -149,7 +132,7 @@ func (m *Meta) Unfence(ctx context.Context) error {
 		case <-time.After(controllerRetry):
 		}
 	}
-	if err := m.until(ctx, func(img *image.Image) bool {
+	if err := m.controller.Until(ctx, func(img *image.Image) bool {
 		b, ok := img.Broker(m.config.NodeID)
 		return ok && !b.Fenced
 	}); err != nil {
@@ -185,7 +168,7 @@ func (m *Meta) keepAlive(ctx context.Context) {
 	// A session that is as short as the interval must not end between two heartbeats.
 	interval := max(min(configs.Millis(m.IntSetting("broker.heartbeat.interval.ms")), configs.Millis(m.IntSetting("broker.session.timeout.ms"))/2), controllerRetry)
 	for {
-		leader, withdrawn := m.controller.Leader(), m.life.withdrawn.Load()
+		elected, withdrawn := m.controller.LeaderChanged(), m.life.withdrawn.Changed()
 		once, cancel := context.WithTimeout(ctx, max(interval, callPatience))
 		resp, err := m.beat(once, false)
 		cancel()
@@ -209,20 +192,24 @@ func (m *Meta) keepAlive(ctx context.Context) {
 		if err != nil {
 			m.log.Warn().Err(err).Msg("heartbeat failed")
 		}
-		for next := time.Now().Add(interval); time.Now().Before(next) && m.controller.Leader() == leader && m.life.withdrawn.Load() == withdrawn; {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(min(interval, 5*controllerRetry)):
-			}
+		select {
+		case <-ctx.Done():
+			return
+		case <-elected:
+		case <-withdrawn:
+		case <-time.After(interval):
 		}
 	}
 }
 
 // Withdraw asks the controller to fence this broker, so that others lead what it leads, until it is called with false. The controller
-// does so while another broker is there. Withdraw does not wait for an answer, and does nothing on a node that is alone. Any goroutine
-// may call it.
-func (m *Meta) Withdraw(yes bool) { m.life.withdrawn.Store(yes && !m.Alone()) }
+// does so while another broker is there. Withdraw does not wait for an answer, and does nothing on a node that is alone. One goroutine at a
+// time may call it.
+func (m *Meta) Withdraw(yes bool) {
+	if yes = yes && !m.Alone(); yes != m.life.withdrawn.Load() {
+		m.life.withdrawn.Store(yes) // the next heartbeat goes out
+	}
+}
 
 // Withdrawn reports whether this broker is fenced because it asked for that. Any goroutine may call it.
 func (m *Meta) Withdrawn() bool { return m.life.withdrawn.Load() && m.life.fenced.Load() }
@@ -439,7 +426,7 @@ func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d control
 	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return err
 	}
-	return m.until(ctx, func(img *image.Image) bool { _, ok := img.Topic(t.Name); return ok })
+	return m.controller.Until(ctx, func(img *image.Image) bool { _, ok := img.Topic(t.Name); return ok })
 }
 
 func (m *Meta) createHere(ctx context.Context, t controller.NewTopic, d controller.Defaults) error {

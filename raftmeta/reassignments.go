@@ -156,17 +156,20 @@ func (m *Meta) removeRaftVoter(ctx *wire.Request, req *kmsg.RemoveRaftVoterReque
 // that change, which only it knows to be committed: those left would need the vote of one that finds them behind.
 func (m *Meta) yield(ctx context.Context) bool {
 	m.node.HandOver()
-	for s, err := m.node.Status(ctx); err == nil && s.Leader != raftID(m.config.NodeID); s, err = m.node.Status(ctx) {
+	for {
+		changed := m.controller.LeaderChanged()
 		if !m.Leads() {
 			return true
 		}
+		if s, err := m.node.Status(ctx); err != nil || s.Leader == raftID(m.config.NodeID) {
+			return false
+		}
 		select {
+		case <-changed:
 		case <-ctx.Done():
 			return false
-		case <-time.After(time.Millisecond):
 		}
 	}
-	return false
 }
 
 func (m *Meta) demote(ctx context.Context, voter int32) error {

@@ -16,6 +16,7 @@ import (
 
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
+	"kraft/raftmeta/watched"
 	"kraft/wire/defect"
 )
 
@@ -36,9 +37,9 @@ type Controller struct {
 	log  zerolog.Logger
 	node *quorum.Node
 
-	published atomic.Pointer[image.Image]
+	published watched.Value[*image.Image]
 	newest    atomic.Pointer[image.Image] // applied, and perhaps yet to be seen by subscribers
-	leader    atomic.Int64                // raft id of the active controller, 0 while unknown
+	leader    watched.Value[uint64]       // raft id of the active controller, 0 while unknown
 
 	// Of the quorum's goroutine.
 	applied *image.Image // owned here until published
@@ -122,6 +123,16 @@ func (c *Controller) Stop() {
 // Image is the newest published metadata.
 func (c *Controller) Image() *image.Image { return c.published.Load() }
 
+// Until returns nil once seen is true of the published metadata, ctx's error when that ends before, and kerr.NotController when the node's
+// quorum has stopped. Any goroutine may call it but the publisher's; seen runs on it.
+func (c *Controller) Until(ctx context.Context, seen func(*image.Image) bool) error {
+	err := c.published.Until(ctx, c.node.Done(), seen)
+	if errors.Is(err, watched.ErrEnded) {
+		return kerr.NotController
+	}
+	return err
+}
+
 // Led is sent to, without waiting, whenever this node has become the active controller.
 func (c *Controller) Led() <-chan struct{} { return c.led }
 
@@ -132,7 +143,10 @@ func (c *Controller) Newest() *image.Image { return c.newest.Load() }
 const FirstRaftID = 1
 
 // Leader is the node id of the active controller, -1 while unknown.
-func (c *Controller) Leader() int32 { return int32(c.leader.Load() - FirstRaftID) }
+func (c *Controller) Leader() int32 { return int32(int64(c.leader.Load()) - FirstRaftID) }
+
+// LeaderChanged is closed when another is the active controller than the one that Leader says after this call, or none.
+func (c *Controller) LeaderChanged() <-chan struct{} { return c.leader.Changed() }
 
 // Decide runs d on the active controller and returns when its records are committed, applied on this
 // node and published. On another node, and when leadership is lost meanwhile, it returns
@@ -358,7 +372,7 @@ func (c *Controller) Lead(term uint64) {
 	c.term = term
 	c.work = c.applied.Copy()
 	c.pending = nil
-	c.leader.Store(int64(c.node.ID()))
+	c.leader.Store(c.node.ID())
 	c.log.Debug().Uint64("term", term).Msg("active controller")
 	select {
 	case c.led <- struct{}{}:
@@ -368,7 +382,9 @@ func (c *Controller) Lead(term uint64) {
 
 // Follow implements quorum.Machine.
 func (c *Controller) Follow(leader, term uint64) {
-	c.leader.Store(int64(leader))
+	if leader != c.leader.Load() {
+		c.leader.Store(leader)
+	}
 	c.work = nil
 	for _, p := range c.pending {
 		p.answer(kerr.NotController)

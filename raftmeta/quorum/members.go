@@ -16,6 +16,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+
+	"kraft/raftmeta/watched"
 )
 
 // Accept serves a stream from another member, on a connection from which Preface was read already. It
@@ -192,22 +194,30 @@ func (n *Node) ChangeMember(ctx context.Context, id uint64, kind pb.ConfChangeTy
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for !n.has(id, kind) {
-		select {
-		case <-time.After(time.Millisecond):
-		case <-n.done:
-			return ErrNotLeader
-		case <-ctx.Done():
-			return fmt.Errorf("membership of %d: %w", id, ctx.Err())
-		}
+	err := n.members.Until(ctx, n.done, func(m *pb.ConfState) bool { return has(m, id, kind) })
+	if errors.Is(err, watched.ErrEnded) {
+		return ErrNotLeader
+	}
+	if err != nil {
+		return fmt.Errorf("membership of %d: %w", id, err)
 	}
 	return nil
 }
 
-func (n *Node) isMember(id uint64) bool { return !n.has(id, pb.ConfChangeRemoveNode) }
+// CatchUp returns nil once this node has applied the entry at index, ctx's error when that ends before, and ErrNotLeader when the node has
+// stopped. Any goroutine may call it but the quorum's.
+func (n *Node) CatchUp(ctx context.Context, index uint64) error {
+	err := n.reached.Until(ctx, n.done, func(applied uint64) bool { return applied >= index })
+	if errors.Is(err, watched.ErrEnded) {
+		return ErrNotLeader
+	}
+	return err
+}
 
-func (n *Node) has(id uint64, kind pb.ConfChangeType) bool {
-	m := n.members.Load()
+func (n *Node) isMember(id uint64) bool { return !has(n.members.Load(), id, pb.ConfChangeRemoveNode) }
+
+// has reports whether a membership has a member as a change would leave it.
+func has(m *pb.ConfState, id uint64, kind pb.ConfChangeType) bool {
 	in := func(ids []uint64) bool { return slices.Contains(ids, id) }
 	switch kind {
 	case pb.ConfChangeAddNode:
@@ -360,6 +370,7 @@ func (n *Node) install(s *pb.Snapshot) error {
 		return err
 	}
 	n.applied = s.GetMetadata().GetIndex()
+	n.reached.Store(n.applied)
 	n.changed(s.GetMetadata().GetConfState())
 	n.logged = 0
 	return nil

@@ -15,6 +15,8 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
+
+	"kraft/raftmeta/watched"
 )
 
 // Machine is what the log drives. All methods are called on the quorum's goroutine, in log order.
@@ -78,7 +80,8 @@ type Node struct {
 	net      *transport // nil for a node that is alone
 	meeting  *meeting   // nil for a node without Config.Meeting
 	send     func([]*pb.Message)
-	members  atomic.Pointer[pb.ConfState]
+	members  watched.Value[*pb.ConfState]
+	reached  watched.Value[uint64] // the index that machine has applied
 	stop     chan struct{}
 	done     chan struct{}
 	failure  atomic.Pointer[error]
@@ -332,6 +335,7 @@ func (n *Node) ready() error {
 		}
 		if len(rd.CommittedEntries) > 0 {
 			n.machine.Applied(n.applied)
+			n.reached.Store(n.applied)
 		}
 		if n.leads {
 			n.raw.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {

@@ -1,0 +1,67 @@
+// Package watched has values that some goroutines change and others wait for.
+package watched
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// Value is a T that any goroutine may read, change and wait for. Reading it takes no lock. The zero Value has the zero T.
+type Value[T any] struct {
+	now atomic.Pointer[T]
+
+	mu      sync.Mutex
+	changed chan struct{} // closed by the next Store; nil while nobody waits for it
+}
+
+// Load returns what was stored last.
+func (v *Value[T]) Load() (now T) {
+	if p := v.now.Load(); p != nil {
+		now = *p
+	}
+	return now
+}
+
+// Store changes the value, and wakes all who wait.
+func (v *Value[T]) Store(now T) {
+	v.now.Store(&now)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.changed != nil {
+		close(v.changed)
+		v.changed = nil
+	}
+}
+
+// Changed is closed by the next Store. What is loaded after Changed was called and before the channel is closed is not missed.
+func (v *Value[T]) Changed() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.changed == nil {
+		v.changed = make(chan struct{})
+	}
+	return v.changed
+}
+
+// ErrEnded is Until's error where nobody changes the value any more.
+var ErrEnded = errors.New("it has ended")
+
+// Until returns nil as soon as seen is true of the value. Otherwise it returns ErrEnded when ended is closed, or ctx's error when ctx ends.
+// seen is called on the caller's goroutine, for the newest value; it may miss some in between.
+func (v *Value[T]) Until(ctx context.Context, ended <-chan struct{}, seen func(T) bool) error {
+	for {
+		changed := v.Changed()
+		if seen(v.Load()) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ended:
+			return ErrEnded
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
