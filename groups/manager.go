@@ -39,6 +39,7 @@ type Manager struct {
 	mu     sync.RWMutex // guards the rest
 	closed bool
 	loops  map[int32]*loop
+	untold time.Time // until then it is not told again that the offsets topic cannot be created
 }
 
 // NewManager makes a manager that learns from parts which partitions it coordinates; call it before
@@ -202,6 +203,23 @@ func ask[R any](ctx context.Context, m *Manager, group string, joins bool, op fu
 		return none, err
 	}
 	return runtime.Ask[R](ctx, l, joins, op)
+}
+
+// reminder is how often the log says that the offsets topic cannot be created.
+const reminder = time.Minute
+
+// tellWithoutTopic logs why there are no groups. Each client asks again and again.
+func (m *Manager) tellWithoutTopic(err error) {
+	now := time.Now()
+	m.mu.Lock()
+	told := now.Before(m.untold)
+	if !told {
+		m.untold = now.Add(reminder)
+	}
+	m.mu.Unlock()
+	if !told {
+		m.log.Error().Msg(fmt.Sprintf("cannot create %s: consumer groups are unavailable: %v", offsetsTopic, err))
+	}
 }
 
 // ensureTopic creates the offsets topic if it is missing, with the replication factor that the brokers

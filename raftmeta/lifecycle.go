@@ -411,7 +411,8 @@ func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d control
 	defer cancel()
 	resp, err := ask(ctx, m, req, func(ctx context.Context, _ *kmsg.CreateTopicsRequest) (*kmsg.CreateTopicsResponse, error) {
 		resp, created := kmsg.NewPtrCreateTopicsResponse(), kmsg.NewCreateTopicsResponseTopic()
-		created.ErrorCode = wire.ErrorCode(m.createHere(ctx, t, d))
+		err := m.createHere(ctx, t, d)
+		created.ErrorCode, created.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 		resp.Topics = append(resp.Topics, created)
 		return resp, nil
 	}, func(r *kmsg.CreateTopicsResponse) bool {
@@ -424,6 +425,9 @@ func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d control
 		return fmt.Errorf("the controller answers for %d topics, not one", len(resp.Topics))
 	}
 	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		if why := resp.Topics[0].ErrorMessage; why != nil {
+			err = fmt.Errorf("%s: %w", *why, err)
+		}
 		return err
 	}
 	return m.controller.Until(ctx, func(img *image.Image) bool { _, ok := img.Topic(t.Name); return ok })

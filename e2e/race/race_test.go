@@ -64,9 +64,11 @@ func newCluster(t *testing.T) *cluster {
 		conf, err := config.New(map[string]string{
 			"node.id": fmt.Sprint(i + 1), "log.dirs": first + "," + second, "listeners": "PLAINTEXT://" + at[0] + ",CONTROLLER://" + at[1],
 			"controller.listener.names": "CONTROLLER", "controller.quorum.voters": strings.Join(voters, ","), "admin.listener": at[2],
-			"min.insync.replicas": "2", "group.initial.rebalance.delay.ms": "0", "log.flush.policy": []string{"none", "commit", "none"}[i],
+			"broker.rack": fmt.Sprint(i + 1), "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+			"min.insync.replicas": "1", // the operator moves partitions to two brokers, and one of them stops
+			"group.initial.rebalance.delay.ms": "0", "log.flush.policy": []string{"none", "commit", "none"}[i],
 			// What usually happens now and then happens all the time.
-			"log.roll.ms": "300", "offsets.topic.segment.bytes": "10000", "log.index.interval.bytes": "100", "log.retention.check.interval.ms": "100", "log.segment.delete.delay.ms": "100",
+			"log.roll.ms": "300", "offsets.topic.segment.bytes": "1048576", "log.index.interval.bytes": "100", "log.retention.check.interval.ms": "100", "log.segment.delete.delay.ms": "100",
 			"log.cleaner.backoff.ms": "50", "log.cleaner.min.cleanable.ratio": "0.01", "metadata.log.max.record.bytes.between.snapshots": "2000",
 			"replica.high.watermark.checkpoint.interval.ms": "100", "leader.imbalance.check.interval.seconds": "1", "offsets.topic.num.partitions": "3",
 		})
@@ -156,6 +158,9 @@ func TestEverythingAtOnce(t *testing.T) {
 		})
 	}
 	clients.Go(func() { c.scrape(t) })
+	for i := range c.nodes {
+		clients.Go(func() { c.readNearby(t, 50+i, fmt.Sprint(i+1)) })
+	}
 	for i, n := range c.nodes {
 		if err := c.acked(100); err != nil {
 			t.Error(err)
@@ -187,6 +192,21 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	stopping.Wait()
 	goleak.VerifyNone(t, before)
+}
+
+// readNearby reads all from the replicas of a rack, where there are any.
+func (c *cluster) readNearby(t *testing.T, i int, rack string) {
+	client, err := c.work.Client(i, kgo.Rack(rack), kgo.ConsumeTopics("t0", "t1"), kgo.FetchMinBytes(100), kgo.FetchMaxWait(500*time.Millisecond))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer client.Close()
+	for c.work.Context.Err() == nil {
+		client.PollFetches(c.work.Context).EachRecord(func(r *kgo.Record) {
+			c.work.History.Read("reader of rack "+rack, workload.Partition{Topic: r.Topic, N: r.Partition}, r.Offset, string(r.Value))
+		})
+	}
 }
 
 // scrape reads the nodes' metrics, again and again.
@@ -226,7 +246,8 @@ func (c *cluster) check(t *testing.T, trimmed *workload.Trimmed) {
 		t.Error(v)
 	}
 	if t.Failed() {
-		t.Log(c.work.History.Story())
+		story := strings.Split(c.work.History.Story(), "\n")
+		t.Log(strings.Join(story[max(0, len(story)-200):], "\n"))
 	}
 }
 
