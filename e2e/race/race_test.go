@@ -65,7 +65,7 @@ func newCluster(t *testing.T) *cluster {
 			"node.id": fmt.Sprint(i + 1), "log.dirs": first + "," + second, "listeners": "PLAINTEXT://" + at[0] + ",CONTROLLER://" + at[1],
 			"controller.listener.names": "CONTROLLER", "controller.quorum.voters": strings.Join(voters, ","), "admin.listener": at[2],
 			"broker.rack": fmt.Sprint(i + 1), "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
-			"min.insync.replicas": "1", // the operator moves partitions to two brokers, and one of them stops
+			"min.insync.replicas":              "1", // the operator moves partitions to two brokers, and one of them stops
 			"group.initial.rebalance.delay.ms": "0", "log.flush.policy": []string{"none", "commit", "none"}[i],
 			// What usually happens now and then happens all the time.
 			"log.roll.ms": "300", "offsets.topic.segment.bytes": "1048576", "log.index.interval.bytes": "100", "log.retention.check.interval.ms": "100", "log.segment.delete.delay.ms": "100",
