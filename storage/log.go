@@ -6,6 +6,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
@@ -318,6 +319,9 @@ func (l *Log) Flush() error {
 	defer l.mu.Unlock()
 	if gone := l.gone(); err != nil && gone != nil {
 		return gone // its files were deleted meanwhile, or moved
+	}
+	if l.cuts != cuts && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrClosed)) {
+		return nil // of a segment that was cut off meanwhile, as below
 	}
 	if err != nil {
 		l.broken = fmt.Errorf("%v: flush: %w", l.tp, storageError(err))

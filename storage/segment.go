@@ -35,10 +35,11 @@ type segment struct {
 	path string // without suffix
 	size atomic.Int64
 
-	mu    sync.Mutex // guards opening file and indexes, and closing
-	file  *segmentFile
-	index *indexes
-	txns  *[]AbortedTxn // nil until read
+	mu     sync.Mutex // guards opening file and indexes, and closing
+	file   *segmentFile
+	cutOff bool // its file is removed, or will be
+	index  *indexes
+	txns   *[]AbortedTxn // nil until read
 
 	// Of the appender. Sealed segments learn them from the time index when asked.
 	created     time.Time
@@ -76,6 +77,9 @@ func newSegment(fsys *dirFS, dir string, base int64) *segment {
 func (s *segment) open(create bool) (*segmentFile, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.cutOff {
+		return nil, fs.ErrClosed
+	}
 	if s.file == nil {
 		f, err := s.fs.openSegment(s.path+logSuffix, create)
 		if err != nil {
@@ -317,6 +321,14 @@ func syncFile(fsys FS, path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// leave closes a segment that is to be removed. It is not opened again by who found it before.
+func (s *segment) leave() error {
+	s.mu.Lock()
+	s.cutOff = true
+	s.mu.Unlock()
+	return s.close()
 }
 
 func (s *segment) close() error {
