@@ -16,7 +16,7 @@ test: ## everything that this machine has the tools for; KRAFT_E2E=all makes a m
 	go test ./...
 
 race:
-	go test -race -short $$(go list ./... | grep -v /e2e) ./e2e/race
+	go test -race -short -timeout 20m $$(go list ./... | grep -v /e2e) ./e2e/race
 
 lint:
 	test -z "$$(gofmt -l .)"

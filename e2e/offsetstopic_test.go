@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -22,7 +24,18 @@ func TestOffsetsTopicCannotBe(t *testing.T) {
 			t.Fatalf("answered %v", kerr.ErrorForCode(resp.ErrorCode))
 		}
 	}
-	if said := k.Output(); strings.Count(said, "consumer groups are unavailable") != 1 || !strings.Contains(said, "Invalid value 10000 for configuration segment.bytes: Value must be at least 1048576") {
-		t.Errorf("it says %s", said)
+	if err := harness.Eventually(10*time.Second, func() error {
+		if said := k.Output(); !strings.Contains(said, "consumer groups are unavailable: Invalid value 10000 for configuration segment.bytes: Value must be at least 1048576") {
+			return fmt.Errorf("it says %s", said)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Stop(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(k.Output(), "consumer groups are unavailable"); n != 1 {
+		t.Errorf("it says so %d times", n)
 	}
 }

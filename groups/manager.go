@@ -39,7 +39,8 @@ type Manager struct {
 	mu     sync.RWMutex // guards the rest
 	closed bool
 	loops  map[int32]*loop
-	untold time.Time // until then it is not told again that the offsets topic cannot be created
+	told   string    // why the offsets topic cannot be created, as it was logged
+	untold time.Time // until then that is not logged again
 }
 
 // NewManager makes a manager that learns from parts which partitions it coordinates; call it before
@@ -210,16 +211,14 @@ const reminder = time.Minute
 
 // tellWithoutTopic logs why there are no groups. Each client asks again and again.
 func (m *Manager) tellWithoutTopic(err error) {
-	now := time.Now()
+	now, why := time.Now(), err.Error()
 	m.mu.Lock()
-	told := now.Before(m.untold)
-	if !told {
-		m.untold = now.Add(reminder)
+	defer m.mu.Unlock()
+	if why == m.told && now.Before(m.untold) {
+		return
 	}
-	m.mu.Unlock()
-	if !told {
-		m.log.Error().Msg(fmt.Sprintf("cannot create %s: consumer groups are unavailable: %v", offsetsTopic, err))
-	}
+	m.told, m.untold = why, now.Add(reminder)
+	m.log.Error().Msg(fmt.Sprintf("cannot create %s: consumer groups are unavailable: %s", offsetsTopic, why))
 }
 
 // ensureTopic creates the offsets topic if it is missing, with the replication factor that the brokers

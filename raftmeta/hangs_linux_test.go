@@ -17,13 +17,13 @@ func TestDiskHangs(t *testing.T) {
 	if err != nil {
 		harness.Skip(t, "%v", err)
 	}
-	b := open(t, path)
-	defer func() {
-		b.close(t)
+	t.Cleanup(func() {
 		if err := disk.Close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	b := open(t, path)
+	defer b.close(t)
 	if err := disk.Freeze(); err != nil {
 		t.Fatal(err)
 	}

@@ -20,11 +20,11 @@ import (
 
 const readCommitted = 1
 
-// fetch answers with regions of the logs; if there is less than MinBytes it waits for more, at most
-// MaxWait.
 // fetcherOf is the broker that fetches, below 0 if a client does. It has another place in the request since version 15.
 func fetcherOf(req *kmsg.FetchRequest) int32 { return max(req.ReplicaID, req.ReplicaState.ID, -1) }
 
+// fetch answers with regions of the logs; if there is less than MinBytes it waits for more, at most
+// MaxWait.
 func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer, error) {
 	ss, list, err := m.sessions.open(ctx.Context(), req, ctx.Received)
 	if err != nil {

@@ -321,7 +321,7 @@ func (l *Log) Flush() error {
 		return gone // its files were deleted meanwhile, or moved
 	}
 	if l.cuts != cuts && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrClosed)) {
-		return nil // of a segment that was cut off meanwhile, as below
+		return l.broken // of a segment that was cut off meanwhile: as below, unless the cut failed
 	}
 	if err != nil {
 		l.broken = fmt.Errorf("%v: flush: %w", l.tp, storageError(err))
@@ -331,7 +331,7 @@ func (l *Log) Flush() error {
 		return fmt.Errorf("%v: flush: %w", l.tp, storageError(err))
 	}
 	if l.cuts != cuts {
-		return nil // what was synced is partly gone: the next flush knows what there is
+		return l.broken // what was synced is partly gone: the next flush knows what there is
 	}
 	l.recoveryPoint.Store(max(l.recoveryPoint.Load(), end))
 	l.flushed = time.Now()

@@ -39,7 +39,7 @@ func RegisterAPIVersions(r *Registry, id Identity) {
 			resp.ErrorCode = rebootstrapRequired
 		}
 		if ctx.Version >= 3 {
-			ctx.conn.session = ctx.Session.named(req.ClientSoftwareName, req.ClientSoftwareVersion)
+			ctx.conn.session = ctx.conn.session.named(req.ClientSoftwareName, req.ClientSoftwareVersion)
 		}
 		return Answer{Now: resp}, nil
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,7 +17,8 @@ func Envelop(ctx *Request, req kmsg.Request) *kmsg.EnvelopeRequest {
 	e := kmsg.NewPtrEnvelopeRequest()
 	e.RequestData = kmsg.NewRequestFormatter(kmsg.FormatterClientID(ctx.ClientID)).AppendRequest(nil, req, 1)[4:]
 	e.RequestPrincipal = ctx.Session.Principal.encode()
-	ip := net.ParseIP(ctx.Session.Host())
+	host, _, _ := strings.Cut(ctx.Session.Host(), "%") // a link-local address has its interface behind it
+	ip := net.ParseIP(host)
 	if four := ip.To4(); four != nil {
 		ip = four
 	}
@@ -34,7 +36,7 @@ func Open(req kmsg.Request, answer *kmsg.EnvelopeResponse) (kmsg.Response, error
 		return nil, io.ErrUnexpectedEOF
 	}
 	s := shape{b: data[4:]}
-	if isFlexible(req.Key(), req.GetVersion()) && req.Key() != apiVersionsKey {
+	if isFlexible(req.Key(), req.GetVersion()) {
 		if s.tags(); s.bad {
 			return nil, io.ErrUnexpectedEOF
 		}
@@ -48,7 +50,8 @@ func Open(req kmsg.Request, answer *kmsg.EnvelopeResponse) (kmsg.Response, error
 var errNoAnswer = errors.New("the request has no answer")
 
 // ServeEnvelope serves the request in an Envelope as if its client had sent it here, and returns the answer, header and all. An error is
-// the Envelope's: kerr.PrincipalDeserializationFailure and kerr.InvalidRequest say what of it cannot be read.
+// the Envelope's: kerr.PrincipalDeserializationFailure if its principal cannot be read, kerr.InvalidRequest if its client's address cannot be
+// one, or that its request is none that brokers pass on.
 func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte, error) {
 	session, err := enveloped(ctx.Session, e)
 	if err != nil {
@@ -63,7 +66,7 @@ func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte,
 		CorrelationID: int32(binary.BigEndian.Uint32(data[4:])), Session: session, Received: ctx.Received, conn: ctx.conn,
 	}
 	api := r.find(inner.Key)
-	if api == nil || inner.Version < api.Min || inner.Version > api.Max {
+	if api == nil || inner.Version < api.Min || inner.Version > api.Max || ofConnection[inner.Key] {
 		return nil, &badRequest{fmt.Errorf("request of kind %d, version %d in an envelope", inner.Key, inner.Version)}
 	}
 	flexible := isFlexible(inner.Key, inner.Version)
@@ -79,10 +82,15 @@ func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte,
 		return nil, errNoAnswer
 	}
 	out := binary.BigEndian.AppendUint32(nil, uint32(inner.CorrelationID))
-	if flexible && inner.Key != apiVersionsKey {
+	if flexible {
 		out = append(out, 0)
 	}
 	return answer.Now.AppendTo(out), nil
+}
+
+// ofConnection are requests about the connection that they come on, which no broker passes on.
+var ofConnection = map[int16]bool{
+	apiVersionsKey: true, kmsg.SASLHandshake.Int16(): true, kmsg.SASLAuthenticate.Int16(): true, kmsg.Envelope.Int16(): true,
 }
 
 // enveloped is the session of the client whose request a broker passed on, by that broker's session: listener and connection are its.
@@ -98,9 +106,13 @@ func enveloped(by *Session, e *kmsg.EnvelopeRequest) (*Session, error) {
 	} else {
 		s.Principal = Anonymous
 	}
-	if n := len(e.ClientHostAddress); n != net.IPv4len && n != net.IPv6len {
+	switch n := len(e.ClientHostAddress); n {
+	case 0:
+		s.Peer = "" // the broker does not know it
+	case net.IPv4len, net.IPv6len:
+		s.Peer = net.IP(e.ClientHostAddress).String()
+	default:
 		return nil, fmt.Errorf("client's address of %d bytes in an envelope: %w", n, kerr.InvalidRequest)
 	}
-	s.Peer = net.IP(e.ClientHostAddress).String()
 	return &s, nil
 }

@@ -21,7 +21,7 @@ func TestEnvelope(t *testing.T) {
 	})
 	ended := make(chan struct{})
 	broker := &Request{Session: &Session{Principal: Principal{"User", "broker", false}, Listener: "CONTROLLER", Protocol: "SSL", Peer: "10.0.0.2:40000", SoftwareName: "kraft", ended: ended}}
-	for peer, host := range map[string]string{"192.0.2.7:1234": "192.0.2.7", "[2001:db8::7]:1234": "2001:db8::7"} {
+	for peer, host := range map[string]string{"192.0.2.7:1234": "192.0.2.7", "[2001:db8::7]:1234": "2001:db8::7", "[fe80::7%eth0]:1234": "fe80::7", "pipe": ""} {
 		for _, version := range []int16{2, 7} {
 			client := &Request{ClientID: "mine", Session: &Session{Principal: Principal{"User", "alice", true}, Listener: "EXTERNAL", Protocol: "SASL_SSL", Peer: peer}}
 			req := kmsg.NewPtrCreateTopicsRequest()
@@ -52,6 +52,11 @@ func TestEnvelopeOfStrangers(t *testing.T) {
 		t.Error("served")
 		return kmsg.NewPtrCreateTopicsResponse(), nil
 	})
+	RegisterAPIVersions(r, Identity{})
+	Handle(r, 0, 0, func(*Request, *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
+		t.Error("served an envelope in an envelope")
+		return kmsg.NewPtrEnvelopeResponse(), nil
+	})
 	broker := &Request{Session: &Session{Principal: Anonymous, Peer: "10.0.0.2:40000"}}
 	good := func() *kmsg.EnvelopeRequest {
 		return Envelop(&Request{Session: &Session{Principal: Anonymous, Peer: "10.0.0.3:40000"}}, kmsg.NewPtrCreateTopicsRequest())
@@ -61,10 +66,11 @@ func TestEnvelopeOfStrangers(t *testing.T) {
 		want  error
 	}{
 		"a principal cut short": {func(e *kmsg.EnvelopeRequest) { e.RequestPrincipal = e.RequestPrincipal[:5] }, kerr.PrincipalDeserializationFailure},
-		"no address":            {func(e *kmsg.EnvelopeRequest) { e.ClientHostAddress = nil }, kerr.InvalidRequest},
 		"half an address":       {func(e *kmsg.EnvelopeRequest) { e.ClientHostAddress = []byte{1, 2} }, kerr.InvalidRequest},
 		"no request":            {func(e *kmsg.EnvelopeRequest) { e.RequestData = nil }, nil},
-		"another API":           {func(e *kmsg.EnvelopeRequest) { e.RequestData[1] = 0 }, nil},
+		"an API not served":     {func(e *kmsg.EnvelopeRequest) { e.RequestData[1] = 0 }, nil},
+		"ApiVersions":           {func(e *kmsg.EnvelopeRequest) { e.RequestData[1] = apiVersionsKey }, nil},
+		"an envelope":           {func(e *kmsg.EnvelopeRequest) { e.RequestData[1] = byte(kmsg.Envelope.Int16()) }, nil},
 	} {
 		e := good()
 		c.spoil(e)

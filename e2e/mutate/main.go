@@ -170,6 +170,9 @@ func run(pkg string, o options) error {
 	}
 	close(queue)
 	running.Wait()
+	if o.listed != nil && noticed+missed+unseen == 0 {
+		return fmt.Errorf("none of the changes that are listed is one of %s: is the list of other sources, or without -race?", pkg)
+	}
 	fmt.Printf("%s: %d noticed, %d not, %d not reached\n", pkg, noticed, missed, unseen)
 	return nil
 }

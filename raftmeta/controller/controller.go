@@ -145,7 +145,8 @@ const FirstRaftID = 1
 // Leader is the node id of the active controller, -1 while unknown.
 func (c *Controller) Leader() int32 { return int32(int64(c.leader.Load()) - FirstRaftID) }
 
-// LeaderChanged is closed when another is the active controller than the one that Leader says after this call, or none.
+// LeaderChanged is closed at the next election, whoever wins it, and when this node loses the active controller from sight. What Leader says
+// after this call is not missed.
 func (c *Controller) LeaderChanged() <-chan struct{} { return c.leader.Changed() }
 
 // Decide runs d on the active controller and returns when its records are committed, applied on this

@@ -278,6 +278,9 @@ func TestReturn(t *testing.T) {
 		c.add(1)
 		c.leader()
 		c.crash(away)
+		for len(tries) > 0 {
+			<-tries // of before
+		}
 		last := <-tries
 		for pause := time.Duration(0); pause < lastRetry; {
 			c.add(1) // there is something for it

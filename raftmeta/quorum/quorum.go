@@ -139,6 +139,7 @@ func (n *Node) restore() error {
 			return err
 		}
 		n.applied = snap.GetMetadata().GetIndex()
+		n.reached.Store(n.applied)
 	}
 	hard, conf, err := n.store.InitialState()
 	if err != nil {

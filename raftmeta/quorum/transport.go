@@ -334,6 +334,10 @@ func (t *transport) write(p *peer) {
 		if err == nil {
 			t.refused(nil)
 			wait, reopen = firstRetry, reopenTries
+			select {
+			case <-p.arrived: // that is how it is known
+			default:
+			}
 			err = t.writeTo(s, p, first)
 		} else if first != nil {
 			t.lose(first)
@@ -582,12 +586,7 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 	}
 	t.mu.Lock()
 	t.opens[h.From]++
-	if p := t.peers[h.From]; p != nil {
-		select {
-		case p.arrived <- struct{}{}:
-		default:
-		}
-	}
+	p := t.peers[h.From]
 	t.mu.Unlock()
 	if h.Address == "" {
 		ended := make(chan struct{})
@@ -606,6 +605,12 @@ func (t *transport) accept(c net.Conn, r io.Reader) {
 				delete(t.back, h.From)
 			}
 		}()
+	}
+	if p != nil { // its goroutine finds the stream now
+		select {
+		case p.arrived <- struct{}{}:
+		default:
+		}
 	}
 	err = t.read(r, maxMessage, h.From, h.Life)
 	if t.ctx.Err() == nil {

@@ -1,0 +1,34 @@
+package storage
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"testing"
+)
+
+// TestCutOffSegmentStaysClosed: whoever found a segment before it was cut off does not open what has its name now.
+func TestCutOffSegmentStaysClosed(t *testing.T) {
+	dir, err := OpenDir(OS{}, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	dir.pool = &filePool{limit: 10}
+	s := newSegment(dir.fs, dir.path, 0)
+	if _, err := s.open(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.leave(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path+logSuffix, []byte("of another segment"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.open(false); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("opened again: %v", err)
+	}
+	if n := dir.pool.size(); n != 0 {
+		t.Errorf("%d files are open", n)
+	}
+}
