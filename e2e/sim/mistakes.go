@@ -34,7 +34,7 @@ var Mistakes = []Mistake{
 	switch {
 	case errors.Is(err, kerr.InvalidUpdateVersion),`,
 		Seeds: 1500,
-		Seed:  5,
+		Seed:  73,
 	},
 	{
 		Name:  "ISR shrunk without the controller",
@@ -58,7 +58,7 @@ var Mistakes = []Mistake{
 		Old:   `if len(l.isr) < l.minInSync {`,
 		New:   `if !planted.On("min.insync.replicas not heeded") && len(l.isr) < l.minInSync {`,
 		Seeds: 2000,
-		Seed:  5,
+		Seed:  161,
 	},
 	{
 		Name:  "nothing cut off after a divergence",
@@ -74,7 +74,7 @@ var Mistakes = []Mistake{
 		Old:   `		l.epochs.cut(l.start.Load(), offset)`,
 		New:   `		if !planted.On("epochs without records kept after a divergence") { l.epochs.cut(l.start.Load(), offset) }`,
 		Seeds: 2000,
-		Seed:  87,
+		Seed:  121,
 	},
 	{
 		Name:  "cut to the high watermark",
@@ -106,7 +106,7 @@ var Mistakes = []Mistake{
 		Old:   `	if high < l.begun && req.ReplicaID < 0 {`,
 		New:   `	if !planted.On("end offset told before the high watermark is back") && high < l.begun && req.ReplicaID < 0 {`,
 		Seeds: 500,
-		Seed:  5,
+		Seed:  24,
 	},
 	{
 		Name:  "anybody is elected",
@@ -114,7 +114,7 @@ var Mistakes = []Mistake{
 		Old:   `	if b.mode == unclean || b.policy.Unclean(b.image, b.topic.Name) {`,
 		New:   `	if planted.On("anybody is elected") || b.mode == unclean || b.policy.Unclean(b.image, b.topic.Name) {`,
 		Seeds: 2000,
-		Seed:  43,
+		Seed:  2,
 	},
 	{
 		Name:  "an unclean stop taken for a clean one",
@@ -122,7 +122,7 @@ var Mistakes = []Mistake{
 		Old:   `	uncleanly := cleanEpoch != old.Epoch`,
 		New:   `	uncleanly := cleanEpoch != old.Epoch && !planted.On("an unclean stop taken for a clean one")`,
 		Seeds: 2000,
-		Seed:  130,
+		Seed:  101,
 	},
 	{
 		Name:  "another leader in the same epoch",
@@ -138,7 +138,7 @@ var Mistakes = []Mistake{
 		Old:   `	case r.Offset < p.keys.get(r.Key):`,
 		New:   `	case (r.Offset < p.keys.get(r.Key)) != planted.On("compaction keeps the older record of a key"):`,
 		Seeds: 2000,
-		Seed:  6,
+		Seed:  51,
 	},
 	{
 		Name:  "no sync",
@@ -182,7 +182,7 @@ var Mistakes = []Mistake{
 		Old:   `	if !p.activeSince(`,
 		New:   `	if planted.On("only a producer's last batch known after a start") || !p.activeSince(`,
 		Seeds: 2000,
-		Seed:  69,
+		Seed:  25,
 	},
 	{
 		Name:  "repeated batches appended again",
@@ -198,7 +198,7 @@ var Mistakes = []Mistake{
 		Old:   `		if err := b.Check(); err != nil {`,
 		New:   `		if err := b.Check(); err != nil && !planted.On("a torn batch taken for whole") {`,
 		Seeds: 2000,
-		Seed:  10,
+		Seed:  4,
 	},
 	{
 		Name:  "commits of offsets answered before they are replicated",
@@ -206,7 +206,7 @@ var Mistakes = []Mistake{
 		Old:   `	high := l.log.HighWatermark()`,
 		New:   `	high := l.log.HighWatermark(); if planted.On("commits of offsets answered before they are replicated") { high = 1 << 60 }`,
 		Seeds: 500,
-		Seed:  25,
+		Seed:  53,
 	},
 	{
 		Name:  "a coordinator reads only what is committed",
@@ -214,7 +214,7 @@ var Mistakes = []Mistake{
 		Old:   `	offset, end := log.StartOffset(), log.EndOffset()`,
 		New:   `	offset, end := log.StartOffset(), log.EndOffset(); if planted.On("a coordinator reads only what is committed") { end = log.HighWatermark() }`,
 		Seeds: 2000,
-		Seed:  4,
+		Seed:  5,
 	},
 	{
 		Name: "a vote not saved",
@@ -240,7 +240,7 @@ var Mistakes = []Mistake{
 		Old:   `	p, err := f.manager.find(f.version >= 13, w.topic, w.id, w.n)`,
 		New:   `	p, err := f.manager.find(f.version >= 13, w.topic, w.id, w.n); if planted.On("fetch session served after re-creation") && f.version >= 13 { if err == nil { w.topic = p.topic } else if w.topic != "" { p, err = f.manager.find(false, w.topic, w.id, w.n) } }`,
 		Seeds: 500,
-		Seed:  1,
+		Seed:  2,
 	},
 	{
 		Name:  "checkpoints of a deleted topic believed",
@@ -256,7 +256,7 @@ var Mistakes = []Mistake{
 		Old:   `		l.begun = p.Log().EndOffset()`,
 		New:   `		l.begun = p.Log().EndOffset(); if planted.On("a new leader takes its log's end for the high watermark") { p.Log().SetHighWatermark(l.begun) }`,
 		Seeds: 2000,
-		Seed:  5,
+		Seed:  38,
 	},
 	{
 		Name:  "a level finalized that a broker does not support",
