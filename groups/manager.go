@@ -39,8 +39,9 @@ type Manager struct {
 	mu     sync.RWMutex // guards the rest
 	closed bool
 	loops  map[int32]*loop
-	told   string    // why the offsets topic cannot be created, as it was logged
-	untold time.Time // until then that is not logged again
+	// Why the offsets topic cannot be created, as it was logged, and until when that is not logged again.
+	unavailable string
+	quietUntil  time.Time
 }
 
 // NewManager makes a manager that learns from parts which partitions it coordinates; call it before
@@ -206,18 +207,18 @@ func ask[R any](ctx context.Context, m *Manager, group string, joins bool, op fu
 	return runtime.Ask[R](ctx, l, joins, op)
 }
 
-// reminder is how often the log says that the offsets topic cannot be created.
-const reminder = time.Minute
+// unavailableInterval is how often the log says that the offsets topic cannot be created, for the same reason.
+const unavailableInterval = time.Minute
 
-// tellWithoutTopic logs why there are no groups. Each client asks again and again.
-func (m *Manager) tellWithoutTopic(err error) {
+// logUnavailable logs why there are no groups. Clients request their coordinator again and again.
+func (m *Manager) logUnavailable(err error) {
 	now, why := time.Now(), err.Error()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if why == m.told && now.Before(m.untold) {
+	if why == m.unavailable && now.Before(m.quietUntil) {
 		return
 	}
-	m.told, m.untold = why, now.Add(reminder)
+	m.unavailable, m.quietUntil = why, now.Add(unavailableInterval)
 	m.log.Error().Msg(fmt.Sprintf("cannot create %s: consumer groups are unavailable: %s", offsetsTopic, why))
 }
 

@@ -168,7 +168,7 @@ func (m *Manager) findOne(ctx *wire.Request, key string, kind int8) (*image.Endp
 	}
 	t, err := m.ensureTopic(ctx.Context())
 	if err != nil {
-		m.tellWithoutTopic(err)
+		m.logUnavailable(err)
 		return nil, 0, kerr.CoordinatorNotAvailable
 	}
 	img := m.meta.Image()

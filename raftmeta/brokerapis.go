@@ -77,7 +77,7 @@ func (m *Meta) registerBroker(ctx context.Context, req *kmsg.BrokerRegistrationR
 	return resp, nil
 }
 
-// heartbeat decides what a broker's state is to be. ended is its session's Ended, nil for this node's own broker.
+// heartbeat decides a broker's state. ended is closed when the connection of the broker has ended; it is nil for this node's own broker.
 func (m *Meta) heartbeat(ctx context.Context, ended <-chan struct{}, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
 	resp := kmsg.NewPtrBrokerHeartbeatResponse()
 	resp.IsFenced = true

@@ -105,7 +105,7 @@ func askOnce[Q kmsg.Request, R kmsg.Response](ctx context.Context, m *Meta, req 
 		defer cancel()
 		go cancelWhen(here, cancel, m.node.Hangs) // another one leads soon
 		resp, err := handle(here, req)
-		if here.Err() != nil && ctx.Err() == nil { // then resp tells of our own cancel, as if the asker had run out of time
+		if here.Err() != nil && ctx.Err() == nil { // the disk hangs: resp says REQUEST_TIMED_OUT because of our own cancel
 			return none, kerr.NotController
 		}
 		return resp, err

@@ -207,7 +207,7 @@ func (m *Meta) keepAlive(ctx context.Context) {
 // time may call it.
 func (m *Meta) Withdraw(yes bool) {
 	if yes = yes && !m.Alone(); yes != m.life.withdrawn.Load() {
-		m.life.withdrawn.Store(yes) // the next heartbeat goes out
+		m.life.withdrawn.Store(yes) // wakes keepAlive
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 
 const readCommitted = 1
 
-// fetcherOf is the broker that fetches, below 0 if a client does. It has another place in the request since version 15.
+// fetcherOf is the id of the broker that sends a Fetch, -1 for a client's. The id moved to another field in version 15 (KIP-903).
 func fetcherOf(req *kmsg.FetchRequest) int32 { return max(req.ReplicaID, req.ReplicaState.ID, -1) }
 
 // fetch answers with regions of the logs; if there is less than MinBytes it waits for more, at most

@@ -593,7 +593,7 @@ func flushOfWhatIsCut(t *testing.T, segments int, cut func(l *storage.Log, at in
 		t.Fatal(err)
 	}
 	config := storage.DefaultLogConfig()
-	put := func(l *storage.Log, value string, n int) {
+	putAll := func(l *storage.Log, value string, n int) {
 		t.Helper()
 		for range n {
 			if err := put(t, l, value); err != nil {
@@ -602,11 +602,11 @@ func flushOfWhatIsCut(t *testing.T, segments int, cut func(l *storage.Log, at in
 		}
 	}
 	l := d.open(storage.TopicPartition{Topic: "t"}, 0, config)
-	put(l, "v", 1)
+	putAll(l, "v", 1)
 	smaller := *config
 	smaller.SegmentBytes = l.Size() * int64(100/segments+1)
 	l.SetConfig(&smaller)
-	put(l, "v", 99)
+	putAll(l, "v", 99)
 	if got := len(l.SegmentOffsets(time.Now().Add(time.Hour).UnixMilli(), 0)) - 1; got < segments { // the end comes with them
 		t.Fatalf("it has %d segments", got)
 	}
@@ -626,7 +626,7 @@ func flushOfWhatIsCut(t *testing.T, segments int, cut func(l *storage.Log, at in
 	if err := errors.Join(<-flushed, <-done); err != nil {
 		t.Fatal(err)
 	}
-	put(l, "w", 50)
+	putAll(l, "w", 50)
 	if got := l.Durable(); got > at {
 		t.Errorf("everything below %d counts as being on disk, and the log was cut at %d", got, at)
 	}

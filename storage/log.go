@@ -321,7 +321,7 @@ func (l *Log) Flush() error {
 		return gone // its files were deleted meanwhile, or moved
 	}
 	if l.cuts != cuts && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrClosed)) {
-		return l.broken // of a segment that was cut off meanwhile: as below, unless the cut failed
+		return l.broken // a segment was cut off during the sync, as below; nil unless the cut failed
 	}
 	if err != nil {
 		l.broken = fmt.Errorf("%v: flush: %w", l.tp, storageError(err))

@@ -388,7 +388,7 @@ func (l *Log) cutAt(s *segment, size int64) error {
 // dropAfter deletes segments behind a damaged one: offsets must not have holes.
 func (l *Log) dropAfter(segments []*segment) error {
 	for _, s := range slices.Backward(segments) { // a crash must leave no gap
-		if err := s.leave(); err != nil {
+		if err := s.abandon(); err != nil {
 			return err
 		}
 		for _, suffix := range []string{logSuffix, indexSuffix, timeIndexSuffix, txnIndexSuffix} {

@@ -35,11 +35,11 @@ type segment struct {
 	path string // without suffix
 	size atomic.Int64
 
-	mu     sync.Mutex // guards opening file and indexes, and closing
-	file   *segmentFile
-	cutOff bool // its file is removed, or will be
-	index  *indexes
-	txns   *[]AbortedTxn // nil until read
+	mu        sync.Mutex // guards opening file and indexes, and closing
+	file      *segmentFile
+	abandoned bool // open fails: the files are removed
+	index     *indexes
+	txns      *[]AbortedTxn // nil until read
 
 	// Of the appender. Sealed segments learn them from the time index when asked.
 	created     time.Time
@@ -77,7 +77,7 @@ func newSegment(fsys *dirFS, dir string, base int64) *segment {
 func (s *segment) open(create bool) (*segmentFile, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cutOff {
+	if s.abandoned {
 		return nil, fs.ErrClosed
 	}
 	if s.file == nil {
@@ -323,10 +323,11 @@ func syncFile(fsys FS, path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// leave closes a segment that is to be removed. It is not opened again by who found it before.
-func (s *segment) leave() error {
+// abandon closes a segment whose files are about to be removed. From then on open returns fs.ErrClosed: a reader that found the segment earlier
+// must not open it again.
+func (s *segment) abandon() error {
 	s.mu.Lock()
-	s.cutOff = true
+	s.abandoned = true
 	s.mu.Unlock()
 	return s.close()
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestCutOffSegmentStaysClosed: whoever found a segment before it was cut off does not open what has its name now.
-func TestCutOffSegmentStaysClosed(t *testing.T) {
+// TestAbandonedSegmentStaysClosed: whoever found a segment before it was cut off does not open the file that has its name now.
+func TestAbandonedSegmentStaysClosed(t *testing.T) {
 	dir, err := OpenDir(OS{}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -19,7 +19,7 @@ func TestCutOffSegmentStaysClosed(t *testing.T) {
 	if _, err := s.open(true); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.leave(); err != nil {
+	if err := s.abandon(); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(s.path+logSuffix, []byte("of another segment"), 0o600); err != nil {

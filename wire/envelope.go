@@ -46,12 +46,12 @@ func Open(req kmsg.Request, answer *kmsg.EnvelopeResponse) (kmsg.Response, error
 	return resp, decodeResponse(resp, s.b)
 }
 
-// errNoAnswer is for who passes on a request whose handler gives no answer, or a late one.
+// errNoAnswer reports that the handler of a forwarded request returned no immediate response.
 var errNoAnswer = errors.New("the request has no answer")
 
 // ServeEnvelope serves the request in an Envelope as if its client had sent it here, and returns the answer, header and all. An error is
 // the Envelope's: kerr.PrincipalDeserializationFailure if its principal cannot be read, kerr.InvalidRequest if its client's address cannot be
-// one, or that its request is none that brokers pass on.
+// one, or that its request is none that brokers forward.
 func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte, error) {
 	session, err := enveloped(ctx.Session, e)
 	if err != nil {
@@ -88,16 +88,16 @@ func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte,
 	return answer.Now.AppendTo(out), nil
 }
 
-// ofConnection are requests about the connection that they come on, which no broker passes on.
+// ofConnection are requests about the connection that they come on, which no broker forwards.
 var ofConnection = map[int16]bool{
 	apiVersionsKey: true, kmsg.SASLHandshake.Int16(): true, kmsg.SASLAuthenticate.Int16(): true, kmsg.Envelope.Int16(): true,
 }
 
-// enveloped is the session of the client whose request a broker passed on, by that broker's session: listener and connection are its.
+// enveloped returns the session of the client whose request a broker forwarded. Listener, protocol and connection stay the broker's.
 func enveloped(by *Session, e *kmsg.EnvelopeRequest) (*Session, error) {
 	s := *by
 	s.SoftwareName, s.SoftwareVersion = "", ""
-	if len(e.RequestPrincipal) > 0 { // kraft's brokers of before sent none
+	if len(e.RequestPrincipal) > 0 { // brokers before 2026-11-29 send none
 		p, err := decodePrincipal(e.RequestPrincipal)
 		if err != nil {
 			return nil, fmt.Errorf("principal in an envelope: %w", errors.Join(kerr.PrincipalDeserializationFailure, err))

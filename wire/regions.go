@@ -46,13 +46,13 @@ func appendWhole(dst []byte, r Regional) []byte {
 }
 
 const (
-	copyBelow = 16 << 10  // bytes of a region up to which it is read, and sent together with what is around it
-	together  = 256 << 10 // bytes that are sent at once, at most
+	copyUpTo = 16 << 10  // bytes of a region up to which it is read, and sent together with what is around it
+	maxWrite = 256 << 10 // bytes that are sent at once, at most
 )
 
 // writeParts sends an answer of size bytes: its head, behind the four bytes of its length, and its regions.
 func writeParts(to net.Conn, head []byte, parts []Part, size int) error {
-	buf := getBuffer(min(size+4, together))
+	buf := getBuffer(min(size+4, maxWrite))
 	defer putBuffer(buf)
 	out, from := *buf, 0
 	flush := func() (err error) {
@@ -66,12 +66,12 @@ func writeParts(to net.Conn, head []byte, parts []Part, size int) error {
 		out = append(out, head[from:p.At]...)
 		from = p.At
 		n := p.Region.Length
-		if n > copyBelow || len(out)+n > cap(out) {
+		if n > copyUpTo || len(out)+n > cap(out) {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
-		if n > copyBelow {
+		if n > copyUpTo {
 			if err := sendRegion(to, p.Region); err != nil {
 				return err
 			}

@@ -48,15 +48,15 @@ func TestRegions(t *testing.T) {
 		data[i] = byte(i * 31 >> 3)
 	}
 	file := bytes.NewReader(data)
-	sizes := []int{1, 100, 1000, copyBelow - 1, copyBelow, copyBelow + 1, together - 1, together, together + 1}
+	sizes := []int{1, 100, 1000, copyUpTo - 1, copyUpTo, copyUpTo + 1, maxWrite - 1, maxWrite, maxWrite + 1}
 	rapid.Check(t, func(t *rapid.T) {
 		answer := &regions{head: make([]byte, 4)}
 		large := 0
 		for range rapid.IntRange(0, 40).Draw(t, "parts") {
 			answer.head = append(answer.head, data[:rapid.SampledFrom([]int{1, 50, 50_000}).Draw(t, "between")]...)
 			n := rapid.SampledFrom(sizes).Draw(t, "length")
-			if n > copyBelow {
-				large += 1 + n/together
+			if n > copyUpTo {
+				large += 1 + n/maxWrite
 			}
 			answer.parts = append(answer.parts, Part{At: len(answer.head), Region: Region{File: file, Offset: rapid.Int64Range(0, int64(len(data)-n)).Draw(t, "offset"), Length: n}})
 		}
@@ -69,7 +69,7 @@ func TestRegions(t *testing.T) {
 		if !bytes.Equal(to.Bytes(), answer.AppendTo(nil)) {
 			t.Fatal("other bytes were sent")
 		}
-		if most := 2*large + 2*answer.size()/together + 2; to.times > most { // each large one ends what is sent together
+		if most := 2*large + 2*answer.size()/maxWrite + 2; to.times > most { // each large one ends a write
 			t.Errorf("%d bytes, with %d large regions, are sent by %d writes", answer.size(), large, to.times)
 		}
 	})
@@ -84,7 +84,7 @@ func (failing) ReadAt([]byte, int64) (int, error) { return 0, errDisk }
 
 // TestRegionFails: what cannot be read ends an answer, of any size.
 func TestRegionFails(t *testing.T) {
-	for _, n := range []int{1, copyBelow, copyBelow + 1} {
+	for _, n := range []int{1, copyUpTo, copyUpTo + 1} {
 		answer := &regions{head: []byte("head"), parts: []Part{{At: 2, Region: Region{File: failing{}, Length: n}}}}
 		if err := writeParts(new(written), answer.head, answer.parts, answer.size()-4); !errors.Is(err, errDisk) {
 			t.Errorf("%d bytes: %v", n, err)

@@ -97,7 +97,8 @@ type Registry struct {
 // Kind is a sort of requests that are counted apart from others of their API; 0 is none.
 type Kind int
 
-// Kind makes a sort of requests, which has a name of its own among Stats.
+// Kind registers a name under which Stats counts some requests of an API apart. Call it before NewServer: Request.CountAs takes no Kind of
+// another registry.
 func (r *Registry) Kind(name string) Kind {
 	r.kinds = append(r.kinds, name)
 	return Kind(len(r.kinds))

@@ -1,6 +1,6 @@
 package wire
 
-// ring is a queue in memory that it uses again and again, as much as its longest state needed. The zero value is empty.
+// ring is a first-in, first-out queue. It reuses its memory and never shrinks. The zero value is empty.
 type ring[T any] struct {
 	items []T // a power of two of them, or none
 	first int

@@ -12,14 +12,14 @@ func TestRing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var r ring[*int]
 		var want []*int
-		for range rapid.IntRange(0, 200).Draw(t, "steps") {
+		for step := range rapid.IntRange(0, 200).Draw(t, "steps") {
 			if len(want) > 0 && rapid.Bool().Draw(t, "pops") {
 				if got := r.pop(); got != want[0] {
 					t.Fatalf("%v left before %v", *got, *want[0])
 				}
 				want = want[1:]
 			} else {
-				item := new(int)
+				item := &step
 				r.push(item)
 				want = append(want, item)
 			}

@@ -6,13 +6,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Session is who sends requests on a connection, and from where (Kafka's RequestContext, without the request). It never changes: what a
-// client tells of itself makes another session, for the requests that follow. Any goroutine may read it.
+// Session is who sends requests on a connection, and from where (Kafka's RequestContext, without the request). A Session never changes: when a
+// client names its software, later requests get another Session. Any goroutine may read it.
 type Session struct {
 	Principal Principal
 	Listener  string // its name, e.g. EXTERNAL
 	Protocol  string // the listener's, e.g. PLAINTEXT (listener.security.protocol.map)
-	Peer      string // the address that the peer sends from, as host:port; of a request that another broker passed on, the host alone
+	Peer      string // the peer's address, as host:port; of a request that another broker forwarded, the client's host alone
 	// What the client calls itself (KIP-511): "" until it has said so.
 	SoftwareName, SoftwareVersion string
 
@@ -27,7 +27,7 @@ func (s *Session) Host() string {
 	return s.Peer
 }
 
-// Ended is closed when the connection has ended on which the requests come. Of one connection it is always the same.
+// Ended returns a channel that is closed when the connection has ended. All sessions of a connection return the same channel.
 func (s *Session) Ended() <-chan struct{} { return s.ended }
 
 // named is the session of a client that has said what it is.
@@ -37,7 +37,7 @@ func (s *Session) named(software, version string) *Session {
 	return &named
 }
 
-// Principal is somebody who has authenticated: Kafka's KafkaPrincipal.
+// Principal is the identity that a listener authenticated (Kafka's KafkaPrincipal), or Anonymous.
 type Principal struct {
 	Type, Name string
 	Token      bool // by a delegation token
@@ -49,7 +49,7 @@ var Anonymous = Principal{Type: "User", Name: "ANONYMOUS"}
 // String is the principal as Kafka writes it in settings and ACLs.
 func (p Principal) String() string { return p.Type + ":" + p.Name }
 
-// encode gives it the form that Kafka's brokers pass on (DefaultKafkaPrincipalBuilder).
+// encode gives it the form in which Kafka's brokers forward it (DefaultKafkaPrincipalBuilder).
 func (p Principal) encode() []byte {
 	return (&kmsg.DefaultPrincipalData{Type: p.Type, Name: p.Name, TokenAuthenticated: p.Token}).AppendTo(nil)
 }

@@ -5,7 +5,7 @@
 //	go run ./e2e/mutate [-race] -by e2e/race -of missed [package ...]
 //	KRAFT_MUTANTS=$PWD/missed KRAFT_SIM_SEEDS=8 go test ./e2e/sim -run TestMutants -v -timeout 0
 //
-// The first has a package's own tests look, the second another package's at what those did not notice, the third the simulation. A change that nothing notices is one
+// The first runs a package's own tests, the second another package's tests on the changes that survived, the third the simulation. A change that nothing notices is one
 // that no test reaches, one that makes no difference, or a gap. docs/proof.md has what came of the last run.
 package main
 

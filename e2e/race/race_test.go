@@ -1,5 +1,5 @@
-// Package race has three nodes of one process do everything at once, so that the race detector sees what only several processors at the
-// same moment do:
+// Package race has three nodes of one process do everything at once, so that the race detector sees code that only concurrent load
+// reaches:
 //
 //	go test -race ./e2e/race
 package race

@@ -124,7 +124,7 @@ func (c *Controller) Stop() {
 func (c *Controller) Image() *image.Image { return c.published.Load() }
 
 // Until returns nil once seen is true of the published metadata, ctx's error when that ends before, and kerr.NotController when the node's
-// quorum has stopped. Any goroutine may call it but the publisher's; seen runs on it.
+// quorum has stopped. seen runs on the caller's goroutine, which may be any but the publisher's: that would wait for itself.
 func (c *Controller) Until(ctx context.Context, seen func(*image.Image) bool) error {
 	err := c.published.Until(ctx, c.node.Done(), seen)
 	if errors.Is(err, watched.ErrEnded) {
@@ -145,8 +145,7 @@ const FirstRaftID = 1
 // Leader is the node id of the active controller, -1 while unknown.
 func (c *Controller) Leader() int32 { return int32(int64(c.leader.Load()) - FirstRaftID) }
 
-// LeaderChanged is closed at the next election, whoever wins it, and when this node loses the active controller from sight. What Leader says
-// after this call is not missed.
+// LeaderChanged returns a channel that is closed when the active controller may have changed since this call. Call it before Leader.
 func (c *Controller) LeaderChanged() <-chan struct{} { return c.leader.Changed() }
 
 // Decide runs d on the active controller and returns when its records are committed, applied on this

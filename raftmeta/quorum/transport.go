@@ -78,7 +78,7 @@ type transport struct {
 type peer struct {
 	id      uint64
 	queue   chan *pb.Message
-	arrived chan struct{} // it has opened a stream to this node: it can be reached again
+	arrived chan struct{} // has room for one: the peer has opened a stream to this node, so write tries again at once
 }
 
 // stream is a connection to a peer that messages are written to.
@@ -335,7 +335,7 @@ func (t *transport) write(p *peer) {
 			t.refused(nil)
 			wait, reopen = firstRetry, reopenTries
 			select {
-			case <-p.arrived: // that is how it is known
+			case <-p.arrived: // of before this stream
 			default:
 			}
 			err = t.writeTo(s, p, first)

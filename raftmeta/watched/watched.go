@@ -1,4 +1,4 @@
-// Package watched has values that some goroutines change and others wait for.
+// Package watched provides Value, a variable that goroutines store to and wait on.
 package watched
 
 import (
@@ -8,7 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// Value is a T that any goroutine may read, change and wait for. Reading it takes no lock. The zero Value has the zero T.
+// Value is a T that any goroutine may read, replace and wait for. Reading it takes no lock. What a stored T refers to must not be changed
+// afterwards. The zero Value has the zero T.
 type Value[T any] struct {
 	now atomic.Pointer[T]
 
@@ -24,7 +25,7 @@ func (v *Value[T]) Load() (now T) {
 	return now
 }
 
-// Store changes the value, and wakes all who wait.
+// Store replaces the value, and wakes all goroutines that wait.
 func (v *Value[T]) Store(now T) {
 	v.now.Store(&now)
 	v.mu.Lock()
@@ -35,7 +36,7 @@ func (v *Value[T]) Store(now T) {
 	}
 }
 
-// Changed is closed by the next Store. What is loaded after Changed was called and before the channel is closed is not missed.
+// Changed returns a channel that the next Store closes. Call it before Load: a Store after that Load then closes the channel.
 func (v *Value[T]) Changed() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -45,8 +46,8 @@ func (v *Value[T]) Changed() <-chan struct{} {
 	return v.changed
 }
 
-// ErrEnded is Until's error where nobody changes the value any more.
-var ErrEnded = errors.New("it has ended")
+// ErrEnded is returned by Until when ended is closed.
+var ErrEnded = errors.New("nobody changes the value any more")
 
 // Until returns nil as soon as seen is true of the value. Otherwise it returns ErrEnded when ended is closed, or ctx's error when ctx ends.
 // seen is called on the caller's goroutine, for the newest value; it may miss some in between.
