@@ -1,7 +1,7 @@
 // Bench measures kraft beside Apache Kafka 4.4.0, started by the same run, in alternation, and prints
 // medians and ratios:
 //
-//	go run ./e2e/bench            everything, five rounds (about an hour)
+//	go run ./e2e/bench            everything, five rounds (half an hour)
 //	go run ./e2e/bench -quick     a look in about a minute
 //	go run ./e2e/bench -only produce,fetch -rounds 3
 //

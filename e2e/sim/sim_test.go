@@ -137,7 +137,7 @@ func TestPausesDeposeNobody(t *testing.T) {
 	})
 }
 
-// TestRepeats: a seed does the same every time. 99 of 100 do (docs/proof.md), of which 20 have three others once in a thousand runs.
+// TestRepeats: a seed does the same every time. All of 100 did (docs/proof.md); of 20, three did something else once in a thousand runs.
 func TestRepeats(t *testing.T) {
 	if _, err := changedRuntime(); err != nil {
 		harness.Skip(t, "seeds do not repeat with this runtime: %v", err)
