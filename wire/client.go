@@ -233,30 +233,42 @@ func (c *clientConn) do(ctx context.Context, req kmsg.Request) (kmsg.Response, e
 	if r.err != nil {
 		return nil, r.err
 	}
-	resp := req.ResponseKind()
-	resp.SetVersion(req.GetVersion())
-	body := r.body
-	if isFlexible(req.Key(), req.GetVersion()) && req.Key() != apiVersionsKey {
-		s := shape{b: body}
-		if s.tags(); s.bad {
-			return nil, io.ErrUnexpectedEOF
-		}
-		body = s.b
+	body, err := answerBody(req, r.body)
+	if err != nil {
+		return nil, err
 	}
-	if err := decodeResponse(resp, body); err != nil {
+	resp, err := decodeResponse(req, body)
+	if err != nil {
 		c.fail(err)
+	}
+	return resp, err
+}
+
+// answerBody is what is behind the header of an answer to req; data begins behind the correlation id.
+func answerBody(req kmsg.Request, data []byte) ([]byte, error) {
+	if !isFlexible(req.Key(), req.GetVersion()) || req.Key() == apiVersionsKey {
+		return data, nil
+	}
+	s := shape{b: data}
+	if s.tags(); s.bad {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return s.b, nil
+}
+
+// decodeResponse decodes the answer to req. What kmsg makes of bytes from outside must never take the process down.
+func decodeResponse(req kmsg.Request, body []byte) (resp kmsg.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, fmt.Errorf("undecodable answer: %v", p)
+		}
+	}()
+	resp = req.ResponseKind()
+	resp.SetVersion(req.GetVersion())
+	if err := resp.ReadFrom(body); err != nil {
 		return nil, err
 	}
 	return resp, nil
-}
-
-func decodeResponse(resp kmsg.Response, body []byte) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("undecodable answer: %v", p)
-		}
-	}()
-	return resp.ReadFrom(body)
 }
 
 // read hands answers to who waits for them, until the connection fails.

@@ -34,7 +34,7 @@ const (
 // conn is one client connection.
 type conn struct {
 	server   *Server
-	listener string
+	listener string   // its name, for any goroutine; it is session's, too
 	session  *Session // of its own goroutine
 	tcp      net.Conn
 	log      *zerolog.Logger
@@ -61,6 +61,15 @@ type queued struct {
 type answerHeader struct {
 	correlation int32
 	tagged      bool // flexible responses carry a tag section in the header, ApiVersions never
+}
+
+// append appends the header to an answer.
+func (h answerHeader) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(h.correlation))
+	if h.tagged {
+		b = append(b, 0)
+	}
+	return b
 }
 
 // wordPatience is how long the answer to a word may take to be sent.
@@ -258,14 +267,7 @@ func (c *conn) request(frames *frameReader, size int) error {
 	if err != nil {
 		return err
 	}
-	req := &Request{
-		Key:           int16(binary.BigEndian.Uint16(head)),
-		Version:       int16(binary.BigEndian.Uint16(head[2:])),
-		CorrelationID: int32(binary.BigEndian.Uint32(head[4:])),
-		Session:       c.session,
-		Received:      time.Now(),
-		conn:          c,
-	}
+	req := newRequest(head, c, c.session, time.Now())
 	req.mark = req.Received
 	api := c.server.registry.find(req.Key)
 	if api == nil {

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -35,15 +34,11 @@ func Open(req kmsg.Request, answer *kmsg.EnvelopeResponse) (kmsg.Response, error
 	if len(data) < 4 {
 		return nil, io.ErrUnexpectedEOF
 	}
-	s := shape{b: data[4:]}
-	if isFlexible(req.Key(), req.GetVersion()) {
-		if s.tags(); s.bad {
-			return nil, io.ErrUnexpectedEOF
-		}
+	body, err := answerBody(req, data[4:])
+	if err != nil {
+		return nil, err
 	}
-	resp := req.ResponseKind()
-	resp.SetVersion(req.GetVersion())
-	return resp, decodeResponse(resp, s.b)
+	return decodeResponse(req, body)
 }
 
 // errNoAnswer reports that the handler of a forwarded request returned no immediate response.
@@ -61,10 +56,7 @@ func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte,
 	if len(data) < 8 {
 		return nil, &badRequest{io.ErrUnexpectedEOF}
 	}
-	inner := &Request{
-		Key: int16(binary.BigEndian.Uint16(data)), Version: int16(binary.BigEndian.Uint16(data[2:])),
-		CorrelationID: int32(binary.BigEndian.Uint32(data[4:])), Session: session, Received: ctx.Received, conn: ctx.conn,
-	}
+	inner := newRequest(data, ctx.conn, session, ctx.Received)
 	api := r.find(inner.Key)
 	if api == nil || inner.Version < api.Min || inner.Version > api.Max || ofConnection[inner.Key] {
 		return nil, &badRequest{fmt.Errorf("request of kind %d, version %d in an envelope", inner.Key, inner.Version)}
@@ -81,11 +73,7 @@ func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte,
 	if answer.Now == nil {
 		return nil, errNoAnswer
 	}
-	out := binary.BigEndian.AppendUint32(nil, uint32(inner.CorrelationID))
-	if flexible {
-		out = append(out, 0)
-	}
-	return answer.Now.AppendTo(out), nil
+	return answer.Now.AppendTo(answerHeader{inner.CorrelationID, flexible}.append(nil)), nil
 }
 
 // ofConnection are requests about the connection that they come on, which no broker forwards.

@@ -94,7 +94,7 @@ func writeParts(to net.Conn, head []byte, parts []Part, size int) error {
 
 // copyRegion sends a region through a buffer: the way of platforms and files without sendfile.
 func copyRegion(w io.Writer, r Region) error {
-	buf := getBuffer(256 << 10)
+	buf := getBuffer(maxWrite)
 	defer putBuffer(buf)
 	b := (*buf)[:cap(*buf)]
 	for r.Length > 0 {

@@ -4,6 +4,7 @@ package wire
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sort"
 	"strings"
@@ -28,6 +29,14 @@ type Request struct {
 	size   int // of its frame in bytes
 	phases [phases]time.Duration
 	mark   time.Time // when the last phase ended
+}
+
+// newRequest is the request whose header begins with head, eight bytes. The rest of the header is parseHeader's.
+func newRequest(head []byte, c *conn, s *Session, received time.Time) *Request {
+	return &Request{
+		Key: int16(binary.BigEndian.Uint16(head)), Version: int16(binary.BigEndian.Uint16(head[2:])), CorrelationID: int32(binary.BigEndian.Uint32(head[4:])),
+		Session: s, Received: received, conn: c,
+	}
 }
 
 // Wait runs f, which waits for something that is not this request's own work; that is told apart in the time it takes. For the

@@ -11,11 +11,7 @@ import (
 func (c *conn) write(req *Request, h answerHeader, resp Response) error {
 	buf := getBuffer(0)
 	defer putBuffer(buf)
-	b := append(*buf, 0, 0, 0, 0)
-	b = binary.BigEndian.AppendUint32(b, uint32(h.correlation))
-	if h.tagged {
-		b = append(b, 0)
-	}
+	b := h.append(append(*buf, 0, 0, 0, 0))
 	var parts []Part
 	if r, ok := resp.(Regional); ok {
 		b, parts = r.AppendHead(b)
