@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/urfave/cli/v2"
 
-	"kraft/cli/config"
+	"kraft/raftmeta/configs"
 )
 
 func doctorCommand() *cli.Command {
@@ -140,7 +140,7 @@ func follow(ctx context.Context, given, told string, id int32, cluster string, l
 	if says := reach(ctx, told); says != "" {
 		host, _, _ := net.SplitHostPort(told)
 		hint := "start that broker; or, if it runs, set its advertised.listeners to an address that is right from here"
-		if config.IsLoopback(host) {
+		if configs.IsLoopback(host) {
 			hint = host + " is this machine itself for every client: " + hint
 		}
 		return finding{failure, what, fmt.Sprintf("clients of %s are sent there, and %s; %s", given, says, hint)}

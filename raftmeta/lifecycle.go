@@ -424,10 +424,7 @@ func (m *Meta) CreateTopic(ctx context.Context, t controller.NewTopic, d control
 	if len(resp.Topics) != 1 {
 		return fmt.Errorf("the controller answers for %d topics, not one", len(resp.Topics))
 	}
-	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		if why := resp.Topics[0].ErrorMessage; why != nil {
-			err = fmt.Errorf("%s: %w", *why, err)
-		}
+	if err := wire.AnswerError(resp.Topics[0].ErrorCode, resp.Topics[0].ErrorMessage); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return err
 	}
 	return m.controller.Until(ctx, func(img *image.Image) bool { _, ok := img.Topic(t.Name); return ok })

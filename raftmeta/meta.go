@@ -127,7 +127,9 @@ func (m *Meta) dial(ctx context.Context, address string) (net.Conn, error) {
 		return m.dialled(ctx, address)
 	}
 	other := m.config.Join[0]
-	if isLoopback(address) && !isLoopback(other) {
+	host, _, _ := net.SplitHostPort(address)
+	otherHost, _, _ := net.SplitHostPort(other)
+	if configs.IsLoopback(host) && !configs.IsLoopback(otherHost) {
 		return m.dialled(ctx, other)
 	}
 	c, err := m.dialled(ctx, address)
@@ -135,13 +137,6 @@ func (m *Meta) dial(ctx context.Context, address string) (net.Conn, error) {
 		return m.dialled(ctx, other)
 	}
 	return c, nil
-}
-
-// isLoopback reports whether an address, host:port, is of the host itself by its text.
-func isLoopback(address string) bool {
-	host, _, _ := net.SplitHostPort(address)
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // recovers reports whether a member of the quorum is a broker that is fenced: one that has just started reads its logs, and another

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -21,6 +22,15 @@ func ErrorCode(err error) int16 {
 		return kerr.RequestTimedOut.Code
 	}
 	return kerr.UnknownServerError.Code
+}
+
+// AnswerError is the error that an answer tells by its code, with the answer's own sentence before the code's, if there is one; nil for code 0.
+func AnswerError(code int16, message *string) error {
+	err := kerr.ErrorForCode(code)
+	if err == nil || message == nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w", *message, err)
 }
 
 // ErrorMessage is err's own sentence for the client, without the code's; nil for nil.

@@ -105,17 +105,11 @@ func (c *Config) Table() (lines, warnings []string) {
 	for _, l := range c.Listeners {
 		bound, told := l.Address(), net.JoinHostPort(l.AdvertisedHost, strconv.Itoa(l.AdvertisedPort))
 		lines = append(lines, fmt.Sprintf("listener %s is at %s, its clients are told %s", l.Name, bound, told))
-		if IsLoopback(l.AdvertisedHost) && !IsLoopback(l.Host) {
+		if configs.IsLoopback(l.AdvertisedHost) && !configs.IsLoopback(l.Host) {
 			warnings = append(warnings, fmt.Sprintf("clients of listener %s on other machines are told %s, which is their own machine: set advertised.listeners to this host's address", l.Name, told))
 		}
 	}
 	return lines, warnings
-}
-
-// IsLoopback reports whether a host is localhost or a loopback address, by its text. Any goroutine may call it.
-func IsLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // defaultHost is what clients are told where nothing is advertised: the host to listen on, or this

@@ -66,7 +66,7 @@ func (c *Config) findQuorum(listeners []Listener) error {
 	}
 	if len(c.Join) > 0 && c.Controller == nil && isController { // it may be made a voter
 		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Protocol: plaintext, Port: defaultControllerPort, AdvertisedHost: defaultHost("")}
-		if i := slices.IndexFunc(c.Listeners, func(l Listener) bool { return !IsLoopback(l.Host) }); i < 0 && c.IsBroker {
+		if i := slices.IndexFunc(c.Listeners, func(l Listener) bool { return !configs.IsLoopback(l.Host) }); i < 0 && c.IsBroker {
 			c.Controller.Host, c.Controller.AdvertisedHost = c.Listeners[0].Host, c.Listeners[0].Host
 		}
 	}
@@ -95,7 +95,7 @@ func (c *Config) bindAt(address string) error {
 	}
 	if c.Controller == nil {
 		c.Controller = &Listener{Name: controllerNames(c.Static)[0], Protocol: plaintext, Port: int(port)}
-		if IsLoopback(host) {
+		if configs.IsLoopback(host) {
 			c.Controller.Host = host // not open to the network if nobody there is to come
 		}
 	}

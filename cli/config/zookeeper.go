@@ -87,7 +87,7 @@ func (c *Config) findByZooKeeper() (bool, error) {
 func (c *Config) clientsAt(address string) string {
 	host, port, _ := net.SplitHostPort(address) // checked by ParseZooKeeper
 	for _, l := range c.Listeners {
-		if fmt.Sprint(l.Port) == port && l.Port != 0 && (l.Host == host || l.AdvertisedHost == host || IsLoopback(host) && (l.Host == "" || IsLoopback(l.Host))) {
+		if fmt.Sprint(l.Port) == port && l.Port != 0 && (l.Host == host || l.AdvertisedHost == host || configs.IsLoopback(host) && (l.Host == "" || configs.IsLoopback(l.Host))) {
 			return l.Name
 		}
 	}
@@ -101,9 +101,9 @@ func (c *Config) QuorumListener(address string) *Listener {
 	l.Port, _ = strconv.Atoi(text)
 	l.AdvertisedPort = l.Port
 	switch ip := net.ParseIP(host); {
-	case ip != nil && !IsLoopback(host):
+	case ip != nil && !configs.IsLoopback(host):
 		l.Host = host
-	case IsLoopback(host) && len(c.Listeners) > 0 && !slices.ContainsFunc(c.Listeners, func(o Listener) bool { return !IsLoopback(o.Host) }):
+	case configs.IsLoopback(host) && len(c.Listeners) > 0 && !slices.ContainsFunc(c.Listeners, func(o Listener) bool { return !configs.IsLoopback(o.Host) }):
 		l.Host = host // no more open to the network than the node is otherwise
 	}
 	return l

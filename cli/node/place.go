@@ -16,6 +16,7 @@ import (
 
 	"kraft/cli/config"
 	"kraft/raftmeta"
+	"kraft/raftmeta/configs"
 	"kraft/raftmeta/quorum"
 	"kraft/storage"
 )
@@ -235,7 +236,7 @@ func (n *Node) takenElsewhere(ctx context.Context, address string) (at []string)
 // aliases are this host's other names and addresses, where the one given is a loopback address or the host's name.
 func aliases(host string) (out []string) {
 	name, err := os.Hostname()
-	if err != nil || !config.IsLoopback(host) && !strings.EqualFold(host, name) {
+	if err != nil || !configs.IsLoopback(host) && !strings.EqualFold(host, name) {
 		return nil
 	}
 	add := func(alias string) {

@@ -9,9 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire"
 )
 
 var aclsScript = script{
@@ -327,15 +328,6 @@ func (c *call) listACLs(cl *kgo.Client, rules []aclRule) error {
 	return nil
 }
 
-// aclError is an answer's error with the broker's own words, nil for none.
-func aclError(code int16, words *string) error {
-	err := kerr.ErrorForCode(code)
-	if err == nil || words == nil {
-		return err
-	}
-	return fmt.Errorf("%s: %w", *words, err)
-}
-
 // findACLs asks for the ACLs of resources.
 func (c *call) findACLs(cl *kgo.Client, of resource) (map[resource][]acl, error) {
 	req := kmsg.NewPtrDescribeACLsRequest()
@@ -345,7 +337,7 @@ func (c *call) findACLs(cl *kgo.Client, of resource) (map[resource][]acl, error)
 	}
 	resp, err := req.RequestWith(c.ctx, cl)
 	if err == nil {
-		err = aclError(resp.ErrorCode, resp.ErrorMessage)
+		err = wire.AnswerError(resp.ErrorCode, resp.ErrorMessage)
 	}
 	if err != nil {
 		return nil, err
@@ -389,7 +381,7 @@ func (c *call) addACLs(cl *kgo.Client, rules []aclRule) error {
 			return err
 		}
 		for _, r := range resp.Results {
-			if err := aclError(r.ErrorCode, r.ErrorMessage); err != nil {
+			if err := wire.AnswerError(r.ErrorCode, r.ErrorMessage); err != nil {
 				return err
 			}
 		}
@@ -425,9 +417,9 @@ func (c *call) removeACLs(cl *kgo.Client, rules []aclRule) error {
 			return err
 		}
 		for _, r := range resp.Results {
-			err := aclError(r.ErrorCode, r.ErrorMessage)
+			err := wire.AnswerError(r.ErrorCode, r.ErrorMessage)
 			for _, a := range r.MatchingACLs {
-				err = cmp.Or(err, aclError(a.ErrorCode, a.ErrorMessage))
+				err = cmp.Or(err, wire.AnswerError(a.ErrorCode, a.ErrorMessage))
 			}
 			if err != nil {
 				return err

@@ -3,11 +3,18 @@ package configs
 import (
 	"fmt"
 	"math"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
+
+// IsLoopback reports whether a host is localhost or a loopback address, by its text. Any goroutine may call it.
+func IsLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
 
 // Check says in one sentence what is wrong with a value, nil if nothing (Kafka's ConfigDef). Spaces around it do not count.
 func (d *Definition) Check(value string) error {
