@@ -166,6 +166,8 @@ func (m *Meta) yield(ctx context.Context) bool {
 		}
 		select {
 		case <-changed:
+		case <-m.node.Done():
+			return false
 		case <-ctx.Done():
 			return false
 		}

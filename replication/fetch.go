@@ -24,8 +24,8 @@ const readCommitted = 1
 func fetcherOf(req *kmsg.FetchRequest) int32 { return max(req.ReplicaID, req.ReplicaState.ID, -1) }
 
 // fetch answers with regions of the logs; if there is less than MinBytes it waits for more, at most
-// MaxWait.
-func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer, error) {
+// MaxWait. replica is the broker that follows, -1 for a consumer.
+func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest, replica int32) (wire.Answer, error) {
 	ss, list, err := m.sessions.open(ctx.Context(), req, ctx.Received)
 	if err != nil {
 		return wire.Answer{Now: &wire.FetchResponse{Version: ctx.Version, ErrorCode: wire.ErrorCode(err)}}, nil
@@ -34,7 +34,7 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer,
 		defer ss.close()
 		list = ss.list
 	}
-	f := &fetching{ctx: ctx.Context(), manager: m, confirmed: confirmation{manager: m}, req: req, version: ctx.Version, list: list, replica: fetcherOf(req), hints: hints{manager: m, listener: ctx.Session.Listener}}
+	f := &fetching{ctx: ctx.Context(), manager: m, confirmed: confirmation{manager: m}, req: req, version: ctx.Version, list: list, replica: replica, hints: hints{manager: m, listener: ctx.Session.Listener}}
 	f.readAll()
 	wait := time.Duration(req.MaxWaitMillis) * time.Millisecond
 	if wait > 0 && len(list) > 0 && !f.urgent && f.bytes < f.least() {

@@ -208,10 +208,11 @@ func (m *Manager) RegisterHandlers(r *wire.Registry) {
 	wire.HandleDeferred(r, 0, 13, m.produce)
 	followers := r.Kind("FetchFollower")
 	wire.HandleAnswer(r, 0, 18, func(ctx *wire.Request, req *kmsg.FetchRequest) (wire.Answer, error) {
-		if fetcherOf(req) >= 0 {
+		by := fetcherOf(req)
+		if by >= 0 {
 			ctx.CountAs(followers)
 		}
-		return m.fetch(ctx, req)
+		return m.fetch(ctx, req, by)
 	})
 	wire.Handle(r, 0, 11, m.listOffsets)
 	wire.Handle(r, 0, 4, m.offsetForLeaderEpoch)
