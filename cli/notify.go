@@ -11,7 +11,7 @@ import (
 // readyDescriptor names, in a daemon's environment, the descriptor on which its starter waits.
 const readyDescriptor = "KRAFT_READY_FD"
 
-// What a node tells its starter.
+// Words that a node sends to the process that started it as a daemon.
 const (
 	readyWord   = "ready\n"
 	waitingWord = "waiting: " // and what for

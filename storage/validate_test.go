@@ -14,16 +14,25 @@ import (
 	"kraft/wire/record"
 )
 
-// TestTrustCompressed: with log.check.compressed.records=false what is in a compressed batch is not looked at, but for keys that a compacted
-// topic needs; otherwise it is.
-func TestTrustCompressed(t *testing.T) {
-	w := record.NewBuilder(record.Zstd)
-	w.Add(&record.Record{Timestamp: time.Now().UnixMilli(), Value: []byte("v")})
-	w.Add(&record.Record{Timestamp: time.Now().Add(72 * time.Hour).UnixMilli(), Value: []byte("v")})
+// built is a batch of records.
+func built(t *testing.T, codec record.Codec, records ...record.Record) record.Batch {
+	t.Helper()
+	w := record.NewBuilder(codec)
+	for i := range records {
+		w.Add(&records[i])
+	}
 	b, err := w.Build()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+// TestTrustCompressed: with log.check.compressed.records=false what is in a compressed batch is not looked at, but for keys that a compacted
+// topic needs; otherwise it is.
+func TestTrustCompressed(t *testing.T) {
+	b := built(t, record.Zstd, record.Record{Timestamp: time.Now().UnixMilli(), Value: []byte("v")},
+		record.Record{Timestamp: time.Now().Add(72 * time.Hour).UnixMilli(), Value: []byte("v")})
 	b.SetCreateTime(time.Now().UnixMilli())
 	for _, c := range []struct {
 		trust, compacted bool
@@ -43,12 +52,7 @@ func TestGrowsBeyondMaxMessageBytes(t *testing.T) {
 	value := bytes.Repeat([]byte("0123456789abcdef"), 2*allowed/16)
 	for sent := record.Gzip; sent <= record.Zstd; sent++ {
 		for kept := range record.Zstd + 1 {
-			w := record.NewBuilder(sent)
-			w.Add(&record.Record{Timestamp: time.Now().UnixMilli(), Value: value})
-			batch, err := w.Build()
-			if err != nil {
-				t.Fatal(err)
-			}
+			batch := built(t, sent, record.Record{Timestamp: time.Now().UnixMilli(), Value: value})
 			config := *DefaultLogConfig()
 			config.KeepCodec, config.Codec, config.CodecLevel, config.MaxMessageBytes = false, kept, record.DefaultLevel, allowed
 			var want error
@@ -86,12 +90,7 @@ func TestLegacyBombs(t *testing.T) {
 
 // TestTrustedBatchesAreLookedAtToChangeThem: what is stored in another codec than it came in is looked at, whatever is trusted.
 func TestTrustedBatchesAreLookedAtToChangeThem(t *testing.T) {
-	w := record.NewBuilder(record.None)
-	w.Add(&record.Record{Timestamp: time.Now().UnixMilli(), Value: []byte("v")})
-	b, err := w.Build()
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := built(t, record.None, record.Record{Timestamp: time.Now().UnixMilli(), Value: []byte("v")})
 	payload := b.Payload()
 	garbage, err := record.Compress(nil, record.Gzip, record.DefaultLevel, append(bytes.Clone(payload), "and more"...))
 	if err != nil {
@@ -158,17 +157,7 @@ func (r refusal) check(t *testing.T, name string, now time.Time) {
 func TestRefusedBatches(t *testing.T) {
 	now := time.Now()
 	ms := now.UnixMilli()
-	made := func(codec record.Codec, records ...record.Record) record.Batch {
-		w := record.NewBuilder(codec)
-		for i := range records {
-			w.Add(&records[i])
-		}
-		b, err := w.Build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
+	made := func(codec record.Codec, records ...record.Record) record.Batch { return built(t, codec, records...) }
 	three := []record.Record{{Timestamp: ms, Key: []byte("a")}, {Timestamp: ms + 1, Value: []byte("b")}, {Timestamp: ms + 2, Key: []byte("c")}}
 	good := made(record.None, three...)
 	put := func(at, size int, v int64) record.Batch {
@@ -257,17 +246,7 @@ func TestWhatIsWritten(t *testing.T) {
 	now := time.Now()
 	ms := now.UnixMilli()
 	records := []record.Record{{Timestamp: ms + 3, Key: []byte("a")}, {Timestamp: ms - 5, Value: []byte("b")}}
-	made := func(codec record.Codec) record.Batch {
-		w := record.NewBuilder(codec)
-		for i := range records {
-			w.Add(&records[i])
-		}
-		b, err := w.Build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
+	made := func(codec record.Codec) record.Batch { return built(t, codec, records...) }
 	legacy := func(magic int8, codec record.Codec) []byte {
 		set, err := record.ToLegacy(nil, magic, codec, false, records)
 		if err != nil {

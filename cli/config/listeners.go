@@ -158,7 +158,7 @@ func parseProtocolMap(text string) (map[string]string, error) {
 	return protocols, nil
 }
 
-// plaintext is the one protocol that listeners have so far.
+// plaintext is the only security protocol that kraft's listeners support.
 const plaintext = "PLAINTEXT"
 
 func protocolOf(name string, protocols map[string]string) (string, error) {

@@ -68,7 +68,7 @@ type Node struct {
 	place       place
 	owns        func(ctx context.Context, host string) (bool, error)
 	waiting     func(what string)
-	toldTaken   map[string]bool // addresses of which the log has said that another process listens there
+	toldTaken   map[string]bool // addresses that the log has reported as taken by another process
 	controllers net.Listener    // for members of the quorum, nil for a node that is alone
 	quorum      *wire.Server
 	admin       *metrics.Admin // nil without admin.listener

@@ -34,8 +34,8 @@ var classes = map[string]string{
 	"ZooKeeperMainWithTlsSupportForKafka":   "zookeeper-shell",
 }
 
-// ClassScript finds the script that does what kafka-run-class.sh [-daemon] [-name NAME] [-loggc] CLASS [ARGUMENT ...] is asked for. ok is
-// false where there is none; class is what was asked for then.
+// ClassScript finds the script for the class that kafka-run-class.sh [-daemon] [-name NAME] [-loggc] CLASS [ARGUMENT ...] names, and the
+// script's arguments. If there is no such script, ok is false and class is the class that was named.
 func ClassScript(args []string) (name string, rest []string, class string, ok bool) {
 	daemon := false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {

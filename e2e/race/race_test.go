@@ -232,7 +232,10 @@ func (c *cluster) scrape() {
 	for n := 0; c.work.Context.Err() == nil; n++ {
 		resp, err := client.Get(c.metrics[n%len(c.metrics)])
 		if err != nil {
-			time.Sleep(10 * time.Millisecond) // it is stopped
+			select { // it is stopped
+			case <-c.work.Context.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
 			continue
 		}
 		if _, err := io.Copy(io.Discard, resp.Body); err == nil && resp.StatusCode == http.StatusOK {
