@@ -574,3 +574,28 @@ func TestPeers(t *testing.T) {
 		}
 	}
 }
+
+// TestEligibleLeaders: who may lead without being in sync is told, as by Kafka.
+func TestEligibleLeaders(t *testing.T) {
+	c := harness.NewCluster(t, 3)
+	k := c.Nodes[0]
+	k.CLI(t, "", "kafka-topics", "--bootstrap-server", k.Addr, "--create", "--topic", "t", "--replica-assignment", "3:1", "--config", "min.insync.replicas=2")
+	k.CLI(t, "", "kafka-topics", "--bootstrap-server", k.Addr, "--create", "--topic", "u", "--replica-assignment", "3")
+	if err := c.Nodes[2].Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := harness.Eventually(10*time.Second, func() error {
+		out := k.CLI(t, "", "kafka-topics", "--bootstrap-server", k.Addr, "--describe")
+		for _, line := range []string{ // Kafka 4.4.0 prints them
+			"Topic: t\tPartition: 0\tLeader: 1\tReplicas: 3,1\tIsr: 1\tElr: 3\tLastKnownElr: \n",
+			"Topic: u\tPartition: 0\tLeader: none\tReplicas: 3\tIsr: \tElr: 3\tLastKnownElr: 3\n",
+		} {
+			if !strings.Contains(out, line) {
+				return fmt.Errorf("it says\n%swithout\n%s", out, line)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}

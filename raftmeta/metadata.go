@@ -267,7 +267,8 @@ func describedTopic(img *image.Image, name string, first int32, limit *int, list
 		d := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		d.Partition, d.LeaderEpoch, d.Replicas, d.ISR, d.OfflineReplicas = int32(n), p.LeaderEpoch, p.Replicas, p.ISR, offline(img, p)
 		d.ErrorCode, d.LeaderID = leaderError(img, p, listener)
-		d.EligibleLeaderReplicas, d.LastKnownELR = []int32{}, []int32{} // clients take null for a fault
+		// Not null, which clients take for a fault.
+		d.EligibleLeaderReplicas, d.LastKnownELR = append([]int32{}, p.ELR...), append([]int32{}, p.LastKnownELR...)
 		out.Partitions = append(out.Partitions, d)
 	}
 	return out, -1
