@@ -197,6 +197,14 @@ func TestElections(t *testing.T) {
 			"leader 4 epoch 1 isr [2 4] elr [] known [] recovering false; replicas [4 2] adding [] removing []"},
 		"one that only drops is done at once": {func(s *scene) { s.reassign(2, 3) },
 			"leader 2 epoch 1 isr [2 3] elr [] known [] recovering false; replicas [2 3] adding [] removing []"},
+		"one that would leave fewer in sync than min.insync.replicas waits": {func(s *scene) { s.fence(3); s.reassign(2, 3) },
+			"leader 1 epoch 0 isr [1 2] elr [] known [] recovering false; replicas [2 3 1] adding [] removing [1]"},
+		"until there are enough": {func(s *scene) { s.fence(3); s.reassign(2, 3); s.restart(3, true); s.alter(1, 2, 3) },
+			"leader 2 epoch 1 isr [2 3] elr [] known [] recovering false; replicas [2 3] adding [] removing []"},
+		"or none is left to wait with": {func(s *scene) { s.fence(3); s.reassign(2, 3); s.fence(1) },
+			"leader 2 epoch 1 isr [2] elr [] known [] recovering false; replicas [2 3] adding [] removing []"},
+		"what was added and is taken away again before it is in sync, and is wanted then": {func(s *scene) { s.fence(2); s.reassign(4, 3); s.reassign(1, 2); s.reassign(4, 1) },
+			"leader 1 epoch 0 isr [1 3] elr [] known [] recovering false; replicas [4 1 2 3] adding [] removing [2 3]"},
 		"another order": {func(s *scene) { s.reassign(3, 2, 1) },
 			"leader 1 epoch 0 isr [1 2 3] elr [] known [] recovering false; replicas [3 2 1] adding [] removing []"},
 		"taken back": {func(s *scene) { s.reassign(4, 2); s.apply(Reassign(s.m, s.policy(), "t", 0, nil, false)) },
@@ -269,6 +277,14 @@ func TestAlterPartitionRefusals(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("reassignment with %s: %v", name, err)
 		}
+	}
+	few := newScene(t)
+	few.fence(2)
+	few.fence(3)
+	few.reassign(4, 2)
+	few.alter(1, 4)
+	if _, err := Reassign(few.m, few.policy(), "t", 0, nil, false); !errors.Is(err, kerr.InvalidReplicaAssignment) {
+		t.Errorf("a reassignment taken back that leaves one in sync: %v", err)
 	}
 	s.fence(1)
 	if _, err := ElectLeader(s.m, s.policy(), "t", 0, false); !errors.Is(err, kerr.PreferredLeaderNotAvailable) {

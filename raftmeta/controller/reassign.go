@@ -27,6 +27,9 @@ func Reassign(m *image.Image, policy Policy, topic string, n int32, target []int
 		if len(b.isr) == 0 && len(p.ISR) > 0 {
 			return nil, fmt.Errorf("none of the replicas before the reassignment is in sync: %w", kerr.InvalidReplicaAssignment)
 		}
+		if b.tooFew(p.ISR, b.isr, b.replicas) {
+			return nil, fmt.Errorf("of the replicas before the reassignment only %d are in sync, fewer than min.insync.replicas: %w", len(b.isr), kerr.InvalidReplicaAssignment)
+		}
 		return b.build(), nil
 	}
 	if _, err := manualAssignment(m, map[int32][]int32{0: target}, 0); err != nil {
@@ -65,7 +68,13 @@ func (b *partitionBuilder) takeBack() {
 	b.setReplicas(left)
 }
 
-// completeReassignment ends a reassignment once all replicas that it adds are in sync.
+// tooFew reports whether dropping replicas, until only left remain, would take an ISR below min.insync.replicas. So many have what is
+// acknowledged with acks=all, and fewer may not be left by an operator's move. Apache Kafka drops them.
+func (b *partitionBuilder) tooFew(isr, after, left []int32) bool {
+	return len(after) < len(isr) && len(after) < min(b.policy.MinISR(b.image, b.topic.Name), len(left))
+}
+
+// completeReassignment ends a reassignment once all replicas that it adds are in sync, and enough of those that stay.
 func (b *partitionBuilder) completeReassignment() {
 	if len(b.adding)+len(b.removing) == 0 {
 		return
@@ -75,6 +84,9 @@ func (b *partitionBuilder) completeReassignment() {
 		return
 	}
 	left := slices.DeleteFunc(slices.Clone(b.replicas), func(r int32) bool { return slices.Contains(b.removing, r) })
+	if b.tooFew(b.isr, isr, left) {
+		return
+	}
 	// Who is dropped must not go on as if it were a replica (KIP-903): a new leader epoch says so.
 	b.bump = b.bump || len(b.removing) > 0
 	b.isr, b.adding, b.removing = isr, nil, nil
