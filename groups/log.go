@@ -15,11 +15,20 @@ type partitionLog struct{ p *replication.Partition }
 // loadBytes is how much of a log is read at a time (offsets.load.buffer.size).
 const loadBytes = 5 << 20
 
+// Takes implements runtime.Log.
+func (l partitionLog) Takes(epoch int32) error { return l.p.TakesInternal(epoch) }
+
 // Append implements runtime.Log.
 func (l partitionLog) Append(b record.Batch, epoch int32, now time.Time) (int64, error) {
 	a, err := l.p.AppendInternal(b, epoch, now)
 	return a.Last + 1, err
 }
+
+// Syncs implements runtime.Log.
+func (l partitionLog) Syncs() bool { return l.p.Syncs() }
+
+// Sync implements runtime.Log.
+func (l partitionLog) Sync(end int64) error { return l.p.Synced(l.p.Log(), end) }
 
 // MaxBatch implements runtime.Log.
 func (l partitionLog) MaxBatch() int { return l.p.Log().Config().MaxMessageBytes }

@@ -5,7 +5,6 @@ package groups
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -27,18 +26,15 @@ import (
 
 const offsetsTopic = "__consumer_offsets"
 
-type loop = runtime.Loop[*coordinator.Coordinator]
-
 // Manager holds the coordinators of the offsets partitions that this node leads. Its methods may be
 // called from any goroutine.
 type Manager struct {
 	meta  *raftmeta.Meta
 	parts *replication.Manager
 	log   zerolog.Logger
+	host  *runtime.Host[*coordinator.Coordinator]
 
-	mu     sync.RWMutex // guards the rest
-	closed bool
-	loops  map[int32]*loop
+	mu sync.Mutex // guards the rest
 	// Why the offsets topic cannot be created, as it was logged, and until when that is not logged again.
 	unavailable string
 	quietUntil  time.Time
@@ -47,12 +43,13 @@ type Manager struct {
 // NewManager makes a manager that learns from parts which partitions it coordinates; call it before
 // parts.Start.
 func NewManager(meta *raftmeta.Meta, parts *replication.Manager, log zerolog.Logger) *Manager {
-	m := &Manager{meta: meta, parts: parts, log: log, loops: map[int32]*loop{}}
+	m := &Manager{meta: meta, parts: parts, log: log}
+	m.host = runtime.NewHost(func() *coordinator.Coordinator { return coordinator.New(m.config()) })
 	parts.Watch(offsetsTopic, m)
 	return m
 }
 
-// Start makes the coordinators forget offsets of deleted topics.
+// Start has the coordinators follow the metadata.
 func (m *Manager) Start() { m.meta.Subscribe(m.follow) }
 
 // RegisterHandlers adds the group APIs to r.
@@ -73,37 +70,14 @@ func (m *Manager) RegisterHandlers(r *wire.Registry) {
 
 // Lead implements replication.Watcher.
 func (m *Manager) Lead(p *replication.Partition, epoch int32) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return
-	}
-	log := m.log.With().Str("partition", p.String()).Logger()
-	m.loops[p.Number()] = runtime.Start(coordinator.New(m.config()), runtime.Log(partitionLog{p}), epoch, log)
+	m.host.Lead(p.Number(), partitionLog{p}, epoch, m.log.With().Str("partition", p.String()).Logger())
 }
 
 // Resign implements replication.Watcher.
-func (m *Manager) Resign(n int32) {
-	m.mu.Lock()
-	l := m.loops[n]
-	delete(m.loops, n)
-	m.mu.Unlock()
-	if l != nil {
-		l.Stop()
-	}
-}
+func (m *Manager) Resign(n int32) { m.host.Resign(n) }
 
 // Close stops all coordinators; callers that wait get NOT_COORDINATOR.
-func (m *Manager) Close() {
-	m.mu.Lock()
-	m.closed = true
-	loops := m.loops
-	m.loops = map[int32]*loop{}
-	m.mu.Unlock()
-	for _, l := range loops {
-		l.Stop()
-	}
-}
+func (m *Manager) Close() { m.host.Close() }
 
 func (m *Manager) config() coordinator.Config {
 	millis := func(key string) time.Duration { return configs.Millis(m.meta.IntSetting(key)) }
@@ -122,41 +96,20 @@ func (m *Manager) follow(_ *image.Image, changed *image.Delta) {
 	if len(changed.Removed) == 0 {
 		return
 	}
-	for _, l := range m.all() {
-		for _, t := range changed.Removed {
-			name := t.Name
-			// On a goroutine of its own: metadata must not wait for a coordinator that is busy or loading.
-			go func() {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-				defer cancel()
-				_, err := runtime.Ask[bool](ctx, l, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
-					e := c.ForgetTopic(name)
-					e.Replies = append(e.Replies, runtime.Reply{To: to, Response: true})
-					return e
-				})
-				if err != nil && !errors.Is(err, kerr.NotCoordinator) {
-					m.log.Warn().Err(err).Str("topic", name).Msg("offsets of a deleted topic stay until they expire")
-				}
-			}()
-		}
+	var deleted []string
+	for _, t := range changed.Removed {
+		deleted = append(deleted, t.Name)
 	}
-}
-
-func (m *Manager) all() []*loop {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	out := make([]*loop, 0, len(m.loops))
-	for _, l := range m.loops {
-		out = append(out, l)
-	}
-	return out
+	m.host.Tell(func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+		return c.ForgetTopics(call, deleted)
+	})
 }
 
 // Stats tells of the groups that this broker coordinates; those of partitions that are being loaded are left out. Any goroutine may
 // call it.
 func (m *Manager) Stats(ctx context.Context) (out []coordinator.Stats) {
-	for _, l := range m.all() {
-		groups, err := runtime.Ask[[]coordinator.Stats](ctx, l, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects { return c.Stats(to) })
+	for _, l := range m.host.All() {
+		groups, err := runtime.Ask[[]coordinator.Stats](ctx, l, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects { return c.Stats(call.To) })
 		if err == nil {
 			out = append(out, groups...)
 		}
@@ -179,32 +132,14 @@ func partitionFor(group string, partitions int32) int32 {
 	return h % partitions
 }
 
-// coordinatorOf finds the loop of a group, if it is here.
-func (m *Manager) coordinatorOf(group string) (*loop, error) {
+// ask runs op on the coordinator of a group.
+func ask[R any](ctx context.Context, m *Manager, group string, joins bool, op func(*coordinator.Coordinator, runtime.Call) runtime.Effects) (R, error) {
 	t, ok := m.meta.Image().Topic(offsetsTopic)
 	if !ok {
-		return nil, kerr.NotCoordinator
-	}
-	n := partitionFor(group, int32(len(t.Partitions)))
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.closed {
-		return nil, kerr.CoordinatorNotAvailable
-	}
-	if l := m.loops[n]; l != nil {
-		return l, nil
-	}
-	return nil, kerr.NotCoordinator
-}
-
-// ask runs op on the coordinator of a group.
-func ask[R any](ctx context.Context, m *Manager, group string, joins bool, op func(*coordinator.Coordinator, time.Time, runtime.Token) runtime.Effects) (R, error) {
-	l, err := m.coordinatorOf(group)
-	if err != nil {
 		var none R
-		return none, err
+		return none, kerr.NotCoordinator
 	}
-	return runtime.Ask[R](ctx, l, joins, op)
+	return runtime.AskOf[R](ctx, m.host, partitionFor(group, int32(len(t.Partitions))), joins, op)
 }
 
 // unavailableInterval is how often the log says that the offsets topic cannot be created, for the same reason.

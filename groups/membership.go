@@ -2,7 +2,6 @@ package groups
 
 import (
 	"slices"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -18,8 +17,8 @@ func (m *Manager) joinGroup(ctx *wire.Request, req *kmsg.JoinGroupRequest) (*kms
 	var resp *kmsg.JoinGroupResponse
 	var err error
 	ctx.Wait(func() {
-		resp, err = ask[*kmsg.JoinGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
-			return c.Join(now, to, client, req)
+		resp, err = ask[*kmsg.JoinGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+			return c.Join(call, client, req)
 		})
 	})
 	if err != nil {
@@ -36,8 +35,8 @@ func (m *Manager) syncGroup(ctx *wire.Request, req *kmsg.SyncGroupRequest) (*kms
 	var resp *kmsg.SyncGroupResponse
 	var err error
 	ctx.Wait(func() {
-		resp, err = ask[*kmsg.SyncGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
-			return c.Sync(now, to, req)
+		resp, err = ask[*kmsg.SyncGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+			return c.Sync(call, req)
 		})
 	})
 	if err != nil {
@@ -51,8 +50,8 @@ func (m *Manager) syncGroup(ctx *wire.Request, req *kmsg.SyncGroupRequest) (*kms
 }
 
 func (m *Manager) heartbeat(ctx *wire.Request, req *kmsg.HeartbeatRequest) (*kmsg.HeartbeatResponse, error) {
-	code, err := ask[int16](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
-		return c.Heartbeat(now, to, req)
+	code, err := ask[int16](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+		return c.Heartbeat(call, req)
 	})
 	if err != nil {
 		code = wire.ErrorCode(err)
@@ -66,8 +65,8 @@ func (m *Manager) heartbeat(ctx *wire.Request, req *kmsg.HeartbeatRequest) (*kms
 }
 
 func (m *Manager) leaveGroup(ctx *wire.Request, req *kmsg.LeaveGroupRequest) (*kmsg.LeaveGroupResponse, error) {
-	resp, err := ask[*kmsg.LeaveGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
-		return c.Leave(now, to, req)
+	resp, err := ask[*kmsg.LeaveGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+		return c.Leave(call, req)
 	})
 	if err != nil {
 		resp = kmsg.NewPtrLeaveGroupResponse()
@@ -79,8 +78,8 @@ func (m *Manager) leaveGroup(ctx *wire.Request, req *kmsg.LeaveGroupRequest) (*k
 func (m *Manager) describeGroups(ctx *wire.Request, req *kmsg.DescribeGroupsRequest) (*kmsg.DescribeGroupsResponse, error) {
 	resp := kmsg.NewPtrDescribeGroupsResponse()
 	for _, g := range req.Groups {
-		d, err := ask[kmsg.DescribeGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
-			return c.Describe(to, g, ctx.Version)
+		d, err := ask[kmsg.DescribeGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+			return c.Describe(call.To, g, ctx.Version)
 		})
 		if err != nil {
 			d = kmsg.NewDescribeGroupsResponseGroup()
@@ -101,9 +100,9 @@ const groupOperations = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
 
 func (m *Manager) listGroups(ctx *wire.Request, req *kmsg.ListGroupsRequest) (*kmsg.ListGroupsResponse, error) {
 	resp := kmsg.NewPtrListGroupsResponse()
-	for _, l := range m.all() {
-		groups, err := runtime.Ask[[]kmsg.ListGroupsResponseGroup](ctx.Context(), l, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
-			return c.List(to, req)
+	for _, l := range m.host.All() {
+		groups, err := runtime.Ask[[]kmsg.ListGroupsResponseGroup](ctx.Context(), l, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+			return c.List(call.To, req)
 		})
 		if err != nil && !isNotCoordinator(err) { // lost a moment ago: its new leader lists it
 			resp.ErrorCode = wire.ErrorCode(err)
@@ -123,8 +122,8 @@ func (m *Manager) deleteGroups(ctx *wire.Request, req *kmsg.DeleteGroupsRequest)
 		if slices.Contains(req.Groups[:i], g) {
 			continue
 		}
-		d, err := ask[kmsg.DeleteGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
-			return c.DeleteGroup(to, g)
+		d, err := ask[kmsg.DeleteGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+			return c.DeleteGroup(call, g)
 		})
 		if err != nil {
 			d = kmsg.NewDeleteGroupsResponseGroup()

@@ -31,8 +31,8 @@ func (m *Manager) offsetCommit(ctx *wire.Request, req *kmsg.OffsetCommitRequest)
 		err = kerr.InvalidGroupID
 	} else if err == nil && slices.ContainsFunc(commits, func(c coordinator.Commit) bool { return c.Err == nil }) {
 		var done []coordinator.Commit
-		done, err = ask[[]coordinator.Commit](c, m, req.Group, true, func(c *coordinator.Coordinator, now time.Time, to runtime.Token) runtime.Effects {
-			return c.CommitOffsets(now, to, req, commits)
+		done, err = ask[[]coordinator.Commit](c, m, req.Group, true, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+			return c.CommitOffsets(call, req, commits)
 		})
 		if err == nil {
 			commits = done
@@ -185,8 +185,8 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 			want = append(want, coordinator.TopicPartition{Topic: name, Partition: p})
 		}
 	}
-	found, err := ask[map[coordinator.TopicPartition]coordinator.Offset](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
-		return c.FetchOffsets(to, req.Group, want)
+	found, err := ask[map[coordinator.TopicPartition]coordinator.Offset](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+		return c.FetchOffsets(call.To, req.Group, want)
 	})
 	resp.ErrorCode = wire.ErrorCode(err)
 	if err != nil && ctx.Version >= 8 {
@@ -247,8 +247,8 @@ func allOffsets(img *image.Image, found map[coordinator.TopicPartition]coordinat
 }
 
 func (m *Manager) offsetDelete(ctx *wire.Request, req *kmsg.OffsetDeleteRequest) (*kmsg.OffsetDeleteResponse, error) {
-	resp, err := ask[*kmsg.OffsetDeleteResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, _ time.Time, to runtime.Token) runtime.Effects {
-		return c.DeleteOffsets(to, req)
+	resp, err := ask[*kmsg.OffsetDeleteResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+		return c.DeleteOffsets(call, req)
 	})
 	if err != nil {
 		resp = kmsg.NewPtrOffsetDeleteResponse()

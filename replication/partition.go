@@ -215,18 +215,35 @@ func (p *Partition) enterToWrite(acks int16) (*leadership, error) {
 	return l, err
 }
 
-// AppendInternal appends a batch that a coordinator of the given leader epoch made, as acks=all would.
+// TakesInternal returns why AppendInternal would be refused at this moment, nil if it would not. As that does, it waits while appends
+// are held.
+func (p *Partition) TakesInternal(epoch int32) error {
+	l, err := p.enterToWrite(-1)
+	if err != nil {
+		return err
+	}
+	defer p.role.RUnlock()
+	if l.epoch != epoch {
+		return kerr.NotLeaderForPartition
+	}
+	return p.Log().TakesInternal()
+}
+
+// AppendInternal appends a batch that a coordinator of the given leader epoch made, as acks=all would. If the partition Syncs, the batch
+// counts only after Synced.
 func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
 	a, err := p.appendInternal(b, epoch, now)
 	if err == nil {
 		p.advance(len(b))
-		err = p.synced(p.Log(), a.Last+1)
 	}
 	return a, err
 }
 
-// synced has the records below offset count: at once, or when they are on disk.
-func (p *Partition) synced(log *storage.Log, offset int64) error {
+// Syncs reports whether records count only when they are on disk (log.flush.policy=commit).
+func (p *Partition) Syncs() bool { return p.syncs }
+
+// Synced has the records below offset count: at once, or when they are on disk.
+func (p *Partition) Synced(log *storage.Log, offset int64) error {
 	if !p.syncs {
 		return nil
 	}

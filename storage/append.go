@@ -69,10 +69,18 @@ func (l *Log) AppendValidated(v Validated, leaderEpoch int32) (Appended, error) 
 	return a, err
 }
 
+// TakesInternal returns why AppendInternal would be refused at this moment for want of room on the disk, nil if there is room.
+func (l *Log) TakesInternal() error {
+	if err := l.space.refuses(true); err != nil {
+		return fmt.Errorf("%v: %w", l.tp, err)
+	}
+	return nil
+}
+
 // AppendInternal appends batches that the broker itself made, such as group offsets.
 func (l *Log) AppendInternal(data []byte, batches []record.Batch, leaderEpoch int32, now time.Time) (Appended, error) {
-	if err := l.space.refuses(true); err != nil {
-		return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
+	if err := l.TakesInternal(); err != nil {
+		return Appended{}, err
 	}
 	return l.append(data, batches, leaderEpoch, l.config.Load(), now)
 }

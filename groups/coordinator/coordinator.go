@@ -1,12 +1,17 @@
-// Package coordinator is the group coordinator of one __consumer_offsets partition as a pure state
-// machine: classic groups with their rebalances, and committed offsets (Kafka's GroupMetadataManager and
-// OffsetMetadataManager). It knows no I/O, no clock and no goroutine; package runtime runs it.
+// Package coordinator is the group coordinator of one __consumer_offsets partition as a pure state machine: classic groups with their
+// rebalances, and committed offsets (Kafka's GroupMetadataManager and OffsetMetadataManager). It knows no I/O, no clock and no goroutine;
+// package runtime runs it.
+//
+// What is in records, groups of a generation and offsets, changes by Replay (records.go). The operations, in the other files, read it and
+// return records. A rebalance is soft state: its members and its generation are in no record until their leader has assigned partitions.
 package coordinator
 
 import (
 	"container/heap"
+	"errors"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
@@ -30,8 +35,10 @@ type Coordinator struct {
 	config  Config
 	groups  map[string]*group
 	due     deadlines
-	sweepAt time.Time // when offsets are next looked at for expiry
-	handed  int       // member ids given to joining clients, each counted until the session that its client asked for ends
+	sweepAt time.Time              // when offsets are next looked at for expiry
+	orphans []orphan               // offsets of deleted topics that could not be forgotten yet
+	open    map[int64][]openOffset // offsets of transactions without an end, by producer id
+	handed  int                    // member ids given to joining clients, each counted until the session that its client asked for ends
 }
 
 // maxHanded bounds the member ids that are given out within a session: each is held until it is over, whoever asked for it, and a client may
@@ -40,7 +47,7 @@ const maxHanded = 20_000
 
 // New returns an empty coordinator.
 func New(config Config) *Coordinator {
-	return &Coordinator{config: config, groups: map[string]*group{}}
+	return &Coordinator{config: config, groups: map[string]*group{}, open: map[int64][]openOffset{}}
 }
 
 // Loaded implements runtime.Machine: members that were there before get a full session to show up.
@@ -62,14 +69,14 @@ func (c *Coordinator) Next() time.Time {
 }
 
 // Tick implements runtime.Machine: it does one thing that is due; the loop calls again.
-func (c *Coordinator) Tick(now time.Time) runtime.Effects {
-	if len(c.due) > 0 && !now.Before(c.due[0].at) {
+func (c *Coordinator) Tick(call runtime.Call) runtime.Effects {
+	if len(c.due) > 0 && !call.Now.Before(c.due[0].at) {
 		d := heap.Pop(&c.due).(deadline)
-		return d.then(now)
+		return d.then(call)
 	}
-	if !now.Before(c.sweepAt) {
-		c.sweepAt = now.Add(c.config.RetentionInterval)
-		return c.sweep(now)
+	if !call.Now.Before(c.sweepAt) {
+		c.sweepAt = call.Now.Add(c.config.RetentionInterval)
+		return c.sweep(call)
 	}
 	return runtime.Effects{}
 }
@@ -96,7 +103,7 @@ func (c *Coordinator) forgetIfVoid(g *group) {
 // were for is checked when they fall due.
 type deadline struct {
 	at   time.Time
-	then func(now time.Time) runtime.Effects
+	then func(runtime.Call) runtime.Effects
 }
 
 type deadlines []deadline
@@ -113,7 +120,7 @@ func (d *deadlines) Pop() any {
 	return x
 }
 
-func (c *Coordinator) at(t time.Time, then func(now time.Time) runtime.Effects) {
+func (c *Coordinator) at(t time.Time, then func(runtime.Call) runtime.Effects) {
 	heap.Push(&c.due, deadline{t, then})
 }
 
@@ -127,6 +134,15 @@ func reply(to runtime.Token, response any) runtime.Effects {
 		return runtime.Effects{}
 	}
 	return runtime.Effects{Replies: []runtime.Reply{{To: to, Response: response}}}
+}
+
+// code is the Kafka error code of an error of runtime.Call.Check.
+func code(err error) int16 {
+	var k *kerr.Error
+	if errors.As(err, &k) {
+		return k.Code
+	}
+	return kerr.UnknownServerError.Code
 }
 
 func failedJoin(to runtime.Token, memberID string, code int16) runtime.Effects {

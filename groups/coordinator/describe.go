@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -86,12 +85,12 @@ func (c *Coordinator) Describe(to runtime.Token, groupID string, version int16) 
 }
 
 // DeleteGroup serves one group of DeleteGroups; the reply is a kmsg.DeleteGroupsResponseGroup.
-func (c *Coordinator) DeleteGroup(to runtime.Token, groupID string) runtime.Effects {
+func (c *Coordinator) DeleteGroup(call runtime.Call, groupID string) runtime.Effects {
 	d := kmsg.NewDeleteGroupsResponseGroup()
 	d.Group = groupID
 	fail := func(code int16, message string) runtime.Effects {
 		d.ErrorCode, d.ErrorMessage = code, &message
-		return reply(to, d)
+		return reply(call.To, d)
 	}
 	g := c.groups[groupID]
 	switch {
@@ -104,15 +103,12 @@ func (c *Coordinator) DeleteGroup(to runtime.Token, groupID string) runtime.Effe
 	for tp := range g.offsets {
 		tps = append(tps, tp)
 	}
-	e := c.deleteOffsets(g, tps, true)
-	e.Replies = reply(to, d).Replies
-	if len(e.Records) > 0 {
-		e.Done = func(_ time.Time, err error) runtime.Effects {
-			if err != nil {
-				return fail(commitError(err), err.Error())
-			}
-			return runtime.Effects{}
-		}
+	e := reply(call.To, d)
+	e.Records = tombstones(g, tps, true)
+	if err := call.Check(e.Records); err != nil {
+		return fail(code(err), err.Error())
 	}
+	clear(g.pending)
+	c.forgetIfVoid(g)
 	return e
 }

@@ -29,7 +29,7 @@ type stage struct {
 	c       *Coordinator
 	now     time.Time
 	log     []runtime.Record
-	failure error // of the next append
+	failure error // of the next check
 	ids     int
 	callers map[runtime.Token]string
 	next    runtime.Token
@@ -48,12 +48,28 @@ func (s *stage) restart() {
 		RetentionInterval: 10 * time.Minute, MaxMetadata: 16,
 		NewID: func() string { s.ids++; return strconv.Itoa(s.ids) },
 	})
-	for _, r := range s.log {
-		if err := s.c.Replay(r.Key, r.Value); err != nil {
-			panic(err)
-		}
+	for i, r := range s.log {
+		s.replay(i, r)
 	}
 	s.c.Loaded(s.now)
+}
+
+func (s *stage) replay(offset int, r runtime.Record) {
+	if err := s.c.Replay(s.now, runtime.Entry{Record: r, Offset: int64(offset), ProducerID: -1}); err != nil {
+		panic(err)
+	}
+}
+
+func (s *stage) call(to runtime.Token) runtime.Call {
+	return runtime.Call{Now: s.now, To: to, Check: func(records []runtime.Record) error {
+		if len(records) == 0 || s.failure == nil {
+			return nil
+		}
+		err := s.failure
+		s.failure = nil
+		s.say("append is refused")
+		return err
+	}}
 }
 
 // compact leaves the newest record of each key, in the order of the log, and no tombstones.
@@ -155,7 +171,7 @@ func (s *stage) command(t *testing.T, line string) {
 			meta := kmsg.ConsumerMemberMetadata{Topics: []string{topic}}
 			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: meta.AppendTo(nil)})
 		}
-		s.carryOut(s.c.Join(s.now, to, Client{ID: caller, Host: "/host"}, req))
+		s.carryOut(s.c.Join(s.call(to), Client{ID: caller, Host: "/host"}, req))
 	case "sync":
 		req := kmsg.NewPtrSyncGroupRequest()
 		req.Group, req.MemberID, req.Generation, req.InstanceID = group, member, int32(w.number("gen", -1)), w.text("instance")
@@ -166,18 +182,18 @@ func (s *stage) command(t *testing.T, line string) {
 				req.GroupAssignment = append(req.GroupAssignment, kmsg.SyncGroupRequestGroupAssignment{MemberID: id, MemberAssignment: []byte(what)})
 			}
 		}
-		s.carryOut(s.c.Sync(s.now, to, req))
+		s.carryOut(s.c.Sync(s.call(to), req))
 	case "heartbeat":
 		req := kmsg.NewPtrHeartbeatRequest()
 		req.Group, req.MemberID, req.Generation, req.InstanceID = group, member, int32(w.number("gen", -1)), w.text("instance")
-		s.carryOut(s.c.Heartbeat(s.now, to, req))
+		s.carryOut(s.c.Heartbeat(s.call(to), req))
 	case "leave":
 		req := kmsg.NewPtrLeaveGroupRequest()
 		req.Version, req.Group, req.MemberID = int16(w.number("version", 5)), group, member
 		m := kmsg.NewLeaveGroupRequestMember()
 		m.MemberID, m.InstanceID = member, w.text("instance")
 		req.Members = append(req.Members, m)
-		s.carryOut(s.c.Leave(s.now, to, req))
+		s.carryOut(s.c.Leave(s.call(to), req))
 	case "commit":
 		req := kmsg.NewPtrOffsetCommitRequest()
 		req.Version, req.Group, req.MemberID, req.Generation = int16(w.number("version", 9)), group, member, int32(w.number("gen", -1))
@@ -192,7 +208,7 @@ func (s *stage) command(t *testing.T, line string) {
 			}
 			commits = append(commits, Commit{TopicPartition: partition(where), Offset: o})
 		}
-		s.carryOut(s.c.CommitOffsets(s.now, to, req, commits))
+		s.carryOut(s.c.CommitOffsets(s.call(to), req, commits))
 	case "offsets":
 		s.carryOut(s.c.FetchOffsets(to, group, nil))
 	case "delete-offsets":
@@ -207,11 +223,11 @@ func (s *stage) command(t *testing.T, line string) {
 			rt.Partitions = append(rt.Partitions, rp)
 			req.Topics = append(req.Topics, rt)
 		}
-		s.carryOut(s.c.DeleteOffsets(to, req))
+		s.carryOut(s.c.DeleteOffsets(s.call(to), req))
 	case "forget-topic":
-		s.carryOut(s.c.ForgetTopic(group))
+		s.carryOut(s.c.ForgetTopics(s.call(0), []string{group}))
 	case "delete-group":
-		s.carryOut(s.c.DeleteGroup(to, group))
+		s.carryOut(s.c.DeleteGroup(s.call(to), group))
 	case "describe":
 		s.carryOut(s.c.Describe(to, group, int16(w.number("version", 6))))
 	case "list":
@@ -221,7 +237,7 @@ func (s *stage) command(t *testing.T, line string) {
 		}
 		s.carryOut(s.c.List(to, req))
 	case "fail":
-		s.failure = kerr.NotEnoughReplicas
+		s.failure = kerr.CoordinatorNotAvailable
 	case "restart":
 		s.restart()
 	case "compact":
@@ -263,22 +279,13 @@ func (s *stage) advance(d time.Duration) {
 		if next.After(s.now) {
 			s.now = next
 		}
-		s.carryOut(s.c.Tick(s.now))
+		s.carryOut(s.c.Tick(s.call(0)))
 	}
 	s.now = end
 }
 
 // carryOut does what runtime.Loop does, at once.
 func (s *stage) carryOut(e runtime.Effects) {
-	if len(e.Records) > 0 && s.failure != nil {
-		err := s.failure
-		s.failure = nil
-		s.say("append fails")
-		if e.Done != nil {
-			s.carryOut(e.Done(s.now, err))
-		}
-		return
-	}
 	var lines []string
 	for _, r := range e.Records {
 		s.log = append(s.log, r)
@@ -288,14 +295,11 @@ func (s *stage) carryOut(e runtime.Effects) {
 	for _, l := range lines {
 		s.say("%s", l)
 	}
-	if e.Apply != nil {
-		e.Apply()
+	for i, r := range e.Records {
+		s.replay(len(s.log)-len(e.Records)+i, r)
 	}
 	for _, r := range e.Replies {
 		s.say("%s <- %s", s.callers[r.To], describeReply(r.Response))
-	}
-	if e.Done != nil {
-		s.carryOut(e.Done(s.now, nil))
 	}
 }
 
@@ -334,7 +338,7 @@ func orNone(s *string) string {
 	return *s
 }
 
-func code(c int16) string {
+func text(c int16) string {
 	if c == 0 {
 		return "ok"
 	}
@@ -345,7 +349,7 @@ func describeReply(r any) string {
 	switch r := r.(type) {
 	case *kmsg.JoinGroupResponse:
 		if r.ErrorCode != 0 {
-			return fmt.Sprintf("%s member=%s", code(r.ErrorCode), r.MemberID)
+			return fmt.Sprintf("%s member=%s", text(r.ErrorCode), r.MemberID)
 		}
 		var members []string
 		for _, m := range r.Members {
@@ -358,16 +362,16 @@ func describeReply(r any) string {
 		return fmt.Sprintf("joined member=%s gen=%d protocol=%s leader=%s members=[%s]%s", r.MemberID, r.Generation, orNone(r.Protocol), r.LeaderID, strings.Join(members, " "), skip)
 	case *kmsg.SyncGroupResponse:
 		if r.ErrorCode != 0 {
-			return "sync " + code(r.ErrorCode)
+			return "sync " + text(r.ErrorCode)
 		}
 		return fmt.Sprintf("synced %q", r.MemberAssignment)
 	case *kmsg.LeaveGroupResponse:
 		if len(r.Members) == 0 {
-			return "leave " + code(r.ErrorCode)
+			return "leave " + text(r.ErrorCode)
 		}
-		return "leave " + code(r.Members[0].ErrorCode)
+		return "leave " + text(r.Members[0].ErrorCode)
 	case int16:
-		return "heartbeat " + code(r)
+		return "heartbeat " + text(r)
 	case []Commit:
 		var parts []string
 		for _, c := range r {
@@ -386,21 +390,21 @@ func describeReply(r any) string {
 		sort.Strings(parts)
 		return "offsets [" + strings.Join(parts, " ") + "]"
 	case *kmsg.OffsetDeleteResponse:
-		parts := []string{code(r.ErrorCode)}
+		parts := []string{text(r.ErrorCode)}
 		for _, t := range r.Topics {
 			for _, p := range t.Partitions {
-				parts = append(parts, fmt.Sprintf("%s-%d %s", t.Topic, p.Partition, code(p.ErrorCode)))
+				parts = append(parts, fmt.Sprintf("%s-%d %s", t.Topic, p.Partition, text(p.ErrorCode)))
 			}
 		}
 		return "delete-offsets " + strings.Join(parts, ", ")
 	case kmsg.DeleteGroupsResponseGroup:
-		return "delete-group " + code(r.ErrorCode)
+		return "delete-group " + text(r.ErrorCode)
 	case kmsg.DescribeGroupsResponseGroup:
 		var members []string
 		for _, m := range r.Members {
 			members = append(members, m.MemberID+"/"+string(m.MemberAssignment))
 		}
-		return fmt.Sprintf("%s %s type=%q protocol=%q [%s]", code(r.ErrorCode), r.State, r.ProtocolType, r.Protocol, strings.Join(members, " "))
+		return fmt.Sprintf("%s %s type=%q protocol=%q [%s]", text(r.ErrorCode), r.State, r.ProtocolType, r.Protocol, strings.Join(members, " "))
 	case []kmsg.ListGroupsResponseGroup:
 		var parts []string
 		for _, g := range r {

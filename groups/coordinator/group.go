@@ -25,26 +25,29 @@ const (
 // group is one classic group with its offsets. A simple group, of a consumer that only commits, has no
 // protocol type and no members.
 type group struct {
-	id           string
+	id      string
+	offsets map[TopicPartition]Offset
+	known   bool // its metadata is in a record
+
+	// As in the record while the group is Stable or Empty. A rebalance changes them, and ends with a record that says so.
 	state        State
 	since        int64 // milliseconds, when state was entered
-	known        bool  // its metadata is in the log
 	protocolType string
 	protocol     *string
 	generation   int32
 	leader       string
 	members      map[string]*member
-	order        []*member            // in the order of joining
-	static       map[string]string    // instance id -> member id
-	pending      map[string]time.Time // member ids given out and not used yet, until when
-	offsets      map[TopicPartition]Offset
-	unsynced     map[string]struct{} // members that have yet to send SyncGroup in this generation
+	order        []*member         // in the order of joining
+	static       map[string]string // instance id -> member id
 
-	rebalance  int       // counts rebalances, so that deadlines of earlier ones are told apart
-	joinBy     time.Time // the join phase ends
-	initial    bool      // the join phase waits for more members of a new group
-	initialEnd time.Time // but not longer
-	newcomers  bool      // some came since the initial delay was last looked at
+	// Soft state.
+	pending    map[string]time.Time // member ids given out and not used yet, until when
+	unsynced   map[string]struct{}  // members that have yet to send SyncGroup in this generation
+	rebalance  int                  // counts rebalances, so that deadlines of earlier ones are told apart
+	joinBy     time.Time            // the join phase ends
+	initial    bool                 // the join phase waits for more members of a new group
+	initialEnd time.Time            // but not longer
+	newcomers  bool                 // some came since the initial delay was last looked at
 }
 
 func newGroup(id string) *group {
@@ -62,6 +65,7 @@ type member struct {
 	protocols        []kmsg.JoinGroupRequestProtocol
 	assignment       []byte
 
+	// Soft state.
 	joining  runtime.Token // a JoinGroup that waits, 0 if none
 	syncing  runtime.Token // a SyncGroup that waits
 	isNew    bool          // joined for the first time in this rebalance

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -14,13 +15,13 @@ import (
 const newMemberTimeout = 5 * time.Minute
 
 // Join serves JoinGroup; the reply is a *kmsg.JoinGroupResponse, often much later.
-func (c *Coordinator) Join(now time.Time, to runtime.Token, client Client, req *kmsg.JoinGroupRequest) runtime.Effects {
+func (c *Coordinator) Join(call runtime.Call, client Client, req *kmsg.JoinGroupRequest) runtime.Effects {
 	session := time.Duration(req.SessionTimeoutMillis) * time.Millisecond
 	rebalance := time.Duration(req.RebalanceTimeoutMillis) * time.Millisecond
 	if req.Version < 1 || rebalance < 0 {
 		rebalance = session
 	}
-	fail := func(err *kerr.Error) runtime.Effects { return failedJoin(to, req.MemberID, err.Code) }
+	fail := func(err *kerr.Error) runtime.Effects { return failedJoin(call.To, req.MemberID, err.Code) }
 	switch {
 	case req.Group == "":
 		return fail(kerr.InvalidGroupID)
@@ -42,11 +43,11 @@ func (c *Coordinator) Join(now time.Time, to runtime.Token, client Client, req *
 	}
 	c.groups[g.id] = g
 	m := &member{id: req.MemberID, instance: req.InstanceID, clientID: client.ID, host: client.Host,
-		sessionTimeout: session, rebalanceTimeout: rebalance, protocols: cloneProtocols(req.Protocols), joining: to}
+		sessionTimeout: session, rebalanceTimeout: rebalance, protocols: cloneProtocols(req.Protocols), joining: call.To}
 	if req.MemberID == "" {
-		return c.joinNew(now, g, m, req)
+		return c.joinNew(call, g, m, req)
 	}
-	return c.joinKnown(now, g, m, req)
+	return c.joinKnown(call, g, m, req)
 }
 
 // cloneProtocols copies metadata out of the request's frame.
@@ -74,13 +75,13 @@ func (c *Coordinator) full(g *group, req *kmsg.JoinGroupRequest) bool {
 }
 
 // joinNew takes in a client that has no member id yet.
-func (c *Coordinator) joinNew(now time.Time, g *group, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
+func (c *Coordinator) joinNew(call runtime.Call, g *group, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
 	if m.instance != nil {
 		m.id = *m.instance + "-" + c.config.NewID()
 		if old := g.members[g.static[*m.instance]]; old != nil {
-			return c.rejoinStatic(now, g, old, m, req)
+			return c.rejoinStatic(call, g, old, m, req)
 		}
-		return c.admit(now, g, m, req)
+		return c.admit(call, g, m, req)
 	}
 	name := m.clientID
 	if name == "" {
@@ -88,36 +89,36 @@ func (c *Coordinator) joinNew(now time.Time, g *group, m *member, req *kmsg.Join
 	}
 	m.id = name + "-" + c.config.NewID()
 	if req.Version < 4 {
-		return c.admit(now, g, m, req)
+		return c.admit(call, g, m, req)
 	}
 	// KIP-394: the client must come again with its id, so that one that gave up leaves no ghost member.
 	if c.handed >= maxHanded {
 		c.forgetIfVoid(g)
 		return failedJoin(m.joining, "", kerr.CoordinatorLoadInProgress.Code)
 	}
-	until := now.Add(m.sessionTimeout)
+	until := call.Now.Add(m.sessionTimeout)
 	g.pending[m.id] = until
 	c.handed++
-	c.at(until, func(now time.Time) runtime.Effects {
+	c.at(until, func(call runtime.Call) runtime.Effects {
 		c.handed--
-		if t, ok := g.pending[m.id]; !ok || now.Before(t) {
+		if t, ok := g.pending[m.id]; !ok || call.Now.Before(t) {
 			return runtime.Effects{}
 		}
 		delete(g.pending, m.id)
 		c.forgetIfVoid(g)
-		return c.completeIfJoined(now, g)
+		return c.completeIfJoined(call, g)
 	})
 	return failedJoin(m.joining, m.id, kerr.MemberIDRequired.Code)
 }
 
 // joinKnown serves a client that names its member id.
-func (c *Coordinator) joinKnown(now time.Time, g *group, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
+func (c *Coordinator) joinKnown(call runtime.Call, g *group, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
 	to := m.joining
 	if _, ok := g.pending[m.id]; ok {
 		if m.instance != nil {
 			return failedJoin(to, m.id, kerr.UnknownMemberID.Code)
 		}
-		return c.admit(now, g, m, req)
+		return c.admit(call, g, m, req)
 	}
 	old, err := g.find(m.id, m.instance)
 	if err != nil {
@@ -131,8 +132,8 @@ func (c *Coordinator) joinKnown(now time.Time, g *group, m *member, req *kmsg.Jo
 		return c.joinResponse(g, old, to)
 	}
 	old.update(m)
-	e := c.setJoining(now, old, to)
-	e.Add(c.rebalance(now, g))
+	e := c.setJoining(call.Now, old, to)
+	e.Add(c.rebalance(call, g))
 	return e
 }
 
@@ -170,38 +171,49 @@ func (c *Coordinator) setJoining(now time.Time, m *member, to runtime.Token) (e 
 }
 
 // admit adds a new member and starts a rebalance.
-func (c *Coordinator) admit(now time.Time, g *group, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
-	m.isNew, m.joinedAt = true, now
+func (c *Coordinator) admit(call runtime.Call, g *group, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
+	m.isNew, m.joinedAt = true, call.Now
 	if len(g.members) == 0 {
 		g.protocolType = req.ProtocolType
 	}
 	g.add(m)
-	c.touch(g, m, now)
+	c.touch(g, m, call.Now)
 	g.newcomers = true
-	return c.rebalance(now, g)
+	return c.rebalance(call, g)
 }
 
 // rejoinStatic puts a client in the place of the static member whose instance id it has (KIP-345). While
 // the group is stable and the protocol would stay the same, nobody else needs to notice.
-func (c *Coordinator) rejoinStatic(now time.Time, g *group, old, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
+func (c *Coordinator) rejoinStatic(call runtime.Call, g *group, old, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
+	if g.state == Stable {
+		if after := g.replaced(old, m); g.protocol != nil && samePtr(after.vote(), g.protocol) {
+			return c.keepStatic(call, g, after, old, m, req.Version)
+		}
+	}
 	to := m.joining
 	e := fence(old)
-	oldID := old.id
-	wasLeader := g.leader == oldID
 	g.rename(old, m.id)
 	old.update(m)
-	c.touch(g, old, now)
-	switch g.state {
-	case Stable:
-		if vote := g.vote(); vote != nil && g.protocol != nil && *vote == *g.protocol {
-			e.Add(c.keepStatic(g, old, oldID, to, wasLeader, req.Version))
-			return e
-		}
-	case CompletingRebalance, PreparingRebalance, Empty, Dead:
-	}
-	old.joining, old.joinedAt = to, now
-	e.Add(c.rebalance(now, g))
+	c.touch(g, old, call.Now)
+	old.joining, old.joinedAt = to, call.Now
+	e.Add(c.rebalance(call, g))
 	return e
+}
+
+func samePtr(a, b *string) bool { return a != nil && b != nil && *a == *b }
+
+// replaced is the group as it would be with another client in the place of a static member. It shares everything else with g.
+func (g *group) replaced(old, m *member) *group {
+	next := *old
+	next.id = m.id
+	next.update(m)
+	after := *g
+	after.order = slices.Clone(g.order)
+	after.order[slices.Index(g.order, old)] = &next
+	if g.leader == old.id {
+		after.leader = m.id
+	}
+	return &after
 }
 
 // fence answers whatever the former holder of an instance id waits for.
@@ -212,29 +224,26 @@ func fence(m *member) runtime.Effects {
 	return e
 }
 
-// keepStatic records a static member's new id in a stable group and tells it the current generation.
-func (c *Coordinator) keepStatic(g *group, m *member, oldID string, to runtime.Token, leads bool, version int16) runtime.Effects {
-	id := m.id
-	return runtime.Effects{
-		Records: []runtime.Record{groupRecord(g, g.assignments())},
-		Done: func(now time.Time, err error) runtime.Effects {
-			if err != nil {
-				if g.members[id] == m {
-					g.rename(m, oldID)
-				}
-				return failedJoin(to, id, commitError(err))
-			}
-			r := c.joinReply(g, m)
-			r.MemberID = id
-			if leads && version < 9 {
-				// A client that thinks it leads would compute an assignment nobody waits for: older ones
-				// are told of the former leader, newer ones to skip the assignment (KIP-814).
-				r.LeaderID, r.Members = oldID, nil
-			}
-			r.SkipAssignment = leads && version >= 9
-			return reply(to, r)
-		},
+// keepStatic records a static member's new id in a stable group, which is then as after, and tells it the current generation.
+func (c *Coordinator) keepStatic(call runtime.Call, g, after *group, old, m *member, version int16) runtime.Effects {
+	records := []runtime.Record{groupRecord(after, after.since, after.assignments())}
+	if err := call.Check(records); err != nil {
+		return failedJoin(m.joining, m.id, code(err))
 	}
+	r := c.joinReply(after, after.order[slices.Index(g.order, old)])
+	leads := g.leader == old.id
+	if leads && version < 9 {
+		// A client that thinks it leads would compute an assignment nobody waits for: older ones
+		// are told of the former leader, newer ones to skip the assignment (KIP-814).
+		r.LeaderID, r.Members = old.id, nil
+	}
+	r.SkipAssignment = leads && version >= 9
+	e := fence(old)
+	old.update(m)
+	c.touch(g, old, call.Now)
+	e.Records = records
+	e.Add(reply(m.joining, r))
+	return e
 }
 
 func (g *group) assignments() map[string][]byte {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/groups/runtime"
 )
 
 // TestMemberIDsHandedOut: who asks for more member ids than anybody needs is told to come later, and all is forgotten when sessions end.
@@ -20,7 +22,7 @@ func TestMemberIDsHandedOut(t *testing.T) {
 		req := kmsg.NewPtrJoinGroupRequest()
 		req.Version, req.Group, req.SessionTimeoutMillis, req.ProtocolType = 9, group, 10_000, "consumer"
 		req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range"}}
-		return c.Join(now, 1, Client{}, req).Replies[0].Response.(*kmsg.JoinGroupResponse).ErrorCode
+		return c.Join(runtime.Call{Now: now, To: 1}, Client{}, req).Replies[0].Response.(*kmsg.JoinGroupResponse).ErrorCode
 	}
 	for i := range maxHanded {
 		if code := ask(fmt.Sprint("g", i)); code != kerr.MemberIDRequired.Code {
@@ -36,7 +38,7 @@ func TestMemberIDsHandedOut(t *testing.T) {
 		t.Errorf("%d groups", len(c.groups))
 	}
 	for now = now.Add(11 * time.Second); !c.Next().After(now); {
-		c.Tick(now)
+		c.Tick(runtime.Call{Now: now, Check: func([]runtime.Record) error { return nil }})
 	}
 	if len(c.groups) != 0 || c.handed != 0 {
 		t.Errorf("%d groups and %d ids are left after the sessions", len(c.groups), c.handed)

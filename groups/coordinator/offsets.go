@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -19,13 +20,9 @@ type Commit struct {
 
 // CommitOffsets serves OffsetCommit; the reply is the []Commit with their errors set. Its records may
 // share a batch with other callers'.
-func (c *Coordinator) CommitOffsets(now time.Time, to runtime.Token, req *kmsg.OffsetCommitRequest, commits []Commit) runtime.Effects {
-	g, err := c.committer(now, req)
-	if err != nil {
-		return reply(to, failAll(commits, err))
-	}
-	if g == nil {
-		g = newGroup(req.Group)
+func (c *Coordinator) CommitOffsets(call runtime.Call, req *kmsg.OffsetCommitRequest, commits []Commit) runtime.Effects {
+	if err := c.mayCommit(call.Now, req); err != nil {
+		return reply(call.To, failAll(commits, err))
 	}
 	var records []runtime.Record
 	for i := range commits {
@@ -34,29 +31,15 @@ func (c *Coordinator) CommitOffsets(now time.Time, to runtime.Token, req *kmsg.O
 			cm.Err = kerr.OffsetMetadataTooLarge
 		}
 		if cm.Err == nil {
-			records = append(records, offsetRecord(g.id, cm.TopicPartition, &cm.Offset))
+			records = append(records, offsetRecord(req.Group, cm.TopicPartition, &cm.Offset))
 		}
 	}
-	if len(records) == 0 {
-		return reply(to, commits)
+	if err := call.Check(records); err != nil {
+		return reply(call.To, failAll(commits, kerr.TypedErrorForCode(code(err))))
 	}
-	return runtime.Effects{
-		Records: records,
-		Apply: func() {
-			g := c.group(req.Group) // it may have come or gone since
-			for i := range commits {
-				if commits[i].Err == nil {
-					g.offsets[commits[i].TopicPartition] = commits[i].Offset
-				}
-			}
-		},
-		Done: func(_ time.Time, err error) runtime.Effects {
-			if err != nil {
-				return reply(to, failAll(commits, kerr.TypedErrorForCode(commitError(err))))
-			}
-			return reply(to, commits)
-		},
-	}
+	e := reply(call.To, commits)
+	e.Records = records
+	return e
 }
 
 func failAll(commits []Commit, err *kerr.Error) []Commit {
@@ -68,8 +51,8 @@ func failAll(commits []Commit, err *kerr.Error) []Commit {
 	return commits
 }
 
-// committer checks who commits (Kafka's ClassicGroup.validateOffsetCommit). A nil group is a new one.
-func (c *Coordinator) committer(now time.Time, req *kmsg.OffsetCommitRequest) (*group, *kerr.Error) {
+// mayCommit checks who commits (Kafka's ClassicGroup.validateOffsetCommit).
+func (c *Coordinator) mayCommit(now time.Time, req *kmsg.OffsetCommitRequest) *kerr.Error {
 	generation, memberID := req.Generation, req.MemberID
 	if req.Version == 0 {
 		generation, memberID = -1, "" // as it was stored in ZooKeeper, by anybody
@@ -77,28 +60,28 @@ func (c *Coordinator) committer(now time.Time, req *kmsg.OffsetCommitRequest) (*
 	g := c.groups[req.Group]
 	switch {
 	case g == nil && generation < 0:
-		return nil, nil
+		return nil // the commit makes the group
 	case g == nil && req.Version >= 9:
-		return nil, kerr.GroupIDNotFound
+		return kerr.GroupIDNotFound
 	case g == nil:
-		return nil, kerr.IllegalGeneration
+		return kerr.IllegalGeneration
 	case generation < 0 && g.state == Empty: // by an administrator, or a consumer that assigns partitions to itself, whatever it says it is
-		return g, nil
+		return nil
 	case generation < 0 && memberID == "" && req.InstanceID == nil:
-		return nil, kerr.UnknownMemberID // a consumer outside the group would disturb it
+		return kerr.UnknownMemberID // a consumer outside the group would disturb it
 	}
 	m, err := g.find(memberID, req.InstanceID)
 	switch {
 	case err != nil:
-		return nil, err
+		return err
 	case generation != g.generation:
-		return nil, kerr.IllegalGeneration
+		return kerr.IllegalGeneration
 	case g.state == CompletingRebalance:
 		// Its partitions may belong to another already.
-		return nil, kerr.RebalanceInProgress
+		return kerr.RebalanceInProgress
 	}
 	c.touch(g, m, now)
-	return g, nil
+	return nil
 }
 
 // FetchOffsets serves one group of an OffsetFetch: the reply is a map of what is committed of want, or of
@@ -121,23 +104,23 @@ func (c *Coordinator) FetchOffsets(to runtime.Token, groupID string, want []Topi
 }
 
 // DeleteOffsets serves OffsetDelete; the reply is a *kmsg.OffsetDeleteResponse.
-func (c *Coordinator) DeleteOffsets(to runtime.Token, req *kmsg.OffsetDeleteRequest) runtime.Effects {
+func (c *Coordinator) DeleteOffsets(call runtime.Call, req *kmsg.OffsetDeleteRequest) runtime.Effects {
 	r := kmsg.NewPtrOffsetDeleteResponse()
 	if req.Group == "" {
 		r.ErrorCode = kerr.InvalidGroupID.Code
-		return reply(to, r)
+		return reply(call.To, r)
 	}
 	g := c.groups[req.Group]
 	if g == nil {
 		r.ErrorCode = kerr.GroupIDNotFound.Code
-		return reply(to, r)
+		return reply(call.To, r)
 	}
 	subscribed := map[string]bool{}
 	if g.state != Empty {
 		var ok bool
 		if subscribed, ok = g.subscribed(); !ok {
 			r.ErrorCode = kerr.NonEmptyGroup.Code
-			return reply(to, r)
+			return reply(call.To, r)
 		}
 	}
 	var doomed []TopicPartition
@@ -158,97 +141,85 @@ func (c *Coordinator) DeleteOffsets(to runtime.Token, req *kmsg.OffsetDeleteRequ
 		}
 		r.Topics = append(r.Topics, out)
 	}
-	e := c.deleteOffsets(g, doomed, false)
-	e.Replies = reply(to, r).Replies
-	if len(doomed) > 0 {
-		e.Done = func(_ time.Time, err error) runtime.Effects {
-			if err != nil {
-				r.ErrorCode, r.Topics = commitError(err), nil
-				return reply(to, r)
-			}
-			return runtime.Effects{}
-		}
+	records := tombstones(g, doomed, false)
+	if err := call.Check(records); err != nil {
+		r.ErrorCode, r.Topics, records = code(err), nil, nil
 	}
+	e := reply(call.To, r)
+	e.Records = records
 	return e
 }
 
-// deleteOffsets writes tombstones for offsets, and for the group itself if whole.
-func (c *Coordinator) deleteOffsets(g *group, tps []TopicPartition, whole bool) runtime.Effects {
-	var records []runtime.Record
+// tombstones are the records that delete offsets and, if whole, the group itself.
+func tombstones(g *group, tps []TopicPartition, whole bool) (records []runtime.Record) {
 	for _, tp := range tps {
 		records = append(records, offsetRecord(g.id, tp, nil))
 	}
 	if whole && g.known {
 		records = append(records, runtime.Record{Key: groupKey(g.id)})
 	}
-	if len(records) == 0 {
-		if whole {
-			delete(c.groups, g.id)
-		}
-		return runtime.Effects{}
-	}
-	return runtime.Effects{Records: records, Apply: func() {
-		for _, tp := range tps {
-			delete(g.offsets, tp)
-		}
-		if whole {
-			g.state = Dead
-			delete(c.groups, g.id)
-			return
-		}
-		c.forgetIfVoid(g)
-	}}
+	return records
 }
 
-// ForgetTopic removes the offsets of a topic that was deleted. There is no reply.
-func (c *Coordinator) ForgetTopic(topic string) runtime.Effects {
-	var all runtime.Effects
+// orphan is an offset of a deleted topic.
+type orphan struct {
+	group string
+	TopicPartition
+	at int64 // offset of its record: a newer one is of a topic that was created again
+}
+
+// ForgetTopics removes the offsets of topics that were deleted. There is no reply. What can't be removed now is, when offsets are looked at
+// for expiry.
+func (c *Coordinator) ForgetTopics(call runtime.Call, topics []string) runtime.Effects {
 	for _, g := range c.groups {
-		var doomed []TopicPartition
-		for tp := range g.offsets {
-			if tp.Topic == topic {
-				doomed = append(doomed, tp)
+		for tp, o := range g.offsets {
+			if slices.Contains(topics, tp.Topic) {
+				c.orphans = append(c.orphans, orphan{g.id, tp, o.at})
 			}
 		}
-		join(&all, c.deleteOffsets(g, doomed, false))
 	}
-	return all
+	return c.forgetOrphans(call)
 }
 
-// join puts the records of several effects that only delete into one.
-func join(all *runtime.Effects, e runtime.Effects) {
-	if len(e.Records) == 0 {
-		return
-	}
-	all.Records = append(all.Records, e.Records...)
-	first, second := all.Apply, e.Apply
-	all.Apply = func() {
-		if first != nil {
-			first()
+func (c *Coordinator) forgetOrphans(call runtime.Call) (e runtime.Effects) {
+	for _, o := range c.orphans {
+		if g := c.groups[o.group]; g != nil {
+			if now, ok := g.offsets[o.TopicPartition]; ok && now.at == o.at {
+				e.Records = append(e.Records, offsetRecord(g.id, o.TopicPartition, nil))
+			}
 		}
-		second()
 	}
+	if err := call.Check(e.Records); err != nil {
+		return runtime.Effects{}
+	}
+	c.orphans = nil
+	return e
 }
 
 // sweepRecords bounds the tombstones of one sweep; the next comes at once while there are more.
 const sweepRecords = 5000
 
 // sweep expires offsets (KIP-211) and forgets groups that are empty and have none left.
-func (c *Coordinator) sweep(now time.Time) runtime.Effects {
-	var all runtime.Effects
+func (c *Coordinator) sweep(call runtime.Call) runtime.Effects {
+	e := c.forgetOrphans(call)
+	again := c.sweepAt
 	for _, g := range c.groups {
-		doomed := g.expired(now.UnixMilli(), c.config.OffsetsRetention.Milliseconds())
+		doomed := g.expired(call.Now.UnixMilli(), c.config.OffsetsRetention.Milliseconds())
 		whole := g.state == Empty && len(doomed) == len(g.offsets) && len(g.pending) == 0
-		if len(doomed) == 0 && !whole {
-			continue
+		e.Records = append(e.Records, tombstones(g, doomed, whole)...)
+		if whole && len(doomed) == 0 && !g.known {
+			c.forgetIfVoid(g)
 		}
-		join(&all, c.deleteOffsets(g, doomed, whole))
-		if len(all.Records) >= sweepRecords {
-			c.sweepAt = now
+		if len(e.Records) >= sweepRecords {
+			again = call.Now
 			break
 		}
 	}
-	return all
+	if err := call.Check(e.Records); err != nil {
+		return runtime.Effects{}
+	}
+	c.sweepAt = again
+	return e
 }
 
 // expired lists the offsets that are over: those of a group without members count from when the last one

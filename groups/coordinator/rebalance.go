@@ -9,67 +9,67 @@ import (
 )
 
 // rebalance starts the join phase if it is not under way, and ends it if all have joined.
-func (c *Coordinator) rebalance(now time.Time, g *group) runtime.Effects {
+func (c *Coordinator) rebalance(call runtime.Call, g *group) runtime.Effects {
 	var e runtime.Effects
 	if g.is(Empty, CompletingRebalance, Stable) {
-		e = c.prepare(now, g)
+		e = c.prepare(call, g)
 	}
-	e.Add(c.completeIfJoined(now, g))
+	e.Add(c.completeIfJoined(call, g))
 	return e
 }
 
 // prepare begins the join phase. The first members of a group wait a little for others to come
 // (group.initial.rebalance.delay.ms), afterwards the longest rebalance timeout is the limit.
-func (c *Coordinator) prepare(now time.Time, g *group) runtime.Effects {
+func (c *Coordinator) prepare(call runtime.Call, g *group) runtime.Effects {
 	e := c.failSyncs(g, kerr.RebalanceInProgress.Code)
 	g.initial = g.state == Empty && c.config.InitialRebalanceDelay > 0
-	g.enter(PreparingRebalance, now)
+	g.enter(PreparingRebalance, call.Now)
 	g.rebalance++
 	wait := g.rebalanceTimeout()
 	if g.initial {
-		g.initialEnd = now.Add(wait)
+		g.initialEnd = call.Now.Add(wait)
 		wait = min(wait, c.config.InitialRebalanceDelay)
 	}
 	g.newcomers = false
-	c.joinUntil(g, now.Add(wait))
+	c.joinUntil(g, call.Now.Add(wait))
 	return e
 }
 
 func (c *Coordinator) joinUntil(g *group, t time.Time) {
 	g.joinBy = t
 	round := g.rebalance
-	c.at(t, func(now time.Time) runtime.Effects {
-		if g.state != PreparingRebalance || g.rebalance != round || now.Before(g.joinBy) {
+	c.at(t, func(call runtime.Call) runtime.Effects {
+		if g.state != PreparingRebalance || g.rebalance != round || call.Now.Before(g.joinBy) {
 			return runtime.Effects{}
 		}
-		return c.joinDue(now, g)
+		return c.joinDue(call, g)
 	})
 }
 
 // joinDue is called when the join phase has lasted long enough.
-func (c *Coordinator) joinDue(now time.Time, g *group) runtime.Effects {
-	if g.initial && g.newcomers && now.Before(g.initialEnd) {
+func (c *Coordinator) joinDue(call runtime.Call, g *group) runtime.Effects {
+	if g.initial && g.newcomers && call.Now.Before(g.initialEnd) {
 		g.newcomers = false
-		next := now.Add(c.config.InitialRebalanceDelay)
+		next := call.Now.Add(c.config.InitialRebalanceDelay)
 		if next.After(g.initialEnd) {
 			next = g.initialEnd
 		}
 		c.joinUntil(g, next)
 		return runtime.Effects{}
 	}
-	return c.complete(now, g)
+	return c.complete(call, g)
 }
 
-func (c *Coordinator) completeIfJoined(now time.Time, g *group) runtime.Effects {
+func (c *Coordinator) completeIfJoined(call runtime.Call, g *group) runtime.Effects {
 	if g.state != PreparingRebalance || g.initial || !g.joined() {
 		return runtime.Effects{}
 	}
-	return c.complete(now, g)
+	return c.complete(call, g)
 }
 
 // complete ends the join phase: who has not come is out, except static members; the rest form the next
 // generation.
-func (c *Coordinator) complete(now time.Time, g *group) runtime.Effects {
+func (c *Coordinator) complete(call runtime.Call, g *group) runtime.Effects {
 	g.initial = false
 	for _, m := range append([]*member(nil), g.order...) {
 		if m.joining == 0 && m.instance == nil {
@@ -78,17 +78,22 @@ func (c *Coordinator) complete(now time.Time, g *group) runtime.Effects {
 	}
 	if len(g.members) > 0 && !g.electJoined() {
 		// Only static members are left and none has come: wait for them another round.
-		c.joinUntil(g, now.Add(g.rebalanceTimeout()))
+		c.joinUntil(g, call.Now.Add(g.rebalanceTimeout()))
 		return runtime.Effects{}
 	}
 	g.generation++
 	if len(g.members) == 0 {
 		g.protocol, g.leader, g.unsynced = nil, "", nil
-		g.enter(Empty, now)
-		return c.recordEmpty(g)
+		g.enter(Empty, call.Now)
+		// Where it can't be recorded, the next coordinator finds the members of before. Their sessions end, and the group is empty again.
+		e := runtime.Effects{Records: []runtime.Record{groupRecord(g, g.since, nil)}}
+		if err := call.Check(e.Records); err != nil {
+			e.Records = nil
+		}
+		return e
 	}
 	g.protocol = g.vote()
-	g.enter(CompletingRebalance, now)
+	g.enter(CompletingRebalance, call.Now)
 	g.unsynced = map[string]struct{}{}
 	var e runtime.Effects
 	for _, m := range g.order {
@@ -97,15 +102,15 @@ func (c *Coordinator) complete(now time.Time, g *group) runtime.Effects {
 			m.joining = 0
 		}
 		m.isNew = false
-		c.touch(g, m, now)
+		c.touch(g, m, call.Now)
 		g.unsynced[m.id] = struct{}{}
 	}
 	generation := g.generation
-	c.at(now.Add(g.rebalanceTimeout()), func(now time.Time) runtime.Effects {
+	c.at(call.Now.Add(g.rebalanceTimeout()), func(call runtime.Call) runtime.Effects {
 		if g.generation != generation || !g.is(CompletingRebalance, Stable) || len(g.unsynced) == 0 {
 			return runtime.Effects{}
 		}
-		return c.dropUnsynced(now, g)
+		return c.dropUnsynced(call, g)
 	})
 	return e
 }
@@ -125,25 +130,14 @@ func (g *group) electJoined() bool {
 }
 
 // dropUnsynced removes members that joined and then never sent SyncGroup.
-func (c *Coordinator) dropUnsynced(now time.Time, g *group) runtime.Effects {
+func (c *Coordinator) dropUnsynced(call runtime.Call, g *group) runtime.Effects {
 	for _, m := range append([]*member(nil), g.order...) {
 		if _, late := g.unsynced[m.id]; late {
 			g.drop(m)
 		}
 	}
 	g.unsynced = nil
-	return c.rebalance(now, g)
-}
-
-// recordEmpty writes that the group has no members any more.
-func (c *Coordinator) recordEmpty(g *group) runtime.Effects {
-	return runtime.Effects{
-		Records: []runtime.Record{groupRecord(g, nil)},
-		Apply:   func() { g.known = true },
-		// Where it can not be written, the next coordinator finds the members of before: their sessions
-		// end, and the group is empty again.
-		Done: func(time.Time, error) runtime.Effects { return runtime.Effects{} },
-	}
+	return c.rebalance(call, g)
 }
 
 // failSyncs answers all who wait in SyncGroup.
@@ -167,41 +161,41 @@ func (c *Coordinator) touch(g *group, m *member, now time.Time) {
 // watch looks at a member's session at time t, and goes on for as long as it is a member: heartbeats
 // only move a time stamp.
 func (c *Coordinator) watch(g *group, m *member, t time.Time) {
-	c.at(t, func(now time.Time) runtime.Effects {
+	c.at(t, func(call runtime.Call) runtime.Effects {
 		if g.members[m.id] != m {
 			m.timed = false
 			return runtime.Effects{}
 		}
-		if m.isNew && m.joining != 0 && !now.Before(m.joinedAt.Add(newMemberTimeout)) {
-			return c.expire(now, g, m)
+		if m.isNew && m.joining != 0 && !call.Now.Before(m.joinedAt.Add(newMemberTimeout)) {
+			return c.expire(call, g, m)
 		}
 		if m.joining != 0 || m.syncing != 0 {
-			m.expires = now.Add(m.sessionTimeout) // it waits for us
+			m.expires = call.Now.Add(m.sessionTimeout) // it waits for us
 		}
-		if now.Before(m.expires) {
+		if call.Now.Before(m.expires) {
 			c.watch(g, m, m.expires)
 			return runtime.Effects{}
 		}
-		return c.expire(now, g, m)
+		return c.expire(call, g, m)
 	})
 }
 
 // expire removes a member whose session is over.
-func (c *Coordinator) expire(now time.Time, g *group, m *member) runtime.Effects {
-	return c.remove(now, g, m, kerr.UnknownMemberID.Code)
+func (c *Coordinator) expire(call runtime.Call, g *group, m *member) runtime.Effects {
+	return c.remove(call, g, m, kerr.UnknownMemberID.Code)
 }
 
 // remove takes a member out and lets the others rebalance. What it waits for is answered with code.
-func (c *Coordinator) remove(now time.Time, g *group, m *member, code int16) runtime.Effects {
+func (c *Coordinator) remove(call runtime.Call, g *group, m *member, code int16) runtime.Effects {
 	e := failedJoin(m.joining, m.id, code)
 	e.Add(failedSync(m.syncing, code))
 	m.joining, m.syncing = 0, 0
 	g.drop(m)
 	switch g.state {
 	case Stable, CompletingRebalance:
-		e.Add(c.rebalance(now, g))
+		e.Add(c.rebalance(call, g))
 	case PreparingRebalance:
-		e.Add(c.completeIfJoined(now, g))
+		e.Add(c.completeIfJoined(call, g))
 	case Empty, Dead:
 	}
 	return e

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -37,6 +38,8 @@ type Offset struct {
 	Metadata    string
 	Committed   int64 // milliseconds
 	Expires     int64 // milliseconds, -1 for the broker's retention
+
+	at int64 // offset of its record
 }
 
 func offsetRecord(group string, tp TopicPartition, o *Offset) runtime.Record {
@@ -59,11 +62,11 @@ func groupKey(group string) []byte {
 	return k.AppendTo(nil)
 }
 
-// groupRecord is the state of g with the given assignments, by member id.
-func groupRecord(g *group, assignments map[string][]byte) runtime.Record {
+// groupRecord is the state of g, entered at since (in milliseconds), with the given assignments by member id.
+func groupRecord(g *group, since int64, assignments map[string][]byte) runtime.Record {
 	v := kmsg.NewGroupMetadataValue()
 	v.Version, v.ProtocolType, v.Generation, v.Protocol = groupValueVersion, g.protocolType, g.generation, g.protocol
-	v.CurrentStateTimestamp = g.since
+	v.CurrentStateTimestamp = since
 	if g.leader != "" {
 		v.Leader = &g.leader
 	}
@@ -78,26 +81,33 @@ func groupRecord(g *group, assignments map[string][]byte) runtime.Record {
 }
 
 // Replay implements runtime.Machine.
-func (c *Coordinator) Replay(key, value []byte) error {
-	if len(key) < 2 {
-		return fmt.Errorf("key of %d bytes", len(key))
+func (c *Coordinator) Replay(now time.Time, e runtime.Entry) error {
+	if len(e.Key) < 2 {
+		return fmt.Errorf("key of %d bytes", len(e.Key))
 	}
-	switch binary.BigEndian.Uint16(key) {
+	switch binary.BigEndian.Uint16(e.Key) {
 	case offsetCommitV0, offsetCommitV1:
-		return c.replayOffset(key, value)
+		return c.replayOffset(e)
 	case groupMetadataV2:
-		return c.replayGroup(key, value)
+		return c.replayGroup(now, e)
 	}
 	return nil // of a newer version: passed over, as Kafka does after a downgrade
 }
 
-func (c *Coordinator) replayOffset(key, value []byte) error {
+// openOffset is an offset that a transaction commits, if it is committed itself.
+type openOffset struct {
+	group string
+	TopicPartition
+	Offset
+}
+
+func (c *Coordinator) replayOffset(e runtime.Entry) error {
 	var k kmsg.OffsetCommitKey
-	if err := k.ReadFrom(key); err != nil {
+	if err := k.ReadFrom(e.Key); err != nil {
 		return fmt.Errorf("offset key: %w", err)
 	}
 	tp := TopicPartition{k.Topic, k.Partition}
-	if value == nil {
+	if e.Value == nil {
 		if g := c.groups[k.Group]; g != nil {
 			delete(g.offsets, tp)
 			c.forgetIfVoid(g)
@@ -105,63 +115,106 @@ func (c *Coordinator) replayOffset(key, value []byte) error {
 		return nil
 	}
 	v := kmsg.NewOffsetCommitValue()
-	if err := v.ReadFrom(value); err != nil {
+	if err := v.ReadFrom(e.Value); err != nil {
 		return fmt.Errorf("offset value: %w", err)
 	}
-	o := Offset{Offset: v.Offset, LeaderEpoch: -1, Metadata: v.Metadata, Committed: v.CommitTimestamp, Expires: -1}
+	o := Offset{Offset: v.Offset, LeaderEpoch: -1, Metadata: v.Metadata, Committed: v.CommitTimestamp, Expires: -1, at: e.Offset}
 	if v.Version >= 3 {
 		o.LeaderEpoch = v.LeaderEpoch
 	}
 	if v.Version == expiringValueVersion {
 		o.Expires = v.ExpireTimestamp
 	}
+	if e.ProducerID >= 0 {
+		c.open[e.ProducerID] = append(c.open[e.ProducerID], openOffset{k.Group, tp, o})
+		return nil
+	}
 	c.group(k.Group).offsets[tp] = o
 	return nil
 }
 
-func (c *Coordinator) replayGroup(key, value []byte) error {
+// EndTransaction implements runtime.Machine. What a transaction commits does not replace what was committed behind its own records.
+func (c *Coordinator) EndTransaction(_ time.Time, producerID int64, committed bool) {
+	open := c.open[producerID]
+	delete(c.open, producerID)
+	if !committed {
+		return
+	}
+	for _, o := range open {
+		g := c.group(o.group)
+		if old, ok := g.offsets[o.TopicPartition]; !ok || o.at > old.at {
+			g.offsets[o.TopicPartition] = o.Offset
+		}
+	}
+}
+
+func (c *Coordinator) replayGroup(now time.Time, e runtime.Entry) error {
 	var k kmsg.GroupMetadataKey
-	if err := k.ReadFrom(key); err != nil {
+	if err := k.ReadFrom(e.Key); err != nil {
 		return fmt.Errorf("group key: %w", err)
 	}
-	if value == nil {
+	if e.Value == nil {
 		// Offset records of a deleted group may follow or precede: what is left of it is a simple group.
 		if g := c.groups[k.Group]; g != nil {
 			n := newGroup(g.id)
-			n.offsets = g.offsets
-			c.groups[g.id] = n
-			c.forgetIfVoid(n)
+			n.offsets, n.pending = g.offsets, g.pending
+			*g = *n
+			c.forgetIfVoid(g)
 		}
 		return nil
 	}
 	v := kmsg.NewGroupMetadataValue()
-	if err := v.ReadFrom(value); err != nil {
+	if err := v.ReadFrom(e.Value); err != nil {
 		return fmt.Errorf("group value: %w", err)
 	}
-	g := newGroup(k.Group)
-	if old := c.groups[k.Group]; old != nil {
-		g.offsets = old.offsets
-	}
-	g.protocolType, g.generation, g.protocol, g.since = v.ProtocolType, v.Generation, v.Protocol, v.CurrentStateTimestamp
+	g := c.group(k.Group)
+	g.known = true
+	g.protocolType, g.generation, g.protocol, g.since, g.leader = v.ProtocolType, v.Generation, v.Protocol, v.CurrentStateTimestamp, ""
 	if v.Leader != nil {
 		g.leader = *v.Leader
 	}
-	g.known = true
+	g.state = Empty
+	if len(v.Members) > 0 {
+		g.state = Stable
+	}
+	c.follow(now, g, v)
+	return nil
+}
+
+// follow makes the members of a group those of its record. Of a member that is there already, or that has another's place by its instance
+// id, the soft state stays.
+func (c *Coordinator) follow(now time.Time, g *group, v kmsg.GroupMetadataValue) {
+	members, static := g.members, g.static
+	g.members, g.static, g.order = map[string]*member{}, map[string]string{}, nil
 	for i := range v.Members {
 		vm := &v.Members[i]
-		m := &member{id: vm.MemberID, instance: vm.InstanceID, clientID: vm.ClientID, host: vm.ClientHost,
-			sessionTimeout:   time.Duration(vm.SessionTimeoutMillis) * time.Millisecond,
-			rebalanceTimeout: time.Duration(vm.RebalanceTimeoutMillis) * time.Millisecond,
-			assignment:       vm.Assignment}
+		m := members[vm.MemberID]
+		if m == nil && vm.InstanceID != nil {
+			m = members[static[*vm.InstanceID]]
+		}
+		if m == nil {
+			m = &member{}
+		}
+		if _, late := g.unsynced[m.id]; late {
+			delete(g.unsynced, m.id)
+			g.unsynced[vm.MemberID] = struct{}{}
+		}
+		m.id, m.instance, m.clientID, m.host, m.assignment = vm.MemberID, vm.InstanceID, vm.ClientID, vm.ClientHost, vm.Assignment
+		m.sessionTimeout = time.Duration(vm.SessionTimeoutMillis) * time.Millisecond
+		m.rebalanceTimeout = time.Duration(vm.RebalanceTimeoutMillis) * time.Millisecond
 		if v.Version < 1 || vm.RebalanceTimeoutMillis < 0 {
 			m.rebalanceTimeout = m.sessionTimeout
 		}
-		if v.Protocol != nil {
+		if v.Protocol != nil && !bytes.Equal(m.metadata(v.Protocol), vm.Subscription) {
 			m.protocols = []kmsg.JoinGroupRequestProtocol{{Name: *v.Protocol, Metadata: vm.Subscription}}
 		}
-		g.add(m)
-		g.state = Stable
+		g.members[m.id] = m
+		g.order = append(g.order, m)
+		if m.instance != nil {
+			g.static[*m.instance] = m.id
+		}
+		if !m.timed {
+			c.touch(g, m, now)
+		}
 	}
-	c.groups[g.id] = g
-	return nil
 }

@@ -5,9 +5,15 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/groups/runtime"
 )
 
 func forReplay() *Coordinator { return New(Config{}) }
+
+func entry(key, value []byte) runtime.Entry {
+	return runtime.Entry{Record: runtime.Record{Key: key, Value: value}, ProducerID: -1}
+}
 
 // TestReplayOffsets: what every version of a committed offset's record says is known again, and only that.
 func TestReplayOffsets(t *testing.T) {
@@ -25,7 +31,7 @@ func TestReplayOffsets(t *testing.T) {
 		c := forReplay()
 		v := kmsg.NewOffsetCommitValue()
 		v.Version, v.Offset, v.LeaderEpoch, v.Metadata, v.CommitTimestamp, v.ExpireTimestamp = test.version, 42, 5, "m", 9, 77
-		if err := c.Replay(k.AppendTo(nil), v.AppendTo(nil)); err != nil {
+		if err := c.Replay(time.Time{}, entry(k.AppendTo(nil), v.AppendTo(nil))); err != nil {
 			t.Fatal(err)
 		}
 		want := Offset{Offset: 42, LeaderEpoch: test.epoch, Metadata: "m", Committed: 9, Expires: test.expires}
@@ -35,18 +41,50 @@ func TestReplayOffsets(t *testing.T) {
 		// What is written of it says the same.
 		again := forReplay()
 		r := offsetRecord("g", TopicPartition{"t", 3}, &want)
-		if err := again.Replay(r.Key, r.Value); err != nil {
+		if err := again.Replay(time.Time{}, entry(r.Key, r.Value)); err != nil {
 			t.Fatal(err)
 		}
 		if got := again.groups["g"].offsets[TopicPartition{"t", 3}]; got.Offset != 42 || got.Expires != test.expires || test.expires < 0 && got != want {
 			t.Errorf("version %d, written and read: %+v, not %+v", test.version, got, want)
 		}
-		if err := c.Replay(k.AppendTo(nil), nil); err != nil {
+		if err := c.Replay(time.Time{}, entry(k.AppendTo(nil), nil)); err != nil {
 			t.Fatal(err)
 		}
 		if g := c.groups["g"]; g != nil {
 			t.Errorf("version %d: the group is there after its only offset is gone", test.version)
 		}
+	}
+}
+
+// TestReplayTransactions: offsets of a transaction count if it is committed, but not over what was committed behind them.
+func TestReplayTransactions(t *testing.T) {
+	c := forReplay()
+	at := int64(0)
+	commit := func(topic string, offset, producer int64) {
+		t.Helper()
+		at++
+		r := offsetRecord("g", TopicPartition{topic, 0}, &Offset{Offset: offset, Expires: -1})
+		if err := c.Replay(time.Time{}, runtime.Entry{Record: r, Offset: at, ProducerID: producer}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit("a", 1, -1)
+	commit("a", 2, 7)
+	commit("b", 3, 7)
+	commit("b", 4, -1)
+	commit("c", 5, 8)
+	if got := c.groups["g"].offsets; got[TopicPartition{"a", 0}].Offset != 1 || len(got) != 2 {
+		t.Errorf("before their end: %v", got)
+	}
+	c.EndTransaction(time.Time{}, 7, true)
+	c.EndTransaction(time.Time{}, 8, false)
+	c.EndTransaction(time.Time{}, 9, true)
+	got := c.groups["g"].offsets
+	if got[TopicPartition{"a", 0}].Offset != 2 || got[TopicPartition{"b", 0}].Offset != 4 || len(got) != 2 {
+		t.Errorf("after it: %v", got)
+	}
+	if len(c.open) != 0 {
+		t.Errorf("still open: %v", c.open)
 	}
 }
 
@@ -69,7 +107,7 @@ func TestReplayGroups(t *testing.T) {
 			}
 			v.Members = append(v.Members, m)
 		}
-		if err := c.Replay(k.AppendTo(nil), v.AppendTo(nil)); err != nil {
+		if err := c.Replay(time.Time{}, entry(k.AppendTo(nil), v.AppendTo(nil))); err != nil {
 			t.Fatal(err)
 		}
 		g := c.groups["g"]
@@ -87,7 +125,7 @@ func TestReplayGroups(t *testing.T) {
 		if static := b.instance != nil && *b.instance == "i" && g.static["i"] == "b"; static != (version >= 3) {
 			t.Errorf("version %d: static %v", version, static)
 		}
-		if err := c.Replay(k.AppendTo(nil), nil); err != nil {
+		if err := c.Replay(time.Time{}, entry(k.AppendTo(nil), nil)); err != nil {
 			t.Fatal(err)
 		}
 		if g := c.groups["g"]; g != nil {
@@ -108,11 +146,11 @@ func TestReplayStrangeRecords(t *testing.T) {
 		"half a group key":    {group[:3], {0}},
 		"half a group record": {group, {0, 3, 0}},
 	} {
-		if err := c.Replay(r[0], r[1]); err == nil {
+		if err := c.Replay(time.Time{}, entry(r[0], r[1])); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
-	if err := c.Replay([]byte{0, 99, 1, 2}, []byte{1}); err != nil {
+	if err := c.Replay(time.Time{}, entry([]byte{0, 99, 1, 2}, []byte{1})); err != nil {
 		t.Errorf("of a newer version: %v", err)
 	}
 	if len(c.groups) != 0 {

@@ -1,9 +1,6 @@
 package coordinator
 
 import (
-	"errors"
-	"time"
-
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -12,8 +9,8 @@ import (
 
 // Sync serves SyncGroup; the reply is a *kmsg.SyncGroupResponse, for followers when the leader's
 // assignment is committed.
-func (c *Coordinator) Sync(now time.Time, to runtime.Token, req *kmsg.SyncGroupRequest) runtime.Effects {
-	fail := func(err *kerr.Error) runtime.Effects { return failedSync(to, err.Code) }
+func (c *Coordinator) Sync(call runtime.Call, req *kmsg.SyncGroupRequest) runtime.Effects {
+	fail := func(err *kerr.Error) runtime.Effects { return failedSync(call.To, err.Code) }
 	if req.Group == "" {
 		return fail(kerr.InvalidGroupID)
 	}
@@ -36,107 +33,75 @@ func (c *Coordinator) Sync(now time.Time, to runtime.Token, req *kmsg.SyncGroupR
 		return fail(kerr.RebalanceInProgress)
 	case Stable:
 		delete(g.unsynced, m.id)
-		return c.syncResponse(g, m, to)
+		return c.syncResponse(g, call.To, m.assignment)
 	case CompletingRebalance:
 	case Empty, Dead:
 		return fail(kerr.UnknownMemberID)
 	}
 	e := failedSync(m.syncing, kerr.RebalanceInProgress.Code)
-	m.syncing = to
+	m.syncing = call.To
 	delete(g.unsynced, m.id)
 	if m.id == g.leader {
-		e.Add(c.assign(g, req))
+		e.Add(c.assign(call, g, req))
 	}
 	return e
 }
 
-// assign commits the leader's assignment, then tells it to all who wait. If it cannot be committed the
-// members join again.
-func (c *Coordinator) assign(g *group, req *kmsg.SyncGroupRequest) runtime.Effects {
+// assign records the leader's assignment and tells it to all who wait. If it can't be recorded the members join again.
+func (c *Coordinator) assign(call runtime.Call, g *group, req *kmsg.SyncGroupRequest) runtime.Effects {
 	assignments := make(map[string][]byte, len(g.order))
 	for i := range req.GroupAssignment {
 		a := &req.GroupAssignment[i]
 		assignments[a.MemberID] = append([]byte{}, a.MemberAssignment...)
 	}
-	generation := g.generation
-	return runtime.Effects{
-		Records: []runtime.Record{groupRecord(g, assignments)},
-		Apply:   func() { g.known = true },
-		Done: func(now time.Time, err error) runtime.Effects {
-			if g.state != CompletingRebalance || g.generation != generation {
-				return runtime.Effects{} // it was overtaken: whoever waits has been answered
-			}
-			if err != nil {
-				e := c.failSyncs(g, commitError(err))
-				e.Add(c.rebalance(now, g))
-				return e
-			}
-			g.enter(Stable, now)
-			var e runtime.Effects
-			for _, m := range g.order {
-				m.assignment = assignments[m.id]
-				if m.syncing != 0 {
-					e.Add(c.syncResponse(g, m, m.syncing))
-					m.syncing = 0
-					c.touch(g, m, now)
-				}
-			}
-			return e
-		},
+	e := runtime.Effects{Records: []runtime.Record{groupRecord(g, call.Now.UnixMilli(), assignments)}}
+	if err := call.Check(e.Records); err != nil {
+		e = c.failSyncs(g, code(err))
+		e.Add(c.rebalance(call, g))
+		return e
 	}
+	for _, m := range g.order {
+		if m.syncing != 0 {
+			e.Add(c.syncResponse(g, m.syncing, assignments[m.id]))
+			m.syncing = 0
+			c.touch(g, m, call.Now)
+		}
+	}
+	return e
 }
 
-func (c *Coordinator) syncResponse(g *group, m *member, to runtime.Token) runtime.Effects {
+func (c *Coordinator) syncResponse(g *group, to runtime.Token, assignment []byte) runtime.Effects {
 	r := kmsg.NewPtrSyncGroupResponse()
 	protocolType := g.protocolType
-	r.ProtocolType, r.Protocol, r.MemberAssignment = &protocolType, g.protocol, m.assignment
+	r.ProtocolType, r.Protocol, r.MemberAssignment = &protocolType, g.protocol, assignment
 	return reply(to, r)
 }
 
-// commitError is what a client is told when a record could not be appended: errors of the log become
-// those that clients know from coordinators.
-func commitError(err error) int16 {
-	switch {
-	case errors.Is(err, kerr.NotLeaderForPartition), errors.Is(err, kerr.KafkaStorageError), errors.Is(err, kerr.FencedLeaderEpoch):
-		return kerr.NotCoordinator.Code
-	case errors.Is(err, kerr.NotEnoughReplicas), errors.Is(err, kerr.NotEnoughReplicasAfterAppend),
-		errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.RequestTimedOut):
-		return kerr.CoordinatorNotAvailable.Code
-	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
-		return kerr.UnknownServerError.Code
-	}
-	var k *kerr.Error
-	if errors.As(err, &k) {
-		return k.Code
-	}
-	return kerr.UnknownServerError.Code
-}
-
 // Heartbeat serves Heartbeat; the reply is an error code.
-func (c *Coordinator) Heartbeat(now time.Time, to runtime.Token, req *kmsg.HeartbeatRequest) runtime.Effects {
+func (c *Coordinator) Heartbeat(call runtime.Call, req *kmsg.HeartbeatRequest) runtime.Effects {
 	if req.Group == "" {
-		return reply(to, kerr.InvalidGroupID.Code)
+		return reply(call.To, kerr.InvalidGroupID.Code)
 	}
 	g := c.groups[req.Group]
 	if g == nil {
-		return reply(to, kerr.UnknownMemberID.Code)
+		return reply(call.To, kerr.UnknownMemberID.Code)
 	}
 	m, err := g.find(req.MemberID, req.InstanceID)
 	switch {
 	case err != nil:
-		return reply(to, err.Code)
+		return reply(call.To, err.Code)
 	case req.Generation != g.generation:
-		return reply(to, kerr.IllegalGeneration.Code)
+		return reply(call.To, kerr.IllegalGeneration.Code)
 	}
-	c.touch(g, m, now)
+	c.touch(g, m, call.Now)
 	if g.state == PreparingRebalance {
-		return reply(to, kerr.RebalanceInProgress.Code)
+		return reply(call.To, kerr.RebalanceInProgress.Code)
 	}
-	return reply(to, int16(0))
+	return reply(call.To, int16(0))
 }
 
 // Leave serves LeaveGroup, in every version's form; the reply is a *kmsg.LeaveGroupResponse.
-func (c *Coordinator) Leave(now time.Time, to runtime.Token, req *kmsg.LeaveGroupRequest) runtime.Effects {
+func (c *Coordinator) Leave(call runtime.Call, req *kmsg.LeaveGroupRequest) runtime.Effects {
 	r := kmsg.NewPtrLeaveGroupResponse()
 	members := req.Members
 	if req.Version < 3 {
@@ -164,7 +129,7 @@ func (c *Coordinator) Leave(now time.Time, to runtime.Token, req *kmsg.LeaveGrou
 	if req.Group == "" {
 		r.ErrorCode, r.Members = kerr.InvalidGroupID.Code, nil
 	}
-	e := reply(to, r)
+	e := reply(call.To, r)
 	for i, m := range gone {
 		e.Replies = append(e.Replies, failedJoin(m.joining, m.id, kerr.UnknownMemberID.Code).Replies...)
 		e.Replies = append(e.Replies, failedSync(m.syncing, kerr.UnknownMemberID.Code).Replies...)
@@ -173,10 +138,10 @@ func (c *Coordinator) Leave(now time.Time, to runtime.Token, req *kmsg.LeaveGrou
 			g.drop(m)
 			continue
 		}
-		e.Add(c.remove(now, g, m, kerr.UnknownMemberID.Code)) // one rebalance for all
+		e.Add(c.remove(call, g, m, kerr.UnknownMemberID.Code)) // one rebalance for all
 	}
 	if g != nil && len(gone) == 0 {
-		e.Add(c.completeIfJoined(now, g)) // one who left may have been waited for
+		e.Add(c.completeIfJoined(call, g)) // one who left may have been waited for
 		c.forgetIfVoid(g)
 	}
 	return e

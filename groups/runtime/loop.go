@@ -1,6 +1,8 @@
-// Package runtime runs coordinators: state machines whose state is the records of one partition of an
-// internal topic. One goroutine, the loop, owns each machine; it appends the machine's records and gives
-// its answers when they are committed (Kafka's coordinator-common).
+// Package runtime runs coordinators: state machines whose state is the records of one partition of an internal topic. One goroutine, the
+// loop, owns each machine. It appends the machine's records, replays them, and gives its answers when they are committed (Kafka's
+// coordinator-common).
+//
+// To read it, begin with Machine, then Loop, then Host, which has the loops of a topic.
 package runtime
 
 import (
@@ -8,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -17,138 +20,97 @@ import (
 	"kraft/wire/record"
 )
 
-// Record is one record of the internal topic. A nil Value is a tombstone.
-type Record struct{ Key, Value []byte }
-
-// Token names a caller who waits for a reply. Zero is nobody.
-type Token uint64
-
-// Reply answers the caller that To names.
-type Reply struct {
-	To       Token
-	Response any
-}
-
-// Effects are what a machine wants done. They are carried out in the order in which the machine asked.
-type Effects struct {
-	// Records are appended together or not at all.
-	Records []Record
-	// Apply changes the machine's state once Records are appended, before anything else runs.
-	Apply func()
-	// Replies leave when Records, and all that was appended before, are committed. If appending fails
-	// they are dropped: Done answers instead.
-	Replies []Reply
-	// Done is called when Records are committed, or with why they could not be appended: an error that
-	// wraps a kerr error.
-	Done func(now time.Time, err error) Effects
-}
-
-// Add joins what other asks for to e; neither may have records unless the other has none.
-func (e *Effects) Add(other Effects) {
-	e.Replies = append(e.Replies, other.Replies...)
-	if len(other.Records) > 0 || other.Done != nil || other.Apply != nil {
-		if len(e.Records) > 0 || e.Done != nil || e.Apply != nil {
-			panic("runtime: effects with records joined")
-		}
-		e.Records, e.Apply, e.Done = other.Records, other.Apply, other.Done
-	}
-}
-
-// Machine is a coordinator's state. It knows no I/O, no clock and no goroutine: all methods are called
-// by its loop.
-type Machine interface {
-	// Replay applies a record while the partition is loaded. Records of kinds it does not know are to be
-	// passed over.
-	Replay(key, value []byte) error
-	// Loaded ends loading.
-	Loaded(now time.Time)
-	// Next is when Tick wants to be called; zero for never.
-	Next() time.Time
-	// Tick does what has fallen due.
-	Tick(now time.Time) Effects
-}
-
-// Log is the partition that a loop appends to.
-type Log interface {
-	// Append appends a batch as the leader of epoch and returns the offset behind it.
-	Append(batch record.Batch, epoch int32, now time.Time) (end int64, err error)
-	// MaxBatch is how many bytes a batch may have that holds anything but tombstones (max.message.bytes).
-	MaxBatch() int
-	// ReadAll calls each with every batch up to the end of the log.
-	ReadAll(each func(record.Batch) error) error
-	// HighWatermark is the offset below which records are committed.
-	HighWatermark() int64
-	// WatchHighWatermark sends to ch, without waiting, whenever the high watermark moves, until stop.
-	WatchHighWatermark(ch chan<- struct{}) (stop func())
-}
-
 const (
 	callBacklog = 256
 	// batchBytes ends a batch that gathers several callers' records.
 	batchBytes = 256 << 10
-	// loadPatience is how long a caller waits for a partition that is being loaded before it is told to
-	// try again: most loads are shorter than a client's back-off.
+	// loadPatience is how long a caller waits for a partition that is being loaded before it is told to try again: most loads are
+	// shorter than a client's back-off.
 	loadPatience = 300 * time.Millisecond
+	// failurePause is for how long nothing is appended after an append has failed, so that a log which refuses everything is not
+	// loaded again and again.
+	failurePause = 200 * time.Millisecond
 )
 
 // Loop runs one machine of type M on its own goroutine.
 type Loop[M Machine] struct {
-	machine M
-	log     Log
-	epoch   int32
-	logger  zerolog.Logger
+	create func() M
+	log    Log
+	epoch  int32
+	logger zerolog.Logger
 
-	calls  chan call[M]
-	stop   chan struct{}
-	loaded chan struct{}
-	done   chan struct{}
-	once   sync.Once
+	calls chan call[M]
+	stop  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+	ready atomic.Pointer[chan struct{}] // closed once the partition is loaded
+
+	mu     sync.Mutex // guards told
+	told   []func(M, Call) Effects
+	tell   chan struct{} // holds a value if told may not be empty
+	synced *syncer       // nil if the log needs none
 
 	// Of the goroutine.
+	machine     M
 	next        Token
 	waiting     map[Token]chan<- any
 	uncommitted []uncommitted
+	failed      error // of the newest append that failed
+	failedAt    time.Time
 }
 
 type call[M Machine] struct {
-	op    func(M, time.Time, Token) Effects
+	op    func(M, Call) Effects
 	joins bool // its records may share a batch with other such calls'
 	reply chan<- any
 }
 
 type uncommitted struct {
 	end     int64
-	effects []Effects
+	replies []Reply
 }
 
-// Start begins a loop that loads the partition led in the given leader epoch and then serves.
-func Start[M Machine](machine M, log Log, epoch int32, logger zerolog.Logger) *Loop[M] {
-	l := &Loop[M]{machine: machine, log: log, epoch: epoch, logger: logger,
-		calls: make(chan call[M], callBacklog), stop: make(chan struct{}), loaded: make(chan struct{}), done: make(chan struct{}),
+// refusal is the reply to a caller whose records could not be appended, or who waited in a machine that was dropped.
+type refusal struct{ err error }
+
+// Start begins a loop that loads the partition led in the given leader epoch into a machine that create makes, and then serves.
+func Start[M Machine](create func() M, log Log, epoch int32, logger zerolog.Logger) *Loop[M] {
+	l := &Loop[M]{create: create, log: log, epoch: epoch, logger: logger,
+		calls: make(chan call[M], callBacklog), stop: make(chan struct{}), done: make(chan struct{}), tell: make(chan struct{}, 1),
 		waiting: map[Token]chan<- any{}}
+	l.loading()
+	if log.Syncs() {
+		l.synced = startSyncer(log)
+	}
 	go l.run()
 	return l
 }
 
-// Stop ends the loop and waits for it; callers get kerr.NotCoordinator.
+// loading begins a time in which callers wait.
+func (l *Loop[M]) loading() {
+	ready := make(chan struct{})
+	l.ready.Store(&ready)
+}
+
+// Stop ends the loop and waits for it; callers get kerr.NotCoordinator. Any goroutine but the loop's may call it.
 func (l *Loop[M]) Stop() {
 	l.once.Do(func() { close(l.stop) })
 	<-l.done
 }
 
-// Ask runs op on the loop's goroutine and returns the reply to its token, of type R. joins lets records
-// of consecutive such calls share a batch: only for ops that do not look at what they change. It returns
-// kerr.NotCoordinator when the partition is lost and kerr.CoordinatorLoadInProgress while it loads. Any
-// goroutine may call it.
-func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(M, time.Time, Token) Effects) (R, error) {
+// Ask runs op on the loop's goroutine and returns the reply to its token, of type R. joins lets records of consecutive such calls share a
+// batch: only for ops that do not look at what they change. It returns kerr.NotCoordinator when the partition is lost,
+// kerr.CoordinatorLoadInProgress while it loads, and why an append failed. Any goroutine may call it.
+func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(M, Call) Effects) (R, error) {
 	var none R
+	ready := *l.ready.Load()
 	select {
-	case <-l.loaded:
+	case <-ready:
 	default:
 		patience := time.NewTimer(loadPatience)
 		defer patience.Stop()
 		select {
-		case <-l.loaded:
+		case <-ready:
 		case <-patience.C:
 			return none, kerr.CoordinatorLoadInProgress
 		case <-l.done:
@@ -158,6 +120,12 @@ func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(
 		}
 	}
 	reply := make(chan any, 1)
+	answer := func(r any) (R, error) {
+		if refused, ok := r.(refusal); ok {
+			return none, refused.err
+		}
+		return r.(R), nil
+	}
 	select {
 	case l.calls <- call[M]{op, joins, reply}:
 	case <-l.done:
@@ -167,11 +135,11 @@ func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(
 	}
 	select {
 	case r := <-reply:
-		return r.(R), nil
+		return answer(r)
 	case <-l.done:
 		select {
 		case r := <-reply:
-			return r.(R), nil
+			return answer(r)
 		default:
 			return none, kerr.NotCoordinator
 		}
@@ -180,16 +148,61 @@ func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(
 	}
 }
 
+// Tell has op run once the partition is loaded, after what was told before. Nobody waits for its effects. Any goroutine may call it; it
+// does not block.
+func (l *Loop[M]) Tell(op func(M, Call) Effects) {
+	select {
+	case <-l.done:
+		return
+	default:
+	}
+	l.mu.Lock()
+	l.told = append(l.told, op)
+	l.mu.Unlock()
+	select {
+	case l.tell <- struct{}{}:
+	default:
+	}
+}
+
+// errAppend is why a machine is dropped: its records are not in the log.
+type errAppend struct{ cause error }
+
+func (e errAppend) Error() string { return e.cause.Error() }
+func (e errAppend) Unwrap() error { return e.cause }
+
 func (l *Loop[M]) run() {
 	defer close(l.done)
-	if err := defect.Contain("coordinator", l.load); err != nil {
-		if !errors.Is(err, errStopped) {
-			defect.Tell(&l.logger, err).Msg("coordinator cannot load its partition: its groups are unavailable")
-		}
-		return
+	if l.synced != nil {
+		defer l.synced.end()
 	}
-	if err := defect.Contain("coordinator", l.work); err != nil {
-		defect.Tell(&l.logger, err).Msg("coordinator has stopped: its groups are unavailable until another broker leads its partition, or this one starts again")
+	for {
+		if err := defect.Contain("coordinator", l.load); err != nil {
+			if !errors.Is(err, errStopped) {
+				defect.Tell(&l.logger, err).Msg("coordinator cannot load its partition: its groups are unavailable")
+			}
+			return
+		}
+		err := defect.Contain("coordinator", l.work)
+		var failed errAppend
+		if !errors.As(err, &failed) {
+			if err != nil {
+				defect.Tell(&l.logger, err).Msg("coordinator has stopped: its groups are unavailable until another broker leads its partition, or this one starts again")
+			}
+			return
+		}
+		l.loading()
+		l.refuseAll(failed.cause)
+		if errors.Is(failed, kerr.NotCoordinator) {
+			// Another broker leads, or the disk has failed: Stop comes soon.
+			select {
+			case <-l.stop:
+				return
+			case <-time.After(failurePause):
+			}
+			continue
+		}
+		l.logger.Warn().Err(failed.cause).Msg("coordinator's records cannot be appended: it loads its partition again")
 	}
 }
 
@@ -198,7 +211,12 @@ func (l *Loop[M]) work() error {
 	moved := make(chan struct{}, 1)
 	unwatch := l.log.WatchHighWatermark(moved)
 	defer unwatch()
-	close(l.loaded)
+	var unsynced <-chan error // says why a sync failed
+	if l.synced != nil {
+		unsynced = l.synced.failed
+	}
+	close(*l.ready.Load())
+	l.release() // of before the partition was loaded again
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -207,27 +225,53 @@ func (l *Loop[M]) work() error {
 		} else {
 			timer.Reset(max(0, time.Until(next)))
 		}
+		var err error
 		select {
 		case <-l.stop:
 			return nil
 		case c := <-l.calls:
-			l.serve(c)
+			err = l.serve(c)
+		case <-l.tell:
+			err = l.listen()
 		case <-moved:
 			l.release()
+		case cause := <-unsynced:
+			err = errAppend{forClients(cause)}
 		case <-timer.C:
 			now := time.Now()
 			if next := l.machine.Next(); !next.IsZero() && !now.Before(next) {
-				l.carryOut(l.machine.Tick(now))
+				err = l.carryOut(now, l.machine.Tick(l.call(now, 0)))
 			}
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
+func (l *Loop[M]) call(now time.Time, to Token) Call { return Call{Now: now, To: to, Check: l.check} }
+
+// check is Call.Check.
+func (l *Loop[M]) check(records []Record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	if l.failed != nil && time.Since(l.failedAt) < failurePause {
+		return l.failed
+	}
+	if err := l.log.Takes(l.epoch); err != nil {
+		return forClients(err)
+	}
+	return forClients(fits(records, l.log.MaxBatch()))
+}
+
 var errStopped = errors.New("stopped")
 
+// load makes a machine of what is in the log.
 func (l *Loop[M]) load() error {
 	start := time.Now()
 	n := 0
+	l.machine = l.create()
 	err := l.log.ReadAll(func(b record.Batch) error {
 		select {
 		case <-l.stop:
@@ -235,16 +279,24 @@ func (l *Loop[M]) load() error {
 		default:
 		}
 		if b.IsControl() {
+			if kind, _, ok := b.Marker(); ok {
+				l.machine.EndTransaction(start, b.ProducerID(), kind == record.Commit)
+			}
 			return nil
 		}
 		records, err := b.Records(record.MaxRecordsBytes)
 		if err != nil {
 			return err
 		}
+		e := Entry{ProducerID: -1}
+		if b.IsTransactional() {
+			e.ProducerID, e.ProducerEpoch = b.ProducerID(), b.ProducerEpoch()
+		}
 		for i := range records {
 			n++
-			if err := l.machine.Replay(records[i].Key, records[i].Value); err != nil {
-				return fmt.Errorf("record at offset %d: %w", records[i].Offset, err)
+			e.Record, e.Offset = Record{records[i].Key, records[i].Value}, records[i].Offset
+			if err := l.machine.Replay(start, e); err != nil {
+				return fmt.Errorf("record at offset %d: %w", e.Offset, err)
 			}
 		}
 		return nil
@@ -260,120 +312,105 @@ func (l *Loop[M]) load() error {
 }
 
 // serve runs c, and gathers other calls that may share its batch.
-func (l *Loop[M]) serve(c call[M]) {
-	var batch []Effects
+func (l *Loop[M]) serve(c call[M]) error {
+	var gathered Effects
 	size := 0
 	for {
 		now := time.Now()
-		if !c.joins && len(batch) > 0 {
-			l.carryOut(batch...)
-			batch, size = nil, 0
+		if !c.joins {
+			if err := l.carryOut(now, gathered); err != nil {
+				c.reply <- refusal{err}
+				return err
+			}
 		}
 		l.next++
 		l.waiting[l.next] = c.reply
-		e := c.op(l.machine, now, l.next)
+		e := c.op(l.machine, l.call(now, l.next))
 		if !c.joins {
-			l.carryOut(e)
-			return
+			return l.carryOut(now, e)
 		}
-		batch = append(batch, e)
-		for _, r := range e.Records {
-			size += len(r.Key) + len(r.Value)
+		more := atMost(e.Records)
+		if record.HeaderSize+size+more > l.log.MaxBatch() {
+			if err := l.carryOut(now, gathered); err != nil {
+				return err
+			}
+			gathered, size = Effects{}, 0
 		}
+		gathered.Add(e)
+		size += more
 		if size >= batchBytes {
-			break
+			return l.carryOut(now, gathered)
 		}
 		select {
 		case c = <-l.calls:
 			continue
 		default:
 		}
-		break
+		return l.carryOut(now, gathered)
 	}
-	l.carryOut(batch...)
 }
 
-// carryOut appends the records of all effects in one batch and sees to the rest.
-func (l *Loop[M]) carryOut(effects ...Effects) {
-	now := time.Now()
-	var b *record.Builder
-	values := false
-	for _, e := range effects {
-		for _, r := range e.Records {
-			values = values || r.Value != nil
-			if b == nil {
-				b = record.NewBuilder(record.None)
-			}
-			b.Add(&record.Record{Timestamp: now.UnixMilli(), Key: r.Key, Value: r.Value})
+// listen runs what was told.
+func (l *Loop[M]) listen() error {
+	l.mu.Lock()
+	told := l.told
+	l.told = nil
+	l.mu.Unlock()
+	for i, op := range told {
+		now := time.Now()
+		if err := l.carryOut(now, op(l.machine, l.call(now, 0))); err != nil {
+			l.mu.Lock()
+			l.told = append(told[i:], l.told...)
+			l.mu.Unlock()
+			l.tell <- struct{}{} // only this goroutine takes from it, and it has
+			return err
 		}
 	}
+	return nil
+}
+
+// carryOut appends and replays the records. The replies leave once everything below them, and everything that was appended earlier, is
+// committed: an answer must not depend on records that may still be lost. It returns an errAppend, after which the machine is behind the
+// effects that it asked for.
+func (l *Loop[M]) carryOut(now time.Time, e Effects) error {
 	end := int64(-1)
-	if b != nil {
+	if len(e.Records) > 0 {
 		var err error
-		if end, err = l.append(b, values, now); errors.Is(err, kerr.MessageTooLarge) && len(effects) > 1 {
-			for _, e := range effects { // one of them is too large, or all together are
-				l.carryOut(e)
-			}
-			return
+		if end, err = l.append(e.Records, now); err != nil {
+			l.failed, l.failedAt = forClients(err), now
+			return errAppend{l.failed}
 		}
-		if err != nil {
-			l.fail(effects, now, err)
-			return
-		}
-		for _, e := range effects {
-			if e.Apply != nil {
-				e.Apply()
+		first := end - int64(len(e.Records))
+		for i, r := range e.Records {
+			if err := l.machine.Replay(now, Entry{Record: r, Offset: first + int64(i), ProducerID: -1}); err != nil {
+				return fmt.Errorf("own record at offset %d: %w", first+int64(i), err)
 			}
 		}
 	}
-	l.settle(effects, end, now)
-}
-
-// settle finishes effects once everything below end, and everything that was appended earlier, is committed: an answer must
-// not depend on records that may still be lost. An end of -1 is that of effects without records.
-func (l *Loop[M]) settle(effects []Effects, end int64, now time.Time) {
 	if n := len(l.uncommitted); n > 0 {
 		end = max(end, l.uncommitted[n-1].end)
 	}
 	if end > l.log.HighWatermark() || len(l.uncommitted) > 0 {
-		l.uncommitted = append(l.uncommitted, uncommitted{end, effects})
+		l.uncommitted = append(l.uncommitted, uncommitted{end, e.Replies})
 		l.release()
-		return
+		return nil
 	}
-	l.finish(effects, now)
+	l.reply(e.Replies)
+	return nil
 }
 
-// append appends a batch; values says that not all of its records are tombstones. Those are as many as there is to forget.
-func (l *Loop[M]) append(b *record.Builder, values bool, now time.Time) (int64, error) {
-	batch, err := b.Build()
+func (l *Loop[M]) append(records []Record, now time.Time) (end int64, err error) {
+	if err := fits(records, l.log.MaxBatch()); err != nil {
+		return 0, err
+	}
+	batch, err := build(records, now)
 	if err != nil {
 		return 0, err
 	}
-	if limit := l.log.MaxBatch(); values && len(batch) > limit {
-		return 0, fmt.Errorf("records of %d bytes, max.message.bytes is %d: %w", len(batch), limit, kerr.MessageTooLarge)
+	if end, err = l.log.Append(batch, l.epoch, now); err == nil && l.synced != nil {
+		l.synced.to(end)
 	}
-	return l.log.Append(batch, l.epoch, now)
-}
-
-func (l *Loop[M]) finish(effects []Effects, now time.Time) {
-	for _, e := range effects {
-		l.reply(e.Replies)
-		if e.Done != nil {
-			l.carryOut(e.Done(now, nil))
-		}
-	}
-}
-
-func (l *Loop[M]) fail(effects []Effects, now time.Time, err error) {
-	for _, e := range effects {
-		if len(e.Records) == 0 {
-			l.settle([]Effects{e}, -1, now)
-			continue
-		}
-		if e.Done != nil {
-			l.carryOut(e.Done(now, err))
-		}
-	}
+	return end, err
 }
 
 // release gives the answers whose records have been committed meanwhile.
@@ -382,15 +419,34 @@ func (l *Loop[M]) release() {
 	for len(l.uncommitted) > 0 && l.uncommitted[0].end <= high {
 		u := l.uncommitted[0]
 		l.uncommitted = l.uncommitted[1:]
-		l.finish(u.effects, time.Now())
+		l.reply(u.replies)
 	}
 }
 
 func (l *Loop[M]) reply(replies []Reply) {
 	for _, r := range replies {
-		if ch := l.waiting[r.To]; ch != nil {
-			delete(l.waiting, r.To)
-			ch <- r.Response
+		l.answer(r.To, r.Response)
+	}
+}
+
+func (l *Loop[M]) answer(to Token, response any) {
+	if ch := l.waiting[to]; ch != nil {
+		delete(l.waiting, to)
+		ch <- response
+	}
+}
+
+// refuseAll answers everybody whose reply does not wait for records that are in the log: nobody else would.
+func (l *Loop[M]) refuseAll(err error) {
+	answered := map[Token]bool{}
+	for _, u := range l.uncommitted {
+		for _, r := range u.replies {
+			answered[r.To] = true
+		}
+	}
+	for to := range l.waiting {
+		if !answered[to] {
+			l.answer(to, refusal{err})
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -23,8 +24,11 @@ type memoryLog struct {
 	batches []record.Batch
 	end     int64
 	high    int64
-	auto    bool // the high watermark follows the end
-	failure error
+	auto    bool          // the high watermark follows the end
+	refuses error         // what Takes says
+	failure error         // of appends
+	syncing chan error    // each Sync waits for a value, unless it is nil
+	reads   int           // calls of ReadAll
 	limit   int           // of a batch's bytes, 0 for none
 	block   chan struct{} // ReadAll waits for it
 	watch   chan<- struct{}
@@ -45,11 +49,25 @@ func (l *memoryLog) Append(b record.Batch, _ int32, _ time.Time) (int64, error) 
 	return l.end, nil
 }
 
+func (l *memoryLog) Takes(int32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refuses
+}
+
+func (l *memoryLog) Syncs() bool { return l.syncing != nil }
+
+func (l *memoryLog) Sync(int64) error { return <-l.syncing }
+
 func (l *memoryLog) ReadAll(each func(record.Batch) error) error {
 	if l.block != nil {
 		<-l.block
 	}
-	for _, b := range l.batches {
+	l.mu.Lock()
+	l.reads++
+	batches := slices.Clone(l.batches)
+	l.mu.Unlock()
+	for _, b := range batches {
 		if err := each(b); err != nil {
 			return err
 		}
@@ -91,59 +109,67 @@ func (l *memoryLog) commit() {
 // counter is a machine that adds numbers; its total is its state.
 type counter struct {
 	total uint64
+	open  map[int64]uint64 // of transactions
 	next  time.Time
 	ticks chan time.Time
 }
 
-func (c *counter) Replay(_, value []byte) error {
-	if len(value) != 8 {
+func (c *counter) Replay(_ time.Time, e Entry) error {
+	if len(e.Value) != 8 {
 		return errors.New("no number")
 	}
-	c.total += binary.BigEndian.Uint64(value)
+	v := binary.BigEndian.Uint64(e.Value)
+	if e.ProducerID >= 0 {
+		c.open[e.ProducerID] += v
+		return nil
+	}
+	c.total += v
 	return nil
+}
+
+func (c *counter) EndTransaction(_ time.Time, producerID int64, committed bool) {
+	if committed {
+		c.total += c.open[producerID]
+	}
+	delete(c.open, producerID)
 }
 
 func (c *counter) Loaded(time.Time) {}
 func (c *counter) Next() time.Time  { return c.next }
 
-func (c *counter) Tick(now time.Time) Effects {
+func (c *counter) Tick(call Call) Effects {
 	c.next = time.Time{}
-	c.ticks <- now
+	c.ticks <- call.Now
 	return Effects{}
 }
 
-func add(v uint64) func(*counter, time.Time, Token) Effects {
-	return func(c *counter, _ time.Time, to Token) Effects {
-		return Effects{
-			Records: []Record{{Key: []byte("n"), Value: binary.BigEndian.AppendUint64(nil, v)}},
-			Apply:   func() { c.total += v },
-			Done: func(_ time.Time, err error) Effects {
-				return Effects{Replies: []Reply{{to, outcome{err}}}}
-			},
-		}
+// add adds v without looking at whether it can.
+func add(v uint64) func(*counter, Call) Effects {
+	return func(_ *counter, call Call) Effects {
+		return Effects{Records: []Record{number(v)}, Replies: []Reply{{call.To, true}}}
 	}
 }
 
-// outcome carries an error that may be nil through an interface.
-type outcome struct{ err error }
-
-func get(c *counter, _ time.Time, to Token) Effects {
-	return Effects{Replies: []Reply{{to, c.total}}}
+func number(v uint64) Record {
+	return Record{Key: []byte("n"), Value: binary.BigEndian.AppendUint64(nil, v)}
 }
 
-func startCounter(t *testing.T, log *memoryLog) (*Loop[*counter], *counter) {
+func get(c *counter, call Call) Effects {
+	return Effects{Replies: []Reply{{call.To, c.total}}}
+}
+
+func startCounter(t *testing.T, log *memoryLog) *Loop[*counter] {
 	t.Helper()
-	c := &counter{ticks: make(chan time.Time, 1)}
-	l := Start(c, Log(log), 1, zerolog.Nop())
+	l := Start(func() *counter { return &counter{open: map[int64]uint64{}, ticks: make(chan time.Time, 1)} }, Log(log), 1, zerolog.Nop())
 	t.Cleanup(l.Stop)
-	return l, c
+	return l
 }
 
 func askAdd(l *Loop[*counter], joins bool, v uint64) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	reply, err := Ask[outcome](ctx, l, joins, add(v))
-	return errors.Join(err, reply.err)
+	_, err := Ask[bool](ctx, l, joins, add(v))
+	return err
 }
 
 func total(t *testing.T, l *Loop[*counter]) uint64 {
@@ -159,7 +185,7 @@ func total(t *testing.T, l *Loop[*counter]) uint64 {
 
 func TestStateIsTheLog(t *testing.T) {
 	log := &memoryLog{auto: true}
-	l, _ := startCounter(t, log)
+	l := startCounter(t, log)
 	var callers sync.WaitGroup
 	for i := range 100 {
 		callers.Add(1)
@@ -178,7 +204,7 @@ func TestStateIsTheLog(t *testing.T) {
 		t.Errorf("%d batches for 100 records", len(log.batches))
 	}
 	l.Stop()
-	again, _ := startCounter(t, log)
+	again := startCounter(t, log)
 	if got := total(t, again); got != 100 {
 		t.Errorf("total %d after loading", got)
 	}
@@ -187,7 +213,7 @@ func TestStateIsTheLog(t *testing.T) {
 // TestAnswersWaitForCommit: nobody hears of what could still be lost, not even who only asks.
 func TestAnswersWaitForCommit(t *testing.T) {
 	log := &memoryLog{}
-	l, _ := startCounter(t, log)
+	l := startCounter(t, log)
 	added, asked := make(chan error, 1), make(chan uint64, 1)
 	go func() { added <- askAdd(l, false, 5) }()
 	for {
@@ -216,64 +242,77 @@ func TestAnswersWaitForCommit(t *testing.T) {
 	}
 }
 
+// fail has appends fail from now on, or no more.
+func (l *memoryLog) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failure = err
+}
+
+// appended waits until so many records are in the log.
+func (l *memoryLog) appended(t *testing.T, n int64) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		end := l.end
+		l.mu.Unlock()
+		if end == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d records are appended, not %d", end, n)
+		}
+	}
+}
+
+// TestFailedAppendChangesNothing: the machine is what is in the log, and who waits in it is answered.
 func TestFailedAppendChangesNothing(t *testing.T) {
 	log := &memoryLog{auto: true}
-	l, _ := startCounter(t, log)
-	log.mu.Lock()
-	log.failure = kerr.NotEnoughReplicas
-	log.mu.Unlock()
-	if err := askAdd(l, true, 5); !errors.Is(err, kerr.NotEnoughReplicas) {
+	l := startCounter(t, log)
+	if err := askAdd(l, true, 5); err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan error, 1)
+	held := make(chan struct{})
+	go func() {
+		_, err := Ask[bool](context.Background(), l, false, func(c *counter, _ Call) Effects {
+			c.total = 1000 // what is not in a record
+			close(held)
+			return Effects{}
+		})
+		waits <- err
+	}()
+	<-held
+	log.fail(kerr.NotEnoughReplicas)
+	if err := askAdd(l, true, 7); !errors.Is(err, kerr.CoordinatorNotAvailable) {
 		t.Errorf("got %v", err)
 	}
-	if got := total(t, l); got != 0 {
+	if err := <-waits; !errors.Is(err, kerr.CoordinatorNotAvailable) {
+		t.Errorf("who waited is told %v", err)
+	}
+	log.fail(nil)
+	if got := total(t, l); got != 5 {
 		t.Errorf("total %d after a failed append", got)
 	}
 }
 
-// A reply to a reader waits for earlier appends, also where it shares a batch with a record that cannot be appended.
-func TestFailedAppendReleasesNoReader(t *testing.T) {
+// TestFailedAppendKeepsAnswers: the answer to what is in the log comes when that is committed, whatever happens to later records.
+func TestFailedAppendKeepsAnswers(t *testing.T) {
 	log := &memoryLog{}
-	l, _ := startCounter(t, log)
-	first := make(chan error, 1)
+	l := startCounter(t, log)
+	first, read := make(chan error, 1), make(chan uint64, 1)
 	go func() { first <- askAdd(l, false, 5) }()
-	for deadline := time.Now().Add(10 * time.Second); ; { // until it is appended
-		log.mu.Lock()
-		end := log.end
-		log.mu.Unlock()
-		if end == 1 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("not appended")
-		}
-		time.Sleep(time.Millisecond)
+	log.appended(t, 1)
+	log.fail(kerr.NotEnoughReplicas)
+	if err := askAdd(l, true, 7); !errors.Is(err, kerr.CoordinatorNotAvailable) {
+		t.Errorf("the second append: %v", err)
 	}
-	log.mu.Lock()
-	log.failure = kerr.NotEnoughReplicas
-	log.mu.Unlock()
-	// The loop takes both calls as one batch: the first holds it up until the second is there.
-	held, hold, read := make(chan struct{}), make(chan struct{}), make(chan uint64, 1)
-	failed := make(chan error, 1)
-	go func() {
-		reply, err := Ask[outcome](context.Background(), l, true, func(c *counter, now time.Time, to Token) Effects {
-			close(held)
-			<-hold
-			return add(7)(c, now, to)
-		})
-		failed <- errors.Join(err, reply.err)
-	}()
-	<-held
-	go func() {
-		n, _ := Ask[uint64](context.Background(), l, true, get)
-		read <- n
-	}()
-	for len(l.calls) < 1 {
-		time.Sleep(time.Millisecond)
-	}
-	close(hold)
+	go func() { read <- total(t, l) }()
 	select {
 	case n := <-read:
 		t.Errorf("read %d, which is not committed", n)
+	case err := <-first:
+		t.Errorf("answered before the record was committed: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	log.commit()
@@ -283,8 +322,139 @@ func TestFailedAppendReleasesNoReader(t *testing.T) {
 	if n := <-read; n != 5 {
 		t.Errorf("read %d", n)
 	}
-	if err := <-failed; !errors.Is(err, kerr.NotEnoughReplicas) {
-		t.Errorf("the second append: %v", err)
+}
+
+// TestCheck: an operation learns beforehand that the partition takes nothing, and for a moment after an append has failed nothing is tried.
+func TestCheck(t *testing.T) {
+	log := &memoryLog{auto: true, limit: 1000}
+	l := startCounter(t, log)
+	check := func(records ...Record) error {
+		type result struct{ err error }
+		r, err := Ask[result](context.Background(), l, false, func(_ *counter, call Call) Effects {
+			return Effects{Replies: []Reply{{call.To, result{call.Check(records)}}}}
+		})
+		return errors.Join(err, r.err)
+	}
+	if err := check(number(1)); err != nil {
+		t.Error(err)
+	}
+	if err := check(Record{Key: make([]byte, 1000), Value: []byte{}}); !errors.Is(err, kerr.UnknownServerError) {
+		t.Errorf("too large: %v", err)
+	}
+	if err := check(Record{Key: make([]byte, 1000)}); err != nil {
+		t.Errorf("a tombstone: %v", err)
+	}
+	log.mu.Lock()
+	log.refuses = kerr.NotLeaderForPartition
+	log.mu.Unlock()
+	if err := check(number(1)); !errors.Is(err, kerr.NotCoordinator) {
+		t.Errorf("of another leader: %v", err)
+	}
+	if err := check(); err != nil {
+		t.Errorf("no records: %v", err)
+	}
+	log.mu.Lock()
+	log.refuses, log.failure = nil, kerr.NotEnoughReplicas
+	log.mu.Unlock()
+	if err := askAdd(l, false, 1); !errors.Is(err, kerr.CoordinatorNotAvailable) {
+		t.Errorf("a failed append: %v", err)
+	}
+	log.fail(nil)
+	if err := check(number(1)); !errors.Is(err, kerr.CoordinatorNotAvailable) {
+		t.Errorf("at once after it: %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); check(number(1)) != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is taken any more")
+		}
+	}
+}
+
+// TestSyncsBeside: while records are written to disk, the loop goes on; one that can't be written drops the machine.
+func TestSyncsBeside(t *testing.T) {
+	log := &memoryLog{syncing: make(chan error)}
+	l := startCounter(t, log)
+	added := make(chan error, 3)
+	for range 3 {
+		go func() { added <- askAdd(l, false, 1) }()
+	}
+	log.appended(t, 3) // though none is on disk
+	log.commit()
+	for range 3 {
+		if err := <-added; err != nil {
+			t.Error(err)
+		}
+	}
+	log.syncing <- kerr.KafkaStorageError
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		log.mu.Lock()
+		reads := log.reads
+		log.mu.Unlock()
+		if reads > 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the partition is not loaded again")
+		}
+	}
+	close(log.syncing)
+	if got := total(t, l); got != 3 {
+		t.Errorf("total %d", got)
+	}
+}
+
+// TestTransactions: what a transaction wrote counts when its marker comes, or never.
+func TestTransactions(t *testing.T) {
+	log := &memoryLog{auto: true}
+	write := func(id int64, flags int16, key, value []byte) {
+		b := record.NewBuilder(record.None)
+		b.ProducerID, b.ProducerEpoch, b.Attributes = id, 0, record.TransactionalFlag|flags
+		b.Add(&record.Record{Key: key, Value: value})
+		batch, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = log.Append(batch, 0, time.Now())
+	}
+	add := func(id int64, v uint64) { write(id, 0, number(v).Key, number(v).Value) }
+	end := func(id int64, kind byte) { write(id, record.ControlFlag, []byte{0, 0, 0, kind}, make([]byte, 6)) }
+	add(1, 10)
+	add(2, 100)
+	end(1, record.Commit)
+	add(1, 1000)
+	end(2, record.Abort)
+	add(3, 10_000)
+	if got := total(t, startCounter(t, log)); got != 10 {
+		t.Errorf("total %d", got)
+	}
+}
+
+// TestTold: what is told is done in order, also if it comes while the partition is loaded or is in the way of an append that fails.
+func TestTold(t *testing.T) {
+	log := &memoryLog{auto: true, block: make(chan struct{})}
+	l := startCounter(t, log)
+	for i := range uint64(3) {
+		l.Tell(func(c *counter, call Call) Effects {
+			return Effects{Records: []Record{number(c.total + i)}}
+		})
+	}
+	log.fail(kerr.NotEnoughReplicas)
+	close(log.block)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		log.mu.Lock()
+		reads := log.reads
+		log.mu.Unlock()
+		if reads > 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no append was tried")
+		}
+	}
+	log.fail(nil)
+	log.appended(t, 3)
+	if got := total(t, l); got != 0+1+(1+2) {
+		t.Errorf("total %d", got)
 	}
 }
 
@@ -297,16 +467,16 @@ func TestTooLargeTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := &memoryLog{auto: true, limit: len(one) + 8}
-	l, _ := startCounter(t, log)
+	l := startCounter(t, log)
 	held, hold := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 4)
 	go func() {
-		reply, err := Ask[outcome](context.Background(), l, true, func(c *counter, now time.Time, to Token) Effects {
+		_, err := Ask[bool](context.Background(), l, true, func(c *counter, call Call) Effects {
 			close(held)
 			<-hold
-			return add(1)(c, now, to)
+			return add(1)(c, call)
 		})
-		done <- errors.Join(err, reply.err)
+		done <- err
 	}()
 	<-held
 	for range 3 {
@@ -329,28 +499,35 @@ func TestTooLargeTogether(t *testing.T) {
 // TestManyTombstones: what there is to forget is forgotten, however much it is.
 func TestManyTombstones(t *testing.T) {
 	log := &memoryLog{auto: true, limit: 1000}
-	l, _ := startCounter(t, log)
-	forget := func(value []byte) error {
-		reply, err := Ask[outcome](context.Background(), l, false, func(_ *counter, _ time.Time, to Token) Effects {
-			e := Effects{Done: func(_ time.Time, err error) Effects { return Effects{Replies: []Reply{{to, outcome{err}}}} }}
-			for range 200 {
-				e.Records = append(e.Records, Record{Key: []byte("a key"), Value: value})
-			}
-			return e
-		})
-		return errors.Join(err, reply.err)
-	}
-	if err := forget(nil); err != nil {
+	if _, err := Ask[bool](context.Background(), startForgetful(t, log), false, func(_ forgetful, call Call) Effects {
+		e := Effects{Replies: []Reply{{call.To, true}}}
+		for range 200 {
+			e.Records = append(e.Records, Record{Key: []byte("a key")})
+		}
+		return e
+	}); err != nil {
 		t.Error(err)
 	}
-	if err := forget([]byte("12345678")); !errors.Is(err, kerr.MessageTooLarge) {
-		t.Errorf("values: %v", err)
-	}
+}
+
+// forgetful is a machine without state.
+type forgetful struct{}
+
+func (forgetful) Replay(time.Time, Entry) error         { return nil }
+func (forgetful) EndTransaction(time.Time, int64, bool) {}
+func (forgetful) Loaded(time.Time)                      {}
+func (forgetful) Next() time.Time                       { return time.Time{} }
+func (forgetful) Tick(Call) Effects                     { return Effects{} }
+
+func startForgetful(t *testing.T, log *memoryLog) *Loop[forgetful] {
+	l := Start(func() forgetful { return forgetful{} }, Log(log), 1, zerolog.Nop())
+	t.Cleanup(l.Stop)
+	return l
 }
 
 func TestLoadingAndStopping(t *testing.T) {
 	log := &memoryLog{auto: true, block: make(chan struct{})}
-	l, _ := startCounter(t, log)
+	l := startCounter(t, log)
 	if err := askAdd(l, false, 1); !errors.Is(err, kerr.CoordinatorLoadInProgress) {
 		t.Errorf("while loading: %v", err)
 	}
@@ -365,17 +542,18 @@ func TestLoadingAndStopping(t *testing.T) {
 }
 
 func TestTicks(t *testing.T) {
-	l, c := startCounter(t, &memoryLog{auto: true})
+	l := startCounter(t, &memoryLog{auto: true})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if _, err := Ask[bool](ctx, l, false, func(c *counter, now time.Time, to Token) Effects {
-		c.next = now.Add(20 * time.Millisecond)
-		return Effects{Replies: []Reply{{to, true}}}
-	}); err != nil {
+	ticks, err := Ask[chan time.Time](ctx, l, false, func(c *counter, call Call) Effects {
+		c.next = call.Now.Add(20 * time.Millisecond)
+		return Effects{Replies: []Reply{{call.To, c.ticks}}}
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-c.ticks:
+	case <-ticks:
 	case <-ctx.Done():
 		t.Fatal("no tick")
 	}

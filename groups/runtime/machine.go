@@ -1,0 +1,154 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/wire/record"
+)
+
+// Record is one record of the internal topic. A nil Value is a tombstone.
+type Record struct{ Key, Value []byte }
+
+// Entry is a record as it is in the log.
+type Entry struct {
+	Record
+	Offset        int64
+	ProducerID    int64 // of the transaction that the record is part of, -1 for none
+	ProducerEpoch int16
+}
+
+// Token names a caller who waits for a reply. Zero is nobody.
+type Token uint64
+
+// Reply answers the caller that To names.
+type Reply struct {
+	To       Token
+	Response any
+}
+
+// Effects are what a machine wants done: its Records are appended together or not at all, and then replayed. The Replies leave when
+// the Records, and all that was appended before, are committed.
+type Effects struct {
+	Records []Record
+	Replies []Reply
+}
+
+// Add adds what other asks for.
+func (e *Effects) Add(other Effects) {
+	e.Records = append(e.Records, other.Records...)
+	e.Replies = append(e.Replies, other.Replies...)
+}
+
+// Call is the occasion of an operation.
+type Call struct {
+	Now time.Time
+	To  Token // who waits for the reply
+	// Check returns why records can't be appended together, nil if they probably can. Its errors wrap the kerr error that clients of
+	// coordinators know. An operation calls it before it changes anything on the strength of its records.
+	Check func([]Record) error
+}
+
+// Machine is a coordinator's state. It knows no I/O, no clock and no goroutine: all methods are called by its loop.
+//
+// What its records say, its hard state, changes by Replay alone: while the partition is loaded, and after the machine's own records have
+// been appended. An operation reads it and returns records. Beside it a machine has soft state, such as who waits for what until when.
+// If an append fails, the machine is dropped with all its soft state, and a new one loads the partition.
+type Machine interface {
+	// Replay applies a record. Records of kinds that it does not know are to be passed over.
+	Replay(now time.Time, e Entry) error
+	// EndTransaction says that the records of a producer's open transaction count from now on, or never.
+	EndTransaction(now time.Time, producerID int64, committed bool)
+	// Loaded ends loading.
+	Loaded(now time.Time)
+	// Next is when Tick wants to be called; zero for never.
+	Next() time.Time
+	// Tick does what has fallen due.
+	Tick(c Call) Effects
+}
+
+// Log is the partition that a loop appends to.
+type Log interface {
+	// Takes returns why nothing can be appended by the leader of epoch, nil if it probably can.
+	Takes(epoch int32) error
+	// Append appends a batch as the leader of epoch and returns the offset behind it.
+	Append(batch record.Batch, epoch int32, now time.Time) (end int64, err error)
+	// Syncs reports whether records are committed only after Sync, which blocks.
+	Syncs() bool
+	// Sync writes the records below end to disk.
+	Sync(end int64) error
+	// MaxBatch is how many bytes a batch may have that holds anything but tombstones (max.message.bytes).
+	MaxBatch() int
+	// ReadAll calls each with every batch up to the end of the log.
+	ReadAll(each func(record.Batch) error) error
+	// HighWatermark is the offset below which records are committed.
+	HighWatermark() int64
+	// WatchHighWatermark sends to ch, without waiting, whenever the high watermark moves, until stop.
+	WatchHighWatermark(ch chan<- struct{}) (stop func())
+}
+
+// recordOverhead is the most that a record has beside its key and value: its length, attributes, two deltas, the lengths of key and
+// value, and the number of headers.
+const recordOverhead = 5 + 1 + 10 + 5 + 5 + 5 + 1
+
+// atMost bounds the size of records in a batch from above, without its header. Those that are all tombstones count nothing: they are as
+// many as there is to forget.
+func atMost(records []Record) (size int) {
+	values := false
+	for _, r := range records {
+		size += recordOverhead + len(r.Key) + len(r.Value)
+		values = values || r.Value != nil
+	}
+	if !values {
+		return 0
+	}
+	return size
+}
+
+// fits returns kerr.MessageTooLarge if records make a batch of more than limit bytes.
+func fits(records []Record, limit int) error {
+	if record.HeaderSize+atMost(records) <= limit {
+		return nil
+	}
+	batch, err := build(records, time.Now())
+	if err == nil && atMost(records) > 0 && len(batch) > limit {
+		return fmt.Errorf("records of %d bytes, max.message.bytes is %d: %w", len(batch), limit, kerr.MessageTooLarge)
+	}
+	return err
+}
+
+func build(records []Record, now time.Time) (record.Batch, error) {
+	b := record.NewBuilder(record.None)
+	for _, r := range records {
+		b.Add(&record.Record{Timestamp: now.UnixMilli(), Key: r.Key, Value: r.Value})
+	}
+	return b.Build()
+}
+
+// forClients turns an error of the log into one that clients know from coordinators (Kafka's CoordinatorOperationExceptionHelper).
+func forClients(err error) error {
+	known := func(k *kerr.Error) error { return fmt.Errorf("%v: %w", err, k) }
+	is := func(any ...error) bool {
+		for _, k := range any {
+			if errors.Is(err, k) {
+				return true
+			}
+		}
+		return false
+	}
+	var k *kerr.Error
+	switch {
+	case err == nil:
+		return nil
+	case is(kerr.NotLeaderForPartition, kerr.KafkaStorageError, kerr.FencedLeaderEpoch):
+		return known(kerr.NotCoordinator)
+	case is(kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.UnknownTopicOrPartition, kerr.RequestTimedOut):
+		return known(kerr.CoordinatorNotAvailable)
+	case is(kerr.MessageTooLarge, kerr.RecordListTooLarge), !errors.As(err, &k):
+		return known(kerr.UnknownServerError)
+	}
+	return err
+}
