@@ -175,7 +175,7 @@ func (s *stage) command(t *testing.T, line string) {
 	case "sync":
 		req := kmsg.NewPtrSyncGroupRequest()
 		req.Group, req.MemberID, req.Generation, req.InstanceID = group, member, int32(w.number("gen", -1)), w.text("instance")
-		req.Protocol = w.text("protocol")
+		req.Protocol, req.ProtocolType = w.text("protocol"), w.text("type")
 		if v := w.text("assign"); v != nil {
 			for _, a := range strings.Split(*v, ",") {
 				id, what, _ := strings.Cut(a, "/")
@@ -190,13 +190,16 @@ func (s *stage) command(t *testing.T, line string) {
 	case "leave":
 		req := kmsg.NewPtrLeaveGroupRequest()
 		req.Version, req.Group, req.MemberID = int16(w.number("version", 5)), group, member
-		m := kmsg.NewLeaveGroupRequestMember()
-		m.MemberID, m.InstanceID = member, w.text("instance")
-		req.Members = append(req.Members, m)
+		for _, id := range strings.Split(member, ",") {
+			m := kmsg.NewLeaveGroupRequestMember()
+			m.MemberID, m.InstanceID = id, w.text("instance")
+			req.Members = append(req.Members, m)
+		}
 		s.carryOut(s.c.Leave(s.call(to), req))
 	case "commit":
 		req := kmsg.NewPtrOffsetCommitRequest()
 		req.Version, req.Group, req.MemberID, req.Generation = int16(w.number("version", 9)), group, member, int32(w.number("gen", -1))
+		req.InstanceID = w.text("instance")
 		var commits []Commit
 		for _, tp := range w.plain[1:] {
 			where, offset, _ := strings.Cut(tp, "@")
@@ -369,7 +372,11 @@ func describeReply(r any) string {
 		if len(r.Members) == 0 {
 			return "leave " + text(r.ErrorCode)
 		}
-		return "leave " + text(r.Members[0].ErrorCode)
+		parts := make([]string, len(r.Members))
+		for i, m := range r.Members {
+			parts[i] = text(m.ErrorCode)
+		}
+		return "leave " + strings.Join(parts, ", ")
 	case int16:
 		return "heartbeat " + text(r)
 	case []Commit:

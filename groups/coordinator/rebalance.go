@@ -154,8 +154,16 @@ func (c *Coordinator) touch(g *group, m *member, now time.Time) {
 	m.expires = now.Add(m.sessionTimeout)
 	if !m.timed {
 		m.timed = true
-		c.watch(g, m, m.expires)
+		c.watch(g, m, m.looked())
 	}
+}
+
+// looked is when to look at the member's session next.
+func (m *member) looked() time.Time {
+	if late := m.joinedAt.Add(newMemberTimeout); m.isNew && m.joining != 0 && late.Before(m.expires) {
+		return late
+	}
+	return m.expires
 }
 
 // watch looks at a member's session at time t, and goes on for as long as it is a member: heartbeats
@@ -173,7 +181,7 @@ func (c *Coordinator) watch(g *group, m *member, t time.Time) {
 			m.expires = call.Now.Add(m.sessionTimeout) // it waits for us
 		}
 		if call.Now.Before(m.expires) {
-			c.watch(g, m, m.expires)
+			c.watch(g, m, m.looked())
 			return runtime.Effects{}
 		}
 		return c.expire(call, g, m)
