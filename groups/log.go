@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kraft/replication"
+	"kraft/storage"
 	"kraft/wire/record"
 )
 
@@ -28,7 +29,13 @@ func (l partitionLog) Append(b record.Batch, epoch int32, now time.Time) (int64,
 func (l partitionLog) Syncs() bool { return l.p.Syncs() }
 
 // Sync implements runtime.Log.
-func (l partitionLog) Sync(end int64) error { return l.p.Synced(l.p.Log(), end) }
+func (l partitionLog) Sync(end int64) error {
+	err := l.p.Synced(l.p.Log(), end)
+	if errors.Is(err, storage.ErrMoved) {
+		err = l.p.Synced(l.p.Log(), end)
+	}
+	return err
+}
 
 // MaxBatch implements runtime.Log.
 func (l partitionLog) MaxBatch() int { return l.p.Log().Config().MaxMessageBytes }

@@ -226,7 +226,11 @@ func (p *Partition) TakesInternal(epoch int32) error {
 	if l.epoch != epoch {
 		return kerr.NotLeaderForPartition
 	}
-	return p.Log().TakesInternal()
+	err = p.Log().TakesInternal()
+	if errors.Is(err, storage.ErrMoved) {
+		err = p.Log().TakesInternal()
+	}
+	return err
 }
 
 // AppendInternal appends a batch that a coordinator of the given leader epoch made, as acks=all would. If the partition Syncs, the batch

@@ -69,18 +69,23 @@ func (l *Log) AppendValidated(v Validated, leaderEpoch int32) (Appended, error) 
 	return a, err
 }
 
-// TakesInternal returns why AppendInternal would be refused at this moment for want of room on the disk, nil if there is room.
+// TakesInternal returns why AppendInternal would be refused at this moment whatever is appended, nil if it would not.
 func (l *Log) TakesInternal() error {
 	if err := l.space.refuses(true); err != nil {
 		return fmt.Errorf("%v: %w", l.tp, err)
 	}
-	return nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.gone(); err != nil {
+		return err
+	}
+	return l.broken
 }
 
 // AppendInternal appends batches that the broker itself made, such as group offsets.
 func (l *Log) AppendInternal(data []byte, batches []record.Batch, leaderEpoch int32, now time.Time) (Appended, error) {
-	if err := l.TakesInternal(); err != nil {
-		return Appended{}, err
+	if err := l.space.refuses(true); err != nil {
+		return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
 	}
 	return l.append(data, batches, leaderEpoch, l.config.Load(), now)
 }

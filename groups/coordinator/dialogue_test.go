@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"fmt"
 	"sort"
 	"strconv"
@@ -54,8 +55,14 @@ func (s *stage) restart() {
 	s.c.Loaded(s.now)
 }
 
+// replay has the coordinator replay a record, whose bytes others use afterwards.
 func (s *stage) replay(offset int, r runtime.Record) {
-	if err := s.c.Replay(s.now, runtime.Entry{Record: r, Offset: int64(offset), ProducerID: -1}); err != nil {
+	r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
+	defer func() {
+		clear(r.Key)
+		clear(r.Value)
+	}()
+	if err := s.c.Replay(runtime.Entry{Record: r, Offset: int64(offset), ProducerID: -1}); err != nil {
 		panic(err)
 	}
 }
@@ -168,8 +175,11 @@ func (s *stage) command(t *testing.T, line string) {
 			if !ok {
 				topic = "t"
 			}
-			meta := kmsg.ConsumerMemberMetadata{Topics: []string{topic}}
-			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: meta.AppendTo(nil)})
+			meta := (&kmsg.ConsumerMemberMetadata{Topics: []string{topic}}).AppendTo(nil)
+			if ok && topic == "" {
+				meta = []byte{}
+			}
+			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: meta})
 		}
 		s.carryOut(s.c.Join(s.call(to), Client{ID: caller, Host: "/host"}, req))
 	case "sync":

@@ -29,7 +29,8 @@ type group struct {
 	offsets map[TopicPartition]Offset
 	known   bool // its metadata is in a record
 
-	// As in the record while the group is Stable or Empty. A rebalance changes them, and ends with a record that says so.
+	// As in the record while the group is Stable or Empty (but for an Empty group whose record was refused). A rebalance changes them, and
+	// the record at its end says the same.
 	state        State
 	since        int64 // milliseconds, when state was entered
 	protocolType string

@@ -186,8 +186,8 @@ func (c *Coordinator) admit(call runtime.Call, g *group, m *member, req *kmsg.Jo
 // the group is stable and the protocol would stay the same, nobody else needs to notice.
 func (c *Coordinator) rejoinStatic(call runtime.Call, g *group, old, m *member, req *kmsg.JoinGroupRequest) runtime.Effects {
 	if g.state == Stable {
-		if after := g.replaced(old, m); g.protocol != nil && samePtr(after.vote(), g.protocol) {
-			return c.keepStatic(call, g, after, old, m, req.Version)
+		if after, next := g.replaced(old, m); same(after.vote(), g.protocol) {
+			return c.keepStatic(call, g, after, old, next, m, req.Version)
 		}
 	}
 	to := m.joining
@@ -200,20 +200,20 @@ func (c *Coordinator) rejoinStatic(call runtime.Call, g *group, old, m *member, 
 	return e
 }
 
-func samePtr(a, b *string) bool { return a != nil && b != nil && *a == *b }
+func same(a, b *string) bool { return a != nil && b != nil && *a == *b }
 
-// replaced is the group as it would be with another client in the place of a static member. It shares everything else with g.
-func (g *group) replaced(old, m *member) *group {
-	next := *old
-	next.id = m.id
-	next.update(m)
-	after := *g
-	after.order = slices.Clone(g.order)
-	after.order[slices.Index(g.order, old)] = &next
+// replaced is the group as it would be with another client, next, in the place of a static member. It shares everything else with g.
+func (g *group) replaced(old, m *member) (after *group, next *member) {
+	as := *old
+	as.id = m.id
+	as.update(m)
+	other := *g
+	other.order = slices.Clone(g.order)
+	other.order[slices.Index(g.order, old)] = &as
 	if g.leader == old.id {
-		after.leader = m.id
+		other.leader = m.id
 	}
-	return &after
+	return &other, &as
 }
 
 // fence answers whatever the former holder of an instance id waits for.
@@ -224,14 +224,15 @@ func fence(m *member) runtime.Effects {
 	return e
 }
 
-// keepStatic records a static member's new id in a stable group, which is then as after, and tells it the current generation.
-func (c *Coordinator) keepStatic(call runtime.Call, g, after *group, old, m *member, version int16) runtime.Effects {
+// keepStatic records a static member's new id in a stable group, which is then as after, and tells the member, then next, the current
+// generation. m is who asks.
+func (c *Coordinator) keepStatic(call runtime.Call, g, after *group, old, next, m *member, version int16) runtime.Effects {
 	records := []runtime.Record{groupRecord(after, after.since, after.assignments())}
 	if err := call.Check(records); err != nil {
 		return failedJoin(m.joining, m.id, code(err))
 	}
-	r := c.joinReply(after, after.order[slices.Index(g.order, old)])
-	leads := g.leader == old.id
+	r := c.joinReply(after, next)
+	leads := after.leader == next.id
 	if leads && version < 9 {
 		// A client that thinks it leads would compute an assignment nobody waits for: older ones
 		// are told of the former leader, newer ones to skip the assignment (KIP-814).

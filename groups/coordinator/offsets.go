@@ -168,8 +168,7 @@ type orphan struct {
 	at int64 // offset of its record: a newer one is of a topic that was created again
 }
 
-// ForgetTopics removes the offsets of topics that were deleted. There is no reply. What can't be removed now is, when offsets are looked at
-// for expiry.
+// ForgetTopics removes the offsets of topics that were deleted. There is no reply. If they can't be removed now, the next sweep tries again.
 func (c *Coordinator) ForgetTopics(call runtime.Call, topics []string) runtime.Effects {
 	for _, g := range c.groups {
 		for tp, o := range g.offsets {
@@ -178,17 +177,7 @@ func (c *Coordinator) ForgetTopics(call runtime.Call, topics []string) runtime.E
 			}
 		}
 	}
-	return c.forgetOrphans(call)
-}
-
-func (c *Coordinator) forgetOrphans(call runtime.Call) (e runtime.Effects) {
-	for _, o := range c.orphans {
-		if g := c.groups[o.group]; g != nil {
-			if now, ok := g.offsets[o.TopicPartition]; ok && now.at == o.at {
-				e.Records = append(e.Records, offsetRecord(g.id, o.TopicPartition, nil))
-			}
-		}
-	}
+	e := runtime.Effects{Records: c.orphaned()}
 	if err := call.Check(e.Records); err != nil {
 		return runtime.Effects{}
 	}
@@ -196,12 +185,24 @@ func (c *Coordinator) forgetOrphans(call runtime.Call) (e runtime.Effects) {
 	return e
 }
 
+// orphaned are the tombstones of orphans.
+func (c *Coordinator) orphaned() (records []runtime.Record) {
+	for _, o := range c.orphans {
+		if g := c.groups[o.group]; g != nil {
+			if now, ok := g.offsets[o.TopicPartition]; ok && now.at == o.at {
+				records = append(records, offsetRecord(g.id, o.TopicPartition, nil))
+			}
+		}
+	}
+	return records
+}
+
 // sweepRecords bounds the tombstones of one sweep; the next comes at once while there are more.
 const sweepRecords = 5000
 
 // sweep expires offsets (KIP-211) and forgets groups that are empty and have none left.
 func (c *Coordinator) sweep(call runtime.Call) runtime.Effects {
-	e := c.forgetOrphans(call)
+	e := runtime.Effects{Records: c.orphaned()}
 	again := c.sweepAt
 	for _, g := range c.groups {
 		doomed := g.expired(call.Now.UnixMilli(), c.config.OffsetsRetention.Milliseconds())
@@ -218,7 +219,7 @@ func (c *Coordinator) sweep(call runtime.Call) runtime.Effects {
 	if err := call.Check(e.Records); err != nil {
 		return runtime.Effects{}
 	}
-	c.sweepAt = again
+	c.sweepAt, c.orphans = again, nil
 	return e
 }
 

@@ -175,28 +175,23 @@ func (c *Coordinator) watch(g *group, m *member, t time.Time) {
 			return runtime.Effects{}
 		}
 		if m.isNew && m.joining != 0 && !call.Now.Before(m.joinedAt.Add(newMemberTimeout)) {
-			return c.expire(call, g, m)
+			return c.remove(call, g, m)
 		}
-		if m.joining != 0 || m.syncing != 0 {
+		if m.joining != 0 || m.syncing != 0 || call.Held {
 			m.expires = call.Now.Add(m.sessionTimeout) // it waits for us
 		}
 		if call.Now.Before(m.expires) {
 			c.watch(g, m, m.looked())
 			return runtime.Effects{}
 		}
-		return c.expire(call, g, m)
+		return c.remove(call, g, m)
 	})
 }
 
-// expire removes a member whose session is over.
-func (c *Coordinator) expire(call runtime.Call, g *group, m *member) runtime.Effects {
-	return c.remove(call, g, m, kerr.UnknownMemberID.Code)
-}
-
-// remove takes a member out and lets the others rebalance. What it waits for is answered with code.
-func (c *Coordinator) remove(call runtime.Call, g *group, m *member, code int16) runtime.Effects {
-	e := failedJoin(m.joining, m.id, code)
-	e.Add(failedSync(m.syncing, code))
+// remove takes a member out and lets the others rebalance.
+func (c *Coordinator) remove(call runtime.Call, g *group, m *member) runtime.Effects {
+	e := failedJoin(m.joining, m.id, kerr.UnknownMemberID.Code)
+	e.Add(failedSync(m.syncing, kerr.UnknownMemberID.Code))
 	m.joining, m.syncing = 0, 0
 	g.drop(m)
 	switch g.state {

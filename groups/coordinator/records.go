@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -81,7 +82,7 @@ func groupRecord(g *group, since int64, assignments map[string][]byte) runtime.R
 }
 
 // Replay implements runtime.Machine.
-func (c *Coordinator) Replay(now time.Time, e runtime.Entry) error {
+func (c *Coordinator) Replay(e runtime.Entry) error {
 	if len(e.Key) < 2 {
 		return fmt.Errorf("key of %d bytes", len(e.Key))
 	}
@@ -89,12 +90,12 @@ func (c *Coordinator) Replay(now time.Time, e runtime.Entry) error {
 	case offsetCommitV0, offsetCommitV1:
 		return c.replayOffset(e)
 	case groupMetadataV2:
-		return c.replayGroup(now, e)
+		return c.replayGroup(e)
 	}
 	return nil // of a newer version: passed over, as Kafka does after a downgrade
 }
 
-// openOffset is an offset that a transaction commits, if it is committed itself.
+// openOffset is an offset of an open transaction: it counts once the transaction is committed.
 type openOffset struct {
 	group string
 	TopicPartition
@@ -133,8 +134,8 @@ func (c *Coordinator) replayOffset(e runtime.Entry) error {
 	return nil
 }
 
-// EndTransaction implements runtime.Machine. What a transaction commits does not replace what was committed behind its own records.
-func (c *Coordinator) EndTransaction(_ time.Time, producerID int64, committed bool) {
+// EndTransaction implements runtime.Machine. An offset of a transaction does not replace one whose record is at a later offset of the log.
+func (c *Coordinator) EndTransaction(producerID int64, committed bool) {
 	open := c.open[producerID]
 	delete(c.open, producerID)
 	if !committed {
@@ -148,7 +149,7 @@ func (c *Coordinator) EndTransaction(_ time.Time, producerID int64, committed bo
 	}
 }
 
-func (c *Coordinator) replayGroup(now time.Time, e runtime.Entry) error {
+func (c *Coordinator) replayGroup(e runtime.Entry) error {
 	var k kmsg.GroupMetadataKey
 	if err := k.ReadFrom(e.Key); err != nil {
 		return fmt.Errorf("group key: %w", err)
@@ -177,13 +178,12 @@ func (c *Coordinator) replayGroup(now time.Time, e runtime.Entry) error {
 	if len(v.Members) > 0 {
 		g.state = Stable
 	}
-	c.follow(now, g, v)
+	g.follow(v)
 	return nil
 }
 
-// follow makes the members of a group those of its record. Of a member that is there already, or that has another's place by its instance
-// id, the soft state stays.
-func (c *Coordinator) follow(now time.Time, g *group, v kmsg.GroupMetadataValue) {
+// follow makes the members those of the group's record. A member keeps its soft state, also if it has a new id under the same instance id.
+func (g *group) follow(v kmsg.GroupMetadataValue) {
 	members, static := g.members, g.static
 	g.members, g.static, g.order = map[string]*member{}, map[string]string{}, nil
 	for i := range v.Members {
@@ -199,22 +199,25 @@ func (c *Coordinator) follow(now time.Time, g *group, v kmsg.GroupMetadataValue)
 			delete(g.unsynced, m.id)
 			g.unsynced[vm.MemberID] = struct{}{}
 		}
-		m.id, m.instance, m.clientID, m.host, m.assignment = vm.MemberID, vm.InstanceID, vm.ClientID, vm.ClientHost, vm.Assignment
+		m.id, m.instance, m.clientID, m.host, m.assignment = vm.MemberID, vm.InstanceID, vm.ClientID, vm.ClientHost, bytes.Clone(vm.Assignment)
 		m.sessionTimeout = time.Duration(vm.SessionTimeoutMillis) * time.Millisecond
 		m.rebalanceTimeout = time.Duration(vm.RebalanceTimeoutMillis) * time.Millisecond
 		if v.Version < 1 || vm.RebalanceTimeoutMillis < 0 {
 			m.rebalanceTimeout = m.sessionTimeout
 		}
-		if v.Protocol != nil && !bytes.Equal(m.metadata(v.Protocol), vm.Subscription) {
-			m.protocols = []kmsg.JoinGroupRequestProtocol{{Name: *v.Protocol, Metadata: vm.Subscription}}
+		if v.Protocol != nil && !m.subscribes(*v.Protocol, vm.Subscription) {
+			m.protocols = []kmsg.JoinGroupRequestProtocol{{Name: *v.Protocol, Metadata: bytes.Clone(vm.Subscription)}}
 		}
 		g.members[m.id] = m
 		g.order = append(g.order, m)
 		if m.instance != nil {
 			g.static[*m.instance] = m.id
 		}
-		if !m.timed {
-			c.touch(g, m, now)
-		}
 	}
+}
+
+func (m *member) subscribes(protocol string, metadata []byte) bool {
+	return slices.ContainsFunc(m.protocols, func(p kmsg.JoinGroupRequestProtocol) bool {
+		return p.Name == protocol && bytes.Equal(p.Metadata, metadata)
+	})
 }

@@ -31,7 +31,7 @@ func TestReplayOffsets(t *testing.T) {
 		c := forReplay()
 		v := kmsg.NewOffsetCommitValue()
 		v.Version, v.Offset, v.LeaderEpoch, v.Metadata, v.CommitTimestamp, v.ExpireTimestamp = test.version, 42, 5, "m", 9, 77
-		if err := c.Replay(time.Time{}, entry(k.AppendTo(nil), v.AppendTo(nil))); err != nil {
+		if err := c.Replay(entry(k.AppendTo(nil), v.AppendTo(nil))); err != nil {
 			t.Fatal(err)
 		}
 		want := Offset{Offset: 42, LeaderEpoch: test.epoch, Metadata: "m", Committed: 9, Expires: test.expires}
@@ -41,13 +41,13 @@ func TestReplayOffsets(t *testing.T) {
 		// What is written of it says the same.
 		again := forReplay()
 		r := offsetRecord("g", TopicPartition{"t", 3}, &want)
-		if err := again.Replay(time.Time{}, entry(r.Key, r.Value)); err != nil {
+		if err := again.Replay(entry(r.Key, r.Value)); err != nil {
 			t.Fatal(err)
 		}
 		if got := again.groups["g"].offsets[TopicPartition{"t", 3}]; got.Offset != 42 || got.Expires != test.expires || test.expires < 0 && got != want {
 			t.Errorf("version %d, written and read: %+v, not %+v", test.version, got, want)
 		}
-		if err := c.Replay(time.Time{}, entry(k.AppendTo(nil), nil)); err != nil {
+		if err := c.Replay(entry(k.AppendTo(nil), nil)); err != nil {
 			t.Fatal(err)
 		}
 		if g := c.groups["g"]; g != nil {
@@ -64,7 +64,7 @@ func TestReplayTransactions(t *testing.T) {
 		t.Helper()
 		at++
 		r := offsetRecord("g", TopicPartition{topic, 0}, &Offset{Offset: offset, Expires: -1})
-		if err := c.Replay(time.Time{}, runtime.Entry{Record: r, Offset: at, ProducerID: producer}); err != nil {
+		if err := c.Replay(runtime.Entry{Record: r, Offset: at, ProducerID: producer}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,9 +76,9 @@ func TestReplayTransactions(t *testing.T) {
 	if got := c.groups["g"].offsets; got[TopicPartition{"a", 0}].Offset != 1 || len(got) != 2 {
 		t.Errorf("before their end: %v", got)
 	}
-	c.EndTransaction(time.Time{}, 7, true)
-	c.EndTransaction(time.Time{}, 8, false)
-	c.EndTransaction(time.Time{}, 9, true)
+	c.EndTransaction(7, true)
+	c.EndTransaction(8, false)
+	c.EndTransaction(9, true)
 	got := c.groups["g"].offsets
 	if got[TopicPartition{"a", 0}].Offset != 2 || got[TopicPartition{"b", 0}].Offset != 4 || len(got) != 2 {
 		t.Errorf("after it: %v", got)
@@ -107,7 +107,7 @@ func TestReplayGroups(t *testing.T) {
 			}
 			v.Members = append(v.Members, m)
 		}
-		if err := c.Replay(time.Time{}, entry(k.AppendTo(nil), v.AppendTo(nil))); err != nil {
+		if err := c.Replay(entry(k.AppendTo(nil), v.AppendTo(nil))); err != nil {
 			t.Fatal(err)
 		}
 		g := c.groups["g"]
@@ -125,7 +125,7 @@ func TestReplayGroups(t *testing.T) {
 		if static := b.instance != nil && *b.instance == "i" && g.static["i"] == "b"; static != (version >= 3) {
 			t.Errorf("version %d: static %v", version, static)
 		}
-		if err := c.Replay(time.Time{}, entry(k.AppendTo(nil), nil)); err != nil {
+		if err := c.Replay(entry(k.AppendTo(nil), nil)); err != nil {
 			t.Fatal(err)
 		}
 		if g := c.groups["g"]; g != nil {
@@ -146,11 +146,11 @@ func TestReplayStrangeRecords(t *testing.T) {
 		"half a group key":    {group[:3], {0}},
 		"half a group record": {group, {0, 3, 0}},
 	} {
-		if err := c.Replay(time.Time{}, entry(r[0], r[1])); err == nil {
+		if err := c.Replay(entry(r[0], r[1])); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
-	if err := c.Replay(time.Time{}, entry([]byte{0, 99, 1, 2}, []byte{1})); err != nil {
+	if err := c.Replay(entry([]byte{0, 99, 1, 2}, []byte{1})); err != nil {
 		t.Errorf("of a newer version: %v", err)
 	}
 	if len(c.groups) != 0 {

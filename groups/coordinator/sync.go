@@ -138,7 +138,7 @@ func (c *Coordinator) Leave(call runtime.Call, req *kmsg.LeaveGroupRequest) runt
 			g.drop(m)
 			continue
 		}
-		e.Add(c.remove(call, g, m, kerr.UnknownMemberID.Code)) // one rebalance for all
+		e.Add(c.remove(call, g, m)) // one rebalance for all
 	}
 	if g != nil && len(gone) == 0 {
 		e.Add(c.completeIfJoined(call, g)) // one who left may have been waited for

@@ -61,7 +61,7 @@ func TestEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.log.end > 0 {
-				batch, err := build([]Record{{Key: []byte("n"), Value: []byte("short")}}, time.Now())
+				batch, err := build([]Record{{Key: []byte("n"), Value: []byte("short")}}, 1000, time.Now())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -84,7 +84,7 @@ func TestEnds(t *testing.T) {
 func TestStopWhileLoading(t *testing.T) {
 	log := &memoryLog{auto: true, block: make(chan struct{})}
 	for range 3 {
-		batch, err := build([]Record{number(1)}, time.Now())
+		batch, err := build([]Record{number(1)}, 1000, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,4 +115,4 @@ type counting struct {
 	n *int
 }
 
-func (c *counting) Replay(time.Time, Entry) error { *c.n++; return nil }
+func (c *counting) Replay(Entry) error { *c.n++; return nil }

@@ -27,8 +27,8 @@ const (
 	// loadPatience is how long a caller waits for a partition that is being loaded before it is told to try again: most loads are
 	// shorter than a client's back-off.
 	loadPatience = 300 * time.Millisecond
-	// failurePause is for how long nothing is appended after an append has failed, so that a log which refuses everything is not
-	// loaded again and again.
+	// failurePause is for how long nothing is appended after an append or a sync has failed, so that a partition that takes nothing is
+	// not loaded again and again.
 	failurePause = 200 * time.Millisecond
 )
 
@@ -48,14 +48,14 @@ type Loop[M Machine] struct {
 	mu     sync.Mutex // guards told
 	told   []func(M, Call) Effects
 	tell   chan struct{} // holds a value if told may not be empty
-	synced *syncer       // nil if the log needs none
+	syncer *syncer       // nil if the log needs none
 
 	// Of the goroutine.
 	machine     M
 	next        Token
 	waiting     map[Token]chan<- any
 	uncommitted []uncommitted
-	failed      error // of the newest append that failed
+	failed      error // of the newest append or sync that failed
 	failedAt    time.Time
 }
 
@@ -80,7 +80,7 @@ func Start[M Machine](create func() M, log Log, epoch int32, logger zerolog.Logg
 		waiting: map[Token]chan<- any{}}
 	l.loading()
 	if log.Syncs() {
-		l.synced = startSyncer(log)
+		l.syncer = startSyncer(log)
 	}
 	go l.run()
 	return l
@@ -165,16 +165,16 @@ func (l *Loop[M]) Tell(op func(M, Call) Effects) {
 	}
 }
 
-// errAppend is why a machine is dropped: its records are not in the log.
-type errAppend struct{ cause error }
+// errDropped is why a machine is dropped: records that it asked for are not in the log.
+type errDropped struct{ cause error }
 
-func (e errAppend) Error() string { return e.cause.Error() }
-func (e errAppend) Unwrap() error { return e.cause }
+func (e errDropped) Error() string { return e.cause.Error() }
+func (e errDropped) Unwrap() error { return e.cause }
 
 func (l *Loop[M]) run() {
 	defer close(l.done)
-	if l.synced != nil {
-		defer l.synced.end()
+	if l.syncer != nil {
+		defer close(l.syncer.stop)
 	}
 	for {
 		if err := defect.Contain("coordinator", l.load); err != nil {
@@ -184,17 +184,17 @@ func (l *Loop[M]) run() {
 			return
 		}
 		err := defect.Contain("coordinator", l.work)
-		var failed errAppend
-		if !errors.As(err, &failed) {
+		var dropped errDropped
+		if !errors.As(err, &dropped) {
 			if err != nil {
 				defect.Tell(&l.logger, err).Msg("coordinator has stopped: its groups are unavailable until another broker leads its partition, or this one starts again")
 			}
 			return
 		}
 		l.loading()
-		l.refuseAll(failed.cause)
-		if errors.Is(failed, kerr.NotCoordinator) {
-			// Another broker leads, or the disk has failed: Stop comes soon.
+		l.refuseAll(dropped.cause)
+		if errors.Is(dropped, kerr.NotCoordinator) {
+			// Probably another broker leads, or the disk has failed, and Stop comes soon. A full disk gives this error, too.
 			select {
 			case <-l.stop:
 				return
@@ -202,7 +202,7 @@ func (l *Loop[M]) run() {
 			}
 			continue
 		}
-		l.logger.Warn().Err(failed.cause).Msg("coordinator's records cannot be appended: it loads its partition again")
+		l.logger.Warn().Err(dropped.cause).Msg("coordinator's records cannot be appended: it loads its partition again")
 	}
 }
 
@@ -211,10 +211,11 @@ func (l *Loop[M]) work() error {
 	moved := make(chan struct{}, 1)
 	unwatch := l.log.WatchHighWatermark(moved)
 	defer unwatch()
-	var unsynced <-chan error // says why a sync failed
-	if l.synced != nil {
-		unsynced = l.synced.failed
+	var failedSyncs <-chan error
+	if l.syncer != nil {
+		failedSyncs = l.syncer.failed
 	}
+	l.failedAt = time.Now() // loading may have taken longer than the pause
 	close(*l.ready.Load())
 	l.release() // of before the partition was loaded again
 	timer := time.NewTimer(time.Hour)
@@ -235,8 +236,8 @@ func (l *Loop[M]) work() error {
 			err = l.listen()
 		case <-moved:
 			l.release()
-		case cause := <-unsynced:
-			err = errAppend{forClients(cause)}
+		case err := <-failedSyncs:
+			l.unsynced(err)
 		case <-timer.C:
 			now := time.Now()
 			if next := l.machine.Next(); !next.IsZero() && !now.Before(next) {
@@ -249,7 +250,9 @@ func (l *Loop[M]) work() error {
 	}
 }
 
-func (l *Loop[M]) call(now time.Time, to Token) Call { return Call{Now: now, To: to, Check: l.check} }
+func (l *Loop[M]) call(now time.Time, to Token) Call {
+	return Call{Now: now, To: to, Held: len(l.uncommitted) > 0, Check: l.check}
+}
 
 // check is Call.Check.
 func (l *Loop[M]) check(records []Record) error {
@@ -280,7 +283,7 @@ func (l *Loop[M]) load() error {
 		}
 		if b.IsControl() {
 			if kind, _, ok := b.Marker(); ok {
-				l.machine.EndTransaction(start, b.ProducerID(), kind == record.Commit)
+				l.machine.EndTransaction(b.ProducerID(), kind == record.Commit)
 			}
 			return nil
 		}
@@ -295,7 +298,7 @@ func (l *Loop[M]) load() error {
 		for i := range records {
 			n++
 			e.Record, e.Offset = Record{records[i].Key, records[i].Value}, records[i].Offset
-			if err := l.machine.Replay(start, e); err != nil {
+			if err := l.machine.Replay(e); err != nil {
 				return fmt.Errorf("record at offset %d: %w", e.Offset, err)
 			}
 		}
@@ -311,20 +314,31 @@ func (l *Loop[M]) load() error {
 	return nil
 }
 
-// serve runs c, and gathers other calls that may share its batch.
+// serve runs c, and gathers other calls that may share its batch. What was told before comes first.
 func (l *Loop[M]) serve(c call[M]) error {
 	var gathered Effects
 	size := 0
 	for {
 		now := time.Now()
-		if !c.joins {
+		l.next++
+		l.waiting[l.next] = c.reply
+		told := false
+		select {
+		case <-l.tell:
+			told = true
+		default:
+		}
+		if told || !c.joins {
 			if err := l.carryOut(now, gathered); err != nil {
-				c.reply <- refusal{err}
+				return err
+			}
+			gathered, size = Effects{}, 0
+		}
+		if told {
+			if err := l.listen(); err != nil {
 				return err
 			}
 		}
-		l.next++
-		l.waiting[l.next] = c.reply
 		e := c.op(l.machine, l.call(now, l.next))
 		if !c.joins {
 			return l.carryOut(now, e)
@@ -362,27 +376,30 @@ func (l *Loop[M]) listen() error {
 			l.mu.Lock()
 			l.told = append(told[i:], l.told...)
 			l.mu.Unlock()
-			l.tell <- struct{}{} // only this goroutine takes from it, and it has
+			select {
+			case l.tell <- struct{}{}:
+			default: // something was told meanwhile
+			}
 			return err
 		}
 	}
 	return nil
 }
 
-// carryOut appends and replays the records. The replies leave once everything below them, and everything that was appended earlier, is
-// committed: an answer must not depend on records that may still be lost. It returns an errAppend, after which the machine is behind the
-// effects that it asked for.
+// carryOut appends and replays the records. The replies leave once these, and everything that was appended earlier, are committed: an
+// answer must not depend on records that may still be lost. If it returns an errDropped, the machine must be dropped: its soft state
+// assumes records that are not in the log.
 func (l *Loop[M]) carryOut(now time.Time, e Effects) error {
 	end := int64(-1)
 	if len(e.Records) > 0 {
 		var err error
 		if end, err = l.append(e.Records, now); err != nil {
-			l.failed, l.failedAt = forClients(err), now
-			return errAppend{l.failed}
+			l.failed = forClients(err)
+			return errDropped{l.failed}
 		}
 		first := end - int64(len(e.Records))
 		for i, r := range e.Records {
-			if err := l.machine.Replay(now, Entry{Record: r, Offset: first + int64(i), ProducerID: -1}); err != nil {
+			if err := l.machine.Replay(Entry{Record: r, Offset: first + int64(i), ProducerID: -1}); err != nil {
 				return fmt.Errorf("own record at offset %d: %w", first+int64(i), err)
 			}
 		}
@@ -400,17 +417,29 @@ func (l *Loop[M]) carryOut(now time.Time, e Effects) error {
 }
 
 func (l *Loop[M]) append(records []Record, now time.Time) (end int64, err error) {
-	if err := fits(records, l.log.MaxBatch()); err != nil {
-		return 0, err
-	}
-	batch, err := build(records, now)
+	batch, err := build(records, l.log.MaxBatch(), now)
 	if err != nil {
 		return 0, err
 	}
-	if end, err = l.log.Append(batch, l.epoch, now); err == nil && l.synced != nil {
-		l.synced.to(end)
+	if end, err = l.log.Append(batch, l.epoch, now); err == nil && l.syncer != nil {
+		l.syncer.to(end)
 	}
 	return end, err
+}
+
+// unsynced answers all who wait for records to be committed, which may take for ever. The machine goes on: its records are in the log.
+// The syncer tries again.
+func (l *Loop[M]) unsynced(err error) {
+	if l.failed == nil || time.Since(l.failedAt) > 2*failurePause {
+		l.logger.Warn().Err(err).Msg("coordinator's records cannot be written to disk: it tries again")
+	}
+	l.failed, l.failedAt = forClients(err), time.Now()
+	for _, u := range l.uncommitted {
+		for _, r := range u.replies {
+			l.answer(r.To, refusal{l.failed})
+		}
+	}
+	l.uncommitted = nil
 }
 
 // release gives the answers whose records have been committed meanwhile.
@@ -436,8 +465,16 @@ func (l *Loop[M]) answer(to Token, response any) {
 	}
 }
 
-// refuseAll answers everybody whose reply does not wait for records that are in the log: nobody else would.
+// refuseAll gives err to all callers, except those whose replies wait until records are committed.
 func (l *Loop[M]) refuseAll(err error) {
+	for queued := true; queued; {
+		select {
+		case c := <-l.calls:
+			c.reply <- refusal{err}
+		default:
+			queued = false
+		}
+	}
 	answered := map[Token]bool{}
 	for _, u := range l.uncommitted {
 		for _, r := range u.replies {

@@ -27,6 +27,7 @@ type memoryLog struct {
 	auto    bool          // the high watermark follows the end
 	refuses error         // what Takes says
 	failure error         // of appends
+	once    bool          // of one append only
 	syncing chan error    // each Sync waits for a value, unless it is nil
 	reads   int           // calls of ReadAll
 	limit   int           // of a batch's bytes, 0 for none
@@ -37,8 +38,11 @@ type memoryLog struct {
 func (l *memoryLog) Append(b record.Batch, _ int32, _ time.Time) (int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failure != nil {
-		return 0, l.failure
+	if err := l.failure; err != nil {
+		if l.once {
+			l.failure = nil
+		}
+		return 0, err
 	}
 	b.SetBaseOffset(l.end)
 	l.batches = append(l.batches, b)
@@ -114,7 +118,7 @@ type counter struct {
 	ticks chan time.Time
 }
 
-func (c *counter) Replay(_ time.Time, e Entry) error {
+func (c *counter) Replay(e Entry) error {
 	if len(e.Value) != 8 {
 		return errors.New("no number")
 	}
@@ -127,7 +131,7 @@ func (c *counter) Replay(_ time.Time, e Entry) error {
 	return nil
 }
 
-func (c *counter) EndTransaction(_ time.Time, producerID int64, committed bool) {
+func (c *counter) EndTransaction(producerID int64, committed bool) {
 	if committed {
 		c.total += c.open[producerID]
 	}
@@ -199,9 +203,6 @@ func TestStateIsTheLog(t *testing.T) {
 	callers.Wait()
 	if got := total(t, l); got != 100 {
 		t.Errorf("total %d", got)
-	}
-	if len(log.batches) > 100 {
-		t.Errorf("%d batches for 100 records", len(log.batches))
 	}
 	l.Stop()
 	again := startCounter(t, log)
@@ -324,17 +325,21 @@ func TestFailedAppendKeepsAnswers(t *testing.T) {
 	}
 }
 
+func checkAll(l *Loop[*counter], records []Record) error {
+	type result struct{ err error }
+	r, err := Ask[result](context.Background(), l, false, func(_ *counter, call Call) Effects {
+		return Effects{Replies: []Reply{{call.To, result{call.Check(records)}}}}
+	})
+	return errors.Join(err, r.err)
+}
+
+func checkOne(l *Loop[*counter]) error { return checkAll(l, []Record{number(1)}) }
+
 // TestCheck: an operation learns beforehand that the partition takes nothing, and for a moment after an append has failed nothing is tried.
 func TestCheck(t *testing.T) {
 	log := &memoryLog{auto: true, limit: 1000}
 	l := startCounter(t, log)
-	check := func(records ...Record) error {
-		type result struct{ err error }
-		r, err := Ask[result](context.Background(), l, false, func(_ *counter, call Call) Effects {
-			return Effects{Replies: []Reply{{call.To, result{call.Check(records)}}}}
-		})
-		return errors.Join(err, r.err)
-	}
+	check := func(records ...Record) error { return checkAll(l, records) }
 	if err := check(number(1)); err != nil {
 		t.Error(err)
 	}
@@ -370,7 +375,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestSyncsBeside: while records are written to disk, the loop goes on; one that can't be written drops the machine.
+// TestSyncsBeside: while records are written to disk, the loop goes on. If they can't be, who waits for them is answered, and it is tried
+// again.
 func TestSyncsBeside(t *testing.T) {
 	log := &memoryLog{syncing: make(chan error)}
 	l := startCounter(t, log)
@@ -379,28 +385,50 @@ func TestSyncsBeside(t *testing.T) {
 		go func() { added <- askAdd(l, false, 1) }()
 	}
 	log.appended(t, 3) // though none is on disk
-	log.commit()
-	for range 3 {
-		if err := <-added; err != nil {
-			t.Error(err)
-		}
-	}
 	log.syncing <- kerr.KafkaStorageError
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		log.mu.Lock()
-		reads := log.reads
-		log.mu.Unlock()
-		if reads > 1 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the partition is not loaded again")
+	for range 3 {
+		if err := <-added; !errors.Is(err, kerr.NotCoordinator) {
+			t.Errorf("answered %v", err)
 		}
 	}
-	close(log.syncing)
-	if got := total(t, l); got != 3 {
+	if got := total(t, l); got != 3 { // they are in the log
 		t.Errorf("total %d", got)
 	}
+	close(log.syncing)
+	var err error
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if err = checkOne(l); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatalf("nothing is taken any more: %v", err)
+	}
+	go func() { added <- askAdd(l, false, 1) }()
+	log.appended(t, 4)
+	log.commit()
+	if err := <-added; err != nil {
+		t.Error(err)
+	}
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if log.reads != 1 {
+		t.Errorf("loaded %d times", log.reads)
+	}
+}
+
+// TestStopDoesNotWaitForADisk: nor for a sync that hangs.
+func TestStopDoesNotWaitForADisk(t *testing.T) {
+	log := &memoryLog{syncing: make(chan error)}
+	l := startCounter(t, log)
+	added := make(chan error, 1)
+	go func() { added <- askAdd(l, false, 1) }()
+	log.appended(t, 1)
+	l.Stop()
+	if err := <-added; !errors.Is(err, kerr.NotCoordinator) {
+		t.Errorf("answered %v", err)
+	}
+	close(log.syncing)
 }
 
 // TestTransactions: what a transaction wrote counts when its marker comes, or never.
@@ -429,44 +457,109 @@ func TestTransactions(t *testing.T) {
 	}
 }
 
-// TestTold: what is told is done in order, also if it comes while the partition is loaded or is in the way of an append that fails.
+// TestTold: what is told is done in order, before later calls, also if it comes while the partition is loaded, or in the way of an append
+// that fails.
 func TestTold(t *testing.T) {
 	log := &memoryLog{auto: true, block: make(chan struct{})}
 	l := startCounter(t, log)
-	for i := range uint64(3) {
+	tell := func(then func()) {
 		l.Tell(func(c *counter, call Call) Effects {
-			return Effects{Records: []Record{number(c.total + i)}}
+			then()
+			return Effects{Records: []Record{number(c.total + 1)}}
 		})
 	}
-	log.fail(kerr.NotEnoughReplicas)
+	tell(func() { tell(func() {}) }) // what is told last is told while the first runs, once for each of its tries
+	tell(func() {})
+	log.mu.Lock()
+	log.failure, log.once = kerr.NotEnoughReplicas, true
+	log.mu.Unlock()
 	close(log.block)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		log.mu.Lock()
-		reads := log.reads
-		log.mu.Unlock()
-		if reads > 1 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("no append was tried")
+	log.appended(t, 4)
+	if got := total(t, l); got != 1+2+4+8 || log.reads != 2 {
+		t.Errorf("total %d, loaded %d times", got, log.reads)
+	}
+}
+
+// TestToldBeforeCalls: a call sees what was told before it, also one that shares a batch.
+func TestToldBeforeCalls(t *testing.T) {
+	log := &memoryLog{auto: true}
+	l := startCounter(t, log)
+	for i := range uint64(200) {
+		l.Tell(func(*counter, Call) Effects { return Effects{Records: []Record{number(1)}} })
+		got, err := Ask[uint64](context.Background(), l, i%2 == 0, get)
+		if err != nil || got != i+1 {
+			t.Fatalf("the call sees %d of %d, %v", got, i+1, err)
 		}
 	}
-	log.fail(nil)
-	log.appended(t, 3)
-	if got := total(t, l); got != 0+1+(1+2) {
+}
+
+// TestHeld: an operation knows that replies wait for a commit.
+func TestHeld(t *testing.T) {
+	log := &memoryLog{}
+	l := startCounter(t, log)
+	held := func() bool {
+		seen := make(chan bool, 1)
+		l.Tell(func(_ *counter, call Call) Effects {
+			seen <- call.Held
+			return Effects{}
+		})
+		return <-seen
+	}
+	if held() {
+		t.Error("held without records")
+	}
+	added := make(chan error, 1)
+	go func() { added <- askAdd(l, false, 1) }()
+	log.appended(t, 1)
+	if !held() {
+		t.Error("not held while a record is not committed")
+	}
+	log.commit()
+	if err := <-added; err != nil {
+		t.Error(err)
+	}
+	if total(t, l); held() {
+		t.Error("held after the commit")
+	}
+}
+
+// TestTooLarge: a machine that asks for too much without a check is dropped, and its caller told.
+func TestTooLarge(t *testing.T) {
+	log := &memoryLog{auto: true, limit: 1000}
+	l := startCounter(t, log)
+	_, err := Ask[bool](context.Background(), l, false, func(_ *counter, call Call) Effects {
+		return Effects{Records: []Record{{Key: make([]byte, 1000), Value: make([]byte, 8)}}, Replies: []Reply{{call.To, true}}}
+	})
+	if !errors.Is(err, kerr.UnknownServerError) {
+		t.Errorf("answered %v", err)
+	}
+	if got := total(t, l); got != 0 {
 		t.Errorf("total %d", got)
 	}
 }
 
 // TestTooLargeTogether: what shares a batch with others' records does not fail because all together are too large for one.
 func TestTooLargeTogether(t *testing.T) {
-	b := record.NewBuilder(record.None)
-	b.Add(&record.Record{Key: []byte("n"), Value: make([]byte, 8)})
-	one, err := b.Build()
+	one, err := build([]Record{number(1)}, 1000, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &memoryLog{auto: true, limit: len(one) + 8}
+	if n := batchesOfFour(t, len(one)+8); n != 4 {
+		t.Errorf("%d batches where one takes one record", n)
+	}
+}
+
+// TestSharesABatch: records of callers who wait at the same time share a batch.
+func TestSharesABatch(t *testing.T) {
+	if n := batchesOfFour(t, 1<<20); n != 1 {
+		t.Errorf("%d batches", n)
+	}
+}
+
+// batchesOfFour has four callers add at once, and returns how many batches that made.
+func batchesOfFour(t *testing.T, limit int) int {
+	t.Helper()
+	log := &memoryLog{auto: true, limit: limit}
 	l := startCounter(t, log)
 	held, hold := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 4)
@@ -494,6 +587,7 @@ func TestTooLargeTogether(t *testing.T) {
 	if got := total(t, l); got != 4 {
 		t.Errorf("total %d, not 4", got)
 	}
+	return len(log.batches)
 }
 
 // TestManyTombstones: what there is to forget is forgotten, however much it is.
@@ -513,11 +607,11 @@ func TestManyTombstones(t *testing.T) {
 // forgetful is a machine without state.
 type forgetful struct{}
 
-func (forgetful) Replay(time.Time, Entry) error         { return nil }
-func (forgetful) EndTransaction(time.Time, int64, bool) {}
-func (forgetful) Loaded(time.Time)                      {}
-func (forgetful) Next() time.Time                       { return time.Time{} }
-func (forgetful) Tick(Call) Effects                     { return Effects{} }
+func (forgetful) Replay(Entry) error         { return nil }
+func (forgetful) EndTransaction(int64, bool) {}
+func (forgetful) Loaded(time.Time)           {}
+func (forgetful) Next() time.Time            { return time.Time{} }
+func (forgetful) Tick(Call) Effects          { return Effects{} }
 
 func startForgetful(t *testing.T, log *memoryLog) *Loop[forgetful] {
 	l := Start(func() forgetful { return forgetful{} }, Log(log), 1, zerolog.Nop())

@@ -47,21 +47,23 @@ func (e *Effects) Add(other Effects) {
 type Call struct {
 	Now time.Time
 	To  Token // who waits for the reply
+	// Held says that replies are held up by records that are not committed yet: clients can't be expected to send anything.
+	Held bool
 	// Check returns why records can't be appended together, nil if they probably can. Its errors wrap the kerr error that clients of
-	// coordinators know. An operation calls it before it changes anything on the strength of its records.
+	// coordinators know. An operation calls it before it changes soft state that assumes that the records are appended.
 	Check func([]Record) error
 }
 
 // Machine is a coordinator's state. It knows no I/O, no clock and no goroutine: all methods are called by its loop.
 //
-// What its records say, its hard state, changes by Replay alone: while the partition is loaded, and after the machine's own records have
-// been appended. An operation reads it and returns records. Beside it a machine has soft state, such as who waits for what until when.
-// If an append fails, the machine is dropped with all its soft state, and a new one loads the partition.
+// Replay is the only way from records to state: while the partition is loaded, and after the machine's own records have been appended. An
+// operation returns records and leaves it to Replay what they change. Beside that a machine has soft state, which is in no record, such
+// as who waits for what until when. If an append fails, the machine is dropped, and a new one loads the partition.
 type Machine interface {
-	// Replay applies a record. Records of kinds that it does not know are to be passed over.
-	Replay(now time.Time, e Entry) error
+	// Replay applies a record, whose bytes are the caller's. Records of kinds that the machine does not know are passed over.
+	Replay(e Entry) error
 	// EndTransaction says that the records of a producer's open transaction count from now on, or never.
-	EndTransaction(now time.Time, producerID int64, committed bool)
+	EndTransaction(producerID int64, committed bool)
 	// Loaded ends loading.
 	Loaded(now time.Time)
 	// Next is when Tick wants to be called; zero for never.
@@ -78,7 +80,7 @@ type Log interface {
 	Append(batch record.Batch, epoch int32, now time.Time) (end int64, err error)
 	// Syncs reports whether records are committed only after Sync, which blocks.
 	Syncs() bool
-	// Sync writes the records below end to disk.
+	// Sync writes the records below end to disk. The syncer's goroutine calls it.
 	Sync(end int64) error
 	// MaxBatch is how many bytes a batch may have that holds anything but tombstones (max.message.bytes).
 	MaxBatch() int
@@ -94,8 +96,8 @@ type Log interface {
 // value, and the number of headers.
 const recordOverhead = 5 + 1 + 10 + 5 + 5 + 5 + 1
 
-// atMost bounds the size of records in a batch from above, without its header. Those that are all tombstones count nothing: they are as
-// many as there is to forget.
+// atMost bounds the size of records in a batch from above, without its header. It is 0 if all are tombstones, whose batch may be of any
+// size: they are as many as there is to forget.
 func atMost(records []Record) (size int) {
 	values := false
 	for _, r := range records {
@@ -113,19 +115,21 @@ func fits(records []Record, limit int) error {
 	if record.HeaderSize+atMost(records) <= limit {
 		return nil
 	}
-	batch, err := build(records, time.Now())
-	if err == nil && atMost(records) > 0 && len(batch) > limit {
-		return fmt.Errorf("records of %d bytes, max.message.bytes is %d: %w", len(batch), limit, kerr.MessageTooLarge)
-	}
+	_, err := build(records, limit, time.Now())
 	return err
 }
 
-func build(records []Record, now time.Time) (record.Batch, error) {
+// build makes the batch of records. It returns kerr.MessageTooLarge if it has more than limit bytes.
+func build(records []Record, limit int, now time.Time) (record.Batch, error) {
 	b := record.NewBuilder(record.None)
 	for _, r := range records {
 		b.Add(&record.Record{Timestamp: now.UnixMilli(), Key: r.Key, Value: r.Value})
 	}
-	return b.Build()
+	batch, err := b.Build()
+	if err == nil && len(batch) > limit && atMost(records) > 0 {
+		return nil, fmt.Errorf("records of %d bytes, max.message.bytes is %d: %w", len(batch), limit, kerr.MessageTooLarge)
+	}
+	return batch, err
 }
 
 // forClients turns an error of the log into one that clients know from coordinators (Kafka's CoordinatorOperationExceptionHelper).

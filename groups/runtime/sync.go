@@ -1,45 +1,51 @@
 package runtime
 
+import "time"
+
 // syncer writes a log to disk beside its loop, which goes on meanwhile. Each sync is for all that was appended until it began.
 type syncer struct {
-	wanted chan int64 // holds the newest offset, if it is not synced yet
-	failed chan error
-	done   chan struct{}
+	wanted chan int64    // holds the newest offset, if it is not synced yet
+	failed chan error    // why a sync failed; it is tried again
+	stop   chan struct{} // closed by the loop, which does not wait for a disk that hangs
 }
 
 func startSyncer(log Log) *syncer {
-	s := &syncer{wanted: make(chan int64, 1), failed: make(chan error, 1), done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		for end := range s.wanted {
-			if err := log.Sync(end); err != nil {
-				select {
-				case s.failed <- err:
-				default: // the loop has yet to hear of an earlier one
-				}
-			}
-		}
-	}()
+	s := &syncer{wanted: make(chan int64, 1), failed: make(chan error), stop: make(chan struct{})}
+	go s.run(log)
 	return s
 }
 
-// to has what is below end synced soon. Only the loop calls it.
-func (s *syncer) to(end int64) {
+func (s *syncer) run(log Log) {
 	for {
 		select {
-		case s.wanted <- end:
+		case <-s.stop:
 			return
-		default:
-		}
-		select {
-		case <-s.wanted: // an earlier end
-		default:
+		case end := <-s.wanted:
+			for err := log.Sync(end); err != nil; err = log.Sync(end) {
+				select {
+				case <-s.stop:
+					return
+				case s.failed <- err:
+				}
+				select {
+				case <-s.stop:
+					return
+				case <-time.After(failurePause):
+				}
+				select {
+				case end = <-s.wanted:
+				default:
+				}
+			}
 		}
 	}
 }
 
-// end waits until all is synced. to is not called any more.
-func (s *syncer) end() {
-	close(s.wanted)
-	<-s.done
+// to has what is below end synced soon. Only the loop calls it.
+func (s *syncer) to(end int64) {
+	select {
+	case <-s.wanted: // an earlier end
+	default:
+	}
+	s.wanted <- end // nobody else sends
 }
