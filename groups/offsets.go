@@ -13,6 +13,7 @@ import (
 	"kraft/groups/runtime"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/ident"
 )
 
 // Versions of OffsetCommit and OffsetFetch from which topics are named by id (KIP-848).
@@ -111,7 +112,7 @@ func (m *Manager) commits(ctx *wire.Request, req *kmsg.OffsetCommitRequest) []co
 			case !has(topic, p.Partition):
 				c.Err = kerr.UnknownTopicOrPartition
 			default:
-				c.TopicPartition = coordinator.TopicPartition{Topic: topic.Name, Partition: p.Partition}
+				c.TopicPartition = ident.TopicPartition{Topic: topic.Name, Partition: p.Partition}
 			}
 			out = append(out, c)
 		}
@@ -166,9 +167,9 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 	resp.Group = req.Group
 	byID := ctx.Version >= fetchByID
 	img := m.meta.Image()
-	var want []coordinator.TopicPartition
+	var want []ident.TopicPartition
 	if req.Topics != nil {
-		want = []coordinator.TopicPartition{}
+		want = []ident.TopicPartition{}
 	}
 	names := map[image.UUID]string{}
 	for _, t := range req.Topics {
@@ -182,10 +183,10 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 			names[t.TopicID] = name
 		}
 		for _, p := range t.Partitions {
-			want = append(want, coordinator.TopicPartition{Topic: name, Partition: p})
+			want = append(want, ident.TopicPartition{Topic: name, Partition: p})
 		}
 	}
-	found, err := ask[map[coordinator.TopicPartition]coordinator.Offset](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+	found, err := ask[map[ident.TopicPartition]coordinator.Offset](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
 		return c.FetchOffsets(call.To, req.Group, want)
 	})
 	resp.ErrorCode = wire.ErrorCode(err)
@@ -206,7 +207,7 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 		for _, n := range t.Partitions {
 			p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = n, -1, -1, new(string)
-			switch o, ok := found[coordinator.TopicPartition{Topic: name, Partition: n}]; {
+			switch o, ok := found[ident.TopicPartition{Topic: name, Partition: n}]; {
 			case err != nil:
 				p.ErrorCode = wire.ErrorCode(err)
 			case name == "" && byID:
@@ -222,7 +223,7 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 }
 
 // allOffsets groups everything that a group has committed by topic.
-func allOffsets(img *image.Image, found map[coordinator.TopicPartition]coordinator.Offset, byID bool) []kmsg.OffsetFetchResponseGroupTopic {
+func allOffsets(img *image.Image, found map[ident.TopicPartition]coordinator.Offset, byID bool) []kmsg.OffsetFetchResponseGroupTopic {
 	at := map[string]int{}
 	var out []kmsg.OffsetFetchResponseGroupTopic
 	for tp, o := range found {

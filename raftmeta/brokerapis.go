@@ -14,6 +14,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/ident"
 )
 
 // RegisterControllerHandlers adds the APIs of the controller listener to r: those that brokers ask, those that
@@ -280,10 +281,10 @@ func (m *Meta) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*
 			return true
 		})
 	}
-	var partitions []partitionKey
+	var partitions []ident.TopicPartition
 	for _, t := range topics {
 		for _, n := range t.Partitions {
-			partitions = append(partitions, partitionKey{t.Topic, n})
+			partitions = append(partitions, ident.TopicPartition{Topic: t.Topic, Partition: n})
 		}
 	}
 	known := ctx.Version == 0 || req.ElectionType == preferredElection || req.ElectionType == uncleanElection
@@ -294,7 +295,7 @@ func (m *Meta) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*
 		if !known {
 			return nil, fmt.Errorf("Unknown election type %d: %w", req.ElectionType, kerr.InvalidRequest)
 		}
-		return controller.ElectLeader(work, m.policy(), partitions[i].topic, partitions[i].n, req.ElectionType == uncleanElection)
+		return controller.ElectLeader(work, m.policy(), partitions[i].Topic, partitions[i].Partition, req.ElectionType == uncleanElection)
 	})
 	for _, t := range topics {
 		out := kmsg.NewElectLeadersResponseTopic()

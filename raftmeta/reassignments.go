@@ -17,6 +17,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
 	"kraft/wire"
+	"kraft/wire/ident"
 )
 
 // alterPartitionReassignments answers AlterPartitionReassignments (KIP-455): begun or taken back, partition by
@@ -25,15 +26,15 @@ func (m *Meta) alterPartitionReassignments(ctx *wire.Request, req *kmsg.AlterPar
 	resp := kmsg.NewPtrAlterPartitionAssignmentsResponse()
 	resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
 	keep := ctx.Version >= 1 && !req.AllowReplicationFactorChange
-	var partitions []partitionKey
+	var partitions []ident.TopicPartition
 	var replicas [][]int32
 	for _, t := range req.Topics {
 		for _, p := range t.Partitions {
-			partitions, replicas = append(partitions, partitionKey{t.Topic, p.Partition}), append(replicas, p.Replicas)
+			partitions, replicas = append(partitions, ident.TopicPartition{Topic: t.Topic, Partition: p.Partition}), append(replicas, p.Replicas)
 		}
 	}
 	errs := m.changeEach(ctx, req.TimeoutMillis, false, len(partitions), func(work *image.Image, i int) ([]*image.Record, error) {
-		return controller.Reassign(work, m.policy(), partitions[i].topic, partitions[i].n, replicas[i], keep)
+		return controller.Reassign(work, m.policy(), partitions[i].Topic, partitions[i].Partition, replicas[i], keep)
 	})
 	for _, t := range req.Topics {
 		out := kmsg.NewAlterPartitionAssignmentsResponseTopic()

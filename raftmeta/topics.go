@@ -39,12 +39,6 @@ func (m *Meta) change(ctx *wire.Request, timeoutMillis int32, validateOnly bool,
 	return err
 }
 
-// partitionKey names a partition in a request.
-type partitionKey struct {
-	topic string
-	n     int32
-}
-
 // changeEach decides on each of count parts of a request, knowing what comes of those before, and commits many of them as one
 // change: each costs a sync of a majority's disks. The errors are the parts' own.
 func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly bool, count int, d func(work *image.Image, i int) ([]*image.Record, error)) []error {

@@ -10,8 +10,8 @@ import (
 
 	"kraft/raftmeta"
 	"kraft/raftmeta/image"
-	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/ident"
 )
 
 // deletion is a partition whose records are deleted, and what its answer waits for.
@@ -51,7 +51,7 @@ func (m *Manager) deleteRecords(ctx *wire.Request, req *kmsg.DeleteRecordsReques
 	}
 	var waiting []deletion
 	for _, d := range begun { // all of one directory at once
-		if err := m.logs.KeepStart(storage.TopicPartition{Topic: d.partition.topic, Partition: d.partition.n}); err != nil {
+		if err := m.logs.KeepStart(ident.TopicPartition{Topic: d.partition.topic, Partition: d.partition.n}); err != nil {
 			d.answer.ErrorCode = wire.ErrorCode(err)
 			continue
 		}

@@ -17,6 +17,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/storage/faultfs"
+	"kraft/wire/ident"
 	"kraft/wire/record"
 )
 
@@ -125,7 +126,7 @@ func (s *stage) start(r *replica) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	l, err := r.logs.Open(storage.TopicPartition{Topic: "t"}, [16]byte{1}, [16]byte{}, storage.DefaultLogConfig())
+	l, err := r.logs.Open(ident.TopicPartition{Topic: "t"}, [16]byte{1}, [16]byte{}, storage.DefaultLogConfig())
 	if err != nil {
 		s.t.Fatal(err)
 	}

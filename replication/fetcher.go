@@ -14,6 +14,7 @@ import (
 	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/ident"
 )
 
 // following is a partition's role while another node leads it; immutable, so that what was fetched under an
@@ -34,11 +35,11 @@ type fetchers struct {
 
 	mu sync.Mutex // guards the rest
 	by map[int32]*fetcher
-	of map[replicaKey]*fetcher
+	of map[ident.TopicIDPartition]*fetcher
 }
 
 func newFetchers(m *Manager, dial wire.Dialer) *fetchers {
-	f := &fetchers{manager: m, dial: dial, by: map[int32]*fetcher{}, of: map[replicaKey]*fetcher{}}
+	f := &fetchers{manager: m, dial: dial, by: map[int32]*fetcher{}, of: map[ident.TopicIDPartition]*fetcher{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
@@ -67,7 +68,7 @@ func (f *fetchers) follow(roles []assigned) {
 		}
 		n := f.by[role.leader]
 		if n == nil {
-			n = &fetcher{fetchers: f, leader: role.leader, wake: make(chan struct{}, 1), parts: map[replicaKey]*fetchState{}}
+			n = &fetcher{fetchers: f, leader: role.leader, wake: make(chan struct{}, 1), parts: map[ident.TopicIDPartition]*fetchState{}}
 			f.by[role.leader] = n
 			f.running.Go(n.run)
 		}
@@ -103,7 +104,7 @@ type fetcher struct {
 	wake     chan struct{}
 
 	mu     sync.Mutex // guards the rest
-	parts  map[replicaKey]*fetchState
+	parts  map[ident.TopicIDPartition]*fetchState
 	gone   []*Partition // dropped, and the leader has yet to hear
 	client *wire.Client
 	epoch  int64 // of the broker that client goes to
@@ -264,14 +265,14 @@ func (f *fetcher) round(ctx context.Context) error {
 	} else {
 		f.next++
 	}
-	byKey := make(map[replicaKey]*fetchState, len(asked))
+	byKey := make(map[ident.TopicIDPartition]*fetchState, len(asked))
 	for _, s := range asked {
 		byKey[s.role.partition.key()] = s
 	}
 	for i := range r.Topics {
 		t := &r.Topics[i]
 		for j := range t.Partitions {
-			if s := byKey[replicaKey{t.TopicID, t.Partitions[j].Partition}]; s != nil {
+			if s := byKey[ident.TopicIDPartition{ID: t.TopicID, Partition: t.Partitions[j].Partition}]; s != nil {
 				f.take(ctx, client, s, &t.Partitions[j])
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/ident"
 )
 
 // describeLogDirs answers DescribeLogDirs (KIP-113, KIP-827): the directories with the partitions asked
@@ -77,10 +78,10 @@ func (m *Manager) moveTo(dir, topic string, n int32) error {
 	if err != nil {
 		return fmt.Errorf("%s-%d: %w", topic, n, err)
 	}
-	return m.logs.Move(storage.TopicPartition{Topic: topic, Partition: n}, dir)
+	return m.logs.Move(ident.TopicPartition{Topic: topic, Partition: n}, dir)
 }
 
-func asked(req *kmsg.DescribeLogDirsRequest, tp storage.TopicPartition) bool {
+func asked(req *kmsg.DescribeLogDirsRequest, tp ident.TopicPartition) bool {
 	if req.Topics == nil {
 		return true
 	}

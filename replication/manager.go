@@ -20,6 +20,7 @@ import (
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/defect"
+	"kraft/wire/ident"
 )
 
 // Watcher learns which partitions of a topic this node leads. It is called from the metadata publisher,
@@ -108,7 +109,7 @@ func (m *Manager) Start() {
 	m.logs.Watch(m)
 	m.meta.NoteRoom(m.room()) // the first heartbeat, which unfences, has it
 	m.meta.Subscribe(m.follow)
-	m.logs.SetAsideStrays(func(tp storage.TopicPartition) bool {
+	m.logs.SetAsideStrays(func(tp ident.TopicPartition) bool {
 		t, _ := m.meta.Image().Topic(tp.Topic)
 		p, ok := t.Partition(tp.Partition)
 		return tp.Topic == image.QuorumTopic || ok && slices.Contains(p.Replicas, m.meta.NodeID())
@@ -342,10 +343,10 @@ func (m *Manager) openAll(work []opening) {
 		defer mu.Unlock()
 		roles = append(roles, assigned{p, role})
 	}
-	byTP := make(map[storage.TopicPartition]opening, len(work))
-	tps := make([]storage.TopicPartition, 0, len(work))
+	byTP := make(map[ident.TopicPartition]opening, len(work))
+	tps := make([]ident.TopicPartition, 0, len(work))
 	for _, o := range work {
-		tp := storage.TopicPartition{Topic: o.topic.Name, Partition: o.n}
+		tp := ident.TopicPartition{Topic: o.topic.Name, Partition: o.n}
 		byTP[tp] = o
 		tps = append(tps, tp)
 	}
@@ -353,7 +354,7 @@ func (m *Manager) openAll(work []opening) {
 	defer every(openingTold, func() {
 		m.log.Info().Msg(fmt.Sprintf("opened %d of %d logs", opened.Load(), len(tps)))
 	})()
-	_ = m.logs.OpenAll(tps, func(tp storage.TopicPartition) error {
+	_ = m.logs.OpenAll(tps, func(tp ident.TopicPartition) error {
 		defer opened.Add(1)
 		o := byTP[tp]
 		directory := o.reg.Directory(m.meta.NodeID())
@@ -387,7 +388,7 @@ func (m *Manager) logConfig(topic string, l configs.Layers) (c *storage.LogConfi
 }
 
 // open opens a log with the settings of its topic, or has one that is open take them.
-func (m *Manager) open(tp storage.TopicPartition, o opening, directory image.UUID) (*storage.Log, error) {
+func (m *Manager) open(tp ident.TopicPartition, o opening, directory image.UUID) (*storage.Log, error) {
 	if o.config == nil {
 		if p, err := m.PartitionByID(o.topic.ID, o.n); err == nil && p.Log() != nil {
 			return p.Log(), nil
@@ -418,7 +419,7 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 	}
 	m.mu.Unlock()
 	if l != nil {
-		m.logs.Note(storage.TopicPartition{Topic: p.topic, Partition: p.n}, l, p.log.Store)
+		m.logs.Note(ident.TopicPartition{Topic: p.topic, Partition: p.n}, l, p.log.Store)
 	}
 	p.offline.Store(l == nil)
 	p.slowSending.Store(isThrottled(o.slowSending, o.n, m.meta.NodeID()))
@@ -504,7 +505,7 @@ func (m *Manager) drop(t *image.Topic, n int32) {
 func (m *Manager) discard(p *Partition) {
 	m.lose(p)
 	m.fetchers.follow([]assigned{{p, nil}})
-	if err := m.logs.Delete(storage.TopicPartition{Topic: p.topic, Partition: p.n}); err != nil {
+	if err := m.logs.Delete(ident.TopicPartition{Topic: p.topic, Partition: p.n}); err != nil {
 		m.log.Error().Err(err).Str("partition", p.String()).Msg("delete failed")
 	}
 }
@@ -536,7 +537,7 @@ func (m *Manager) lose(p *Partition) {
 }
 
 // DirFailed implements storage.Watcher.
-func (m *Manager) DirFailed(_ *storage.Dir, lost []storage.TopicPartition) {
+func (m *Manager) DirFailed(_ *storage.Dir, lost []ident.TopicPartition) {
 	for _, tp := range lost {
 		if p, err := m.Partition(tp.Topic, tp.Partition); err == nil {
 			m.lose(p)
@@ -557,7 +558,7 @@ func (m *Manager) room() raftmeta.Room {
 }
 
 // Moved implements storage.Watcher.
-func (m *Manager) Moved(tp storage.TopicPartition, l *storage.Log, directory [16]byte) {
+func (m *Manager) Moved(tp ident.TopicPartition, l *storage.Log, directory [16]byte) {
 	p, err := m.Partition(tp.Topic, tp.Partition)
 	if err != nil {
 		return // deleted meanwhile
@@ -567,7 +568,7 @@ func (m *Manager) Moved(tp storage.TopicPartition, l *storage.Log, directory [16
 }
 
 // Settled implements storage.Watcher.
-func (m *Manager) Settled(tp storage.TopicPartition) {
+func (m *Manager) Settled(tp ident.TopicPartition) {
 	if p, err := m.Partition(tp.Topic, tp.Partition); err == nil {
 		p.advance(0) // the high watermark may have moved on the old log since it was copied
 	}

@@ -6,6 +6,7 @@ import (
 
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/ident"
 )
 
 // Special timestamps of ListOffsets.
@@ -33,7 +34,7 @@ func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (
 			p := kmsg.NewListOffsetsResponseTopicPartition()
 			p.Partition = r.Partition
 			var err error = kerr.InvalidRequest // which of two timestamps is meant cannot be known
-			if !repeated[storage.TopicPartition{Topic: t.Topic, Partition: r.Partition}] {
+			if !repeated[ident.TopicPartition{Topic: t.Topic, Partition: r.Partition}] {
 				err = m.listOne(ctx.Version, req, t.Topic, r, &p)
 			}
 			if err != nil {
@@ -50,11 +51,11 @@ func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (
 }
 
 // repeatedPartitions are those that a request names more than once.
-func repeatedPartitions(req *kmsg.ListOffsetsRequest) map[storage.TopicPartition]bool {
-	named, repeated := map[storage.TopicPartition]bool{}, map[storage.TopicPartition]bool{}
+func repeatedPartitions(req *kmsg.ListOffsetsRequest) map[ident.TopicPartition]bool {
+	named, repeated := map[ident.TopicPartition]bool{}, map[ident.TopicPartition]bool{}
 	for i := range req.Topics {
 		for j := range req.Topics[i].Partitions {
-			tp := storage.TopicPartition{Topic: req.Topics[i].Topic, Partition: req.Topics[i].Partitions[j].Partition}
+			tp := ident.TopicPartition{Topic: req.Topics[i].Topic, Partition: req.Topics[i].Partitions[j].Partition}
 			if named[tp] {
 				repeated[tp] = true
 			}

@@ -16,6 +16,7 @@ import (
 
 	"kraft/raftmeta/image"
 	"kraft/storage"
+	"kraft/wire/ident"
 	"kraft/wire/record"
 )
 
@@ -74,7 +75,9 @@ type led struct {
 func (p *Partition) Topic() string { return p.topic }
 
 // key names the partition among those of this node, over all lives of its topic's name.
-func (p *Partition) key() replicaKey { return replicaKey{p.id, p.n} }
+func (p *Partition) key() ident.TopicIDPartition {
+	return ident.TopicIDPartition{ID: p.id, Partition: p.n}
+}
 
 // Number is the partition's number in its topic.
 func (p *Partition) Number() int32 { return p.n }

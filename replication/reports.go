@@ -10,6 +10,7 @@ import (
 	"kraft/raftmeta"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
+	"kraft/wire/ident"
 )
 
 // reports tells the controller which log directories work and which replicas are in them, again until it
@@ -26,16 +27,11 @@ type reports struct {
 	mu      sync.Mutex // guards the rest, which is yet to be told
 	dirs    []image.UUID
 	without *raftmeta.Room
-	replica map[replicaKey]image.UUID // last word counts
-}
-
-type replicaKey struct {
-	topic image.UUID
-	n     int32
+	replica map[ident.TopicIDPartition]image.UUID // last word counts
 }
 
 func newReports(meta *raftmeta.Meta, settle func(context.Context), log zerolog.Logger) *reports {
-	r := &reports{meta: meta, log: log, settle: settle, wake: make(chan struct{}, 1), done: make(chan struct{}), replica: map[replicaKey]image.UUID{}}
+	r := &reports{meta: meta, log: log, settle: settle, wake: make(chan struct{}, 1), done: make(chan struct{}), replica: map[ident.TopicIDPartition]image.UUID{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -59,7 +55,7 @@ func (r *reports) room(room raftmeta.Room) {
 // assigned reports where a replica is. Any goroutine may call it.
 func (r *reports) assigned(a controller.Assignment) {
 	r.mu.Lock()
-	r.replica[replicaKey{a.Topic, a.Partition}] = a.Directory
+	r.replica[ident.TopicIDPartition{ID: a.Topic, Partition: a.Partition}] = a.Directory
 	r.mu.Unlock()
 	r.poke()
 }
@@ -97,7 +93,7 @@ func (r *reports) tell() error {
 	dirs, room := r.dirs, r.without
 	list := make([]controller.Assignment, 0, len(r.replica))
 	for k, d := range r.replica {
-		list = append(list, controller.Assignment{Topic: k.topic, Partition: k.n, Directory: d})
+		list = append(list, controller.Assignment{Topic: k.ID, Partition: k.Partition, Directory: d})
 	}
 	r.mu.Unlock()
 	if dirs != nil {
@@ -129,7 +125,7 @@ func (r *reports) tell() error {
 		r.without = nil
 	}
 	for _, a := range list {
-		if k := (replicaKey{a.Topic, a.Partition}); r.replica[k] == a.Directory {
+		if k := (ident.TopicIDPartition{ID: a.Topic, Partition: a.Partition}); r.replica[k] == a.Directory {
 			delete(r.replica, k)
 		}
 	}

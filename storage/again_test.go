@@ -15,12 +15,13 @@ import (
 
 	"kraft/storage"
 	"kraft/storage/faultfs"
+	"kraft/wire/ident"
 )
 
 // again is a partition of a topic that was deleted and made again: 3 of its first life's 5 records were deleted.
-func again(t *testing.T, fs *faultfs.FS) (d *disks, tp storage.TopicPartition, second [16]byte) {
+func again(t *testing.T, fs *faultfs.FS) (d *disks, tp ident.TopicPartition, second [16]byte) {
 	t.Helper()
-	d, tp = &disks{t: t, fs: fs}, storage.TopicPartition{Topic: "again"}
+	d, tp = &disks{t: t, fs: fs}, ident.TopicPartition{Topic: "again"}
 	if err := d.start("/data"); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestMadeAgain(t *testing.T) {
 // TestTornOwner: a log whose partition.metadata was torn before anything was flushed is not the next topic's of its name.
 func TestTornOwner(t *testing.T) {
 	fs := faultfs.New(1)
-	d, tp, second := &disks{t: t, fs: fs}, storage.TopicPartition{Topic: "again"}, [16]byte{2}
+	d, tp, second := &disks{t: t, fs: fs}, ident.TopicPartition{Topic: "again"}, [16]byte{2}
 	if err := d.start("/data"); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestTornOwner(t *testing.T) {
 // TestFullAtStart: a log that could not be recovered for want of room is recovered at the next start, although the stop between
 // was clean (KAFKA-13773).
 func TestFullAtStart(t *testing.T) {
-	d, tp := &disks{t: t, fs: faultfs.New(1)}, storage.TopicPartition{Topic: "torn"}
+	d, tp := &disks{t: t, fs: faultfs.New(1)}, ident.TopicPartition{Topic: "torn"}
 	if err := d.start("/data"); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +181,7 @@ func TestFullAtStart(t *testing.T) {
 // TestMovedAndFailed: a log that had moved to a directory which failed is offline, although it is still assigned to the one that
 // it came from: it must not begin anew there.
 func TestMovedAndFailed(t *testing.T) {
-	d, tp := &disks{t: t, fs: faultfs.New(1)}, storage.TopicPartition{Topic: "t"}
+	d, tp := &disks{t: t, fs: faultfs.New(1)}, ident.TopicPartition{Topic: "t"}
 	var broken atomic.Bool // the move's goroutine still works with its disks
 	d.fs.Fail = func(_ faultfs.Op, path string) error {
 		if broken.Load() && strings.HasPrefix(path, "/b") {
@@ -220,9 +221,9 @@ func TestOpenedTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	const count = 50
-	var all []storage.TopicPartition
+	var all []ident.TopicPartition
 	for n := range int32(2 * count) {
-		tp := storage.TopicPartition{Topic: "together", Partition: n}
+		tp := ident.TopicPartition{Topic: "together", Partition: n}
 		all = append(all, tp)
 		if n < count {
 			if err := put(t, d.open(tp, 0, storage.DefaultLogConfig()), "a"); err != nil {
@@ -248,7 +249,7 @@ func TestOpenedTogether(t *testing.T) {
 
 // TestDamagedOwner: a log that was on disk is not set aside because its partition.metadata is empty: somebody has to say whose it is.
 func TestDamagedOwner(t *testing.T) {
-	d, tp := &disks{t: t, fs: faultfs.New(1)}, storage.TopicPartition{Topic: "kept"}
+	d, tp := &disks{t: t, fs: faultfs.New(1)}, ident.TopicPartition{Topic: "kept"}
 	if err := d.start("/data"); err != nil {
 		t.Fatal(err)
 	}

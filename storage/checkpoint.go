@@ -8,6 +8,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"kraft/wire/ident"
 )
 
 // The four checkpoint files of a log directory. The cleaner's comes with the cleaner.
@@ -55,43 +57,15 @@ func encodeCheckpoint(lines []string) []byte {
 	return []byte(b.String())
 }
 
-// TopicPartition names a partition.
-type TopicPartition struct {
-	Topic     string
-	Partition int32
-}
-
-func (tp TopicPartition) String() string { return tp.Topic + "-" + strconv.Itoa(int(tp.Partition)) }
-
-func (tp TopicPartition) before(other TopicPartition) bool {
-	if tp.Topic != other.Topic {
-		return tp.Topic < other.Topic
-	}
-	return tp.Partition < other.Partition
-}
-
-// parseTopicPartition reads a directory name such as my-topic-3.
-func parseTopicPartition(name string) (TopicPartition, bool) {
-	i := strings.LastIndexByte(name, '-')
-	if i < 1 {
-		return TopicPartition{}, false
-	}
-	p, err := strconv.ParseInt(name[i+1:], 10, 32)
-	if err != nil || p < 0 {
-		return TopicPartition{}, false
-	}
-	return TopicPartition{name[:i], int32(p)}, true
-}
-
-func readOffsets(fsys FS, dir, file string) (map[TopicPartition]int64, error) {
+func readOffsets(fsys FS, dir, file string) (map[ident.TopicPartition]int64, error) {
 	path := filepath.Join(dir, file)
 	lines, err := readCheckpoint(fsys, path)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[TopicPartition]int64, len(lines))
+	out := make(map[ident.TopicPartition]int64, len(lines))
 	for _, l := range lines {
-		var tp TopicPartition
+		var tp ident.TopicPartition
 		var offset int64
 		if _, err := fmt.Sscanf(l, "%s %d %d", &tp.Topic, &tp.Partition, &offset); err != nil {
 			return nil, fmt.Errorf("%s: line %q", path, l)
@@ -101,7 +75,7 @@ func readOffsets(fsys FS, dir, file string) (map[TopicPartition]int64, error) {
 	return out, nil
 }
 
-func writeOffsets(fsys FS, dir, file string, offsets map[TopicPartition]int64) error {
+func writeOffsets(fsys FS, dir, file string, offsets map[ident.TopicPartition]int64) error {
 	lines := make([]string, 0, len(offsets))
 	for tp, o := range offsets {
 		lines = append(lines, fmt.Sprintf("%s %d %d", tp.Topic, tp.Partition, o))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"kraft/wire/defect"
+	"kraft/wire/ident"
 )
 
 const cleanerCheckpointFile = "cleaner-offset-checkpoint"
@@ -38,18 +39,18 @@ type cleaner struct {
 	closed  bool
 
 	mu    sync.Mutex // guards the rest
-	busy  map[TopicPartition]bool
-	dirty map[*Dir]map[TopicPartition]int64 // first offset never compacted
-	stale map[*Dir]bool                     // the checkpoint file says something of partitions that are forgotten
+	busy  map[ident.TopicPartition]bool
+	dirty map[*Dir]map[ident.TopicPartition]int64 // first offset never compacted
+	stale map[*Dir]bool                           // the checkpoint file says something of partitions that are forgotten
 }
 
 func newCleaner(m *Manager, config CleanerConfig) *cleaner {
-	c := &cleaner{manager: m, config: config, busy: map[TopicPartition]bool{}, dirty: map[*Dir]map[TopicPartition]int64{}, stale: map[*Dir]bool{}}
+	c := &cleaner{manager: m, config: config, busy: map[ident.TopicPartition]bool{}, dirty: map[*Dir]map[ident.TopicPartition]int64{}, stale: map[*Dir]bool{}}
 	for _, d := range m.online() {
 		offsets, err := readOffsets(d.fs, d.path, cleanerCheckpointFile)
 		if err != nil { // everything counts as dirty again
 			m.log.Warn().Err(err).Msg("ignored damaged checkpoint")
-			offsets = map[TopicPartition]int64{}
+			offsets = map[ident.TopicPartition]int64{}
 		}
 		c.dirty[d] = offsets
 		for tp := range offsets {
@@ -240,14 +241,14 @@ func (c *cleaner) throttle(n int) {
 }
 
 // dirtyFrom is the first offset that was never compacted.
-func (c *cleaner) dirtyFrom(d *Dir, tp TopicPartition) int64 {
+func (c *cleaner) dirtyFrom(d *Dir, tp ident.TopicPartition) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.dirty[d][tp]
 }
 
 // forget drops what is known of a deleted partition, so that a new one of its name starts dirty.
-func (c *cleaner) forget(d *Dir, tp TopicPartition) {
+func (c *cleaner) forget(d *Dir, tp ident.TopicPartition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.dirty[d][tp]; ok {
@@ -268,7 +269,7 @@ func (c *cleaner) settle(d *Dir) error {
 }
 
 // truncated takes back how far a partition was compacted when its log is cut before that.
-func (c *cleaner) truncated(d *Dir, tp TopicPartition, end int64) error {
+func (c *cleaner) truncated(d *Dir, tp ident.TopicPartition, end int64) error {
 	c.mu.Lock()
 	o, ok := c.dirty[d][tp]
 	if ok && o > end {
@@ -282,7 +283,7 @@ func (c *cleaner) truncated(d *Dir, tp TopicPartition, end int64) error {
 }
 
 // announce notes in the directory that a partition is about to move to how far it was compacted.
-func (c *cleaner) announce(from, to *Dir, tp TopicPartition) error {
+func (c *cleaner) announce(from, to *Dir, tp ident.TopicPartition) error {
 	c.mu.Lock()
 	o, ok := c.dirty[from][tp]
 	if ok {

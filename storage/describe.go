@@ -1,6 +1,11 @@
 package storage
 
-import "sort"
+import (
+	"slices"
+	"sort"
+
+	"kraft/wire/ident"
+)
 
 // DirUsage is what a log directory holds.
 type DirUsage struct {
@@ -12,7 +17,7 @@ type DirUsage struct {
 
 // LogUsage is one partition's share.
 type LogUsage struct {
-	Partition TopicPartition
+	Partition ident.TopicPartition
 	Size      int64 // bytes
 	Future    bool  // a copy that will take the log's place (KIP-113)
 	Lag       int64 // offsets that a future log has yet to copy
@@ -34,7 +39,7 @@ func (m *Manager) Usage() []DirUsage {
 			}
 		}
 		u.Logs = append(u.Logs, m.mover.usage(d)...)
-		sort.SliceStable(u.Logs, func(i, j int) bool { return u.Logs[i].Partition.before(u.Logs[j].Partition) })
+		slices.SortStableFunc(u.Logs, func(a, b LogUsage) int { return a.Partition.Compare(b.Partition) })
 		out = append(out, u)
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })

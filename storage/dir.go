@@ -9,13 +9,14 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"crypto/rand"
+
+	"kraft/wire/ident"
 )
 
 const (
@@ -200,7 +201,7 @@ func (d *Dir) HasPartitions() (bool, error) {
 		return false, cannotUse(d.path, err)
 	}
 	for _, e := range entries {
-		if _, ok := parseTopicPartition(e.Name()); ok && e.IsDir() {
+		if _, ok := ident.ParseTopicPartition(e.Name()); ok && e.IsDir() {
 			return true, nil
 		}
 	}
@@ -273,14 +274,14 @@ func (d *Dir) markClean(brokerEpoch int64) error {
 
 // found is what a log directory holds, by the names in it.
 type found struct {
-	partitions    []TopicPartition
-	doomed        []string                  // names of what is to be deleted
-	future, moved map[TopicPartition]string // paths of moves that were interrupted
+	partitions    []ident.TopicPartition
+	doomed        []string                        // names of what is to be deleted
+	future, moved map[ident.TopicPartition]string // paths of moves that were interrupted
 }
 
 // partitionDirs lists the partitions that the directory holds.
 func (d *Dir) partitionDirs() (f found, err error) {
-	f.future, f.moved = map[TopicPartition]string{}, map[TopicPartition]string{}
+	f.future, f.moved = map[ident.TopicPartition]string{}, map[ident.TopicPartition]string{}
 	entries, err := d.fs.ReadDir(d.path)
 	if err != nil {
 		return f, err
@@ -294,15 +295,15 @@ func (d *Dir) partitionDirs() (f found, err error) {
 			f.doomed = append(f.doomed, name)
 			continue
 		}
-		for suffix, into := range map[string]map[TopicPartition]string{futureSuffix: f.future, movedSuffix: f.moved} {
+		for suffix, into := range map[string]map[ident.TopicPartition]string{futureSuffix: f.future, movedSuffix: f.moved} {
 			rest, ok := strings.CutSuffix(name, suffix)
 			if i := strings.LastIndexByte(rest, '.'); ok && i > 0 {
-				if tp, ok := parseTopicPartition(rest[:i]); ok {
+				if tp, ok := ident.ParseTopicPartition(rest[:i]); ok {
 					into[tp] = filepath.Join(d.path, name)
 				}
 			}
 		}
-		if tp, ok := parseTopicPartition(name); ok {
+		if tp, ok := ident.ParseTopicPartition(name); ok {
 			path := filepath.Join(d.path, name)
 			_, err := d.fs.Stat(filepath.Join(path, partitionMetadata))
 			has := err == nil
@@ -316,7 +317,7 @@ func (d *Dir) partitionDirs() (f found, err error) {
 			}
 		}
 	}
-	sort.Slice(f.partitions, func(i, j int) bool { return f.partitions[i].before(f.partitions[j]) })
+	slices.SortFunc(f.partitions, ident.TopicPartition.Compare)
 	return f, nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"kraft/storage"
 	"kraft/storage/faultfs"
+	"kraft/wire/ident"
 	"kraft/wire/record"
 )
 
@@ -27,14 +28,14 @@ type disks struct {
 
 	mu     sync.Mutex
 	failed []string
-	lost   []storage.TopicPartition
+	lost   []ident.TopicPartition
 	log    *storage.Log // that moved last
 	told   chan struct{}
 
 	settled func() // set before a move
 }
 
-func (d *disks) DirFailed(dir *storage.Dir, lost []storage.TopicPartition) {
+func (d *disks) DirFailed(dir *storage.Dir, lost []ident.TopicPartition) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failed = append(d.failed, dir.Path())
@@ -42,7 +43,7 @@ func (d *disks) DirFailed(dir *storage.Dir, lost []storage.TopicPartition) {
 	d.told <- struct{}{}
 }
 
-func (d *disks) Moved(_ storage.TopicPartition, l *storage.Log, _ [16]byte) {
+func (d *disks) Moved(_ ident.TopicPartition, l *storage.Log, _ [16]byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.log = l
@@ -52,7 +53,7 @@ func (d *disks) Moved(_ storage.TopicPartition, l *storage.Log, _ [16]byte) {
 	}
 }
 
-func (d *disks) Settled(storage.TopicPartition) {
+func (d *disks) Settled(ident.TopicPartition) {
 	if d.settled != nil {
 		d.settled()
 	}
@@ -84,7 +85,7 @@ func (d *disks) start(paths ...string) error {
 // RoomChanged implements storage.Watcher.
 func (d *disks) RoomChanged() {}
 
-func (d *disks) open(tp storage.TopicPartition, dir int, c *storage.LogConfig) *storage.Log {
+func (d *disks) open(tp ident.TopicPartition, dir int, c *storage.LogConfig) *storage.Log {
 	d.t.Helper()
 	l, err := d.m.Open(tp, historyID, d.dirs[dir].Meta().DirectoryID, c)
 	if err != nil {
@@ -143,7 +144,7 @@ func directoryFails(t *testing.T, fault error) {
 	if err := d.start("/a", "/b"); err != nil {
 		t.Fatal(err)
 	}
-	good, bad := storage.TopicPartition{Topic: "good"}, storage.TopicPartition{Topic: "bad"}
+	good, bad := ident.TopicPartition{Topic: "good"}, ident.TopicPartition{Topic: "bad"}
 	gl, bl := d.open(good, 0, storage.DefaultLogConfig()), d.open(bad, 1, storage.DefaultLogConfig())
 	for _, l := range []*storage.Log{gl, bl} {
 		if err := put(t, l, "first"); err != nil {
@@ -160,7 +161,7 @@ func directoryFails(t *testing.T, fault error) {
 		t.Fatalf("append to a failed disk: %v", err)
 	}
 	<-d.told
-	if !slices.Equal(d.failed, []string{"/b"}) || !slices.Equal(d.lost, []storage.TopicPartition{bad}) {
+	if !slices.Equal(d.failed, []string{"/b"}) || !slices.Equal(d.lost, []ident.TopicPartition{bad}) {
 		t.Fatalf("told of %v with %v", d.failed, d.lost)
 	}
 	d.fs.Fail = nil // a disk that answers again is not trusted before the next start
@@ -192,7 +193,7 @@ func directoryFails(t *testing.T, fault error) {
 		t.Fatal(err)
 	}
 	// Of an append that failed half way the records may be there: nobody was told that they are not.
-	for tp, want := range map[storage.TopicPartition][]string{good: {"first", "second"}, bad: {"first", "lost"}} {
+	for tp, want := range map[ident.TopicPartition][]string{good: {"first", "second"}, bad: {"first", "lost"}} {
 		l, err := d.m.Open(tp, historyID, [16]byte{}, storage.DefaultLogConfig())
 		if err != nil {
 			t.Fatal(err)
@@ -213,7 +214,7 @@ func TestDirectoryMissingAtStart(t *testing.T) {
 	if err := d.start("/a", "/b"); err != nil {
 		t.Fatal(err)
 	}
-	tp := storage.TopicPartition{Topic: "t"}
+	tp := ident.TopicPartition{Topic: "t"}
 	id := d.dirs[1].Meta().DirectoryID
 	if err := put(t, d.open(tp, 1, storage.DefaultLogConfig()), "v"); err != nil {
 		t.Fatal(err)
@@ -253,7 +254,7 @@ func TestMove(t *testing.T) {
 	if err := d.start("/a", "/b"); err != nil {
 		t.Fatal(err)
 	}
-	tp := storage.TopicPartition{Topic: "t"}
+	tp := ident.TopicPartition{Topic: "t"}
 	c := storage.DefaultLogConfig()
 	c.SegmentBytes = 4 << 10
 	l := d.open(tp, 0, c)
@@ -286,10 +287,10 @@ func TestMove(t *testing.T) {
 	if err := d.m.Move(tp, "/c"); !errors.Is(err, kerr.LogDirNotFound) {
 		t.Fatalf("move to no directory of ours: %v", err)
 	}
-	if err := d.m.Move(storage.TopicPartition{Topic: "u"}, "/b"); !errors.Is(err, kerr.ReplicaNotAvailable) {
+	if err := d.m.Move(ident.TopicPartition{Topic: "u"}, "/b"); !errors.Is(err, kerr.ReplicaNotAvailable) {
 		t.Fatalf("move of nothing: %v", err)
 	}
-	if err := d.m.Move(storage.TopicPartition{Topic: "t"}, "/b/"); err != nil {
+	if err := d.m.Move(ident.TopicPartition{Topic: "t"}, "/b/"); err != nil {
 		t.Fatal(err)
 	}
 	for moved := false; !moved; {
@@ -359,7 +360,7 @@ func moveAndCrash(t *testing.T, n int, power bool, seed uint64) (done bool) {
 	if err := d.start("/a", "/b"); err != nil {
 		t.Fatal(err)
 	}
-	tp := storage.TopicPartition{Topic: "t"}
+	tp := ident.TopicPartition{Topic: "t"}
 	c := storage.DefaultLogConfig()
 	c.SegmentBytes = 200
 	l := d.open(tp, 0, c)
@@ -444,7 +445,7 @@ func TestTruncatedIndexesStayGone(t *testing.T) {
 		if err := d.start("/a"); err != nil {
 			t.Fatal(err)
 		}
-		tp := storage.TopicPartition{Topic: "t"}
+		tp := ident.TopicPartition{Topic: "t"}
 		c := storage.DefaultLogConfig()
 		c.IndexInterval = 0
 		l := d.open(tp, 0, c)
@@ -514,7 +515,7 @@ func TestAwayAndBackAgain(t *testing.T) {
 	if err := d.start("/a"); err != nil {
 		t.Fatal(err)
 	}
-	tp := storage.TopicPartition{Topic: "t"}
+	tp := ident.TopicPartition{Topic: "t"}
 	config := *storage.DefaultLogConfig()
 	config.DeleteDelay = time.Hour
 	for range 3 {
@@ -540,9 +541,9 @@ func TestAwayAndBackAgain(t *testing.T) {
 	if got := count("-delete"); got != 3 {
 		t.Errorf("%d deleted logs wait for their end, wanted 3", got)
 	}
-	kept := storage.TopicPartition{Topic: "kept"}
+	kept := ident.TopicPartition{Topic: "kept"}
 	for want := 1; want <= 3; want++ {
-		for _, p := range []storage.TopicPartition{tp, kept} {
+		for _, p := range []ident.TopicPartition{tp, kept} {
 			if err := put(t, d.open(p, 0, &config), "v"); err != nil {
 				t.Fatal(err)
 			}
@@ -559,12 +560,12 @@ func TestAwayAndBackAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.open(kept, 0, &config)
-		d.m.SetAsideStrays(func(p storage.TopicPartition) bool { return p == kept })
+		d.m.SetAsideStrays(func(p ident.TopicPartition) bool { return p == kept })
 		if got := count("-stray"); got != want {
 			t.Errorf("%d strays, wanted %d", got, want)
 		}
 	}
-	for p, want := range map[storage.TopicPartition]int{tp: 0, kept: 3} {
+	for p, want := range map[ident.TopicPartition]int{tp: 0, kept: 3} {
 		if got, err := values(d.open(p, 0, &config)); err != nil || len(got) != want {
 			t.Errorf("%v has %d records, wanted %d: %v", p, len(got), want, err)
 		}
@@ -601,7 +602,7 @@ func flushOfWhatIsCut(t *testing.T, segments int, cut func(l *storage.Log, at in
 			}
 		}
 	}
-	l := d.open(storage.TopicPartition{Topic: "t"}, 0, config)
+	l := d.open(ident.TopicPartition{Topic: "t"}, 0, config)
 	putAll(l, "v", 1)
 	smaller := *config
 	smaller.SegmentBytes = l.Size() * int64(100/segments+1)

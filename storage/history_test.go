@@ -14,6 +14,7 @@ import (
 
 	"kraft/storage"
 	"kraft/storage/faultfs"
+	"kraft/wire/ident"
 	"kraft/wire/record"
 )
 
@@ -71,7 +72,7 @@ type rec struct {
 }
 
 var (
-	historyTP = storage.TopicPartition{Topic: "h", Partition: 0}
+	historyTP = ident.TopicPartition{Topic: "h", Partition: 0}
 	historyID = [16]byte{9}
 )
 

@@ -11,6 +11,7 @@ import (
 
 	"kraft/storage"
 	"kraft/storage/faultfs"
+	"kraft/wire/ident"
 )
 
 // gate is a file system that has one operation wait.
@@ -102,7 +103,7 @@ func soon(t *testing.T, what string, f func() error) {
 }
 
 // othersGoOn makes, writes, cuts and deletes partitions while the disk of another one does not answer.
-func othersGoOn(t *testing.T, m *storage.Manager, there storage.TopicPartition) {
+func othersGoOn(t *testing.T, m *storage.Manager, there ident.TopicPartition) {
 	t.Helper()
 	soon(t, "a partition that is open", func() error {
 		l, err := m.Open(there, historyID, [16]byte{}, storage.DefaultLogConfig())
@@ -115,7 +116,7 @@ func othersGoOn(t *testing.T, m *storage.Manager, there storage.TopicPartition) 
 		_, err = l.Truncate(l.EndOffset() - 1)
 		return err
 	})
-	another := storage.TopicPartition{Topic: "another", Partition: 7}
+	another := ident.TopicPartition{Topic: "another", Partition: 7}
 	soon(t, "a new partition", func() error {
 		l, err := m.Open(another, historyID, [16]byte{}, storage.DefaultLogConfig())
 		if err != nil {
@@ -133,8 +134,8 @@ func othersGoOn(t *testing.T, m *storage.Manager, there storage.TopicPartition) 
 func TestMoveHoldsUpNobody(t *testing.T) {
 	g := &gate{FS: faultfs.New(1)}
 	m, stop := g.start(t, time.Hour)
-	moving, there := storage.TopicPartition{Topic: "moving"}, storage.TopicPartition{Topic: "there"}
-	for _, tp := range []storage.TopicPartition{moving, there} {
+	moving, there := ident.TopicPartition{Topic: "moving"}, ident.TopicPartition{Topic: "there"}
+	for _, tp := range []ident.TopicPartition{moving, there} {
 		l, err := m.Open(tp, historyID, [16]byte{}, storage.DefaultLogConfig())
 		if err != nil {
 			t.Fatal(err)
@@ -185,7 +186,7 @@ func TestMoveHoldsUpNobody(t *testing.T) {
 func TestCleanerHoldsUpNobody(t *testing.T) {
 	g := &gate{FS: faultfs.New(1)}
 	m, stop := g.start(t, time.Hour)
-	compacted, there := storage.TopicPartition{Topic: "compacted"}, storage.TopicPartition{Topic: "there"}
+	compacted, there := ident.TopicPartition{Topic: "compacted"}, ident.TopicPartition{Topic: "there"}
 	config := *storage.DefaultLogConfig()
 	config.Compact, config.SegmentBytes = true, 100
 	l, err := m.Open(compacted, historyID, [16]byte{}, &config)

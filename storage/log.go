@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/wire/ident"
 	"kraft/wire/record"
 )
 
@@ -23,7 +24,7 @@ import (
 type Log struct {
 	fs  *dirFS
 	dir string
-	tp  TopicPartition
+	tp  ident.TopicPartition
 	id  [16]byte // topic id
 
 	space *space // of the directory's disk
@@ -73,7 +74,7 @@ type doomedFile struct {
 }
 
 // Partition returns what the log belongs to.
-func (l *Log) Partition() TopicPartition { return l.tp }
+func (l *Log) Partition() ident.TopicPartition { return l.tp }
 
 // TopicID returns the topic id that partition.metadata holds.
 func (l *Log) TopicID() [16]byte { return l.id }
@@ -569,4 +570,4 @@ func (r *recentBatches) find(base, offset int64) (batchRef, bool) {
 	return r.ring[lo%recentSize], true
 }
 
-func partitionDir(dir string, tp TopicPartition) string { return filepath.Join(dir, tp.String()) }
+func partitionDir(dir string, tp ident.TopicPartition) string { return filepath.Join(dir, tp.String()) }

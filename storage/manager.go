@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
-	"sort"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kraft/wire/defect"
+	"kraft/wire/ident"
 )
 
 // ManagerConfig holds the broker's settings for log directories.
@@ -51,14 +52,14 @@ type Manager struct {
 	// mu guards the rest. Nothing is waited for while it is held, neither disks nor logs' locks: a partition on a disk that is slow
 	// must not hold up the others.
 	mu       sync.RWMutex
-	logs     map[TopicPartition]*placed
+	logs     map[ident.TopicPartition]*placed
 	placedIn map[*Dir]int // partitions, also those not opened yet
 	states   map[*Dir]*dirState
 	watcher  Watcher
 	closed   bool
-	lost     map[TopicPartition]bool // in directories that went offline: not to be made anew elsewhere
-	damaged  bool                    // see Damaged
-	doomed   []doomedDir             // partition directories renamed for deletion
+	lost     map[ident.TopicPartition]bool // in directories that went offline: not to be made anew elsewhere
+	damaged  bool                          // see Damaged
+	doomed   []doomedDir                   // partition directories renamed for deletion
 }
 
 type placed struct {
@@ -74,21 +75,21 @@ type doomedDir struct {
 // Watcher learns what becomes of logs that are open. It is called from the manager's goroutines.
 type Watcher interface {
 	// DirFailed says that a directory is offline, with the partitions that had their logs there.
-	DirFailed(d *Dir, lost []TopicPartition)
+	DirFailed(d *Dir, lost []ident.TopicPartition)
 	// Moved says that a partition's log is in another directory. Appends to the old one give ErrMoved, from
 	// when Moved has returned. It is called with locks held, and must do no more than take note of the log.
-	Moved(tp TopicPartition, l *Log, directory [16]byte)
+	Moved(tp ident.TopicPartition, l *Log, directory [16]byte)
 	// RoomChanged says that WithoutRoom lists other directories than before.
 	RoomChanged()
 	// Settled comes after Moved, when no locks of the manager or of logs are held: it may use the log.
-	Settled(tp TopicPartition)
+	Settled(tp ident.TopicPartition)
 }
 
 // NewManager reads the checkpoints of locked directories, of which at least one must not have failed. Logs
 // are opened by Open.
 func NewManager(dirs []*Dir, config ManagerConfig, log zerolog.Logger) (*Manager, error) {
 	m := &Manager{config: config, log: log, dirs: dirs, failed: make(chan *Dir, len(dirs)), look: make(chan struct{}, 1), dead: make(chan struct{}), stop: make(chan struct{}),
-		logs: map[TopicPartition]*placed{}, lost: map[TopicPartition]bool{}, placedIn: map[*Dir]int{}, states: map[*Dir]*dirState{}}
+		logs: map[ident.TopicPartition]*placed{}, lost: map[ident.TopicPartition]bool{}, placedIn: map[*Dir]int{}, states: map[*Dir]*dirState{}}
 	limit := config.OpenSegments
 	if limit <= 0 {
 		limit = min(maxOpenFiles()/2, 1<<16)
@@ -150,7 +151,7 @@ var ErrForeignLog = errors.New("directory holds another topic's data")
 // Open returns the log of a partition: where it is, else in the directory of the given id, else, if the id
 // is zero, in the directory with the fewest, as a new log. While its directory is offline it gives
 // ErrDirOffline. It may be called from several goroutines for different partitions.
-func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
+func (m *Manager) Open(tp ident.TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
 	if l, err := m.opened(tp, id); l != nil || err != nil {
 		return l, err
 	}
@@ -163,7 +164,7 @@ func (m *Manager) Open(tp TopicPartition, id, directory [16]byte, config *LogCon
 }
 
 // opened is the log of a partition that is open, nil if none is.
-func (m *Manager) opened(tp TopicPartition, id [16]byte) (*Log, error) {
+func (m *Manager) opened(tp ident.TopicPartition, id [16]byte) (*Log, error) {
 	m.mu.RLock()
 	p := m.logs[tp]
 	m.mu.RUnlock()
@@ -178,7 +179,7 @@ func (m *Manager) opened(tp TopicPartition, id [16]byte) (*Log, error) {
 
 // Note calls note with the log of a partition that is open now, or with opened, which Open gave a moment ago, where none is: it may have
 // moved to another directory since. Watcher.Moved is called before or after note, not meanwhile; note must do no more than keep the log.
-func (m *Manager) Note(tp TopicPartition, opened *Log, note func(*Log)) {
+func (m *Manager) Note(tp ident.TopicPartition, opened *Log, note func(*Log)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if p := m.logs[tp]; p != nil {
@@ -188,7 +189,7 @@ func (m *Manager) Note(tp TopicPartition, opened *Log, note func(*Log)) {
 }
 
 // openPlaced opens a log that is not open yet.
-func (m *Manager) openPlaced(tp TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
+func (m *Manager) openPlaced(tp ident.TopicPartition, id, directory [16]byte, config *LogConfig) (*Log, error) {
 	defer m.claims.take(tp)()
 	if l, err := m.opened(tp, id); l != nil || err != nil { // by somebody else meanwhile
 		return l, err
@@ -250,7 +251,7 @@ func (m *Manager) openPlaced(tp TopicPartition, id, directory [16]byte, config *
 // holds reports whether a directory has the log of a partition, and whether partition.metadata says so: before Kafka 2.8 there
 // was none. A log of another topic by that name is set aside; so is one whose partition.metadata says nothing, for that is
 // synced before a record counts as being on disk.
-func (m *Manager) holds(d *Dir, tp TopicPartition, id [16]byte) (mine, identified bool, err error) {
+func (m *Manager) holds(d *Dir, tp ident.TopicPartition, id [16]byte) (mine, identified bool, err error) {
 	m.mu.RLock()
 	present := m.states[d].present[tp]
 	m.mu.RUnlock()
@@ -307,7 +308,7 @@ func hasRecords(fsys FS, dir string) (bool, error) {
 
 // beginAnew sees to it that checkpoints say nothing of a partition that has no log in a directory: what they said of a
 // deleted topic would be taken for the next one of its name.
-func (m *Manager) beginAnew(d *Dir, tp TopicPartition) error {
+func (m *Manager) beginAnew(d *Dir, tp ident.TopicPartition) error {
 	m.mu.Lock()
 	st := m.states[d]
 	st.forget(tp)
@@ -323,7 +324,7 @@ func (m *Manager) beginAnew(d *Dir, tp TopicPartition) error {
 }
 
 // truncated writes the checkpoints of a partition's directory again after its log was cut.
-func (m *Manager) truncated(tp TopicPartition, end int64) error {
+func (m *Manager) truncated(tp ident.TopicPartition, end int64) error {
 	m.mu.RLock()
 	p := m.logs[tp]
 	m.mu.RUnlock()
@@ -337,7 +338,7 @@ func (m *Manager) truncated(tp TopicPartition, end int64) error {
 }
 
 // OpenAll opens many logs with the configured number of threads a directory, calling each as they open.
-func (m *Manager) OpenAll(tps []TopicPartition, open func(TopicPartition) error) error {
+func (m *Manager) OpenAll(tps []ident.TopicPartition, open func(ident.TopicPartition) error) error {
 	var g errgroup.Group
 	g.SetLimit(max(1, m.config.RecoveryThreads*len(m.dirs)))
 	for _, tp := range tps {
@@ -347,7 +348,7 @@ func (m *Manager) OpenAll(tps []TopicPartition, open func(TopicPartition) error)
 }
 
 // Delete closes a partition's log and renames its directory; the files go after file.delete.delay.ms.
-func (m *Manager) Delete(tp TopicPartition) error {
+func (m *Manager) Delete(tp ident.TopicPartition) error {
 	m.mover.cancel(tp)
 	defer m.claims.take(tp)()
 	m.mu.Lock()
@@ -388,7 +389,7 @@ func (m *Manager) discard(l *Log, d *Dir, path string) error {
 // suffixed is the path of a partition's directory that is not, or no longer, its log: <topic>-<n>.<id><suffix>,
 // with the topic cut where the name would be too long.
 // Where there may be several of one topic, id is not the topic's, but unique.
-func suffixed(d *Dir, tp TopicPartition, id [16]byte, suffix string) string {
+func suffixed(d *Dir, tp ident.TopicPartition, id [16]byte, suffix string) string {
 	end := fmt.Sprintf("-%d.%s%s", tp.Partition, hex.EncodeToString(id[:]), suffix)
 	return filepath.Join(d.path, tp.Topic[:min(len(tp.Topic), 255-len(end))]+end)
 }
@@ -476,7 +477,7 @@ func (m *Manager) snapshot() []*placed {
 			out = append(out, p)
 		}
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].log.tp.before(out[j].log.tp) })
+	slices.SortFunc(out, func(a, b *placed) int { return a.log.tp.Compare(b.log.tp) })
 	return out
 }
 
@@ -522,7 +523,7 @@ func (m *Manager) checkpointDir(d *Dir) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	st.checkpointed = make(map[TopicPartition]bool, len(offsets[recoveryPointFile]))
+	st.checkpointed = make(map[ident.TopicPartition]bool, len(offsets[recoveryPointFile]))
 	for tp := range offsets[recoveryPointFile] {
 		st.checkpointed[tp] = true
 	}
@@ -538,9 +539,9 @@ func (m *Manager) checkpointStarts(d *Dir) error {
 }
 
 // offsetsIn is what the checkpoint files of a directory are to say, by their names. The directory's writing is held.
-func (m *Manager) offsetsIn(d *Dir) map[string]map[TopicPartition]int64 {
+func (m *Manager) offsetsIn(d *Dir) map[string]map[ident.TopicPartition]int64 {
 	st := m.states[d]
-	recovery, high, start := map[TopicPartition]int64{}, map[TopicPartition]int64{}, map[TopicPartition]int64{}
+	recovery, high, start := map[ident.TopicPartition]int64{}, map[ident.TopicPartition]int64{}, map[ident.TopicPartition]int64{}
 	for _, p := range m.snapshot() {
 		if p.dir != d {
 			continue
@@ -563,14 +564,16 @@ func (m *Manager) offsetsIn(d *Dir) map[string]map[TopicPartition]int64 {
 		if m.logs[tp] != nil {
 			continue
 		}
-		for _, f := range []struct{ from, to map[TopicPartition]int64 }{{st.recovery, recovery}, {st.high, high}, {st.start, start}} {
+		for _, f := range []struct {
+			from, to map[ident.TopicPartition]int64
+		}{{st.recovery, recovery}, {st.high, high}, {st.start, start}} {
 			if o, ok := f.from[tp]; ok {
 				f.to[tp] = o
 			}
 		}
 	}
 	m.mu.RUnlock()
-	return map[string]map[TopicPartition]int64{recoveryPointFile: recovery, highWatermarkFile: high, logStartFile: start}
+	return map[string]map[ident.TopicPartition]int64{recoveryPointFile: recovery, highWatermarkFile: high, logStartFile: start}
 }
 
 // Close closes every log and marks the directories clean, those that work. brokerEpoch goes into the marker

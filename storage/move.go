@@ -11,6 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/time/rate"
+
+	"kraft/wire/ident"
 )
 
 // A log moves to another directory while it is in use (KIP-113). Its records are copied into a future log,
@@ -36,7 +38,7 @@ type mover struct {
 	done    sync.WaitGroup
 
 	mu      sync.Mutex // guards the rest
-	moves   map[TopicPartition]*move
+	moves   map[ident.TopicPartition]*move
 	waiting []*move
 	running int
 	closed  bool
@@ -57,7 +59,7 @@ type move struct {
 }
 
 func newMover(m *Manager) *mover {
-	v := &mover{manager: m, moves: map[TopicPartition]*move{}, limit: rate.NewLimiter(rate.Inf, copyBytes)}
+	v := &mover{manager: m, moves: map[ident.TopicPartition]*move{}, limit: rate.NewLimiter(rate.Inf, copyBytes)}
 	v.throttle(m.config.MoveBytes)
 	return v
 }
@@ -74,7 +76,7 @@ func (v *mover) throttle(bytes int64) {
 // Move begins to move a partition's log to the directory with the given path, or ends its move if it is
 // there already (AlterReplicaLogDirs). Errors wrap kerr.LogDirNotFound, kerr.KafkaStorageError,
 // kerr.ReplicaNotAvailable or kerr.InvalidTopicException.
-func (m *Manager) Move(tp TopicPartition, path string) error {
+func (m *Manager) Move(tp ident.TopicPartition, path string) error {
 	var to *Dir
 	for _, d := range m.dirs {
 		if filepath.Clean(d.path) == filepath.Clean(path) {
@@ -98,7 +100,7 @@ func (m *Manager) Move(tp TopicPartition, path string) error {
 		return nil
 	}
 	future := suffixed(to, tp, p.log.id, futureSuffix)
-	if got, ok := parseTopicPartition(trimSuffixes(filepath.Base(future))); !ok || got != tp {
+	if got, ok := ident.ParseTopicPartition(trimSuffixes(filepath.Base(future))); !ok || got != tp {
 		return fmt.Errorf("The topic name is too long.: %w", kerr.InvalidTopicException)
 	}
 	return m.mover.begin(p, to, future)
@@ -196,7 +198,7 @@ func (v *mover) run() {
 }
 
 // cancel ends the move of a partition, if there is one, and removes the copy. The manager's lock must not be held.
-func (v *mover) cancel(tp TopicPartition) {
+func (v *mover) cancel(tp ident.TopicPartition) {
 	v.mu.Lock()
 	mv := v.moves[tp]
 	delete(v.moves, tp)
@@ -218,7 +220,7 @@ func (v *mover) cancel(tp TopicPartition) {
 // cancelIn ends the moves from and to a directory that went offline.
 func (v *mover) cancelIn(d *Dir) {
 	v.mu.Lock()
-	var tps []TopicPartition
+	var tps []ident.TopicPartition
 	for tp, mv := range v.moves {
 		if mv.from == d || mv.to == d {
 			tps = append(tps, tp)
@@ -492,7 +494,7 @@ func (m *Manager) finishMoves() {
 	}
 }
 
-func (m *Manager) finishMove(tp TopicPartition, from *Dir, moved string) error {
+func (m *Manager) finishMove(tp ident.TopicPartition, from *Dir, moved string) error {
 	for _, to := range m.online() {
 		st := m.states[to]
 		if to == from {

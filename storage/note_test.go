@@ -8,13 +8,14 @@ import (
 
 	"kraft/storage"
 	"kraft/storage/faultfs"
+	"kraft/wire/ident"
 )
 
 // TestNoteAfterMove: who was given a log in the middle of its move keeps the one that took its place.
 func TestNoteAfterMove(t *testing.T) {
 	g := &gate{FS: faultfs.New(1)}
 	m, stop := g.start(t, time.Hour)
-	tp := storage.TopicPartition{Topic: "moving"}
+	tp := ident.TopicPartition{Topic: "moving"}
 	l, err := m.Open(tp, historyID, [16]byte{}, storage.DefaultLogConfig())
 	if err != nil {
 		t.Fatal(err)

@@ -6,24 +6,26 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"kraft/wire/ident"
 )
 
 // dirState is what a directory held when it was opened.
 type dirState struct {
-	recovery, high, start map[TopicPartition]int64 // by the checkpoints
-	present               map[TopicPartition]bool
-	checkpointed          map[TopicPartition]bool   // the checkpoint files say something of it
-	unrecovered           map[TopicPartition]bool   // the last stop was not clean, and recovery failed
-	future, moved         map[TopicPartition]string // paths of a move's two ends
-	writing               sync.Mutex                // held while the checkpoint files are written
+	recovery, high, start map[ident.TopicPartition]int64 // by the checkpoints
+	present               map[ident.TopicPartition]bool
+	checkpointed          map[ident.TopicPartition]bool   // the checkpoint files say something of it
+	unrecovered           map[ident.TopicPartition]bool   // the last stop was not clean, and recovery failed
+	future, moved         map[ident.TopicPartition]string // paths of a move's two ends
+	writing               sync.Mutex                      // held while the checkpoint files are written
 }
 
 func newDirState() *dirState {
-	return &dirState{recovery: map[TopicPartition]int64{}, high: map[TopicPartition]int64{}, start: map[TopicPartition]int64{},
-		present: map[TopicPartition]bool{}, checkpointed: map[TopicPartition]bool{}, unrecovered: map[TopicPartition]bool{}, future: map[TopicPartition]string{}, moved: map[TopicPartition]string{}}
+	return &dirState{recovery: map[ident.TopicPartition]int64{}, high: map[ident.TopicPartition]int64{}, start: map[ident.TopicPartition]int64{},
+		present: map[ident.TopicPartition]bool{}, checkpointed: map[ident.TopicPartition]bool{}, unrecovered: map[ident.TopicPartition]bool{}, future: map[ident.TopicPartition]string{}, moved: map[ident.TopicPartition]string{}}
 }
 
-func (st *dirState) forget(tp TopicPartition) {
+func (st *dirState) forget(tp ident.TopicPartition) {
 	delete(st.present, tp)
 	delete(st.recovery, tp)
 	delete(st.high, tp)
@@ -38,13 +40,13 @@ func (m *Manager) readState(d *Dir) error {
 	st := newDirState()
 	for _, f := range []struct {
 		file string
-		into *map[TopicPartition]int64
+		into *map[ident.TopicPartition]int64
 	}{{recoveryPointFile, &st.recovery}, {highWatermarkFile, &st.high}, {logStartFile, &st.start}} {
 		offsets, err := readOffsets(d.fs, d.path, f.file)
 		if err != nil {
 			// Kafka goes on without a damaged checkpoint too: everything is scanned again.
 			m.log.Warn().Err(err).Msg("ignored damaged checkpoint")
-			offsets = map[TopicPartition]int64{}
+			offsets = map[ident.TopicPartition]int64{}
 		}
 		*f.into = offsets
 		for tp := range offsets {
@@ -87,7 +89,7 @@ func (m *Manager) online() []*Dir {
 
 // place chooses the directory of a partition, which is claimed; see Open. What other directories hold of it, where a move was
 // interrupted while one of the directories was offline, is set aside.
-func (m *Manager) place(tp TopicPartition, directory [16]byte) (*Dir, error) {
+func (m *Manager) place(tp ident.TopicPartition, directory [16]byte) (*Dir, error) {
 	d, others, err := m.choose(tp, directory)
 	for _, other := range others {
 		to, err := m.setAside(other, tp)
@@ -100,7 +102,7 @@ func (m *Manager) place(tp TopicPartition, directory [16]byte) (*Dir, error) {
 }
 
 // choose finds the directory of a partition, and others that hold something of it too.
-func (m *Manager) choose(tp TopicPartition, directory [16]byte) (d *Dir, others []*Dir, err error) {
+func (m *Manager) choose(tp ident.TopicPartition, directory [16]byte) (d *Dir, others []*Dir, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	online := m.online()
@@ -137,7 +139,7 @@ func (m *Manager) choose(tp TopicPartition, directory [16]byte) (d *Dir, others 
 }
 
 // setAside renames what a directory holds of a partition, which is claimed, and returns its new path.
-func (m *Manager) setAside(d *Dir, tp TopicPartition) (string, error) {
+func (m *Manager) setAside(d *Dir, tp ident.TopicPartition) (string, error) {
 	to, err := d.renameStray(tp)
 	if err != nil {
 		return "", err
@@ -150,7 +152,7 @@ func (m *Manager) setAside(d *Dir, tp TopicPartition) (string, error) {
 }
 
 // renameStray renames a partition's directory to one that is no replica's, and returns its new path.
-func (d *Dir) renameStray(tp TopicPartition) (to string, err error) {
+func (d *Dir) renameStray(tp ident.TopicPartition) (to string, err error) {
 	path := partitionDir(d.path, tp)
 	to = suffixed(d, tp, unique(), straySuffix)
 	if err := d.fs.Rename(path, to); err != nil {
@@ -162,7 +164,7 @@ func (d *Dir) renameStray(tp TopicPartition) (to string, err error) {
 // SetAsideStrays renames what the directories hold of partitions that are not open, and that are not replicas of this broker: topics
 // that were deleted, and replicas that were moved away, while it did not run. As in Kafka they stay on the disk until somebody deletes
 // them: metadata that is restored from a backup may be older than they are. Call it when all replicas are open, from any goroutine.
-func (m *Manager) SetAsideStrays(replica func(TopicPartition) bool) {
+func (m *Manager) SetAsideStrays(replica func(ident.TopicPartition) bool) {
 	for _, d := range m.online() {
 		m.mu.RLock()
 		held := slices.Collect(maps.Keys(m.states[d].present))
@@ -174,7 +176,7 @@ func (m *Manager) SetAsideStrays(replica func(TopicPartition) bool) {
 }
 
 // setAsideStray does so for one partition that a directory held a moment ago.
-func (m *Manager) setAsideStray(d *Dir, tp TopicPartition, replica func(TopicPartition) bool) {
+func (m *Manager) setAsideStray(d *Dir, tp ident.TopicPartition, replica func(ident.TopicPartition) bool) {
 	defer m.claims.take(tp)()
 	m.mu.RLock()
 	p := m.logs[tp]
@@ -192,7 +194,7 @@ func (m *Manager) setAsideStray(d *Dir, tp TopicPartition, replica func(TopicPar
 }
 
 // DirectoryOf is the id of the directory that a partition's open log is in.
-func (m *Manager) DirectoryOf(tp TopicPartition) (id [16]byte, ok bool) {
+func (m *Manager) DirectoryOf(tp ident.TopicPartition) (id [16]byte, ok bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	p := m.logs[tp]
@@ -217,7 +219,7 @@ func (m *Manager) OnlineDirectories() [][16]byte {
 func (m *Manager) dirFailed(d *Dir) {
 	m.mover.cancelIn(d)
 	m.mu.Lock()
-	var lost []TopicPartition
+	var lost []ident.TopicPartition
 	var logs []*Log
 	for tp, p := range m.logs {
 		if p.dir == d {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"kraft/wire/ident"
 	"kraft/wire/record"
 )
 
@@ -29,7 +30,7 @@ type logState struct {
 
 // openLog opens or creates a partition's log and recovers it if the last stop was not clean: segments
 // from the recovery point on are read, checked and cut at the first batch that is torn or damaged.
-func openLog(fsys *dirFS, path string, tp TopicPartition, id [16]byte, config *LogConfig, st logState, now time.Time) (*Log, error) {
+func openLog(fsys *dirFS, path string, tp ident.TopicPartition, id [16]byte, config *LogConfig, st logState, now time.Time) (*Log, error) {
 	l := &Log{fs: fsys, dir: path, tp: tp, id: id, space: st.space, restarting: -1, jitter: jitter(config)}
 	l.deleted.Store(st.start)
 	l.recoveryPoint.Store(st.recoveryPoint)

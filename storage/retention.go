@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/wire/defect"
+	"kraft/wire/ident"
 )
 
 // DeleteBefore moves the log start to offset, or to the high watermark for -1, and drops segments that
@@ -56,7 +57,7 @@ func (m *Manager) KeepStarts() (failed error) {
 }
 
 // KeepStart is KeepStarts for one partition's directory.
-func (m *Manager) KeepStart(tp TopicPartition) error {
+func (m *Manager) KeepStart(tp ident.TopicPartition) error {
 	m.mu.RLock()
 	p := m.logs[tp]
 	m.mu.RUnlock()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"kraft/wire/ident"
 )
 
 // TestOpenFilesAreBounded: however many segments are read, no more files are open than allowed, except
@@ -28,7 +30,7 @@ func TestOpenFilesAreBounded(t *testing.T) {
 	}
 	var logs []*Log
 	for i := range 10 {
-		l, err := m.Open(TopicPartition{"t", int32(i)}, testID, [16]byte{}, DefaultLogConfig())
+		l, err := m.Open(ident.TopicPartition{Topic: "t", Partition: int32(i)}, testID, [16]byte{}, DefaultLogConfig())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,10 +14,11 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/wire/ident"
 	"kraft/wire/record"
 )
 
-var testTP = TopicPartition{"events", 0}
+var testTP = ident.TopicPartition{Topic: "events", Partition: 0}
 var testID = [16]byte{1, 2, 3}
 
 func testManager(t testing.TB, dir string) *Manager {

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 
+	"kraft/wire/ident"
 	"kraft/wire/record"
 )
 
@@ -35,7 +36,7 @@ func PartitionDirs(path string) ([]string, error) {
 		if !e.IsDir() && strings.HasSuffix(e.Name(), logSuffix) {
 			return []string{path}, nil
 		}
-		if _, ok := parseTopicPartition(e.Name()); ok && e.IsDir() {
+		if _, ok := ident.ParseTopicPartition(e.Name()); ok && e.IsDir() {
 			out = append(out, filepath.Join(path, e.Name()))
 		}
 	}

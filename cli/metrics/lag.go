@@ -7,15 +7,15 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kraft/groups/coordinator"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/ident"
 	"kraft/wire/record"
 )
 
 // reader is a group's place in a partition.
 type reader struct {
-	coordinator.TopicPartition
+	ident.TopicPartition
 	offset int64
 }
 
@@ -100,7 +100,7 @@ func (r *remoteLags) ask(readers []reader) map[reader]lag {
 			// A partition is once in a request: groups that read the same one are asked for one after the other.
 			for len(readers) > 0 && ctx.Err() == nil {
 				var now, later []reader
-				seen := map[coordinator.TopicPartition]bool{}
+				seen := map[ident.TopicPartition]bool{}
 				for _, at := range readers {
 					if seen[at.TopicPartition] {
 						later = append(later, at)
@@ -152,14 +152,14 @@ func askLeader(ctx context.Context, cl *wire.Client, img *image.Image, readers [
 	if err != nil {
 		return nil, err
 	}
-	offsets := map[coordinator.TopicPartition]int64{}
+	offsets := map[ident.TopicPartition]int64{}
 	for _, at := range readers {
 		offsets[at.TopicPartition] = at.offset
 	}
 	out := map[reader]lag{}
 	for _, t := range answer.(*kmsg.FetchResponse).Topics {
 		for _, p := range t.Partitions {
-			tp := coordinator.TopicPartition{Topic: names[t.TopicID], Partition: p.Partition}
+			tp := ident.TopicPartition{Topic: names[t.TopicID], Partition: p.Partition}
 			if offset, ok := offsets[tp]; ok && p.ErrorCode == 0 {
 				l := lag{records: max(0, p.HighWatermark-max(offset, p.LogStartOffset))}
 				if l.records > 0 && len(p.RecordBatches) >= record.HeaderSize {

@@ -16,6 +16,7 @@ import (
 	"kraft/replication"
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/ident"
 )
 
 // Sources are what a running node consists of. Replication, Groups, Telemetry and Logs are nil on a controller only.
@@ -209,7 +210,7 @@ func (v *view) preferred(topic string, n int32) bool {
 // groupView is a group with its lags.
 type groupView struct {
 	coordinator.Stats
-	lags map[coordinator.TopicPartition]lag
+	lags map[ident.TopicPartition]lag
 }
 
 // lag is how far a group is behind in a partition, or in all of a topic.
@@ -244,7 +245,7 @@ func (g *groupView) topics() map[string]lag {
 func (o *observer) lags(stats []coordinator.Stats) (out []groupView) {
 	var elsewhere []reader
 	for _, s := range stats {
-		g := groupView{s, map[coordinator.TopicPartition]lag{}}
+		g := groupView{s, map[ident.TopicPartition]lag{}}
 		for tp, offset := range s.Offsets {
 			records, oldest, ok := o.Replication.Behind(tp.Topic, tp.Partition, offset)
 			if ok {

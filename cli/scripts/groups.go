@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire/ident"
 )
 
 var consumerGroupsScript = script{
@@ -189,15 +191,17 @@ func (g *groupsCall) describeOffsets(d kadm.DescribedGroup) error {
 	if err != nil {
 		return err
 	}
-	owner := map[partitionName]*kadm.DescribedGroupMember{}
-	wanted := map[partitionName]bool{}
-	commits.Each(func(o kadm.OffsetResponse) { wanted[partitionName{o.Topic, o.Partition}] = true })
+	owner := map[ident.TopicPartition]*kadm.DescribedGroupMember{}
+	wanted := map[ident.TopicPartition]bool{}
+	commits.Each(func(o kadm.OffsetResponse) {
+		wanted[ident.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = true
+	})
 	for i := range d.Members {
 		if a, ok := d.Members[i].Assigned.AsConsumer(); ok {
 			for _, t := range a.Topics {
 				for _, n := range t.Partitions {
-					owner[partitionName{t.Topic, n}] = &d.Members[i]
-					wanted[partitionName{t.Topic, n}] = true
+					owner[ident.TopicPartition{Topic: t.Topic, Partition: n}] = &d.Members[i]
+					wanted[ident.TopicPartition{Topic: t.Topic, Partition: n}] = true
 				}
 			}
 		}
@@ -211,7 +215,7 @@ func (g *groupsCall) describeOffsets(d kadm.DescribedGroup) error {
 	}
 	group, topic, consumer, host := max(15, len(d.Group)), 15, 15, 15
 	for p := range wanted {
-		topic = max(topic, len(p.topic))
+		topic = max(topic, len(p.Topic))
 		if m := owner[p]; m != nil {
 			consumer, host = max(consumer, len(m.MemberID)), max(host, len(m.ClientHost))
 		}
@@ -225,7 +229,7 @@ func (g *groupsCall) describeOffsets(d kadm.DescribedGroup) error {
 		if e, ok := ends[p]; ok {
 			end = strconv.FormatInt(e, 10)
 		}
-		if o, ok := commits.Lookup(p.topic, p.n); ok && o.Err == nil && o.At >= 0 {
+		if o, ok := commits.Lookup(p.Topic, p.Partition); ok && o.Err == nil && o.At >= 0 {
 			current = strconv.FormatInt(o.At, 10)
 			if e, ok := ends[p]; ok {
 				lag = strconv.FormatInt(e-o.At, 10)
@@ -234,7 +238,7 @@ func (g *groupsCall) describeOffsets(d kadm.DescribedGroup) error {
 		if m := owner[p]; m != nil {
 			id, at, client = m.MemberID, m.ClientHost, m.ClientID
 		}
-		row(d.Group, p.topic, strconv.Itoa(int(p.n)), current, end, lag, id, at, client)
+		row(d.Group, p.Topic, strconv.Itoa(int(p.Partition)), current, end, lag, id, at, client)
 	}
 	fmt.Fprintln(g.out)
 	return nil
@@ -276,7 +280,7 @@ func (g *groupsCall) deleteOffsets() error {
 	}
 	set := kadm.TopicsSet{}
 	for p := range wanted {
-		set.Add(p.topic, p.n)
+		set.Add(p.Topic, p.Partition)
 	}
 	resp, err := g.cluster.DeleteOffsets(g.ctx, group, set)
 	if err != nil {
@@ -284,7 +288,7 @@ func (g *groupsCall) deleteOffsets() error {
 	}
 	failed := false
 	for p := range wanted {
-		failed = failed || resp[p.topic][p.n] != nil
+		failed = failed || resp[p.Topic][p.Partition] != nil
 	}
 	if failed {
 		fmt.Fprintf(g.out, "\nEncountered some partition level error, see the follow-up details:\n")
@@ -294,10 +298,10 @@ func (g *groupsCall) deleteOffsets() error {
 	fmt.Fprintf(g.out, "\n%-30s %-15s %-15s\n", "TOPIC", "PARTITION", "STATUS")
 	for _, p := range sorted(wanted) {
 		status := "Successful"
-		if err := resp[p.topic][p.n]; err != nil {
+		if err := resp[p.Topic][p.Partition]; err != nil {
 			status = "Error: " + message(err, "")
 		}
-		fmt.Fprintf(g.out, "%-30s %-15d %-15s\n", p.topic, p.n, status)
+		fmt.Fprintf(g.out, "%-30s %-15d %-15s\n", p.Topic, p.Partition, status)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"kraft/cli/config"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
+	"kraft/wire/ident"
 )
 
 var reassignScript = script{
@@ -42,9 +43,9 @@ type plannedPartition struct {
 	LogDirs   []string `json:"log_dirs"`
 }
 
-func (p *plannedPartition) name() partitionName { return partitionName{p.Topic, p.Partition} }
-
-func (n partitionName) String() string { return fmt.Sprintf("%s-%d", n.topic, n.n) }
+func (p *plannedPartition) name() ident.TopicPartition {
+	return ident.TopicPartition{Topic: p.Topic, Partition: p.Partition}
+}
 
 // anyDir leaves it to a broker in which log directory a replica is.
 const anyDir = "any"
@@ -84,7 +85,7 @@ func reassign(c *call) error {
 }
 
 // ongoing are all partitions that are being moved.
-func (r *reassigning) ongoing() (map[partitionName]kmsg.ListPartitionReassignmentsResponseTopicPartition, error) {
+func (r *reassigning) ongoing() (map[ident.TopicPartition]kmsg.ListPartitionReassignmentsResponseTopicPartition, error) {
 	req := kmsg.NewPtrListPartitionReassignmentsRequest()
 	req.TimeoutMillis = int32(patience.Milliseconds())
 	resp, err := req.RequestWith(r.ctx, r.client)
@@ -94,10 +95,10 @@ func (r *reassigning) ongoing() (map[partitionName]kmsg.ListPartitionReassignmen
 	if err != nil {
 		return nil, err
 	}
-	all := map[partitionName]kmsg.ListPartitionReassignmentsResponseTopicPartition{}
+	all := map[ident.TopicPartition]kmsg.ListPartitionReassignmentsResponseTopicPartition{}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			all[partitionName{t.Topic, p.Partition}] = p
+			all[ident.TopicPartition{Topic: t.Topic, Partition: p.Partition}] = p
 		}
 	}
 	return all, nil
@@ -115,7 +116,7 @@ func readPlan(file string) ([]plannedPartition, error) {
 	if len(plan.Partitions) == 0 {
 		return nil, errors.New("Partition reassignment list cannot be empty")
 	}
-	seen := map[partitionName]bool{}
+	seen := map[ident.TopicPartition]bool{}
 	for i := range plan.Partitions {
 		p := &plan.Partitions[i]
 		switch {
@@ -347,12 +348,12 @@ func plural[T any](list []T) string {
 
 // replicaMove is a replica that is to be in a log directory.
 type replicaMove struct {
-	partitionName
+	ident.TopicPartition
 	broker int32
 	dir    string
 }
 
-func (m replicaMove) String() string { return fmt.Sprintf("%v-%d", m.partitionName, m.broker) }
+func (m replicaMove) String() string { return fmt.Sprintf("%v-%d", m.TopicPartition, m.broker) }
 
 // dirMoves are the replicas of the plan whose directories are given.
 func (r *reassigning) dirMoves() (out []replicaMove) {
@@ -379,7 +380,7 @@ func (r *reassigning) moveDirs() error {
 			byBroker[m.broker] = kadm.AlterReplicaLogDirsReq{}
 		}
 		set := kadm.TopicsSet{}
-		set.Add(m.topic, m.n)
+		set.Add(m.Topic, m.Partition)
 		req := byBroker[m.broker]
 		req.Add(m.dir, set)
 		names = append(names, m.String())
@@ -436,7 +437,7 @@ func (r *reassigning) verify() error {
 func (m replicaMove) where(all kadm.DescribedAllLogDirs) (at, future string) {
 	all[m.broker].EachPartition(func(p kadm.DescribedLogDirPartition) {
 		switch {
-		case p.Topic != m.topic || p.Partition != m.n:
+		case p.Topic != m.Topic || p.Partition != m.Partition:
 		case p.IsFuture:
 			future = p.Dir
 		default:
@@ -465,11 +466,11 @@ func (r *reassigning) verifyDirs() (goOn bool, err error) {
 			fmt.Fprintf(r.out, "Reassignment of replica %v is still in progress.\n", m)
 		case future != "":
 			goOn = true
-			fmt.Fprintf(r.out, "Partition %v on broker %d is being moved to log dir %s instead of %s.\n", m.partitionName, m.broker, future, m.dir)
+			fmt.Fprintf(r.out, "Partition %v on broker %d is being moved to log dir %s instead of %s.\n", m.TopicPartition, m.broker, future, m.dir)
 		case at == "":
-			fmt.Fprintf(r.out, "Partition %v is not found in any live log dir on broker %d. There is likely an offline log directory on the broker.\n", m.partitionName, m.broker)
+			fmt.Fprintf(r.out, "Partition %v is not found in any live log dir on broker %d. There is likely an offline log directory on the broker.\n", m.TopicPartition, m.broker)
 		default:
-			fmt.Fprintf(r.out, "Partition %v on broker %d is not being moved from log dir %s to %s.\n", m.partitionName, m.broker, at, m.dir)
+			fmt.Fprintf(r.out, "Partition %v on broker %d is not being moved from log dir %s to %s.\n", m.TopicPartition, m.broker, at, m.dir)
 		}
 	}
 	return goOn, nil
@@ -526,7 +527,7 @@ func (r *reassigning) cancelDirs() error {
 			continue
 		}
 		set, req := kadm.TopicsSet{}, kadm.AlterReplicaLogDirsReq{}
-		set.Add(m.topic, m.n)
+		set.Add(m.Topic, m.Partition)
 		req.Add(at, set)
 		if _, err := r.admin.AlterBrokerReplicaLogDirs(r.ctx, m.broker, req); err != nil {
 			return err

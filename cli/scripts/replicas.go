@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/cli/config"
+	"kraft/wire/ident"
 )
 
 var logDirsScript = script{
@@ -176,15 +177,15 @@ func (c *call) electable() (kadm.TopicsSet, error) {
 }
 
 func (c *call) elected(how string, results kadm.ElectLeadersResults) error {
-	all := map[partitionName]kadm.ElectLeadersResult{}
+	all := map[ident.TopicPartition]kadm.ElectLeadersResult{}
 	for topic, partitions := range results {
 		for n, r := range partitions {
-			all[partitionName{topic, n}] = r
+			all[ident.TopicPartition{Topic: topic, Partition: n}] = r
 		}
 	}
 	var done, needless, failed []string
 	for _, p := range sorted(all) {
-		name := fmt.Sprintf("%s-%d", p.topic, p.n)
+		name := fmt.Sprintf("%s-%d", p.Topic, p.Partition)
 		switch r := all[p]; {
 		case r.Err == nil:
 			done = append(done, name)

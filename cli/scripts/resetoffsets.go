@@ -13,29 +13,20 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"kraft/wire/ident"
 )
 
-// partitionName is a partition of a topic.
-type partitionName struct {
-	topic string
-	n     int32
-}
-
-func sorted[V any](m map[partitionName]V) []partitionName {
-	return slices.SortedFunc(maps.Keys(m), func(a, b partitionName) int {
-		if c := strings.Compare(a.topic, b.topic); c != 0 {
-			return c
-		}
-		return int(a.n - b.n)
-	})
+func sorted[V any](m map[ident.TopicPartition]V) []ident.TopicPartition {
+	return slices.SortedFunc(maps.Keys(m), ident.TopicPartition.Compare)
 }
 
 // partitions are those of --topic (a topic, or topic:0,1), or with --all-topics those that a group has offsets of.
-func (g *groupsCall) partitions(group string) (map[partitionName]bool, error) {
-	out := map[partitionName]bool{}
+func (g *groupsCall) partitions(group string) (map[ident.TopicPartition]bool, error) {
+	out := map[ident.TopicPartition]bool{}
 	if g.has("all-topics") {
 		commits, err := g.cluster.FetchOffsets(g.ctx, group)
-		commits.Each(func(o kadm.OffsetResponse) { out[partitionName{o.Topic, o.Partition}] = true })
+		commits.Each(func(o kadm.OffsetResponse) { out[ident.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = true })
 		return out, err
 	}
 	if !g.has("topic") {
@@ -49,7 +40,7 @@ func (g *groupsCall) partitions(group string) (map[partitionName]bool, error) {
 				if err != nil {
 					return nil, fmt.Errorf("Invalid partition '%s' in '%s'", text, arg)
 				}
-				out[partitionName{name, int32(n)}] = true
+				out[ident.TopicPartition{Topic: name, Partition: int32(n)}] = true
 			}
 			continue
 		}
@@ -61,17 +52,17 @@ func (g *groupsCall) partitions(group string) (map[partitionName]bool, error) {
 			return nil, d.Err
 		}
 		for n := range topics[name].Partitions {
-			out[partitionName{name, n}] = true
+			out[ident.TopicPartition{Topic: name, Partition: n}] = true
 		}
 	}
 	return out, nil
 }
 
 // offsets asks for the offsets of partitions at a time, or at -1 the end, -2 the start. Where there are none later, it is the end.
-func (g *groupsCall) offsets(wanted map[partitionName]bool, at int64) (map[partitionName]int64, error) {
+func (g *groupsCall) offsets(wanted map[ident.TopicPartition]bool, at int64) (map[ident.TopicPartition]int64, error) {
 	topics := map[string]bool{}
 	for p := range wanted {
-		topics[p.topic] = true
+		topics[p.Topic] = true
 	}
 	names := slices.Sorted(maps.Keys(topics))
 	var listed kadm.ListedOffsets
@@ -84,9 +75,9 @@ func (g *groupsCall) offsets(wanted map[partitionName]bool, at int64) (map[parti
 	default:
 		listed, err = g.cluster.ListOffsetsAfterMilli(g.ctx, at, names...)
 	}
-	out := map[partitionName]int64{}
+	out := map[ident.TopicPartition]int64{}
 	listed.Each(func(o kadm.ListedOffset) {
-		if p := (partitionName{o.Topic, o.Partition}); wanted[p] && o.Err == nil {
+		if p := (ident.TopicPartition{Topic: o.Topic, Partition: o.Partition}); wanted[p] && o.Err == nil {
 			out[p] = o.Offset
 		}
 	})
@@ -108,7 +99,7 @@ func (g *groupsCall) reset() error {
 	}
 	type target struct {
 		group string
-		at    map[partitionName]int64
+		at    map[ident.TopicPartition]int64
 	}
 	var targets []target
 	for _, name := range names {
@@ -129,7 +120,7 @@ func (g *groupsCall) reset() error {
 		for _, t := range targets {
 			offsets := kadm.Offsets{}
 			for p, o := range t.at {
-				offsets.AddOffset(p.topic, p.n, o, -1)
+				offsets.AddOffset(p.Topic, p.Partition, o, -1)
 			}
 			resp, err := g.cluster.CommitOffsets(g.ctx, t.group, offsets)
 			if err == nil {
@@ -146,7 +137,7 @@ func (g *groupsCall) reset() error {
 				if len(names) > 1 {
 					fmt.Fprintf(g.out, "%s,", t.group)
 				}
-				fmt.Fprintf(g.out, "%s,%d,%d\n", p.topic, p.n, t.at[p])
+				fmt.Fprintf(g.out, "%s,%d,%d\n", p.Topic, p.Partition, t.at[p])
 			}
 		}
 		fmt.Fprintln(g.out)
@@ -155,14 +146,14 @@ func (g *groupsCall) reset() error {
 	fmt.Fprintf(g.out, "\n%-30s %-30s %-10s %-15s\n", "GROUP", "TOPIC", "PARTITION", "NEW-OFFSET")
 	for _, t := range targets {
 		for _, p := range sorted(t.at) {
-			fmt.Fprintf(g.out, "%-30s %-30s %-10d %-15d\n", t.group, p.topic, p.n, t.at[p])
+			fmt.Fprintf(g.out, "%-30s %-30s %-10d %-15d\n", t.group, p.Topic, p.Partition, t.at[p])
 		}
 	}
 	return nil
 }
 
 // targets are the offsets that a group is to have, none before a log's start or behind its end.
-func (g *groupsCall) targets(group, how string) (map[partitionName]int64, error) {
+func (g *groupsCall) targets(group, how string) (map[ident.TopicPartition]int64, error) {
 	if how == "from-file" {
 		return g.fromFile(group)
 	}
@@ -182,18 +173,18 @@ func (g *groupsCall) targets(group, how string) (map[partitionName]int64, error)
 	if err != nil {
 		return nil, err
 	}
-	current := func(p partitionName) (int64, bool) {
-		o, ok := commits.Lookup(p.topic, p.n)
+	current := func(p ident.TopicPartition) (int64, bool) {
+		o, ok := commits.Lookup(p.Topic, p.Partition)
 		return o.At, ok && o.At >= 0
 	}
-	var pick func(partitionName) (int64, error)
+	var pick func(ident.TopicPartition) (int64, error)
 	switch how {
 	case "to-earliest":
 		return starts, nil
 	case "to-latest":
 		return ends, nil
 	case "to-current":
-		pick = func(p partitionName) (int64, error) {
+		pick = func(p ident.TopicPartition) (int64, error) {
 			if at, ok := current(p); ok {
 				return at, nil
 			}
@@ -204,13 +195,13 @@ func (g *groupsCall) targets(group, how string) (map[partitionName]int64, error)
 		if err != nil {
 			return nil, err
 		}
-		pick = func(p partitionName) (int64, error) {
+		pick = func(p ident.TopicPartition) (int64, error) {
 			if how == "to-offset" {
 				return n, nil
 			}
 			at, ok := current(p)
 			if !ok {
-				return 0, fmt.Errorf("Cannot shift offset for partition %s-%d since there is no current committed offset", p.topic, p.n)
+				return 0, fmt.Errorf("Cannot shift offset for partition %s-%d since there is no current committed offset", p.Topic, p.Partition)
 			}
 			return at + n, nil
 		}
@@ -223,16 +214,16 @@ func (g *groupsCall) targets(group, how string) (map[partitionName]int64, error)
 		if err != nil {
 			return nil, err
 		}
-		pick = func(p partitionName) (int64, error) { return found[p], nil }
+		pick = func(p ident.TopicPartition) (int64, error) { return found[p], nil }
 	}
-	out := map[partitionName]int64{}
+	out := map[ident.TopicPartition]int64{}
 	for p := range wanted {
 		at, err := pick(p)
 		if err != nil {
 			return nil, err
 		}
 		if bounded := max(starts[p], min(ends[p], at)); bounded != at {
-			fmt.Fprintf(g.errOut, "WARN: New offset (%d) is out of range for topic partition %s-%d. Value will be set to %d\n", at, p.topic, p.n, bounded)
+			fmt.Fprintf(g.errOut, "WARN: New offset (%d) is out of range for topic partition %s-%d. Value will be set to %d\n", at, p.Topic, p.Partition, bounded)
 			at = bounded
 		}
 		out[p] = at
@@ -271,7 +262,7 @@ func (g *groupsCall) moment(how string) (time.Time, error) {
 var duration = regexp.MustCompile(`^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$`)
 
 // fromFile reads what --export prints: topic,partition,offset, or with the group before them.
-func (g *groupsCall) fromFile(group string) (map[partitionName]int64, error) {
+func (g *groupsCall) fromFile(group string) (map[ident.TopicPartition]int64, error) {
 	file, err := os.Open(g.get("from-file", ""))
 	if err != nil {
 		return nil, err
@@ -283,7 +274,7 @@ func (g *groupsCall) fromFile(group string) (map[partitionName]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := map[partitionName]int64{}
+	out := map[ident.TopicPartition]int64{}
 	for _, row := range rows {
 		if len(row) == 4 {
 			if row[0] != group {
@@ -302,7 +293,7 @@ func (g *groupsCall) fromFile(group string) (map[partitionName]int64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s is no offset", row[2])
 		}
-		out[partitionName{row[0], int32(n)}] = offset
+		out[ident.TopicPartition{Topic: row[0], Partition: int32(n)}] = offset
 	}
 	return out, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
+	"kraft/wire/ident"
 )
 
 // typeClassic is how ListGroups names groups of the classic protocol.
@@ -39,14 +40,14 @@ func (c *Coordinator) List(to runtime.Token, req *kmsg.ListGroupsRequest) runtim
 type Stats struct {
 	Group, State string
 	Members      int
-	Offsets      map[TopicPartition]int64 // committed
+	Offsets      map[ident.TopicPartition]int64 // committed
 }
 
 // Stats tells of this partition's groups; the reply is a []Stats.
 func (c *Coordinator) Stats(to runtime.Token) runtime.Effects {
 	out := make([]Stats, 0, len(c.groups))
 	for _, g := range c.groups {
-		s := Stats{Group: g.id, State: string(g.state), Members: len(g.members), Offsets: make(map[TopicPartition]int64, len(g.offsets))}
+		s := Stats{Group: g.id, State: string(g.state), Members: len(g.members), Offsets: make(map[ident.TopicPartition]int64, len(g.offsets))}
 		for tp, o := range g.offsets {
 			s.Offsets[tp] = o.Offset
 		}
@@ -99,7 +100,7 @@ func (c *Coordinator) DeleteGroup(call runtime.Call, groupID string) runtime.Eff
 	case g.state != Empty: // a client that has only been given a member id joins the next group of this name
 		return fail(kerr.NonEmptyGroup.Code, fmt.Sprintf("Group %s is not empty.", groupID))
 	}
-	tps := make([]TopicPartition, 0, len(g.offsets))
+	tps := make([]ident.TopicPartition, 0, len(g.offsets))
 	for tp := range g.offsets {
 		tps = append(tps, tp)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"kraft/e2e/dialogue"
 	"kraft/groups/runtime"
+	"kraft/wire/ident"
 )
 
 // TestDialogues plays the files in testdata: lines at the margin are what clients and the clock do,
@@ -272,13 +273,13 @@ func (s *stage) command(t *testing.T, line string) {
 	}
 }
 
-func partition(s string) TopicPartition {
+func partition(s string) ident.TopicPartition {
 	i := strings.LastIndexByte(s, '-')
 	n, err := strconv.Atoi(s[i+1:])
 	if err != nil {
 		panic(err)
 	}
-	return TopicPartition{s[:i], int32(n)}
+	return ident.TopicPartition{Topic: s[:i], Partition: int32(n)}
 }
 
 // advance lets time pass, with all that falls due on the way.
@@ -399,7 +400,7 @@ func describeReply(r any) string {
 			parts = append(parts, fmt.Sprintf("%s-%d %s", c.Topic, c.Partition, text))
 		}
 		return "commit " + strings.Join(parts, ", ")
-	case map[TopicPartition]Offset:
+	case map[ident.TopicPartition]Offset:
 		var parts []string
 		for tp, o := range r {
 			parts = append(parts, fmt.Sprintf("%s-%d@%d", tp.Topic, tp.Partition, o.Offset))

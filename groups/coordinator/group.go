@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
+	"kraft/wire/ident"
 )
 
 // State is a classic group's (Kafka's ClassicGroupState).
@@ -26,7 +27,7 @@ const (
 // protocol type and no members.
 type group struct {
 	id      string
-	offsets map[TopicPartition]Offset
+	offsets map[ident.TopicPartition]Offset
 	known   bool // its metadata is in a record
 
 	// As in the record while the group is Stable or Empty (but for an Empty group whose record was refused). A rebalance changes them, and
@@ -53,7 +54,7 @@ type group struct {
 
 func newGroup(id string) *group {
 	return &group{id: id, state: Empty, members: map[string]*member{}, static: map[string]string{},
-		pending: map[string]time.Time{}, offsets: map[TopicPartition]Offset{}}
+		pending: map[string]time.Time{}, offsets: map[ident.TopicPartition]Offset{}}
 }
 
 // member is one member of a group.

@@ -8,11 +8,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
+	"kraft/wire/ident"
 )
 
 // Commit is one partition of an OffsetCommit.
 type Commit struct {
-	TopicPartition
+	ident.TopicPartition
 	Offset Offset
 	// Err is set in the reply, and may be set before: such partitions are passed over.
 	Err *kerr.Error
@@ -86,8 +87,8 @@ func (c *Coordinator) mayCommit(now time.Time, req *kmsg.OffsetCommitRequest) *k
 
 // FetchOffsets serves one group of an OffsetFetch: the reply is a map of what is committed of want, or of
 // everything for nil. The map is the caller's.
-func (c *Coordinator) FetchOffsets(to runtime.Token, groupID string, want []TopicPartition) runtime.Effects {
-	out := map[TopicPartition]Offset{}
+func (c *Coordinator) FetchOffsets(to runtime.Token, groupID string, want []ident.TopicPartition) runtime.Effects {
+	out := map[ident.TopicPartition]Offset{}
 	if g := c.groups[groupID]; g != nil {
 		if want == nil {
 			for tp, o := range g.offsets {
@@ -123,7 +124,7 @@ func (c *Coordinator) DeleteOffsets(call runtime.Call, req *kmsg.OffsetDeleteReq
 			return reply(call.To, r)
 		}
 	}
-	var doomed []TopicPartition
+	var doomed []ident.TopicPartition
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.NewOffsetDeleteResponseTopic()
@@ -131,7 +132,7 @@ func (c *Coordinator) DeleteOffsets(call runtime.Call, req *kmsg.OffsetDeleteReq
 		for j := range t.Partitions {
 			p := kmsg.NewOffsetDeleteResponseTopicPartition()
 			p.Partition = t.Partitions[j].Partition
-			tp := TopicPartition{t.Topic, p.Partition}
+			tp := ident.TopicPartition{Topic: t.Topic, Partition: p.Partition}
 			if subscribed[t.Topic] {
 				p.ErrorCode = kerr.GroupSubscribedToTopic.Code
 			} else if _, ok := g.offsets[tp]; ok {
@@ -151,7 +152,7 @@ func (c *Coordinator) DeleteOffsets(call runtime.Call, req *kmsg.OffsetDeleteReq
 }
 
 // tombstones are the records that delete offsets and, if whole, the group itself.
-func tombstones(g *group, tps []TopicPartition, whole bool) (records []runtime.Record) {
+func tombstones(g *group, tps []ident.TopicPartition, whole bool) (records []runtime.Record) {
 	for _, tp := range tps {
 		records = append(records, offsetRecord(g.id, tp, nil))
 	}
@@ -164,7 +165,7 @@ func tombstones(g *group, tps []TopicPartition, whole bool) (records []runtime.R
 // orphan is an offset of a deleted topic.
 type orphan struct {
 	group string
-	TopicPartition
+	ident.TopicPartition
 	at int64 // offset of its record: a newer one is of a topic that was created again
 }
 
@@ -226,7 +227,7 @@ func (c *Coordinator) sweep(call runtime.Call) runtime.Effects {
 // expired lists the offsets that are over: those of a group without members count from when the last one
 // left, those of a topic that a group of consumers no longer reads, or of a consumer outside any group,
 // from their commit.
-func (g *group) expired(now, retention int64) []TopicPartition {
+func (g *group) expired(now, retention int64) []ident.TopicPartition {
 	var subscribed map[string]bool
 	since := int64(-1)
 	switch {
@@ -241,7 +242,7 @@ func (g *group) expired(now, retention int64) []TopicPartition {
 	default:
 		return nil
 	}
-	var out []TopicPartition
+	var out []ident.TopicPartition
 	for tp, o := range g.offsets {
 		if subscribed[tp.Topic] {
 			continue

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
+	"kraft/wire/ident"
 )
 
 // Keys of __consumer_offsets begin with their kind (Kafka's CoordinatorRecordType).
@@ -26,12 +27,6 @@ const (
 	groupValueVersion    = 3
 )
 
-// TopicPartition names a partition whose offset is committed.
-type TopicPartition struct {
-	Topic     string
-	Partition int32
-}
-
 // Offset is one committed offset.
 type Offset struct {
 	Offset      int64
@@ -43,7 +38,7 @@ type Offset struct {
 	at int64 // offset of its record
 }
 
-func offsetRecord(group string, tp TopicPartition, o *Offset) runtime.Record {
+func offsetRecord(group string, tp ident.TopicPartition, o *Offset) runtime.Record {
 	k := kmsg.OffsetCommitKey{Version: offsetCommitV1, Group: group, Topic: tp.Topic, Partition: tp.Partition}
 	r := runtime.Record{Key: k.AppendTo(nil)}
 	if o == nil {
@@ -98,7 +93,7 @@ func (c *Coordinator) Replay(e runtime.Entry) error {
 // openOffset is an offset of an open transaction: it counts once the transaction is committed.
 type openOffset struct {
 	group string
-	TopicPartition
+	ident.TopicPartition
 	Offset
 }
 
@@ -107,7 +102,7 @@ func (c *Coordinator) replayOffset(e runtime.Entry) error {
 	if err := k.ReadFrom(e.Key); err != nil {
 		return fmt.Errorf("offset key: %w", err)
 	}
-	tp := TopicPartition{k.Topic, k.Partition}
+	tp := ident.TopicPartition{Topic: k.Topic, Partition: k.Partition}
 	if e.Value == nil {
 		if g := c.groups[k.Group]; g != nil {
 			delete(g.offsets, tp)

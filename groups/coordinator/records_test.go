@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
+	"kraft/wire/ident"
 )
 
 func forReplay() *Coordinator { return New(Config{}) }
@@ -35,16 +36,16 @@ func TestReplayOffsets(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := Offset{Offset: 42, LeaderEpoch: test.epoch, Metadata: "m", Committed: 9, Expires: test.expires}
-		if got := c.groups["g"].offsets[TopicPartition{"t", 3}]; got != want {
+		if got := c.groups["g"].offsets[ident.TopicPartition{Topic: "t", Partition: 3}]; got != want {
 			t.Errorf("version %d: %+v, not %+v", test.version, got, want)
 		}
 		// What is written of it says the same.
 		again := forReplay()
-		r := offsetRecord("g", TopicPartition{"t", 3}, &want)
+		r := offsetRecord("g", ident.TopicPartition{Topic: "t", Partition: 3}, &want)
 		if err := again.Replay(entry(r.Key, r.Value)); err != nil {
 			t.Fatal(err)
 		}
-		if got := again.groups["g"].offsets[TopicPartition{"t", 3}]; got.Offset != 42 || got.Expires != test.expires || test.expires < 0 && got != want {
+		if got := again.groups["g"].offsets[ident.TopicPartition{Topic: "t", Partition: 3}]; got.Offset != 42 || got.Expires != test.expires || test.expires < 0 && got != want {
 			t.Errorf("version %d, written and read: %+v, not %+v", test.version, got, want)
 		}
 		if err := c.Replay(entry(k.AppendTo(nil), nil)); err != nil {
@@ -63,7 +64,7 @@ func TestReplayTransactions(t *testing.T) {
 	commit := func(topic string, offset, producer int64) {
 		t.Helper()
 		at++
-		r := offsetRecord("g", TopicPartition{topic, 0}, &Offset{Offset: offset, Expires: -1})
+		r := offsetRecord("g", ident.TopicPartition{Topic: topic, Partition: 0}, &Offset{Offset: offset, Expires: -1})
 		if err := c.Replay(runtime.Entry{Record: r, Offset: at, ProducerID: producer}); err != nil {
 			t.Fatal(err)
 		}
@@ -73,14 +74,14 @@ func TestReplayTransactions(t *testing.T) {
 	commit("b", 3, 7)
 	commit("b", 4, -1)
 	commit("c", 5, 8)
-	if got := c.groups["g"].offsets; got[TopicPartition{"a", 0}].Offset != 1 || len(got) != 2 {
+	if got := c.groups["g"].offsets; got[ident.TopicPartition{Topic: "a", Partition: 0}].Offset != 1 || len(got) != 2 {
 		t.Errorf("before their end: %v", got)
 	}
 	c.EndTransaction(7, true)
 	c.EndTransaction(8, false)
 	c.EndTransaction(9, true)
 	got := c.groups["g"].offsets
-	if got[TopicPartition{"a", 0}].Offset != 2 || got[TopicPartition{"b", 0}].Offset != 4 || len(got) != 2 {
+	if got[ident.TopicPartition{Topic: "a", Partition: 0}].Offset != 2 || got[ident.TopicPartition{Topic: "b", Partition: 0}].Offset != 4 || len(got) != 2 {
 		t.Errorf("after it: %v", got)
 	}
 	if len(c.open) != 0 {
