@@ -17,6 +17,7 @@ test: ## everything that this machine has the tools for; KRAFT_E2E=all makes a m
 
 race:
 	go test -race -short -timeout 20m $$(go list ./... | grep -v /e2e) ./e2e/race
+	go test -tags lockorder -short -timeout 20m ./wire/locks ./storage ./replication ./raftmeta/... ./groups/... ./e2e/race
 
 lint:
 	test -z "$$(gofmt -l .)"

@@ -6,7 +6,6 @@ package groups
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 	"unicode/utf16"
 
@@ -22,6 +21,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/replication"
 	"kraft/wire"
+	"kraft/wire/locks"
 )
 
 const offsetsTopic = "__consumer_offsets"
@@ -34,7 +34,7 @@ type Manager struct {
 	log   zerolog.Logger
 	host  *runtime.Host[*coordinator.Coordinator]
 
-	mu sync.Mutex // guards the rest
+	mu locks.Mutex // guards the rest
 	// Why the offsets topic cannot be created, as it was logged, and until when that is not logged again.
 	unavailable string
 	quietUntil  time.Time

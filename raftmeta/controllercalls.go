@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/wire"
+	"kraft/wire/locks"
 )
 
 // controllerCalls sends requests to the active controller, which may change at any moment.
@@ -21,7 +21,7 @@ type controllerCalls struct {
 	meta *Meta
 	turn atomic.Uint32 // of anyOther
 
-	mu      sync.Mutex              // guards the rest
+	mu      locks.Mutex             // guards the rest
 	clients map[string]*wire.Client // by address, of members that are or were the controller
 	closed  bool
 }

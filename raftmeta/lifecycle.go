@@ -19,6 +19,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/watched"
 	"kraft/wire"
+	"kraft/wire/locks"
 )
 
 // lifecycle is this broker's registration with the controller, kept up by heartbeats (Kafka's
@@ -30,7 +31,7 @@ type lifecycle struct {
 	withdrawn   watched.Value[bool] // it asks to be fenced: see Withdraw
 	fenced      atomic.Bool         // the controller's last word
 
-	mu        sync.Mutex // guards the rest
+	mu        locks.Mutex // guards the rest
 	dirs      []image.UUID
 	online    []image.UUID // of dirs, those that work
 	room      Room

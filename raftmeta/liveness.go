@@ -16,6 +16,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
+	"kraft/wire/locks"
 	"kraft/wire/logging"
 )
 
@@ -29,7 +30,7 @@ type liveness struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu   sync.Mutex // guards the rest
+	mu   locks.Mutex // guards the rest
 	seen map[int32]pulse
 
 	// Of run's goroutine.

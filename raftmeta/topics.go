@@ -7,7 +7,6 @@ import (
 	mrand "math/rand/v2"
 	"slices"
 	"sort"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,6 +16,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/locks"
 )
 
 // errValidateOnly stops a decision after its checks.
@@ -46,7 +46,7 @@ func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly b
 	for next := 0; next < count; {
 		first := next
 		// A decision that comes after its caller's time is over must touch nothing of the answer.
-		var mu sync.Mutex // guards the rest
+		var mu locks.Mutex // guards the rest
 		over := false
 		err := m.change(ctx, timeoutMillis, validateOnly, func(work *image.Image) ([]*image.Record, error) {
 			mu.Lock()

@@ -15,6 +15,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/wire"
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 )
 
 // following is a partition's role while another node leads it; immutable, so that what was fetched under an
@@ -33,7 +34,7 @@ type fetchers struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu sync.Mutex // guards the rest
+	mu locks.Mutex // guards the rest
 	by map[int32]*fetcher
 	of map[ident.TopicIDPartition]*fetcher
 }
@@ -103,7 +104,7 @@ type fetcher struct {
 	leader   int32
 	wake     chan struct{}
 
-	mu     sync.Mutex // guards the rest
+	mu     locks.Mutex // guards the rest
 	parts  map[ident.TopicIDPartition]*fetchState
 	gone   []*Partition // dropped, and the leader has yet to hear
 	client *wire.Client

@@ -10,6 +10,7 @@ import (
 	"kraft/raftmeta"
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
+	"kraft/wire/locks"
 )
 
 // isrKeeper asks the controller for changes of ISRs, several at once, one request at a time.
@@ -25,7 +26,7 @@ type isrKeeper struct {
 	said   string // the error that was logged last
 	saidAt time.Time
 
-	mu      sync.Mutex // guards waiting
+	mu      locks.Mutex // guards waiting
 	waiting []*proposal
 }
 

@@ -21,6 +21,7 @@ import (
 	"kraft/wire"
 	"kraft/wire/defect"
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 )
 
 // Watcher learns which partitions of a topic this node leads. It is called from the metadata publisher,
@@ -50,13 +51,13 @@ type Manager struct {
 	// interBroker is the listener of the other brokers that this one fetches from.
 	interBroker string
 	recovering  chan struct{}  // has room for those of recovered that sync
-	closeMu     sync.Mutex     // held by who closes closing, and by who adds to recovered
+	closeMu     locks.Mutex    // held by who closes closing, and by who adds to recovered
 	closing     chan struct{}  // closed by Close
 	recovered   sync.WaitGroup // of commitRecovered
 	commits     bool           // log.flush.policy=commit: an acknowledgement leaves after its records are on disk
 	maxFetch    int            // fetch.max.bytes
 
-	mu       sync.RWMutex // guards the maps; partitions guard themselves
+	mu       locks.RWMutex // guards the maps; partitions guard themselves
 	byName   map[string]*topic
 	byID     map[image.UUID]*topic
 	watchers map[string]Watcher
@@ -335,7 +336,7 @@ func every(d time.Duration, f func()) (stop func()) {
 }
 
 func (m *Manager) openAll(work []opening) {
-	var mu sync.Mutex
+	var mu locks.Mutex
 	roles := make([]assigned, 0, len(work))
 	place := func(o opening, l *storage.Log) {
 		p, role := m.place(o, l)

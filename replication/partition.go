@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 	"kraft/wire/record"
 )
 
@@ -38,11 +38,11 @@ type Partition struct {
 	offline    atomic.Bool                // there is no log, or its directory has failed
 	leadership atomic.Pointer[leadership] // nil while this node does not lead
 
-	role      sync.RWMutex  // held while the role changes and while a fetcher writes to the log; read-held while the leader appends
+	role      locks.RWMutex // held while the role changes and while a fetcher writes to the log; read-held while the leader appends
 	following *following    // guarded by role; nil while this node does not follow a leader
 	held      chan struct{} // guarded by role; while it is not nil, appends wait until it is closed
 
-	mu        sync.Mutex          // guards the rest, and moving the high watermark
+	mu        locks.Mutex         // guards the rest, and moving the high watermark
 	followers map[int32]*follower // while leading, the other replicas
 	led       *led                // the newest leadership that has ended, nil before the first
 	proposed  proposed            // to the controller, and perhaps undecided

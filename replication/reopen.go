@@ -6,6 +6,7 @@ import (
 
 	"kraft/raftmeta"
 	"kraft/raftmeta/image"
+	"kraft/wire/locks"
 )
 
 // reopenPause is how long a partition whose log could not be opened for want of room waits for the next try.
@@ -18,7 +19,7 @@ type reopening struct {
 	stop    chan struct{}
 	running sync.WaitGroup
 
-	mu     sync.Mutex // guards the rest
+	mu     locks.Mutex // guards the rest
 	topics map[image.UUID]struct{}
 	closed bool
 }

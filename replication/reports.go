@@ -2,7 +2,6 @@ package replication
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -11,6 +10,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 )
 
 // reports tells the controller which log directories work and which replicas are in them, again until it
@@ -24,7 +24,7 @@ type reports struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	mu      sync.Mutex // guards the rest, which is yet to be told
+	mu      locks.Mutex // guards the rest, which is yet to be told
 	dirs    []image.UUID
 	without *raftmeta.Room
 	replica map[ident.TopicIDPartition]image.UUID // last word counts

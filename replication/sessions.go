@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"kraft/raftmeta/image"
+	"kraft/wire/locks"
 )
 
 // Fetch sessions (KIP-227): a client names its partitions once, later requests and answers carry only
@@ -69,7 +69,7 @@ type session struct {
 
 // sessions is the cache of all sessions of the broker.
 type sessions struct {
-	mu    sync.Mutex
+	mu    locks.Mutex
 	slots int
 	byID  map[int32]*session
 	byUse list.List // *session, the one that was used last at the end

@@ -5,18 +5,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"kraft/wire/locks"
 )
 
 // throttle bounds the bytes a second of what reassignments copy (KIP-73): leader.replication.throttled.rate on
 // the side that sends, follower.replication.throttled.rate on the side that takes. What is taken beyond the
 // bound is a debt, and nothing more goes until it is paid off.
 type throttle struct {
-	mu     sync.Mutex // guards the rest
-	rate   float64    // bytes a second
-	credit float64    // bytes
-	at     time.Time  // when credit was last worked out
+	mu     locks.Mutex // guards the rest
+	rate   float64     // bytes a second
+	credit float64     // bytes
+	at     time.Time   // when credit was last worked out
 }
 
 // throttleWindow is for how long credit is saved up.

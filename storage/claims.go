@@ -1,15 +1,14 @@
 package storage
 
 import (
-	"sync"
-
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 )
 
 // claims give one goroutine at a time the right to make, move or remove a partition's directory, which may take as long as its disk
 // does. Whoever has a partition may take a log's lock, and the manager's, but not another partition.
 type claims struct {
-	mu    sync.Mutex // guards taken
+	mu    locks.Mutex // guards taken
 	taken map[ident.TopicPartition]chan struct{}
 }
 

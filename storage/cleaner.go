@@ -13,6 +13,7 @@ import (
 
 	"kraft/wire/defect"
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 )
 
 const cleanerCheckpointFile = "cleaner-offset-checkpoint"
@@ -34,11 +35,11 @@ type cleaner struct {
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
-	writing sync.Mutex // held while a checkpoint file is written; nothing else is waited for meanwhile
-	running sync.Mutex // held while threads start and stop, and guards closed; the above change only between
+	writing locks.Mutex // held while a checkpoint file is written; nothing else is waited for meanwhile
+	running locks.Mutex // held while threads start and stop, and guards closed; the above change only between
 	closed  bool
 
-	mu    sync.Mutex // guards the rest
+	mu    locks.Mutex // guards the rest
 	busy  map[ident.TopicPartition]bool
 	dirty map[*Dir]map[ident.TopicPartition]int64 // first offset never compacted
 	stale map[*Dir]bool                           // the checkpoint file says something of partitions that are forgotten

@@ -11,12 +11,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"crypto/rand"
 
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 )
 
 const (
@@ -50,7 +50,7 @@ type Dir struct {
 	writes     writes // that are under way
 	notesSyncs bool   // syncs among them
 
-	keeping    sync.Mutex  // held by who keeps starts
+	keeping    locks.Mutex // held by who keeps starts
 	startMoved atomic.Bool // of some log, by DeleteBefore or SetStart, and the checkpoint does not say so yet
 
 	pool    *filePool             // of the manager

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 	"kraft/wire/record"
 )
 
@@ -42,7 +43,7 @@ type Log struct {
 
 	commit committing
 
-	mu            sync.Mutex
+	mu            locks.Mutex
 	flushed       time.Time // when everything was last put on disk, or opened
 	producers     *producerStates
 	epochs        *epochCache
@@ -405,7 +406,7 @@ func (l *Log) Durable() int64 {
 
 // committing lets one caller of Commit sync for all.
 type committing struct {
-	mu      sync.Mutex
+	mu      locks.Mutex
 	done    sync.Cond // L is mu
 	running bool
 }
@@ -516,7 +517,7 @@ func (l *Log) closeFiles() error {
 // recentBatches remembers where the newest batches of the active segment lie, so that readers near the
 // end need no read to find them.
 type recentBatches struct {
-	mu   sync.RWMutex
+	mu   locks.RWMutex
 	base int64 // of the segment
 	n    int   // added in all
 	ring []batchRef

@@ -19,6 +19,7 @@ import (
 
 	"kraft/wire/defect"
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 )
 
 // ManagerConfig holds the broker's settings for log directories.
@@ -51,7 +52,7 @@ type Manager struct {
 
 	// mu guards the rest. Nothing is waited for while it is held, neither disks nor logs' locks: a partition on a disk that is slow
 	// must not hold up the others.
-	mu       sync.RWMutex
+	mu       locks.RWMutex
 	logs     map[ident.TopicPartition]*placed
 	placedIn map[*Dir]int // partitions, also those not opened yet
 	states   map[*Dir]*dirState

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 )
 
 // A log moves to another directory while it is in use (KIP-113). Its records are copied into a future log,
@@ -37,7 +38,7 @@ type mover struct {
 	limit   *rate.Limiter
 	done    sync.WaitGroup
 
-	mu      sync.Mutex // guards the rest
+	mu      locks.Mutex // guards the rest
 	moves   map[ident.TopicPartition]*move
 	waiting []*move
 	running int
@@ -54,7 +55,7 @@ type move struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
 
-	mu     sync.Mutex
+	mu     locks.Mutex
 	future *Log // once opened
 }
 

@@ -5,9 +5,9 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"kraft/wire/ident"
+	"kraft/wire/locks"
 )
 
 // dirState is what a directory held when it was opened.
@@ -17,7 +17,7 @@ type dirState struct {
 	checkpointed          map[ident.TopicPartition]bool   // the checkpoint files say something of it
 	unrecovered           map[ident.TopicPartition]bool   // the last stop was not clean, and recovery failed
 	future, moved         map[ident.TopicPartition]string // paths of a move's two ends
-	writing               sync.Mutex                      // held while the checkpoint files are written
+	writing               locks.Mutex                     // held while the checkpoint files are written
 }
 
 func newDirState() *dirState {

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kraft/wire/locks"
 	"kraft/wire/record"
 )
 
@@ -35,7 +36,7 @@ type segment struct {
 	path string // without suffix
 	size atomic.Int64
 
-	mu        sync.Mutex // guards opening file and indexes, and closing
+	mu        locks.Mutex // guards opening file and indexes, and closing
 	file      *segmentFile
 	abandoned bool // open fails: the files are removed
 	index     *indexes
@@ -48,7 +49,7 @@ type segment struct {
 	maxTimeLast atomic.Int64 // last offset of the batch that has maxTime
 	sinceIndex  int64
 	dirtyIndex  atomic.Bool // the index in memory is ahead of its files
-	rebuilding  sync.Mutex  // held while an index that is missing is made
+	rebuilding  locks.Mutex // held while an index that is missing is made
 
 	unsyncedIndex atomic.Bool // the index files were written since the last sync
 }

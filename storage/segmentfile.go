@@ -3,9 +3,10 @@ package storage
 import (
 	"errors"
 	"io/fs"
-	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"kraft/wire/locks"
 )
 
 // segmentFile is the data file of a segment. While nobody uses it the pool may close it, and the next use
@@ -20,7 +21,7 @@ type segmentFile struct {
 	written, synced atomic.Int64
 	current         atomic.Pointer[File] // nil while closed
 
-	mu     sync.Mutex // guards opening and the rest
+	mu     locks.Mutex // guards opening and the rest
 	path   string
 	pinned bool
 	closed bool
@@ -210,7 +211,7 @@ func (segmentConn) Write(func(uintptr) bool) error { return errors.ErrUnsupporte
 type filePool struct {
 	limit int
 
-	mu   sync.Mutex // guards the rest
+	mu   locks.Mutex // guards the rest
 	open []*segmentFile
 	hand int
 }

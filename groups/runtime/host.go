@@ -2,10 +2,11 @@ package runtime
 
 import (
 	"context"
-	"sync"
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kraft/wire/locks"
 )
 
 // Host has the loops of one internal topic: one for each of its partitions that this node leads. Its methods may be called from any
@@ -13,7 +14,7 @@ import (
 type Host[M Machine] struct {
 	create func() M
 
-	mu     sync.RWMutex // guards the rest
+	mu     locks.RWMutex // guards the rest
 	closed bool
 	loops  map[int32]*Loop[M]
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/wire/defect"
+	"kraft/wire/locks"
 	"kraft/wire/record"
 )
 
@@ -45,7 +46,7 @@ type Loop[M Machine] struct {
 	once  sync.Once
 	ready atomic.Pointer[chan struct{}] // closed once the partition is loaded
 
-	mu     sync.Mutex // guards told
+	mu     locks.Mutex // guards told
 	told   []func(M, Call) Effects
 	tell   chan struct{} // holds a value if told may not be empty
 	syncer *syncer       // nil if the log needs none

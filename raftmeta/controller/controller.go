@@ -18,6 +18,7 @@ import (
 	"kraft/raftmeta/quorum"
 	"kraft/raftmeta/watched"
 	"kraft/wire/defect"
+	"kraft/wire/locks"
 )
 
 // Decision computes the records that a request needs from the controller's working image, which it must
@@ -50,7 +51,7 @@ type Controller struct {
 	settled []func()   // answers to give once this change is published
 
 	// Between the quorum's goroutine and the publisher's.
-	mu      sync.Mutex
+	mu      locks.Mutex
 	changes []change
 	wake    chan struct{}
 	led     chan struct{} // has room for one: this node became the active controller
@@ -58,12 +59,12 @@ type Controller struct {
 	running sync.WaitGroup // publisher and notifier, once they are started
 
 	// Between the publisher's goroutine and the notifier's.
-	showMu  sync.Mutex
+	showMu  locks.Mutex
 	toShow  []change
 	late    bool // a change was published before subscribers had seen it, and there are more to see
 	newShow chan struct{}
 
-	subMu       sync.Mutex   // held while a subscriber runs
+	subMu       locks.Mutex  // held while a subscriber runs
 	shown       *image.Image // the newest that all subscribers have seen
 	subscribers []Subscriber
 }

@@ -8,8 +8,9 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"kraft/wire/locks"
 )
 
 // Meeting describes a new quorum by its voters' addresses alone: their ids are known once all of them have met. It is immutable.
@@ -33,7 +34,7 @@ type meeting struct {
 	self attendee
 	news chan struct{} // has room for one: another node knows more than this one
 
-	mu      sync.Mutex                     // guards the rest
+	mu      locks.Mutex                    // guards the rest
 	open    bool                           // the first round is over: this node answers others
 	met     map[string]attendee            // by address, each by its newest answer
 	answers map[string]map[string]attendee // of this round: whom the nodes know

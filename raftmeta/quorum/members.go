@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"kraft/raftmeta/watched"
+	"kraft/wire/locks"
 )
 
 // Accept serves a stream from another member, on a connection from which Preface was read already. It
@@ -304,7 +304,7 @@ func (n *Node) ask(address string) (first []uint64, err error) {
 type reports struct {
 	wake chan struct{} // has room for one
 
-	mu      sync.Mutex // guards waiting
+	mu      locks.Mutex // guards waiting
 	waiting map[report]func(*raft.RawNode)
 }
 

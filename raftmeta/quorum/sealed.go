@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +16,8 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"kraft/wire/locks"
 )
 
 // ErrDamaged says that the metadata file is not what was written to it.
@@ -131,7 +132,7 @@ func guarded(f func() error) (err error) {
 // process ends.
 type file struct {
 	*bbolt.DB
-	using   sync.Mutex // held by who uses it: nobody is to wait for bbolt's locks
+	using   locks.Mutex // held by who uses it: nobody is to wait for bbolt's locks
 	damaged atomic.Bool
 }
 

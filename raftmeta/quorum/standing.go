@@ -9,11 +9,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 	pb "go.etcd.io/raft/v3/raftpb"
+
+	"kraft/wire/locks"
 )
 
 // standing is how far a member has come, by what another has seen of it. Nothing of it goes back: a node that starts with less
@@ -40,7 +41,7 @@ type standings struct {
 	db      *file
 	insists bool // what this node has is to count, whatever others have seen
 
-	mu    sync.Mutex // guards the rest
+	mu    locks.Mutex // guards the rest
 	mine  standing
 	seen  map[uint64]standing
 	dirty map[uint64]bool // those of seen that have grown since they were saved

@@ -16,6 +16,8 @@ import (
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"kraft/wire/locks"
 )
 
 // Network is how a member reaches others, and who it says that it is.
@@ -61,7 +63,7 @@ type transport struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu        sync.Mutex // guards the rest
+	mu        locks.Mutex // guards the rest
 	peers     map[uint64]*peer
 	learnt    map[uint64]string  // addresses that members said they have
 	met       map[uint64]Hello   // how members introduced themselves last

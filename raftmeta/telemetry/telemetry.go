@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,6 +17,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/locks"
 	"kraft/wire/record"
 )
 
@@ -46,7 +46,7 @@ type Manager struct {
 	config  Config
 	forward *forwarder // nil for none
 
-	mu        sync.Mutex // guards the rest
+	mu        locks.Mutex // guards the rest
 	instances map[[16]byte]*instance
 	byHeard   list.List // ids of instances, the one that was heard of last at the end
 	series    int       // of all instances

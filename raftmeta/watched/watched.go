@@ -4,8 +4,9 @@ package watched
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
+
+	"kraft/wire/locks"
 )
 
 // Value is a T that any goroutine may read, replace and wait for. Reading it takes no lock. What a stored T refers to must not be changed
@@ -13,7 +14,7 @@ import (
 type Value[T any] struct {
 	now atomic.Pointer[T]
 
-	mu      sync.Mutex
+	mu      locks.Mutex
 	changed chan struct{} // closed by the next Store; nil while nobody waits for it
 }
 
