@@ -218,7 +218,7 @@ func (p *Partition) enterToWrite(acks int16) (*leadership, error) {
 	return l, err
 }
 
-// TakesInternal returns why AppendInternal would be refused at this moment, nil if it would not. As that does, it waits while appends
+// TakesInternal returns the error with which AppendInternal would refuse any batch now, nil if none. As that does, it waits while appends
 // are held.
 func (p *Partition) TakesInternal(epoch int32) error {
 	l, err := p.enterToWrite(-1)

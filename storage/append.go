@@ -69,7 +69,7 @@ func (l *Log) AppendValidated(v Validated, leaderEpoch int32) (Appended, error) 
 	return a, err
 }
 
-// TakesInternal returns why AppendInternal would be refused at this moment whatever is appended, nil if it would not.
+// TakesInternal returns the error with which AppendInternal would refuse any batch now, nil if none.
 func (l *Log) TakesInternal() error {
 	if err := l.space.refuses(true); err != nil {
 		return fmt.Errorf("%v: %w", l.tp, err)

@@ -2,8 +2,8 @@
 // rebalances, and committed offsets (Kafka's GroupMetadataManager and OffsetMetadataManager). It knows no I/O, no clock and no goroutine;
 // package runtime runs it.
 //
-// What is in records, groups of a generation and offsets, changes by Replay (records.go). The operations, in the other files, read it and
-// return records. A rebalance is soft state: its members and its generation are in no record until their leader has assigned partitions.
+// What records hold (offsets, and groups as of their last generation) changes in Replay (records.go). Operations, in the other files, read
+// it and return records. A rebalance is soft state: its members and generation are in no record until their leader has assigned partitions.
 package coordinator
 
 import (
@@ -17,7 +17,7 @@ import (
 	"kraft/groups/runtime"
 )
 
-// Config holds the broker's settings for groups. Durations of 0 are 0.
+// Config holds the broker's settings for groups. A duration of 0 means zero, not a default.
 type Config struct {
 	MinSession            time.Duration // group.min.session.timeout.ms
 	MaxSession            time.Duration // group.max.session.timeout.ms
@@ -41,8 +41,7 @@ type Coordinator struct {
 	handed  int                    // member ids given to joining clients, each counted until the session that its client asked for ends
 }
 
-// maxHanded bounds the member ids that are given out within a session: each is held until it is over, whoever asked for it, and a client may
-// ask for a million in groups that nobody else knows. Past it clients are told to try again.
+// maxHanded bounds the member ids whose session time still runs: a client could ask for millions. Past it clients are told to try again.
 const maxHanded = 20_000
 
 // New returns an empty coordinator.

@@ -30,8 +30,8 @@ type group struct {
 	offsets map[ident.TopicPartition]Offset
 	known   bool // its metadata is in a record
 
-	// As in the record while the group is Stable or Empty (but for an Empty group whose record was refused). A rebalance changes them, and
-	// the record at its end says the same.
+	// While the group is Stable or Empty these equal its record, unless an Empty group's record was refused. A rebalance changes them before
+	// it records them.
 	state        State
 	since        int64 // milliseconds, when state was entered
 	protocolType string
@@ -73,7 +73,7 @@ type member struct {
 	isNew    bool          // joined for the first time in this rebalance
 	joinedAt time.Time
 	expires  time.Time // of the session
-	timed    bool      // an entry among the deadlines exists
+	due      time.Time // its entry among the deadlines, zero if there is none
 }
 
 // metadata is the member's subscription for a protocol.

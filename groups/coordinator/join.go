@@ -202,7 +202,7 @@ func (c *Coordinator) rejoinStatic(call runtime.Call, g *group, old, m *member, 
 
 func same(a, b *string) bool { return a != nil && b != nil && *a == *b }
 
-// replaced is the group as it would be with another client, next, in the place of a static member. It shares everything else with g.
+// replaced returns a copy of g in which next, another client, has a static member's place. Maps are shared.
 func (g *group) replaced(old, m *member) (after *group, next *member) {
 	as := *old
 	as.id = m.id
@@ -224,8 +224,7 @@ func fence(m *member) runtime.Effects {
 	return e
 }
 
-// keepStatic records a static member's new id in a stable group, which is then as after, and tells the member, then next, the current
-// generation. m is who asks.
+// keepStatic answers a static member, m, that came back to a Stable group. It records the group as after, where next has old's place.
 func (c *Coordinator) keepStatic(call runtime.Call, g, after *group, old, next, m *member, version int16) runtime.Effects {
 	records := []runtime.Record{groupRecord(after, after.since, after.assignments())}
 	if err := call.Check(records); err != nil {

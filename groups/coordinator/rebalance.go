@@ -39,12 +39,19 @@ func (c *Coordinator) joinUntil(g *group, t time.Time) {
 	g.joinBy = t
 	round := g.rebalance
 	c.at(t, func(call runtime.Call) runtime.Effects {
-		if g.state != PreparingRebalance || g.rebalance != round || call.Now.Before(g.joinBy) {
+		switch {
+		case g.state != PreparingRebalance || g.rebalance != round || call.Now.Before(g.joinBy):
+			return runtime.Effects{}
+		case call.Held:
+			c.joinUntil(g, call.Now.Add(heldPause))
 			return runtime.Effects{}
 		}
 		return c.joinDue(call, g)
 	})
 }
+
+// heldPause is for how long nobody is put out of a group whose replies are held up.
+const heldPause = time.Second
 
 // joinDue is called when the join phase has lasted long enough.
 func (c *Coordinator) joinDue(call runtime.Call, g *group) runtime.Effects {
@@ -78,14 +85,14 @@ func (c *Coordinator) complete(call runtime.Call, g *group) runtime.Effects {
 	}
 	if len(g.members) > 0 && !g.electJoined() {
 		// Only static members are left and none has come: wait for them another round.
-		c.joinUntil(g, call.Now.Add(g.rebalanceTimeout()))
+		c.joinUntil(g, call.Now.Add(max(g.rebalanceTimeout(), time.Second)))
 		return runtime.Effects{}
 	}
 	g.generation++
 	if len(g.members) == 0 {
 		g.protocol, g.leader, g.unsynced = nil, "", nil
 		g.enter(Empty, call.Now)
-		// Where it can't be recorded, the next coordinator finds the members of before. Their sessions end, and the group is empty again.
+		// If this can't be recorded, the next coordinator loads the former members. When their sessions end, the group is empty again.
 		e := runtime.Effects{Records: []runtime.Record{groupRecord(g, g.since, nil)}}
 		if err := call.Check(e.Records); err != nil {
 			e.Records = nil
@@ -105,14 +112,23 @@ func (c *Coordinator) complete(call runtime.Call, g *group) runtime.Effects {
 		c.touch(g, m, call.Now)
 		g.unsynced[m.id] = struct{}{}
 	}
+	c.syncUntil(g, call.Now.Add(g.rebalanceTimeout()))
+	return e
+}
+
+// syncUntil puts out who has not sent SyncGroup in this generation by t.
+func (c *Coordinator) syncUntil(g *group, t time.Time) {
 	generation := g.generation
-	c.at(call.Now.Add(g.rebalanceTimeout()), func(call runtime.Call) runtime.Effects {
-		if g.generation != generation || !g.is(CompletingRebalance, Stable) || len(g.unsynced) == 0 {
+	c.at(t, func(call runtime.Call) runtime.Effects {
+		switch {
+		case g.generation != generation || !g.is(CompletingRebalance, Stable) || len(g.unsynced) == 0:
+			return runtime.Effects{}
+		case call.Held:
+			c.syncUntil(g, call.Now.Add(heldPause))
 			return runtime.Effects{}
 		}
 		return c.dropUnsynced(call, g)
 	})
-	return e
 }
 
 // electJoined makes sure that the leader is a member that has joined; false if none has.
@@ -152,9 +168,8 @@ func (c *Coordinator) failSyncs(g *group, code int16) (e runtime.Effects) {
 // touch gives a member a full session from now on.
 func (c *Coordinator) touch(g *group, m *member, now time.Time) {
 	m.expires = now.Add(m.sessionTimeout)
-	if !m.timed {
-		m.timed = true
-		c.watch(g, m, m.looked())
+	if at := m.looked(); m.due.IsZero() || at.Before(m.due) {
+		c.watch(g, m, at)
 	}
 }
 
@@ -169,9 +184,13 @@ func (m *member) looked() time.Time {
 // watch looks at a member's session at time t, and goes on for as long as it is a member: heartbeats
 // only move a time stamp.
 func (c *Coordinator) watch(g *group, m *member, t time.Time) {
+	m.due = t
 	c.at(t, func(call runtime.Call) runtime.Effects {
+		if !m.due.Equal(t) {
+			return runtime.Effects{} // it was looked at earlier
+		}
 		if g.members[m.id] != m {
-			m.timed = false
+			m.due = time.Time{}
 			return runtime.Effects{}
 		}
 		if m.isNew && m.joining != 0 && !call.Now.Before(m.joinedAt.Add(newMemberTimeout)) {

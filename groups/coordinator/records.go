@@ -104,6 +104,9 @@ func (c *Coordinator) replayOffset(e runtime.Entry) error {
 	}
 	tp := ident.TopicPartition{Topic: k.Topic, Partition: k.Partition}
 	if e.Value == nil {
+		for id, open := range c.open {
+			c.open[id] = slices.DeleteFunc(open, func(o openOffset) bool { return o.group == k.Group && o.TopicPartition == tp })
+		}
 		if g := c.groups[k.Group]; g != nil {
 			delete(g.offsets, tp)
 			c.forgetIfVoid(g)
@@ -129,7 +132,7 @@ func (c *Coordinator) replayOffset(e runtime.Entry) error {
 	return nil
 }
 
-// EndTransaction implements runtime.Machine. An offset of a transaction does not replace one whose record is at a later offset of the log.
+// EndTransaction implements runtime.Machine. An offset whose record is later in the log than the transaction's stays.
 func (c *Coordinator) EndTransaction(producerID int64, committed bool) {
 	open := c.open[producerID]
 	delete(c.open, producerID)

@@ -74,6 +74,11 @@ func TestReplayTransactions(t *testing.T) {
 	commit("b", 3, 7)
 	commit("b", 4, -1)
 	commit("c", 5, 8)
+	commit("d", 6, 7)
+	at++
+	if err := c.Replay(runtime.Entry{Record: offsetRecord("g", ident.TopicPartition{Topic: "d"}, nil), Offset: at, ProducerID: -1}); err != nil {
+		t.Fatal(err)
+	}
 	if got := c.groups["g"].offsets; got[ident.TopicPartition{Topic: "a", Partition: 0}].Offset != 1 || len(got) != 2 {
 		t.Errorf("before their end: %v", got)
 	}

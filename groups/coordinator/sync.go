@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"slices"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -114,6 +116,9 @@ func (c *Coordinator) Leave(call runtime.Call, req *kmsg.LeaveGroupRequest) runt
 		out := kmsg.NewLeaveGroupResponseMember()
 		out.MemberID, out.InstanceID = lm.MemberID, lm.InstanceID
 		m, err := c.leaver(g, lm)
+		if m != nil && slices.Contains(gone, m) {
+			m, err = nil, kerr.UnknownMemberID // named twice
+		}
 		if err != nil {
 			out.ErrorCode = err.Code
 		}

@@ -24,8 +24,9 @@ func NewHost[M Machine](create func() M) *Host[M] {
 	return &Host[M]{create: create, loops: map[int32]*Loop[M]{}}
 }
 
-// Lead says that this node leads partition n in a leader epoch.
+// Lead says that this node leads partition n in a leader epoch. A loop of an earlier one is stopped.
 func (h *Host[M]) Lead(n int32, log Log, epoch int32, logger zerolog.Logger) {
+	h.Resign(n)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {
@@ -33,7 +34,7 @@ func (h *Host[M]) Lead(n int32, log Log, epoch int32, logger zerolog.Logger) {
 	}
 }
 
-// Resign says that it does no longer; callers who wait get kerr.NotCoordinator.
+// Resign says that this node leads partition n no more; callers who wait get kerr.NotCoordinator.
 func (h *Host[M]) Resign(n int32) {
 	h.mu.Lock()
 	l := h.loops[n]

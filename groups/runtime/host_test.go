@@ -69,14 +69,37 @@ func TestEnds(t *testing.T) {
 			}
 			var said bytes.Buffer
 			l := Start(func() *counter { return &counter{} }, Log(tc.log), 1, zerolog.New(&said))
-			if _, err := Ask[uint64](context.Background(), l, false, tc.op); !errors.Is(err, kerr.NotCoordinator) {
-				t.Errorf("answered %v", err)
+			for range 2 {
+				if _, err := Ask[uint64](context.Background(), l, false, tc.op); !errors.Is(err, kerr.NotCoordinator) {
+					t.Errorf("answered %v", err)
+				}
 			}
 			l.Stop()
 			if !strings.Contains(said.String(), tc.says) {
 				t.Errorf("it says %q", &said)
 			}
 		})
+	}
+}
+
+// TestLoadsLater: what could not be loaded is tried again, and said once.
+func TestLoadsLater(t *testing.T) {
+	var said bytes.Buffer
+	log := &memoryLog{auto: true, unreadable: 2}
+	l := Start(func() *counter { return &counter{} }, Log(log), 1, zerolog.New(&said))
+	defer l.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, err := Ask[uint64](context.Background(), l, false, get)
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) || !errors.Is(err, kerr.NotCoordinator) && !errors.Is(err, kerr.CoordinatorLoadInProgress) {
+			t.Fatal(err)
+		}
+	}
+	l.Stop()
+	if n := strings.Count(said.String(), "cannot load its partition"); n != 1 {
+		t.Errorf("it says %d times: %s", n, &said)
 	}
 }
 

@@ -28,9 +28,12 @@ const (
 	// loadPatience is how long a caller waits for a partition that is being loaded before it is told to try again: most loads are
 	// shorter than a client's back-off.
 	loadPatience = 300 * time.Millisecond
-	// failurePause is for how long nothing is appended after an append or a sync has failed, so that a partition that takes nothing is
-	// not loaded again and again.
+	// After a failed append or sync nothing is appended for failurePause, after the next one for twice as long, and so on up to
+	// longestPause, so that a partition that takes nothing is not loaded again and again.
 	failurePause = 200 * time.Millisecond
+	longestPause = 10 * time.Second
+	// heldAfter is how long replies wait for a commit before clients can't be expected to send anything else.
+	heldAfter = time.Second
 )
 
 // Loop runs one machine of type M on its own goroutine.
@@ -45,6 +48,7 @@ type Loop[M Machine] struct {
 	done  chan struct{}
 	once  sync.Once
 	ready atomic.Pointer[chan struct{}] // closed once the partition is loaded
+	lost  atomic.Bool                   // it could not be loaded the last time
 
 	mu     locks.Mutex // guards told
 	told   []func(M, Call) Effects
@@ -58,6 +62,7 @@ type Loop[M Machine] struct {
 	uncommitted []uncommitted
 	failed      error // of the newest append or sync that failed
 	failedAt    time.Time
+	pause       time.Duration // after the next failure
 }
 
 type call[M Machine] struct {
@@ -69,6 +74,7 @@ type call[M Machine] struct {
 type uncommitted struct {
 	end     int64
 	replies []Reply
+	at      time.Time
 }
 
 // refusal is the reply to a caller whose records could not be appended, or who waited in a machine that was dropped.
@@ -78,7 +84,7 @@ type refusal struct{ err error }
 func Start[M Machine](create func() M, log Log, epoch int32, logger zerolog.Logger) *Loop[M] {
 	l := &Loop[M]{create: create, log: log, epoch: epoch, logger: logger,
 		calls: make(chan call[M], callBacklog), stop: make(chan struct{}), done: make(chan struct{}), tell: make(chan struct{}, 1),
-		waiting: map[Token]chan<- any{}}
+		waiting: map[Token]chan<- any{}, pause: failurePause}
 	l.loading()
 	if log.Syncs() {
 		l.syncer = startSyncer(log)
@@ -87,7 +93,7 @@ func Start[M Machine](create func() M, log Log, epoch int32, logger zerolog.Logg
 	return l
 }
 
-// loading begins a time in which callers wait.
+// loading makes callers wait until the next load is done.
 func (l *Loop[M]) loading() {
 	ready := make(chan struct{})
 	l.ready.Store(&ready)
@@ -99,8 +105,8 @@ func (l *Loop[M]) Stop() {
 	<-l.done
 }
 
-// Ask runs op on the loop's goroutine and returns the reply to its token, of type R. joins lets records of consecutive such calls share a
-// batch: only for ops that do not look at what they change. It returns kerr.NotCoordinator when the partition is lost,
+// Ask runs op on the loop's goroutine and returns the reply to its token, of type R. If joins is set, records of consecutive calls may
+// share a batch: op must not read what it changes, since earlier records may not be replayed yet. It returns kerr.NotCoordinator when the partition is lost,
 // kerr.CoordinatorLoadInProgress while it loads, and why an append failed. Any goroutine may call it.
 func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(M, Call) Effects) (R, error) {
 	var none R
@@ -108,11 +114,17 @@ func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(
 	select {
 	case <-ready:
 	default:
+		if l.lost.Load() {
+			return none, kerr.NotCoordinator
+		}
 		patience := time.NewTimer(loadPatience)
 		defer patience.Stop()
 		select {
 		case <-ready:
 		case <-patience.C:
+			if l.lost.Load() {
+				return none, kerr.NotCoordinator
+			}
 			return none, kerr.CoordinatorLoadInProgress
 		case <-l.done:
 			return none, kerr.NotCoordinator
@@ -177,13 +189,26 @@ func (l *Loop[M]) run() {
 	if l.syncer != nil {
 		defer close(l.syncer.stop)
 	}
+	pause, said := failurePause, ""
 	for {
 		if err := defect.Contain("coordinator", l.load); err != nil {
-			if !errors.Is(err, errStopped) {
-				defect.Tell(&l.logger, err).Msg("coordinator cannot load its partition: its groups are unavailable")
+			if errors.Is(err, errStopped) {
+				return
 			}
-			return
+			if why := err.Error(); why != said {
+				said = why
+				defect.Tell(&l.logger, err).Msg("coordinator cannot load its partition: its groups are unavailable; it tries again")
+			}
+			l.lost.Store(true)
+			l.refuseAll(kerr.NotCoordinator)
+			if !l.rest(pause) {
+				return
+			}
+			pause = min(2*pause, longestPause)
+			continue
 		}
+		l.lost.Store(false)
+		pause, said = failurePause, ""
 		err := defect.Contain("coordinator", l.work)
 		var dropped errDropped
 		if !errors.As(err, &dropped) {
@@ -196,14 +221,22 @@ func (l *Loop[M]) run() {
 		l.refuseAll(dropped.cause)
 		if errors.Is(dropped, kerr.NotCoordinator) {
 			// Probably another broker leads, or the disk has failed, and Stop comes soon. A full disk gives this error, too.
-			select {
-			case <-l.stop:
+			if !l.rest(l.pause) {
 				return
-			case <-time.After(failurePause):
 			}
 			continue
 		}
 		l.logger.Warn().Err(dropped.cause).Msg("coordinator's records cannot be appended: it loads its partition again")
+	}
+}
+
+// rest waits, and reports false if the loop is to stop.
+func (l *Loop[M]) rest(d time.Duration) bool {
+	select {
+	case <-l.stop:
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
@@ -218,7 +251,7 @@ func (l *Loop[M]) work() error {
 	}
 	l.failedAt = time.Now() // loading may have taken longer than the pause
 	close(*l.ready.Load())
-	l.release() // of before the partition was loaded again
+	l.release() // replies kept over a reload
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -252,7 +285,8 @@ func (l *Loop[M]) work() error {
 }
 
 func (l *Loop[M]) call(now time.Time, to Token) Call {
-	return Call{Now: now, To: to, Held: len(l.uncommitted) > 0, Check: l.check}
+	held := len(l.uncommitted) > 0 && now.Sub(l.uncommitted[0].at) > heldAfter
+	return Call{Now: now, To: to, Held: held, Check: l.check}
 }
 
 // check is Call.Check.
@@ -260,7 +294,7 @@ func (l *Loop[M]) check(records []Record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	if l.failed != nil && time.Since(l.failedAt) < failurePause {
+	if l.failed != nil && time.Since(l.failedAt) < l.pause {
 		return l.failed
 	}
 	if err := l.log.Takes(l.epoch); err != nil {
@@ -391,11 +425,14 @@ func (l *Loop[M]) listen() error {
 // answer must not depend on records that may still be lost. If it returns an errDropped, the machine must be dropped: its soft state
 // assumes records that are not in the log.
 func (l *Loop[M]) carryOut(now time.Time, e Effects) error {
+	if len(e.Records)+len(e.Replies) == 0 {
+		return nil
+	}
 	end := int64(-1)
 	if len(e.Records) > 0 {
 		var err error
 		if end, err = l.append(e.Records, now); err != nil {
-			l.failed = forClients(err)
+			l.fail(err)
 			return errDropped{l.failed}
 		}
 		first := end - int64(len(e.Records))
@@ -409,9 +446,12 @@ func (l *Loop[M]) carryOut(now time.Time, e Effects) error {
 		end = max(end, l.uncommitted[n-1].end)
 	}
 	if end > l.log.HighWatermark() || len(l.uncommitted) > 0 {
-		l.uncommitted = append(l.uncommitted, uncommitted{end, e.Replies})
+		l.uncommitted = append(l.uncommitted, uncommitted{end, e.Replies, now})
 		l.release()
 		return nil
+	}
+	if len(e.Records) > 0 {
+		l.succeeded()
 	}
 	l.reply(e.Replies)
 	return nil
@@ -428,19 +468,30 @@ func (l *Loop[M]) append(records []Record, now time.Time) (end int64, err error)
 	return end, err
 }
 
-// unsynced answers all who wait for records to be committed, which may take for ever. The machine goes on: its records are in the log.
-// The syncer tries again.
-func (l *Loop[M]) unsynced(err error) {
-	if l.failed == nil || time.Since(l.failedAt) > 2*failurePause {
-		l.logger.Warn().Err(err).Msg("coordinator's records cannot be written to disk: it tries again")
+// fail has nothing be appended for a while.
+func (l *Loop[M]) fail(err error) {
+	if l.failed != nil {
+		l.pause = min(2*l.pause, longestPause)
 	}
 	l.failed, l.failedAt = forClients(err), time.Now()
-	for _, u := range l.uncommitted {
-		for _, r := range u.replies {
+}
+
+// succeeded says that records have been committed.
+func (l *Loop[M]) succeeded() { l.failed, l.pause = nil, failurePause }
+
+// unsynced gives a sync's error to all who wait for a commit: the next sync may fail, too. The machine stays, since its records are in the
+// log.
+func (l *Loop[M]) unsynced(err error) {
+	if l.failed == nil {
+		l.logger.Warn().Err(err).Msg("coordinator's records cannot be written to disk: it tries again")
+	}
+	l.fail(err)
+	for i := range l.uncommitted {
+		for _, r := range l.uncommitted[i].replies {
 			l.answer(r.To, refusal{l.failed})
 		}
+		l.uncommitted[i].replies = nil
 	}
-	l.uncommitted = nil
 }
 
 // release gives the answers whose records have been committed meanwhile.
@@ -450,6 +501,7 @@ func (l *Loop[M]) release() {
 		u := l.uncommitted[0]
 		l.uncommitted = l.uncommitted[1:]
 		l.reply(u.replies)
+		l.succeeded()
 	}
 }
 

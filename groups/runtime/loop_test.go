@@ -20,19 +20,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // memoryLog is a partition in memory whose high watermark the test moves.
 type memoryLog struct {
-	mu      sync.Mutex
-	batches []record.Batch
-	end     int64
-	high    int64
-	auto    bool          // the high watermark follows the end
-	refuses error         // what Takes says
-	failure error         // of appends
-	once    bool          // of one append only
-	syncing chan error    // each Sync waits for a value, unless it is nil
-	reads   int           // calls of ReadAll
-	limit   int           // of a batch's bytes, 0 for none
-	block   chan struct{} // ReadAll waits for it
-	watch   chan<- struct{}
+	mu         sync.Mutex
+	batches    []record.Batch
+	end        int64
+	high       int64
+	auto       bool          // the high watermark follows the end
+	refuses    error         // what Takes says
+	failure    error         // of appends
+	once       bool          // of one append only
+	syncing    chan error    // each Sync waits for a value, unless it is nil
+	reads      int           // calls of ReadAll
+	unreadable int           // how many of them fail, at first
+	limit      int           // of a batch's bytes, 0 for none
+	block      chan struct{} // ReadAll waits for it
+	watch      chan<- struct{}
 }
 
 func (l *memoryLog) Append(b record.Batch, _ int32, _ time.Time) (int64, error) {
@@ -69,8 +70,11 @@ func (l *memoryLog) ReadAll(each func(record.Batch) error) error {
 	}
 	l.mu.Lock()
 	l.reads++
-	batches := slices.Clone(l.batches)
+	batches, unreadable := slices.Clone(l.batches), l.reads <= l.unreadable
 	l.mu.Unlock()
+	if unreadable {
+		return errors.New("it cannot be read")
+	}
 	for _, b := range batches {
 		if err := each(b); err != nil {
 			return err
@@ -391,10 +395,18 @@ func TestSyncsBeside(t *testing.T) {
 			t.Errorf("answered %v", err)
 		}
 	}
-	if got := total(t, l); got != 3 { // they are in the log
-		t.Errorf("total %d", got)
+	read := make(chan uint64, 1)
+	go func() { read <- total(t, l) }()
+	select {
+	case n := <-read:
+		t.Errorf("read %d, which is not on disk", n)
+	case <-time.After(50 * time.Millisecond):
 	}
 	close(log.syncing)
+	log.commit()
+	if got := <-read; got != 3 { // they are in the log
+		t.Errorf("total %d", got)
+	}
 	var err error
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if err = checkOne(l); err == nil {
@@ -493,7 +505,7 @@ func TestToldBeforeCalls(t *testing.T) {
 	}
 }
 
-// TestHeld: an operation knows that replies wait for a commit.
+// TestHeld: an operation knows that replies have waited for a commit for long.
 func TestHeld(t *testing.T) {
 	log := &memoryLog{}
 	l := startCounter(t, log)
@@ -511,8 +523,13 @@ func TestHeld(t *testing.T) {
 	added := make(chan error, 1)
 	go func() { added <- askAdd(l, false, 1) }()
 	log.appended(t, 1)
-	if !held() {
-		t.Error("not held while a record is not committed")
+	if held() {
+		t.Error("held at once")
+	}
+	for deadline := time.Now().Add(10 * time.Second); !held(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not held while a record is not committed")
+		}
 	}
 	log.commit()
 	if err := <-added; err != nil {

@@ -47,7 +47,7 @@ func (e *Effects) Add(other Effects) {
 type Call struct {
 	Now time.Time
 	To  Token // who waits for the reply
-	// Held says that replies are held up by records that are not committed yet: clients can't be expected to send anything.
+	// Held says that replies have waited for a commit so long that clients who send nothing may be waiting for them.
 	Held bool
 	// Check returns why records can't be appended together, nil if they probably can. Its errors wrap the kerr error that clients of
 	// coordinators know. An operation calls it before it changes soft state that assumes that the records are appended.

@@ -1,6 +1,10 @@
 package runtime
 
-import "time"
+import (
+	"time"
+
+	"kraft/wire/defect"
+)
 
 // syncer writes a log to disk beside its loop, which goes on meanwhile. Each sync is for all that was appended until it began.
 type syncer struct {
@@ -21,7 +25,8 @@ func (s *syncer) run(log Log) {
 		case <-s.stop:
 			return
 		case end := <-s.wanted:
-			for err := log.Sync(end); err != nil; err = log.Sync(end) {
+			sync := func() error { return defect.Contain("coordinator", func() error { return log.Sync(end) }) }
+			for err := sync(); err != nil; err = sync() {
 				select {
 				case <-s.stop:
 					return
