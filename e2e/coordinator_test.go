@@ -16,7 +16,8 @@ import (
 // knows all their members and offsets.
 func TestCoordinatorOfMany(t *testing.T) {
 	const many, topic = 1000, "t"
-	c := harness.NewCluster(t, 3, "--override", "offsets.topic.num.partitions=1", "--override", "group.initial.rebalance.delay.ms=0")
+	c := harness.NewCluster(t, 3, "--override", "offsets.topic.num.partitions=1", "--override", "group.initial.rebalance.delay.ms=0",
+		"--override", "offsets.topic.segment.bytes=1048576") // several segments, and several reads to load them
 	all := c.Bootstrap()
 	c.Nodes[0].CLI(t, "", "topic", "create", topic, "-r", "3")
 	var coordinator int32
@@ -30,13 +31,13 @@ func TestCoordinatorOfMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	group := func(i int) string { return fmt.Sprint("g", i) }
-	assignment := func(i int) []byte { return bytes.Repeat([]byte(group(i)), 20) }
+	assignment := func(i int) []byte { return bytes.Repeat([]byte(group(i)), 500) }
 	members := make([]string, many)
 	old := dial(t, all[coordinator-1])
 	for i := range members {
 		join := kmsg.NewPtrJoinGroupRequest()
 		join.Version, join.Group, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis, join.ProtocolType = 3, group(i), 60_000, 60_000, "consumer"
-		join.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range", Metadata: make([]byte, 50)}}
+		join.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range", Metadata: make([]byte, 2000)}}
 		var joined *kmsg.JoinGroupResponse
 		if err := harness.Eventually(20*time.Second, func() error { // at first it is loaded
 			joined = old.ask(join).(*kmsg.JoinGroupResponse)
