@@ -30,18 +30,19 @@ type liveness struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu   locks.Mutex // guards the rest
-	seen map[int32]pulse
+	mu     locks.Mutex // guards the rest
+	seen   map[int32]pulse
+	paused time.Duration // for how long this node has stood still, in all
 
 	// Of run's goroutine.
 	elected, rebalanced time.Time // when elections were last looked for
 	ticked              time.Time // when run last looked at the time
-	excused             time.Time // end of this node's last pause; silence before it does not count
 }
 
 type pulse struct {
-	at   time.Time
-	life string // of the member of the quorum, at that time: another life's streams do not speak for this broker
+	at     time.Time
+	paused time.Duration // liveness.paused at that time
+	life   string        // of the member of the quorum, at that time: another life's streams do not speak for this broker
 	// ended is closed when the connection that it was heard on has ended, and stands for that connection; nil for this node's own broker.
 	ended <-chan struct{}
 }
@@ -78,12 +79,11 @@ func (l *liveness) run() {
 		case <-l.meta.controller.Led():
 			l.begin()
 		case now := <-tick.C:
-			if now.Sub(l.ticked) > 3*sweepEvery {
-				l.excused = now
-			}
-			l.ticked = now
+			late := l.tick(now)
 			if l.meta.Leads() {
-				l.sweep(now)
+				if _, set := l.session(); set || !late { // what came during the pause is read first
+					l.sweep(now)
+				}
 				l.electAgain(now)
 				l.ticked = time.Now() // what took time here is no pause
 			} else {
@@ -93,17 +93,34 @@ func (l *liveness) run() {
 	}
 }
 
+// tick looks at the time. It reports whether this node has stood still until now; that time is in nobody's session.
+func (l *liveness) tick(now time.Time) (late bool) {
+	since := now.Sub(l.ticked)
+	late = !l.ticked.IsZero() && since > 3*sweepEvery
+	l.ticked = now
+	if late {
+		l.mu.Lock()
+		l.paused += since - sweepEvery
+		l.mu.Unlock()
+	}
+	return late
+}
+
+// silence is how long ago the pulse was while this node did not stand still, which has stood still for paused in all.
+func (p pulse) silence(now time.Time, paused time.Duration) time.Duration {
+	return now.Sub(p.at) - (paused - p.paused)
+}
+
 // begin starts all sessions anew, as a new controller must, and looks who is there at once: the old
 // controller's machine may have been a broker too. A broker that the quorum's streams have not heard from for a while has only a
 // moment: it was silent before this node was elected, perhaps because of that.
 func (l *liveness) begin() {
 	now := time.Now()
-	l.excused = time.Time{}
 	session, set := l.session()
 	l.mu.Lock()
 	l.meta.Image().Brokers(func(b *image.Broker) {
 		p := l.seen[b.ID] // a heartbeat may have come before this was noticed
-		p.at = now
+		p.at, p.paused = now, l.paused
 		heard, life := l.meta.node.Heard(raftID(b.ID))
 		if p.life == "" {
 			p.life = life
@@ -111,8 +128,8 @@ func (l *liveness) begin() {
 		if !set && now.Sub(heard) > newcomerPatience {
 			p.at = now.Add(newcomerPatience - session)
 		}
-		if before := l.seen[b.ID].at; before.After(p.at) {
-			p.at = before
+		if before := l.seen[b.ID]; before.at.After(p.at) {
+			p.at, p.paused = before.at, before.paused
 		}
 		l.seen[b.ID] = p
 	})
@@ -142,7 +159,7 @@ func (l *liveness) touch(b *image.Broker, ended <-chan struct{}) {
 	defer l.mu.Unlock()
 	before := l.seen[b.ID]
 	_, life := l.meta.node.Heard(raftID(b.ID))
-	l.seen[b.ID] = pulse{time.Now(), life, ended}
+	l.seen[b.ID] = pulse{time.Now(), l.paused, life, ended}
 	if ended == nil || before.ended == ended || l.ctx.Err() != nil {
 		return
 	}
@@ -207,9 +224,6 @@ func (l *liveness) configured() time.Duration {
 // sweep fences brokers whose session is over.
 func (l *liveness) sweep(now time.Time) {
 	timeout, set := l.session()
-	if set {
-		l.excused = time.Time{}
-	}
 	var over []*image.Broker
 	l.mu.Lock()
 	l.meta.Image().Brokers(func(b *image.Broker) {
@@ -219,16 +233,16 @@ func (l *liveness) sweep(now time.Time) {
 		p, ok := l.seen[b.ID]
 		if !ok {
 			_, life := l.meta.node.Heard(raftID(b.ID))
-			l.seen[b.ID] = pulse{at: now, life: life}
+			l.seen[b.ID] = pulse{at: now, paused: l.paused, life: life}
 			return
 		}
-		beaten := min(now.Sub(p.at), now.Sub(l.excused))
 		if set {
-			if beaten > timeout {
+			if now.Sub(p.at) > timeout {
 				over = append(over, b)
 			}
 			return
 		}
+		beaten := p.silence(now, l.paused)
 		// Streams speak for a broker that sends no heartbeats only as long as Kafka would wait for those.
 		silent := beaten
 		heard, life := l.meta.node.Heard(raftID(b.ID))
