@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"kraft/replication"
-	"kraft/storage"
 	"kraft/wire/record"
 )
 
@@ -29,13 +28,7 @@ func (l partitionLog) Append(b record.Batch, epoch int32, now time.Time) (int64,
 func (l partitionLog) Syncs() bool { return l.p.Syncs() }
 
 // Sync implements runtime.Log.
-func (l partitionLog) Sync(end int64) error {
-	err := l.p.Synced(l.p.Log(), end)
-	if errors.Is(err, storage.ErrMoved) {
-		err = l.p.Synced(l.p.Log(), end)
-	}
-	return err
-}
+func (l partitionLog) Sync(end int64) error { return l.p.SyncInternal(end) }
 
 // MaxBatch implements runtime.Log.
 func (l partitionLog) MaxBatch() int { return l.p.Log().Config().MaxMessageBytes }

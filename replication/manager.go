@@ -481,7 +481,7 @@ func (m *Manager) commitRecovered(p *Partition) {
 			return
 		}
 		defer func() { <-m.recovering }()
-		if err := p.Synced(log, end); err != nil && !quiet(err) {
+		if err := p.synced(log, end); err != nil && !quiet(err) {
 			m.log.Error().Err(err).Stringer("partition", p).Msg("what was recovered is not committed")
 		}
 	})

@@ -199,11 +199,20 @@ func (p *Partition) append(data []byte, acks int16, now time.Time) (a storage.Ap
 		return a, 0, err
 	}
 	defer p.role.RUnlock()
-	a, err = p.Log().AppendValidated(v, l.epoch)
-	if errors.Is(err, storage.ErrMoved) {
-		a, err = p.Log().AppendValidated(v, l.epoch)
-	}
+	err = p.onLog(func(log *storage.Log) (err error) {
+		a, err = log.AppendValidated(v, l.epoch)
+		return err
+	})
 	return a, l.epoch, err
+}
+
+// onLog calls f with the log, and once more if another log took its place meanwhile: a move to another directory ended.
+func (p *Partition) onLog(f func(*storage.Log) error) error {
+	err := f(p.Log())
+	if errors.Is(err, storage.ErrMoved) {
+		err = f(p.Log())
+	}
+	return err
 }
 
 // enterToWrite is enter where records with these acks can be appended; otherwise role is not held.
@@ -221,23 +230,25 @@ func (p *Partition) enterToWrite(acks int16) (*leadership, error) {
 // TakesInternal returns the error with which AppendInternal would refuse any batch now, nil if none. As that does, it waits while appends
 // are held.
 func (p *Partition) TakesInternal(epoch int32) error {
-	l, err := p.enterToWrite(-1)
-	if err != nil {
+	if err := p.enterInternal(epoch); err != nil {
 		return err
 	}
 	defer p.role.RUnlock()
-	if l.epoch != epoch {
-		return kerr.NotLeaderForPartition
-	}
-	err = p.Log().TakesInternal()
-	if errors.Is(err, storage.ErrMoved) {
-		err = p.Log().TakesInternal()
+	return p.onLog((*storage.Log).TakesInternal)
+}
+
+// enterInternal is enterToWrite for the coordinator of a leader epoch.
+func (p *Partition) enterInternal(epoch int32) error {
+	l, err := p.enterToWrite(-1)
+	if err == nil && l.epoch != epoch {
+		p.role.RUnlock()
+		err = kerr.NotLeaderForPartition
 	}
 	return err
 }
 
 // AppendInternal appends a batch that a coordinator of the given leader epoch made, as acks=all would. If the partition Syncs, the batch
-// counts only after Synced.
+// counts only after SyncInternal.
 func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
 	a, err := p.appendInternal(b, epoch, now)
 	if err == nil {
@@ -249,8 +260,13 @@ func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (
 // Syncs reports whether records count only when they are on disk (log.flush.policy=commit).
 func (p *Partition) Syncs() bool { return p.syncs }
 
-// Synced has the records below offset count: at once, or when they are on disk.
-func (p *Partition) Synced(log *storage.Log, offset int64) error {
+// SyncInternal has the records below end count, which AppendInternal appended. It returns when they are on disk.
+func (p *Partition) SyncInternal(end int64) error {
+	return p.onLog(func(log *storage.Log) error { return p.synced(log, end) })
+}
+
+// synced has the records below offset count: at once, or when they are on disk.
+func (p *Partition) synced(log *storage.Log, offset int64) error {
 	if !p.syncs {
 		return nil
 	}
@@ -261,19 +277,15 @@ func (p *Partition) Synced(log *storage.Log, offset int64) error {
 	return nil
 }
 
-func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
-	l, err := p.enterToWrite(-1)
-	if err != nil {
-		return storage.Appended{}, err
+func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (a storage.Appended, err error) {
+	if err := p.enterInternal(epoch); err != nil {
+		return a, err
 	}
 	defer p.role.RUnlock()
-	if l.epoch != epoch {
-		return storage.Appended{}, kerr.NotLeaderForPartition
-	}
-	a, err := p.Log().AppendInternal(b, []record.Batch{b}, epoch, now)
-	if errors.Is(err, storage.ErrMoved) {
-		a, err = p.Log().AppendInternal(b, []record.Batch{b}, epoch, now)
-	}
+	err = p.onLog(func(log *storage.Log) (err error) {
+		a, err = log.AppendInternal(b, []record.Batch{b}, epoch, now)
+		return err
+	})
 	if err == nil {
 		p.stats.BytesIn.Add(int64(len(b)))
 		p.stats.MessagesIn.Add(a.Last - a.First + 1)

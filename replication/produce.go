@@ -50,7 +50,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 	}
 	if req.Acks == 0 {
 		for _, c := range durable { // nobody waits for it, and it has to be seen
-			failure = errors.Join(failure, c.partition.Synced(c.log, c.end))
+			failure = errors.Join(failure, c.partition.synced(c.log, c.end))
 		}
 		if failure != nil {
 			return wire.Answer{}, fmt.Errorf("produce with acks=0: %w", failure)
@@ -86,7 +86,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 				m.refuse(ctx, c.answer, c.doubt)
 				continue
 			}
-			err := c.partition.Synced(c.log, c.end)
+			err := c.partition.synced(c.log, c.end)
 			if err == nil && acks == -1 {
 				err = c.partition.Committed(awaiting, c.epoch, c.end, timer.C)
 			}
