@@ -8,10 +8,8 @@ package coordinator
 
 import (
 	"container/heap"
-	"errors"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
@@ -41,7 +39,8 @@ type Coordinator struct {
 	handed  int                    // member ids given to joining clients, each counted until the session that its client asked for ends
 }
 
-// maxHanded bounds the member ids whose session time still runs: a client could ask for millions. Past it clients are told to try again.
+// maxHanded bounds the member ids whose session time still runs: a client could ask for millions. Clients beyond that get
+// COORDINATOR_LOAD_IN_PROGRESS, on which they try again.
 const maxHanded = 20_000
 
 // New returns an empty coordinator.
@@ -133,15 +132,6 @@ func reply(to runtime.Token, response any) runtime.Effects {
 		return runtime.Effects{}
 	}
 	return runtime.Effects{Replies: []runtime.Reply{{To: to, Response: response}}}
-}
-
-// code is the Kafka error code of an error of runtime.Call.Check.
-func code(err error) int16 {
-	var k *kerr.Error
-	if errors.As(err, &k) {
-		return k.Code
-	}
-	return kerr.UnknownServerError.Code
 }
 
 func failedJoin(to runtime.Token, memberID string, code int16) runtime.Effects {

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
+	"kraft/wire"
 	"kraft/wire/ident"
 )
 
@@ -107,7 +108,7 @@ func (c *Coordinator) DeleteGroup(call runtime.Call, groupID string) runtime.Eff
 	e := reply(call.To, d)
 	e.Records = tombstones(g, tps, true)
 	if err := call.Check(e.Records); err != nil {
-		return fail(code(err), err.Error())
+		return fail(wire.ErrorCode(err), err.Error())
 	}
 	clear(g.pending)
 	c.forgetIfVoid(g)

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
+	"kraft/wire"
 )
 
 // newMemberTimeout bounds how long a new member waits in JoinGroup: its client may be gone, and it has
@@ -228,7 +229,7 @@ func fence(m *member) runtime.Effects {
 func (c *Coordinator) keepStatic(call runtime.Call, g, after *group, old, next, m *member, version int16) runtime.Effects {
 	records := []runtime.Record{groupRecord(after, after.since, after.assignments())}
 	if err := call.Check(records); err != nil {
-		return failedJoin(m.joining, m.id, code(err))
+		return failedJoin(m.joining, m.id, wire.ErrorCode(err))
 	}
 	r := c.joinReply(after, next)
 	leads := after.leader == next.id

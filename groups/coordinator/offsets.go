@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
+	"kraft/wire"
 	"kraft/wire/ident"
 )
 
@@ -36,7 +37,7 @@ func (c *Coordinator) CommitOffsets(call runtime.Call, req *kmsg.OffsetCommitReq
 		}
 	}
 	if err := call.Check(records); err != nil {
-		return reply(call.To, failAll(commits, kerr.TypedErrorForCode(code(err))))
+		return reply(call.To, failAll(commits, kerr.TypedErrorForCode(wire.ErrorCode(err))))
 	}
 	e := reply(call.To, commits)
 	e.Records = records
@@ -144,7 +145,7 @@ func (c *Coordinator) DeleteOffsets(call runtime.Call, req *kmsg.OffsetDeleteReq
 	}
 	records := tombstones(g, doomed, false)
 	if err := call.Check(records); err != nil {
-		r.ErrorCode, r.Topics, records = code(err), nil, nil
+		r.ErrorCode, r.Topics, records = wire.ErrorCode(err), nil, nil
 	}
 	e := reply(call.To, r)
 	e.Records = records
@@ -209,7 +210,7 @@ func (c *Coordinator) sweep(call runtime.Call) runtime.Effects {
 		doomed := g.expired(call.Now.UnixMilli(), c.config.OffsetsRetention.Milliseconds())
 		whole := g.state == Empty && len(doomed) == len(g.offsets) && len(g.pending) == 0
 		e.Records = append(e.Records, tombstones(g, doomed, whole)...)
-		if whole && len(doomed) == 0 && !g.known {
+		if whole {
 			c.forgetIfVoid(g)
 		}
 		if len(e.Records) >= sweepRecords {

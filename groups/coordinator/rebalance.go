@@ -116,7 +116,7 @@ func (c *Coordinator) complete(call runtime.Call, g *group) runtime.Effects {
 	return e
 }
 
-// syncUntil puts out who has not sent SyncGroup in this generation by t.
+// syncUntil removes, at t, the members that have not sent SyncGroup in this generation.
 func (c *Coordinator) syncUntil(g *group, t time.Time) {
 	generation := g.generation
 	c.at(t, func(call runtime.Call) runtime.Effects {

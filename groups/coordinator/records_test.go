@@ -57,7 +57,7 @@ func TestReplayOffsets(t *testing.T) {
 	}
 }
 
-// TestReplayTransactions: offsets of a transaction count if it is committed, but not over what was committed behind them.
+// TestReplayTransactions: an offset of a transaction counts once that is committed, unless a later record has committed another offset.
 func TestReplayTransactions(t *testing.T) {
 	c := forReplay()
 	at := int64(0)

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/groups/runtime"
+	"kraft/wire"
 )
 
 // Sync serves SyncGroup; the reply is a *kmsg.SyncGroupResponse, for followers when the leader's
@@ -49,7 +50,7 @@ func (c *Coordinator) Sync(call runtime.Call, req *kmsg.SyncGroupRequest) runtim
 	return e
 }
 
-// assign records the leader's assignment and tells it to all who wait. If it can't be recorded the members join again.
+// assign records the leader's assignment and sends it to all members that wait. If it can't be recorded, the members join again.
 func (c *Coordinator) assign(call runtime.Call, g *group, req *kmsg.SyncGroupRequest) runtime.Effects {
 	assignments := make(map[string][]byte, len(g.order))
 	for i := range req.GroupAssignment {
@@ -58,7 +59,7 @@ func (c *Coordinator) assign(call runtime.Call, g *group, req *kmsg.SyncGroupReq
 	}
 	e := runtime.Effects{Records: []runtime.Record{groupRecord(g, call.Now.UnixMilli(), assignments)}}
 	if err := call.Check(e.Records); err != nil {
-		e = c.failSyncs(g, code(err))
+		e = c.failSyncs(g, wire.ErrorCode(err))
 		e.Add(c.rebalance(call, g))
 		return e
 	}

@@ -88,15 +88,13 @@ func TestLoadsLater(t *testing.T) {
 	log := &memoryLog{auto: true, unreadable: 2}
 	l := Start(func() *counter { return &counter{} }, Log(log), 1, zerolog.New(&said))
 	defer l.Stop()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	eventually(t, func() error {
 		_, err := Ask[uint64](context.Background(), l, false, get)
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) || !errors.Is(err, kerr.NotCoordinator) && !errors.Is(err, kerr.CoordinatorLoadInProgress) {
+		if err != nil && !errors.Is(err, kerr.NotCoordinator) && !errors.Is(err, kerr.CoordinatorLoadInProgress) {
 			t.Fatal(err)
 		}
-	}
+		return err
+	})
 	l.Stop()
 	if n := strings.Count(said.String(), "cannot load its partition"); n != 1 {
 		t.Errorf("it says %d times: %s", n, &said)

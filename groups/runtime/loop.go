@@ -25,8 +25,8 @@ const (
 	callBacklog = 256
 	// batchBytes ends a batch that gathers several callers' records.
 	batchBytes = 256 << 10
-	// loadPatience is how long a caller waits for a partition that is being loaded before it is told to try again: most loads are
-	// shorter than a client's back-off.
+	// loadPatience is how long a caller waits for a partition that is being loaded before it gets COORDINATOR_LOAD_IN_PROGRESS. Most
+	// loads are shorter than a client's back-off.
 	loadPatience = 300 * time.Millisecond
 	// After a failed append or sync nothing is appended for failurePause, after the next one for twice as long, and so on up to
 	// longestPause, so that a partition that takes nothing is not loaded again and again.
@@ -50,10 +50,10 @@ type Loop[M Machine] struct {
 	ready atomic.Pointer[chan struct{}] // closed once the partition is loaded
 	lost  atomic.Bool                   // it could not be loaded the last time
 
-	mu     locks.Mutex // guards told
-	told   []func(M, Call) Effects
-	tell   chan struct{} // holds a value if told may not be empty
-	syncer *syncer       // nil if the log needs none
+	mu     locks.Mutex             // guards queued
+	queued []func(M, Call) Effects // by Tell
+	wake   chan struct{}           // holds a value if queued may not be empty
+	syncer *syncer                 // nil if the log needs none
 
 	// Of the goroutine.
 	machine     M
@@ -83,7 +83,7 @@ type refusal struct{ err error }
 // Start begins a loop that loads the partition led in the given leader epoch into a machine that create makes, and then serves.
 func Start[M Machine](create func() M, log Log, epoch int32, logger zerolog.Logger) *Loop[M] {
 	l := &Loop[M]{create: create, log: log, epoch: epoch, logger: logger,
-		calls: make(chan call[M], callBacklog), stop: make(chan struct{}), done: make(chan struct{}), tell: make(chan struct{}, 1),
+		calls: make(chan call[M], callBacklog), stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
 		waiting: map[Token]chan<- any{}, pause: failurePause}
 	l.loading()
 	if log.Syncs() {
@@ -106,8 +106,8 @@ func (l *Loop[M]) Stop() {
 }
 
 // Ask runs op on the loop's goroutine and returns the reply to its token, of type R. If joins is set, records of consecutive calls may
-// share a batch: op must not read what it changes, since earlier records may not be replayed yet. It returns kerr.NotCoordinator when the partition is lost,
-// kerr.CoordinatorLoadInProgress while it loads, and why an append failed. Any goroutine may call it.
+// share a batch: op must not read what it changes, since earlier records may not be replayed yet. It returns kerr.NotCoordinator when the
+// partition is lost, kerr.CoordinatorLoadInProgress while it loads, and why an append failed. Any goroutine may call it.
 func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(M, Call) Effects) (R, error) {
 	var none R
 	ready := *l.ready.Load()
@@ -161,8 +161,8 @@ func Ask[R any, M Machine](ctx context.Context, l *Loop[M], joins bool, op func(
 	}
 }
 
-// Tell has op run once the partition is loaded, after what was told before. Nobody waits for its effects. Any goroutine may call it; it
-// does not block.
+// Tell queues op, which runs once the partition is loaded, after the ops that are queued already and before later calls of Ask. Nobody
+// waits for its effects. Any goroutine may call it; it does not block.
 func (l *Loop[M]) Tell(op func(M, Call) Effects) {
 	select {
 	case <-l.done:
@@ -170,10 +170,15 @@ func (l *Loop[M]) Tell(op func(M, Call) Effects) {
 	default:
 	}
 	l.mu.Lock()
-	l.told = append(l.told, op)
+	l.queued = append(l.queued, op)
 	l.mu.Unlock()
+	l.signal()
+}
+
+// signal has the loop look at queued.
+func (l *Loop[M]) signal() {
 	select {
-	case l.tell <- struct{}{}:
+	case l.wake <- struct{}{}:
 	default:
 	}
 }
@@ -266,8 +271,8 @@ func (l *Loop[M]) work() error {
 			return nil
 		case c := <-l.calls:
 			err = l.serve(c)
-		case <-l.tell:
-			err = l.listen()
+		case <-l.wake:
+			err = l.runQueued()
 		case <-moved:
 			l.release()
 		case err := <-failedSyncs:
@@ -305,7 +310,7 @@ func (l *Loop[M]) check(records []Record) error {
 
 var errStopped = errors.New("stopped")
 
-// load makes a machine of what is in the log.
+// load replays the log into a new machine.
 func (l *Loop[M]) load() error {
 	start := time.Now()
 	n := 0
@@ -349,72 +354,72 @@ func (l *Loop[M]) load() error {
 	return nil
 }
 
-// serve runs c, and gathers other calls that may share its batch. What was told before comes first.
+// serve runs c, and gathers other calls that may share its batch. Ops that Tell has queued run first.
 func (l *Loop[M]) serve(c call[M]) error {
 	var gathered Effects
 	size := 0
+	flush := func() error {
+		e := gathered
+		gathered, size = Effects{}, 0
+		return l.carryOut(time.Now(), e)
+	}
 	for {
-		now := time.Now()
 		l.next++
 		l.waiting[l.next] = c.reply
-		told := false
+		woken := false
 		select {
-		case <-l.tell:
-			told = true
+		case <-l.wake:
+			woken = true
 		default:
 		}
-		if told || !c.joins {
-			if err := l.carryOut(now, gathered); err != nil {
-				return err
-			}
-			gathered, size = Effects{}, 0
-		}
-		if told {
-			if err := l.listen(); err != nil {
+		if woken || !c.joins {
+			if err := flush(); err != nil {
 				return err
 			}
 		}
+		if woken {
+			if err := l.runQueued(); err != nil {
+				return err
+			}
+		}
+		now := time.Now()
 		e := c.op(l.machine, l.call(now, l.next))
 		if !c.joins {
 			return l.carryOut(now, e)
 		}
 		more := atMost(e.Records)
 		if record.HeaderSize+size+more > l.log.MaxBatch() {
-			if err := l.carryOut(now, gathered); err != nil {
+			if err := flush(); err != nil {
 				return err
 			}
-			gathered, size = Effects{}, 0
 		}
 		gathered.Add(e)
 		size += more
 		if size >= batchBytes {
-			return l.carryOut(now, gathered)
+			return flush()
 		}
 		select {
 		case c = <-l.calls:
 			continue
 		default:
 		}
-		return l.carryOut(now, gathered)
+		return flush()
 	}
 }
 
-// listen runs what was told.
-func (l *Loop[M]) listen() error {
+// runQueued runs the ops that Tell has queued.
+func (l *Loop[M]) runQueued() error {
 	l.mu.Lock()
-	told := l.told
-	l.told = nil
+	queued := l.queued
+	l.queued = nil
 	l.mu.Unlock()
-	for i, op := range told {
+	for i, op := range queued {
 		now := time.Now()
 		if err := l.carryOut(now, op(l.machine, l.call(now, 0))); err != nil {
 			l.mu.Lock()
-			l.told = append(told[i:], l.told...)
+			l.queued = append(queued[i:], l.queued...)
 			l.mu.Unlock()
-			select {
-			case l.tell <- struct{}{}:
-			default: // something was told meanwhile
-			}
+			l.signal()
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -221,15 +222,7 @@ func TestAnswersWaitForCommit(t *testing.T) {
 	l := startCounter(t, log)
 	added, asked := make(chan error, 1), make(chan uint64, 1)
 	go func() { added <- askAdd(l, false, 5) }()
-	for {
-		log.mu.Lock()
-		n := len(log.batches)
-		log.mu.Unlock()
-		if n == 1 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	log.appended(t, 1)
 	go func() { asked <- total(t, l) }()
 	select {
 	case <-added:
@@ -257,16 +250,25 @@ func (l *memoryLog) fail(err error) {
 // appended waits until so many records are in the log.
 func (l *memoryLog) appended(t *testing.T, n int64) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	eventually(t, func() error {
 		l.mu.Lock()
-		end := l.end
-		l.mu.Unlock()
-		if end == n {
-			return
+		defer l.mu.Unlock()
+		if l.end != n {
+			return fmt.Errorf("%d records are appended, not %d", l.end, n)
 		}
+		return nil
+	})
+}
+
+// eventually waits until f returns no error, for 10 s. (e2e/harness has the same, but imports this package.)
+func eventually(t *testing.T, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for err := f(); err != nil; err = f() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d records are appended, not %d", end, n)
+			t.Fatal(err)
 		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -329,7 +331,8 @@ func TestFailedAppendKeepsAnswers(t *testing.T) {
 	}
 }
 
-func checkAll(l *Loop[*counter], records []Record) error {
+// check asks whether the loop takes records.
+func check(l *Loop[*counter], records ...Record) error {
 	type result struct{ err error }
 	r, err := Ask[result](context.Background(), l, false, func(_ *counter, call Call) Effects {
 		return Effects{Replies: []Reply{{call.To, result{call.Check(records)}}}}
@@ -337,13 +340,11 @@ func checkAll(l *Loop[*counter], records []Record) error {
 	return errors.Join(err, r.err)
 }
 
-func checkOne(l *Loop[*counter]) error { return checkAll(l, []Record{number(1)}) }
-
 // TestCheck: an operation learns beforehand that the partition takes nothing, and for a moment after an append has failed nothing is tried.
 func TestCheck(t *testing.T) {
 	log := &memoryLog{auto: true, limit: 1000}
 	l := startCounter(t, log)
-	check := func(records ...Record) error { return checkAll(l, records) }
+	check := func(records ...Record) error { return check(l, records...) }
 	if err := check(number(1)); err != nil {
 		t.Error(err)
 	}
@@ -372,11 +373,7 @@ func TestCheck(t *testing.T) {
 	if err := check(number(1)); !errors.Is(err, kerr.CoordinatorNotAvailable) {
 		t.Errorf("at once after it: %v", err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); check(number(1)) != nil; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("nothing is taken any more")
-		}
-	}
+	eventually(t, func() error { return check(number(1)) })
 }
 
 // TestSyncsBeside: while records are written to disk, the loop goes on. If they can't be, who waits for them is answered, and it is tried
@@ -407,15 +404,7 @@ func TestSyncsBeside(t *testing.T) {
 	if got := <-read; got != 3 { // they are in the log
 		t.Errorf("total %d", got)
 	}
-	var err error
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if err = checkOne(l); err == nil {
-			break
-		}
-	}
-	if err != nil {
-		t.Fatalf("nothing is taken any more: %v", err)
-	}
+	eventually(t, func() error { return check(l, number(1)) })
 	go func() { added <- askAdd(l, false, 1) }()
 	log.appended(t, 4)
 	log.commit()
@@ -526,11 +515,12 @@ func TestHeld(t *testing.T) {
 	if held() {
 		t.Error("held at once")
 	}
-	for deadline := time.Now().Add(10 * time.Second); !held(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("not held while a record is not committed")
+	eventually(t, func() error {
+		if !held() {
+			return errors.New("not held while a record is not committed")
 		}
-	}
+		return nil
+	})
 	log.commit()
 	if err := <-added; err != nil {
 		t.Error(err)
@@ -592,9 +582,12 @@ func batchesOfFour(t *testing.T, limit int) int {
 	for range 3 {
 		go func() { done <- askAdd(l, true, 1) }()
 	}
-	for len(l.calls) < 3 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, func() error {
+		if n := len(l.calls); n < 3 {
+			return fmt.Errorf("%d calls are queued", n)
+		}
+		return nil
+	})
 	close(hold)
 	for range 4 {
 		if err := <-done; err != nil {
