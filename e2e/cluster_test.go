@@ -575,7 +575,7 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// TestEligibleLeaders: who may lead without being in sync is told, as by Kafka.
+// TestEligibleLeaders: kafka-topics --describe shows which replicas may lead without being in sync, as Kafka's does.
 func TestEligibleLeaders(t *testing.T) {
 	c := harness.NewCluster(t, 3)
 	k := c.Nodes[0]

@@ -185,7 +185,7 @@ func (c *call) elected(how string, results kadm.ElectLeadersResults) error {
 	}
 	var done, needless, failed []string
 	for _, p := range sorted(all) {
-		name := fmt.Sprintf("%s-%d", p.Topic, p.Partition)
+		name := p.String()
 		switch r := all[p]; {
 		case r.Err == nil:
 			done = append(done, name)

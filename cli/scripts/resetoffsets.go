@@ -201,7 +201,7 @@ func (g *groupsCall) targets(group, how string) (map[ident.TopicPartition]int64,
 			}
 			at, ok := current(p)
 			if !ok {
-				return 0, fmt.Errorf("Cannot shift offset for partition %s-%d since there is no current committed offset", p.Topic, p.Partition)
+				return 0, fmt.Errorf("Cannot shift offset for partition %v since there is no current committed offset", p)
 			}
 			return at + n, nil
 		}
@@ -223,7 +223,7 @@ func (g *groupsCall) targets(group, how string) (map[ident.TopicPartition]int64,
 			return nil, err
 		}
 		if bounded := max(starts[p], min(ends[p], at)); bounded != at {
-			fmt.Fprintf(g.errOut, "WARN: New offset (%d) is out of range for topic partition %s-%d. Value will be set to %d\n", at, p.Topic, p.Partition, bounded)
+			fmt.Fprintf(g.errOut, "WARN: New offset (%d) is out of range for topic partition %v. Value will be set to %d\n", at, p, bounded)
 			at = bounded
 		}
 		out[p] = at

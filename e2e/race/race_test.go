@@ -111,24 +111,13 @@ func (c *cluster) start(t *testing.T, i int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	log := logging.New(zerolog.New(storyteller{c.work.History, fmt.Sprintf("node %d", i+1)}).Level(zerolog.InfoLevel), nil)
+	log := logging.New(zerolog.New(c.work.History.Log(fmt.Sprintf("node %d", i+1))).Level(zerolog.InfoLevel), nil)
 	n, err := node.StartOn(ctx, node.World{FS: storage.OS{}}, c.configs[i], log)
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	c.nodes[i] = n
-}
-
-// storyteller makes a node's log a part of the story.
-type storyteller struct {
-	history *workload.History
-	node    string
-}
-
-func (s storyteller) Write(line []byte) (int, error) {
-	s.history.Note(s.node, strings.TrimSpace(string(line)))
-	return len(line), nil
 }
 
 // acked waits until so many more records are acknowledged in each partition that a broker other than stopped (0 for none) may lead.

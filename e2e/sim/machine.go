@@ -358,7 +358,7 @@ func (p *process) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log := zerolog.New(logLines{m}).Level(nodeLevel())
+	log := zerolog.New(m.history.Log(m.String())).Level(nodeLevel())
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	n, err := node.StartOn(starting, node.World{FS: m.disk, Listen: p.listen, Dial: p.dial, Owns: m.owns, Features: p.features}, c, logging.New(log, nil))
@@ -405,14 +405,6 @@ func (p *process) dial(ctx context.Context, address string) (net.Conn, error) {
 }
 
 func (m *Machine) String() string { return fmt.Sprintf("node %d", m.id) }
-
-// logLines takes a node's log into the story.
-type logLines struct{ machine *Machine }
-
-func (l logLines) Write(p []byte) (int, error) {
-	l.machine.history.Note(l.machine.String(), strings.TrimSpace(string(p)))
-	return len(p), nil
-}
 
 // verboseVariable has all of nodes' logs in the story.
 const verboseVariable = "KRAFT_SIM_DEBUG"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -96,6 +97,19 @@ func (h *History) Note(node, text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lines = append(h.lines, fmt.Sprintf("%12.6f    %s: %s", time.Since(h.begun).Seconds(), node, text))
+}
+
+// Log makes lines of a node's log a part of the story.
+func (h *History) Log(node string) io.Writer { return nodeLog{h, node} }
+
+type nodeLog struct {
+	history *History
+	node    string
+}
+
+func (l nodeLog) Write(p []byte) (int, error) {
+	l.history.Note(l.node, strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 // Wrong says that a check has failed.
