@@ -14,7 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"kraft/cli/scripts"
-	"kraft/raftmeta"
+	"kraft/raftmeta/tags"
 )
 
 func brokerCommand() *cli.Command {
@@ -157,11 +157,11 @@ func brokerStates(ctx context.Context, client *kgo.Client) (*kmsg.DescribeCluste
 		switch {
 		case b.IsFenced && !alive(b.NodeID):
 			states[b.NodeID] = down
-		case b.IsFenced && raftmeta.Starting(&b):
+		case b.IsFenced && tags.Starting(&b):
 			states[b.NodeID] = starting
 		case b.IsFenced:
 			states[b.NodeID] = fenced
-		case raftmeta.DiskFull(&b):
+		case tags.DiskFull(&b):
 			states[b.NodeID] = diskFull
 		default:
 			states[b.NodeID] = running

@@ -14,7 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"kraft/cli/scripts"
-	"kraft/raftmeta"
+	"kraft/raftmeta/image"
 )
 
 func quorumCommand() *cli.Command {
@@ -99,7 +99,7 @@ func describeQuorum(c *cli.Context, client *kgo.Client) (*quorumDescription, err
 	}
 	add := func(members []kmsg.DescribeQuorumResponseTopicPartitionReplicaState, role string) {
 		for _, r := range members {
-			m := quorumMember{Node: r.ReplicaID, Role: role, Directory: raftmeta.EncodeUUID(r.ReplicaDirectoryID), directory: r.ReplicaDirectoryID, End: r.LogEndOffset, Lag: max(end-r.LogEndOffset, 0), CaughtUp: r.LastCaughtUpTimestamp}
+			m := quorumMember{Node: r.ReplicaID, Role: role, Directory: image.EncodeUUID(r.ReplicaDirectoryID), directory: r.ReplicaDirectoryID, End: r.LogEndOffset, Lag: max(end-r.LogEndOffset, 0), CaughtUp: r.LastCaughtUpTimestamp}
 			if r.ReplicaID == q.LeaderID {
 				m.Role = "leader"
 			}

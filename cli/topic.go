@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/urfave/cli/v2"
 
-	"kraft/raftmeta"
+	"kraft/raftmeta/image"
 )
 
 func topicCommand() *cli.Command {
@@ -378,7 +378,7 @@ func describeTopic(c *cli.Context, admin *kadm.Client, name string) (*topicDescr
 	if err != nil {
 		return nil, err
 	}
-	d := &topicDescription{Topic: t.Topic, ID: raftmeta.EncodeUUID(t.ID), Replicas: t.Partitions.NumReplicas(), Configs: map[string]string{}}
+	d := &topicDescription{Topic: t.Topic, ID: image.EncodeUUID(t.ID), Replicas: t.Partitions.NumReplicas(), Configs: map[string]string{}}
 	for _, r := range configs {
 		for _, kv := range r.Configs {
 			if kv.Source == kmsg.ConfigSourceDynamicTopicConfig {

@@ -16,6 +16,7 @@ import (
 	"kraft/groups/coordinator"
 	"kraft/groups/runtime"
 	"kraft/raftmeta"
+	"kraft/raftmeta/broker"
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
@@ -29,10 +30,11 @@ const offsetsTopic = "__consumer_offsets"
 // Manager holds the coordinators of the offsets partitions that this node leads. Its methods may be
 // called from any goroutine.
 type Manager struct {
-	meta  *raftmeta.Meta
-	parts *replication.Manager
-	log   zerolog.Logger
-	host  *runtime.Host[*coordinator.Coordinator]
+	meta   *raftmeta.Meta
+	broker *broker.Broker
+	parts  *replication.Manager
+	log    zerolog.Logger
+	host   *runtime.Host[*coordinator.Coordinator]
 
 	mu locks.Mutex // guards the rest
 	// Why the offsets topic cannot be created, as it was logged, and until when that is not logged again.
@@ -42,8 +44,8 @@ type Manager struct {
 
 // NewManager makes a manager that learns from parts which partitions it coordinates; call it before
 // parts.Start.
-func NewManager(meta *raftmeta.Meta, parts *replication.Manager, log zerolog.Logger) *Manager {
-	m := &Manager{meta: meta, parts: parts, log: log}
+func NewManager(meta *raftmeta.Meta, b *broker.Broker, parts *replication.Manager, log zerolog.Logger) *Manager {
+	m := &Manager{meta: meta, broker: b, parts: parts, log: log}
 	m.host = runtime.NewHost(func() *coordinator.Coordinator { return coordinator.New(m.config()) })
 	parts.Watch(offsetsTopic, m)
 	return m
@@ -163,10 +165,10 @@ func (m *Manager) ensureTopic(ctx context.Context) (*image.Topic, error) {
 	if t, ok := m.meta.Image().Topic(offsetsTopic); ok {
 		return t, nil
 	}
-	c := raftmeta.InternalConfigs(offsetsTopic)
+	c := controller.InternalConfigs(offsetsTopic)
 	segment := fmt.Sprint(m.meta.IntSetting("offsets.topic.segment.bytes"))
 	c["segment.bytes"] = &segment
-	err := m.meta.CreateTopic(ctx, controller.NewTopic{Name: offsetsTopic, Partitions: -1, Factor: -1, Configs: c},
+	err := m.broker.CreateTopic(ctx, controller.NewTopic{Name: offsetsTopic, Partitions: -1, Factor: -1, Configs: c},
 		m.meta.InternalDefaults("offsets.topic.num.partitions", "offsets.topic.replication.factor"))
 	if err != nil {
 		return nil, err

@@ -290,7 +290,7 @@ func (m *Manager) initProducerID(ctx *wire.Request, req *kmsg.InitProducerIDRequ
 	}
 	waiting, cancel := context.WithTimeout(ctx.Context(), producerIDPatience)
 	defer cancel()
-	id, err := m.meta.NextProducerID(waiting)
+	id, err := m.broker.NextProducerID(waiting)
 	if err != nil {
 		m.log.Debug().Err(err).Msg("no producer id")         // the heartbeats tell, too
 		resp.ErrorCode = kerr.CoordinatorLoadInProgress.Code // clients try again

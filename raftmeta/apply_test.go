@@ -17,6 +17,9 @@ import (
 	"kraft/cli/metrics"
 	"kraft/groups"
 	"kraft/raftmeta"
+	"kraft/raftmeta/active"
+	"kraft/raftmeta/broker"
+	"kraft/raftmeta/calls"
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/image"
 	"kraft/replication"
@@ -26,9 +29,12 @@ import (
 	"kraft/wire/record"
 )
 
-// broker is what applies metadata on a node, with its logs.
-type broker struct {
+// node is what applies metadata on a node, with its logs.
+type node struct {
 	meta   *raftmeta.Meta
+	calls  *calls.Calls
+	active *active.Controller
+	broker *broker.Broker
 	dir    *storage.Dir
 	logs   *storage.Manager
 	parts  *replication.Manager
@@ -36,10 +42,10 @@ type broker struct {
 	admin  *metrics.Admin
 }
 
-func open(t *testing.T, path string) *broker {
+func open(t *testing.T, path string) *node {
 	t.Helper()
 	log := logging.New(zerolog.Nop(), nil)
-	b := new(broker)
+	b := new(node)
 	var err error
 	must := func(err error) {
 		t.Helper()
@@ -55,30 +61,36 @@ func open(t *testing.T, path string) *broker {
 	must(err)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+	b.calls, b.active = calls.New(b.meta), active.New(b.meta)
+	b.broker = broker.New(b.meta, b.calls, b.active)
 	must(b.meta.Join(ctx))
-	must(b.meta.Register(ctx, []image.UUID{b.dir.Meta().DirectoryID}, -1))
+	b.active.Start()
+	must(b.broker.Register(ctx, []image.UUID{b.dir.Meta().DirectoryID}, -1))
 	b.logs, err = storage.NewManager([]*storage.Dir{b.dir}, storage.ManagerConfig{RetentionInterval: 20 * time.Millisecond, CheckpointInterval: 20 * time.Millisecond, RecoveryThreads: 1, MoveThreads: 1,
 		Cleaner: storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: 20 * time.Millisecond}}, zerolog.Nop())
 	must(err)
 	nobody := func(context.Context, string) (net.Conn, error) { return nil, errors.New("nobody is there") }
-	b.parts = replication.NewManager(b.meta, b.logs, nobody, "PLAINTEXT", replication.Logs{Log: zerolog.Nop(), StateChange: zerolog.Nop()})
-	b.groups = groups.NewManager(b.meta, b.parts, zerolog.Nop())
+	b.parts = replication.NewManager(b.meta, b.broker, b.logs, nobody, "PLAINTEXT", replication.Logs{Log: zerolog.Nop(), StateChange: zerolog.Nop()})
+	b.groups = groups.NewManager(b.meta, b.broker, b.parts, zerolog.Nop())
 	b.parts.Start()
 	b.groups.Start()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
 	b.admin = metrics.Serve(listener, zerolog.Nop())
 	b.admin.Ready(metrics.Sources{Meta: b.meta, Replication: b.parts, Groups: b.groups, Logs: b.logs, Dial: nobody, InterBroker: "PLAINTEXT", Started: time.Now()})
-	must(b.meta.Unfence(ctx))
+	must(b.broker.Unfence(ctx))
 	return b
 }
 
-func (b *broker) close(t *testing.T) {
+func (b *node) close(t *testing.T) {
 	t.Helper()
 	b.groups.Close()
 	b.admin.Close()
 	b.parts.Close()
-	if err := errors.Join(b.meta.Err(), b.meta.Close(), b.logs.Close(b.meta.BrokerEpoch()), b.dir.Close()); err != nil {
+	b.broker.Close()
+	b.calls.Close()
+	b.active.Close()
+	if err := errors.Join(b.meta.Err(), b.meta.Close(), b.logs.Close(b.broker.Epoch()), b.dir.Close()); err != nil {
 		t.Error(err)
 	}
 }
@@ -192,7 +204,7 @@ func TestApply(t *testing.T) {
 			w.img = b.meta.Newest()
 			records := w.records()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			if err := b.meta.Commit(ctx, records...); err != nil {
+			if err := b.meta.Decide(ctx, func(*image.Image) ([]*image.Record, error) { return records, nil }); err != nil {
 				t.Fatalf("seed %d, change %d, %v: %v", seed, i, records, err)
 			}
 			cancel()

@@ -30,7 +30,7 @@ func TestDiskHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	registered := make(chan error, 1)
-	go func() { registered <- b.meta.Register(ctx, []image.UUID{b.dir.Meta().DirectoryID}, -1) }()
+	go func() { registered <- b.broker.Register(ctx, []image.UUID{b.dir.Meta().DirectoryID}, -1) }()
 	for b.meta.HangsFor() < time.Second && ctx.Err() == nil {
 		select {
 		case err = <-registered:

@@ -22,7 +22,7 @@ import (
 func Known(path string) (first []int32, begun bool, err error) {
 	ids, begun, err := quorum.Known(path)
 	for _, id := range ids {
-		first = append(first, nodeID(id))
+		first = append(first, NodeOf(id))
 	}
 	return first, begun, err
 }
@@ -33,33 +33,33 @@ func (m *Meta) Accept(c net.Conn, r *bufio.Reader) { m.node.Accept(c, r) }
 // network is what the quorum needs to know of the cluster.
 func (m *Meta) network() *quorum.Network {
 	return &quorum.Network{
-		Dial:    m.config.Dial,
-		Listens: m.config.Address != "",
-		Seeds:   m.config.Join,
-		Address: m.controllerAddress,
+		Dial:    m.Config.Dial,
+		Listens: m.Config.Address != "",
+		Seeds:   m.Config.Join,
+		Address: m.ControllerAddress,
 		Hello: func() quorum.Hello {
-			return quorum.Hello{Cluster: m.clusterID(), Member: m.node.Member(), Address: m.config.Address, Voters: m.votersText(), Features: m.config.Features}
+			return quorum.Hello{Cluster: m.clusterID(), Member: m.node.Member(), Address: m.Config.Address, Voters: m.votersText(), Features: m.Config.Features}
 		},
 		Check:    m.checkMember,
-		Name:     func(id uint64) string { return fmt.Sprintf("node %d", nodeID(id)) },
-		Stranger: m.config.Stranger,
+		Name:     func(id uint64) string { return fmt.Sprintf("node %d", NodeOf(id)) },
+		Stranger: m.Config.Stranger,
 	}
 }
 
 // meeting is Config.Meeting in the quorum's terms.
 func (m *Meta) meeting() *quorum.Meeting {
-	c := m.config.Meeting
+	c := m.Config.Meeting
 	q := &quorum.Meeting{Own: c.Own, Addresses: slices.Clone(c.Addresses)}
 	if c.Voters != nil {
 		q.Voters = map[string]uint64{}
 		for address, id := range c.Voters {
-			q.Voters[address] = raftID(id)
+			q.Voters[address] = MemberID(id)
 		}
 	}
 	q.Agreed = func(members map[string]uint64) error {
 		voters := map[string]int32{}
 		for address, id := range members {
-			voters[address] = nodeID(id)
+			voters[address] = NodeOf(id)
 		}
 		ids := byID(voters)
 		m.voters.Store(&ids)
@@ -82,15 +82,15 @@ func (m *Meta) clusterID() string {
 	if id := m.Image().ClusterID; id != "" {
 		return id
 	}
-	return m.config.ClusterID
+	return m.Config.ClusterID
 }
 
-// controllerAddress is where a member listens: by this node's settings, or by the metadata.
-func (m *Meta) controllerAddress(id uint64) string {
-	if address, ok := (*m.voters.Load())[nodeID(id)]; ok {
+// ControllerAddress is where a member listens: by this node's settings, or by the metadata.
+func (m *Meta) ControllerAddress(id uint64) string {
+	if address, ok := (*m.voters.Load())[NodeOf(id)]; ok {
 		return address
 	}
-	if c, ok := m.Image().Controller(nodeID(id)); ok {
+	if c, ok := m.Image().Controller(NodeOf(id)); ok {
 		return c.Address
 	}
 	return ""
@@ -109,12 +109,12 @@ func (m *Meta) votersText() string {
 // checkMember holds another member's introduction against what this node knows. Its sentences are for the
 // operator of the other.
 func (m *Meta) checkMember(h quorum.Hello) error {
-	mine, id := m.clusterID(), nodeID(h.From)
+	mine, id := m.clusterID(), NodeOf(h.From)
 	switch {
 	case mine != "" && h.Cluster != "" && mine != h.Cluster:
 		return fmt.Errorf("node %d is of cluster %s, this is cluster %s: one of the two began anew on an empty disk, or has another cluster's addresses; empty no directory whose records are needed", id, h.Cluster, mine)
 	case m.Image().ClusterID == "" && h.Cluster == "" && h.Voters != "" && m.votersText() != "" && h.Voters != m.votersText():
-		return fmt.Errorf("node %d was started with the peers %s, node %d with %s: give all the same", id, h.Voters, m.config.NodeID, m.votersText())
+		return fmt.Errorf("node %d was started with the peers %s, node %d with %s: give all the same", id, h.Voters, m.Config.NodeID, m.votersText())
 	}
 	if err := m.checkFirstVoters(h); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (m *Meta) checkMember(h quorum.Hello) error {
 			"give it the old data directory, or remove it from the quorum and let it join under a new id", id)
 	}
 	if !known || c.Address != h.Address {
-		m.remember(&image.Controller{ID: id, Member: h.Member, Address: h.Address})
+		m.Remember(&image.Controller{ID: id, Member: h.Member, Address: h.Address})
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (m *Meta) checkFirstVoters(h quorum.Hello) error {
 		return nil
 	}
 	return fmt.Errorf("node %d was started with the peers %s, but this cluster began with %s: give all the same peers, or let it join: --join %s instead of --peers",
-		nodeID(h.From), h.Voters, nodesText(first), m.config.Address)
+		NodeOf(h.From), h.Voters, nodesText(first), m.Config.Address)
 }
 
 // sameVoters reports whether a list such as votersText's names these members.
@@ -153,7 +153,7 @@ func sameVoters(list string, ids []uint64) bool {
 	for _, e := range entries {
 		text, _, _ := strings.Cut(e, "@")
 		id, err := strconv.ParseInt(text, 10, 32)
-		if err != nil || !slices.Contains(ids, raftID(int32(id))) {
+		if err != nil || !slices.Contains(ids, MemberID(int32(id))) {
 			return false
 		}
 	}
@@ -164,7 +164,7 @@ func sameVoters(list string, ids []uint64) bool {
 func nodesText(ids []uint64) string {
 	var list []string
 	for _, id := range ids {
-		list = append(list, fmt.Sprintf("node %d", nodeID(id)))
+		list = append(list, fmt.Sprintf("node %d", NodeOf(id)))
 	}
 	slices.Sort(list)
 	return strings.Join(list, ", ")
@@ -176,28 +176,28 @@ func (m *Meta) checkOwnVoters() error {
 	if !begun {
 		return nil
 	}
-	voters, alone := m.node.Voters(), len(first) == 1 && first[0] == raftID(m.config.NodeID)
+	voters, alone := m.node.Voters(), len(first) == 1 && first[0] == MemberID(m.Config.NodeID)
 	switch {
 	case len(*m.voters.Load()) > 0 && !sameVoters(m.votersText(), first) && !sameVoters(m.votersText(), voters):
 		return fmt.Errorf("%s is of a cluster that began with %s and has the voters %s; --peers (controller.quorum.voters) names %s: "+
 			"leave the setting out or give those voters; to make a cluster larger let other nodes --join this one, and then kraft quorum add ID; or give another data directory",
-			m.config.Path, nodesText(first), nodesText(voters), m.votersText())
-	case len(m.config.Join) > 0 && alone && len(voters) == 1 && !slices.Contains(m.config.Join, m.config.Address):
+			m.Config.Path, nodesText(first), nodesText(voters), m.votersText())
+	case len(m.Config.Join) > 0 && alone && len(voters) == 1 && !slices.Contains(m.Config.Join, m.Config.Address):
 		return fmt.Errorf("%s is of a cluster that this node began alone; --join (controller.quorum.bootstrap.servers) names another node's address, %s: "+
-			"leave the setting out, or give an empty data directory", m.config.Path, strings.Join(m.config.Join, ","))
+			"leave the setting out, or give an empty data directory", m.Config.Path, strings.Join(m.Config.Join, ","))
 	}
 	return nil
 }
 
-// remember has the active controller note who a member is; on other nodes it does nothing.
-func (m *Meta) remember(c *image.Controller) {
+// Remember has the active controller note who a member is; on other nodes it does nothing.
+func (m *Meta) Remember(c *image.Controller) {
 	if !m.Leads() {
 		return
 	}
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) { return controller.RememberMember(work, c), nil })
+		err := m.Decide(ctx, func(work *image.Image) ([]*image.Record, error) { return controller.RememberMember(work, c), nil })
 		if err != nil && !errors.Is(err, kerr.NotController) {
 			m.log.Debug().Err(err).Int32("node", c.ID).Msg("member not noted yet")
 		}
@@ -227,4 +227,24 @@ func (m *Meta) Mode() string {
 func (m *Meta) Controller() int32 { return m.controller.Leader() }
 
 // Leads says that this node is the active controller, as far as it knows.
-func (m *Meta) Leads() bool { return m.controller.Leader() == m.config.NodeID }
+func (m *Meta) Leads() bool { return m.controller.Leader() == m.Config.NodeID }
+
+// HangsFor is how long the disk of the metadata has not answered, 0 where it is not asked for anything. Any goroutine may call it.
+func (m *Meta) HangsFor() time.Duration { return m.node.HangsFor() }
+
+// StandAside has another member lead the quorum, if this one does and there is another. It waits a moment for that. Any goroutine may
+// call it.
+func (m *Meta) StandAside() {
+	if m.Leads() {
+		m.node.HandOver()
+	}
+}
+
+// NoteMembers has the active controller note this node, and the members that it met while nobody led. Call it when this node becomes the
+// active controller.
+func (m *Meta) NoteMembers() {
+	m.Remember(&image.Controller{ID: m.Config.NodeID, Member: m.node.Member(), Address: m.Config.Address})
+	for _, h := range m.node.Met() {
+		_ = m.checkMember(h)
+	}
+}

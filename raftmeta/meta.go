@@ -1,20 +1,17 @@
-// Package raftmeta is the cluster's metadata on this node: it joins quorum, image and controller, keeps
-// this broker registered, and answers every API that metadata alone can answer.
+// Package raftmeta is the cluster's metadata on one node: it joins the quorum, the image and the controller's decisions. The packages below it
+// use it: broker registers this node's broker, active watches over brokers, admin and discovery answer requests. They reach the active
+// controller by calls. Begin with Open and Join.
 package raftmeta
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
-	"github.com/twmb/franz-go/pkg/kerr"
-	"golang.org/x/sync/semaphore"
 
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
@@ -23,12 +20,6 @@ import (
 	"kraft/wire"
 	"kraft/wire/logging"
 )
-
-// InternalTopics are the topics whose writes belong to coordinators.
-var InternalTopics = []string{"__consumer_offsets", "__transaction_state", "__share_group_state"}
-
-// IsInternal says whether a topic is one of InternalTopics.
-func IsInternal(topic string) bool { return slices.Contains(InternalTopics, topic) }
 
 // Config describes this node to its metadata.
 type Config struct {
@@ -67,15 +58,11 @@ type Meeting struct {
 
 // Meta is the metadata of one node. Its methods may be called from any goroutine.
 type Meta struct {
-	dialled    wire.Dialer // Config.Dial as it was given: config's is dial
-	config     Config
-	log        zerolog.Logger // of the broker and its registration
+	Config     Config      // as it was given, but for Dial; nobody changes it
+	dialled    wire.Dialer // Config.Dial as it was given
+	log        zerolog.Logger
 	controller *controller.Controller
 	node       *quorum.Node
-	calls      *controllerCalls
-	liveness   *liveness
-	life       lifecycle
-	barrier    barrier
 	voters     atomic.Pointer[map[int32]string] // Config.Voters, or those that a Meeting found
 }
 
@@ -84,11 +71,9 @@ func Open(config Config) (*Meta, error) {
 	if config.Features == nil {
 		config.Features = controller.Features
 	}
-	m := &Meta{dialled: config.Dial, config: config, log: config.Logs.For(logging.Node), controller: controller.New(config.Logs.For(logging.Controller)), life: lifecycle{ids: semaphore.NewWeighted(1)}, barrier: barrier{busy: semaphore.NewWeighted(1)}}
-	m.config.Dial = m.dial
-	m.calls = newControllerCalls(m)
-	m.liveness = newLiveness(m)
-	id := raftID(config.NodeID)
+	m := &Meta{dialled: config.Dial, Config: config, log: config.Logs.For(logging.Node), controller: controller.New(config.Logs.For(logging.Controller))}
+	m.Config.Dial = m.dial
+	id := MemberID(config.NodeID)
 	c := quorum.Config{AcceptOlder: config.AcceptOlder, ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes,
 		Busy: m.recovers, Log: config.Logs.For(logging.Quorum)}
 	voters := config.Voters
@@ -100,7 +85,7 @@ func Open(config Config) (*Meta, error) {
 	}
 	m.voters.Store(&voters)
 	for v := range voters {
-		c.Voters = append(c.Voters, raftID(v))
+		c.Voters = append(c.Voters, MemberID(v))
 	}
 	slices.Sort(c.Voters)
 	if len(c.Voters) == 0 && len(config.Join) == 0 && config.Meeting == nil {
@@ -123,10 +108,10 @@ func Open(config Config) (*Meta, error) {
 // dial connects to a member of the quorum. A lone voter may advertise a name that means another host here, such as localhost, or that means
 // nothing here. A broker that joined by one address dials that one instead.
 func (m *Meta) dial(ctx context.Context, address string) (net.Conn, error) {
-	if m.config.Address != "" || len(m.config.Join) != 1 || m.config.Join[0] == address || m.node == nil || len(m.node.Voters()) != 1 {
+	if m.Config.Address != "" || len(m.Config.Join) != 1 || m.Config.Join[0] == address || m.node == nil || len(m.node.Voters()) != 1 {
 		return m.dialled(ctx, address)
 	}
-	other := m.config.Join[0]
+	other := m.Config.Join[0]
 	host, _, _ := net.SplitHostPort(address)
 	otherHost, _, _ := net.SplitHostPort(other)
 	if configs.IsLoopback(host) && !configs.IsLoopback(otherHost) {
@@ -142,144 +127,22 @@ func (m *Meta) dial(ctx context.Context, address string) (net.Conn, error) {
 // recovers reports whether a member of the quorum is a broker that is fenced: one that has just started reads its logs, and another
 // that is silent or whose disk hangs is not to lead either.
 func (m *Meta) recovers(member uint64) bool {
-	b, ok := m.Image().Broker(nodeID(member))
+	b, ok := m.Image().Broker(NodeOf(member))
 	return ok && b.Fenced
 }
 
 // Alone says that this node has no quorum with others and never will: it could not be reached, and joins nobody.
-func (m *Meta) Alone() bool { return m.config.Address == "" && len(m.config.Join) == 0 }
+func (m *Meta) Alone() bool { return m.Config.Address == "" && len(m.Config.Join) == 0 }
 
-// Join starts this node's part of the quorum, and returns when there is a leader and the cluster has an id. A
-// node that knows no quorum asks to be taken in first, or meets those that it is to begin one with.
-func (m *Meta) Join(ctx context.Context) error {
-	if m.config.Meeting != nil {
-		if err := m.node.Meet(ctx, m.waits("waiting until the nodes at all addresses of the quorum have met: ")); err != nil {
-			return fmt.Errorf("begin the metadata quorum: %w", err)
-		}
-	} else if err := m.node.Join(ctx, m.config.Join, m.waits("waiting for a member of the metadata quorum to take this node in: ")); err != nil {
-		return fmt.Errorf("join the cluster: %w", err)
-	}
-	if err := m.controller.Start(m.node); err != nil {
-		return err
-	}
-	if err := m.bootstrap(ctx); err != nil {
-		return err
-	}
-	m.liveness.start()
-	return nil
-}
+// MemberID is the id of a node as a member of the quorum.
+func MemberID(node int32) uint64 { return uint64(node) + controller.FirstRaftID }
 
-// bootstrap returns once the cluster has an id and a leader. A new cluster's leader writes the first records.
-func (m *Meta) bootstrap(ctx context.Context) error {
-	waiting := m.waits(noMajority)
-	for {
-		begun := m.Image().ClusterID != ""
-		if begun && m.Controller() >= 0 {
-			return nil
-		}
-		waiting(m.whoIsMissing)
-		retry := controllerRetry
-		if !begun {
-			if err := m.begin(ctx); err != nil {
-				return err
-			}
-			retry = time.Millisecond // the first election is a matter of milliseconds
-		}
-		select {
-		case <-time.After(retry):
-		case <-m.node.Done():
-			return fmt.Errorf("metadata quorum: %w", m.node.Err())
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
+// NodeOf is the id of the node that is a member of the quorum.
+func NodeOf(member uint64) int32 { return int32(member - controller.FirstRaftID) }
 
-// begin writes a new cluster's first records, if this node leads. A node that no cluster has taken in ends where a member refuses it.
-func (m *Meta) begin(ctx context.Context) error {
-	if err := m.node.Refused(); err != nil {
-		return err
-	}
-	err := m.controller.Decide(ctx, func(work *image.Image, _ time.Time) []*image.Record {
-		if work.ClusterID != "" {
-			return nil
-		}
-		id := m.config.ClusterID
-		if id == "" {
-			id = EncodeUUID(controller.NewID())
-		}
-		return controller.FirstRecords(m.config.Features, id, m.IntSetting("min.insync.replicas"))
-	})
-	if err != nil && err != kerr.NotController {
-		return fmt.Errorf("metadata quorum: %w", err)
-	}
-	return nil
-}
-
-const noMajority = "waiting for a majority of the metadata quorum: "
-
-// TellWaits logs every few seconds which voters are not reached, as long as there is no leader, until stop is called. It is for the part of
-// a start after Join: the leader may be lost again. stop returns when nothing is logged any more.
-func (m *Meta) TellWaits() (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		waiting := m.waits(noMajority)
-		for led := true; ; led = m.Controller() >= 0 {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(firstWait):
-			}
-			if !led && m.Controller() < 0 { // longer than an election takes
-				waiting(m.whoIsMissing)
-			}
-		}
-	}()
-	return func() { cancel(); <-done }
-}
-
-// whoIsMissing says which voters this node does not reach, and why.
-func (m *Meta) whoIsMissing() string {
-	var out []string
-	for id, err := range m.node.Unreached() {
-		out = append(out, fmt.Sprintf("node %d at %s (%v)", nodeID(id), m.controllerAddress(id), err))
-	}
-	if len(out) == 0 {
-		return "all are reached, and elect a leader"
-	}
-	slices.Sort(out)
-	return strings.Join(out, "; ")
-}
-
-// A start says what it waits for after a second, and then again and again.
-const (
-	firstWait  = time.Second
-	waitingFor = 5 * time.Second
-)
-
-// waits returns a function that may be called as often as one likes with what a start waits for.
-func (m *Meta) waits(prefix string) func(what func() string) {
-	next := time.Now().Add(firstWait)
-	return func(what func() string) {
-		if now := time.Now(); now.After(next) {
-			next = now.Add(waitingFor)
-			text := prefix + what()
-			m.log.Warn().Msg(text)
-			if m.config.Waiting != nil {
-				m.config.Waiting(text)
-			}
-		}
-	}
-}
-
-func raftID(node int32) uint64 { return uint64(node) + controller.FirstRaftID }
-
-func nodeID(raft uint64) int32 { return int32(raft - controller.FirstRaftID) }
-
-// decide runs a decision that can fail on its own account.
-func (m *Meta) decide(ctx context.Context, d func(*image.Image) ([]*image.Record, error)) error {
+// Decide has the controller commit the records that d returns, if this node leads; see controller.Controller.Decide. An error of d is
+// returned as it is.
+func (m *Meta) Decide(ctx context.Context, d func(*image.Image) ([]*image.Record, error)) error {
 	var failure error
 	err := m.controller.Decide(ctx, func(work *image.Image, _ time.Time) []*image.Record {
 		records, err := d(work)
@@ -295,11 +158,8 @@ func (m *Meta) decide(ctx context.Context, d func(*image.Image) ([]*image.Record
 	return failure
 }
 
-// Close stops the quorum; a controller hands over first.
+// Close stops the quorum; a controller hands over first. Everything that uses m must be closed before.
 func (m *Meta) Close() error {
-	m.stopBeating()
-	m.calls.close()
-	m.liveness.close()
 	err := m.node.Close()
 	m.controller.Stop()
 	return err
@@ -321,10 +181,7 @@ func (m *Meta) Newest() *image.Image { return m.controller.Newest() }
 func (m *Meta) Quorum(ctx context.Context) (quorum.Status, error) { return m.node.Status(ctx) }
 
 // NodeID is this node's id.
-func (m *Meta) NodeID() int32 { return m.config.NodeID }
-
-// BrokerEpoch is this broker's epoch since Register.
-func (m *Meta) BrokerEpoch() int64 { return m.life.epoch.Load() }
+func (m *Meta) NodeID() int32 { return m.Config.NodeID }
 
 // Subscribe adds a subscriber to all changes; see controller.Controller.Subscribe.
 func (m *Meta) Subscribe(s controller.Subscriber) { m.controller.Subscribe(s) }
@@ -332,34 +189,14 @@ func (m *Meta) Subscribe(s controller.Subscriber) { m.controller.Subscribe(s) }
 // Show has a subscriber see something again; see controller.Controller.Show.
 func (m *Meta) Show(s controller.Subscriber, again *image.Delta) { m.controller.Show(s, again) }
 
-// Layers are the places where img says that this broker's settings and a topic's come from. topic may
-// be "".
-func (m *Meta) Layers(img *image.Image, topic string) configs.Layers {
-	l := configs.Layers{
-		Broker:         img.Config(image.BrokerResource, fmt.Sprint(m.config.NodeID)),
-		ClusterDefault: img.Config(image.BrokerResource, ""),
-		Static:         m.config.Static,
-	}
-	if topic != "" {
-		l.Topic = img.Config(image.TopicResource, topic)
-	}
-	return l
-}
-
-// Setting is the value of a broker setting in force now.
-func (m *Meta) Setting(name string) string { return m.Layers(m.Image(), "").EffectiveBroker(name) }
-
-// IntSetting is Setting as a number.
-func (m *Meta) IntSetting(name string) int64 { return m.Layers(m.Image(), "").EffectiveInt(name) }
-
 // Identity is what ApiVersions tells.
 func (m *Meta) Identity() wire.Identity {
 	return wire.Identity{
-		NodeID:    m.config.NodeID,
+		NodeID:    m.Config.NodeID,
 		ClusterID: func() string { return m.Image().ClusterID },
 		Features: func() (out []wire.Feature, epoch int64) {
 			img := m.Image()
-			for name, r := range m.config.Features {
+			for name, r := range m.Config.Features {
 				out = append(out, wire.Feature{Name: name, Min: r[0], Max: r[1], Level: img.Features[name]})
 			}
 			return out, img.FeaturesEpoch
@@ -367,17 +204,16 @@ func (m *Meta) Identity() wire.Identity {
 	}
 }
 
-// Defaults are the partitions and the factor of topics that do not say. A factor that the user never
-// set shrinks to what the brokers allow.
-func (m *Meta) Defaults() controller.Defaults {
-	return controller.Defaults{
-		Partitions: int32(m.IntSetting("num.partitions")),
-		Factor:     int16(m.IntSetting("default.replication.factor")),
-	}
+// Node is this node's part of the quorum.
+func (m *Meta) Node() *quorum.Node { return m.node }
+
+// Until returns when the published metadata satisfies a condition; see controller.Controller.Until.
+func (m *Meta) Until(ctx context.Context, condition func(*image.Image) bool) error {
+	return m.controller.Until(ctx, condition)
 }
 
-// InternalDefaults are those of an internal topic, by the broker settings that name them.
-func (m *Meta) InternalDefaults(partitions, factor string) controller.Defaults {
-	_, set := m.config.Static[factor]
-	return controller.Defaults{Partitions: int32(m.IntSetting(partitions)), Factor: int16(m.IntSetting(factor)), Clamp: !set}
-}
+// LeaderChanged is closed when another node becomes the active controller, or none.
+func (m *Meta) LeaderChanged() <-chan struct{} { return m.controller.LeaderChanged() }
+
+// Led receives when this node becomes the active controller.
+func (m *Meta) Led() <-chan struct{} { return m.controller.Led() }

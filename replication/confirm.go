@@ -32,7 +32,7 @@ func (c *confirmation) leads(ctx context.Context, p *Partition, epoch int32) boo
 		if !c.current {
 			ctx, cancel := context.WithTimeout(ctx, confirmPatience)
 			defer cancel()
-			c.current = c.manager.meta.CatchUp(ctx) == nil
+			c.current = c.manager.broker.CatchUp(ctx) == nil
 		}
 	}
 	t, _ := c.manager.meta.Newest().TopicByID(p.id)

@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/wire"
 	"kraft/wire/ident"
@@ -74,7 +73,7 @@ func (m *Manager) deleteRecords(ctx *wire.Request, req *kmsg.DeleteRecordsReques
 }
 
 func (m *Manager) deleteBefore(topic string, n int32, offset int64) (d deletion, err error) {
-	if raftmeta.IsInternal(topic) {
+	if image.IsInternal(topic) {
 		return d, kerr.InvalidTopicException
 	}
 	p, err := m.Partition(topic, n)
@@ -108,7 +107,7 @@ func mustDelete(img *image.Image, topic [16]byte, n, broker int32) bool {
 		return false
 	}
 	b, ok := img.Broker(broker)
-	fetches := ok && !b.Fenced && b.HasRoom(p.Directory(broker), raftmeta.IsInternal(t.Name))
+	fetches := ok && !b.Fenced && b.HasRoom(p.Directory(broker), image.IsInternal(t.Name))
 	return fetches || slices.Contains(p.ELR, broker)
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
@@ -236,7 +235,7 @@ func (m *Manager) eligible(p *Partition, broker int32, epoch int64) bool {
 	}
 	t, _ := img.TopicByID(p.id)
 	reg, ok := t.Partition(p.n)
-	return ok && b.HasRoom(reg.Directory(broker), raftmeta.IsInternal(p.topic))
+	return ok && b.HasRoom(reg.Directory(broker), image.IsInternal(p.topic))
 }
 
 // aborted lists the transactions whose records a read_committed consumer passes over.

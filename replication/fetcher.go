@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/wire"
 	"kraft/wire/ident"
@@ -314,7 +313,7 @@ func (f *fetcher) newSession() {
 func (f *fetcher) request(now time.Time) (req *kmsg.FetchRequest, asked []*fetchState) {
 	m := f.fetchers.manager
 	req = kmsg.NewPtrFetchRequest()
-	req.ReplicaState.ID, req.ReplicaState.Epoch = m.meta.NodeID(), m.meta.BrokerEpoch()
+	req.ReplicaState.ID, req.ReplicaState.Epoch = m.meta.NodeID(), m.broker.Epoch()
 	req.ReplicaID = -1
 	req.MaxWaitMillis, req.MinBytes = m.replicaFetch.wait, m.replicaFetch.minBytes
 	req.MaxBytes, req.SessionID, req.SessionEpoch = m.replicaFetch.responseMax, f.session, f.next
@@ -369,7 +368,7 @@ func (m *Manager) pause(p *Partition, s *fetchState, now time.Time) time.Duratio
 	if p.slowTaking.Load() && !p.inSync.Load() && !m.taking.open(now) {
 		pause = max(pause, fetchRetry)
 	}
-	if log := p.Log(); m.commits && log.Durable() < log.EndOffset() || !log.HasRoom(raftmeta.IsInternal(p.topic)) {
+	if log := p.Log(); m.commits && log.Durable() < log.EndOffset() || !log.HasRoom(image.IsInternal(p.topic)) {
 		pause = max(pause, fetchRetry)
 	}
 	return pause
@@ -425,7 +424,7 @@ func (p *Partition) replicate(r *kmsg.FetchResponseTopicPartition) error {
 	log := p.Log()
 	now := time.Now()
 	if len(r.RecordBatches) > 0 {
-		if _, err := log.AppendReplicated(r.RecordBatches, raftmeta.IsInternal(p.topic), now); err != nil {
+		if _, err := log.AppendReplicated(r.RecordBatches, image.IsInternal(p.topic), now); err != nil {
 			return err
 		}
 		p.stats.ReplicationBytesIn.Add(int64(len(r.RecordBatches)))

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"kraft/raftmeta"
+	"kraft/raftmeta/broker"
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/wire/locks"
@@ -16,6 +17,7 @@ import (
 // isrKeeper asks the controller for changes of ISRs, several at once, one request at a time.
 type isrKeeper struct {
 	meta   *raftmeta.Meta
+	broker *broker.Broker
 	log    zerolog.Logger
 	wake   chan struct{}
 	ctx    context.Context
@@ -33,8 +35,8 @@ type isrKeeper struct {
 // saidAgain is how long the same error is not logged again.
 const saidAgain = 10 * time.Second
 
-func newISRKeeper(meta *raftmeta.Meta, log zerolog.Logger) *isrKeeper {
-	k := &isrKeeper{meta: meta, log: log, wake: make(chan struct{}, 1)}
+func newISRKeeper(meta *raftmeta.Meta, b *broker.Broker, log zerolog.Logger) *isrKeeper {
+	k := &isrKeeper{meta: meta, broker: b, log: log, wake: make(chan struct{}, 1)}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	return k
 }
@@ -104,7 +106,7 @@ func (k *isrKeeper) send(batch []*proposal) {
 	}
 	ctx, cancel := context.WithTimeout(k.ctx, proposalPatience)
 	defer cancel()
-	result, err := k.meta.AlterPartition(ctx, states)
+	result, err := k.broker.AlterPartition(ctx, states)
 	if k.ctx.Err() != nil {
 		return
 	}

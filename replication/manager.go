@@ -14,9 +14,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/raftmeta"
+	"kraft/raftmeta/broker"
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
+	"kraft/raftmeta/tags"
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/defect"
@@ -36,6 +38,7 @@ type Watcher interface {
 // Manager holds the partitions of this node and follows the metadata.
 type Manager struct {
 	meta         *raftmeta.Meta
+	broker       *broker.Broker
 	logs         *storage.Manager
 	log          zerolog.Logger
 	changes      zerolog.Logger // of partitions' state
@@ -83,20 +86,20 @@ type Logs struct{ Log, StateChange zerolog.Logger }
 
 // NewManager makes a manager; Start makes it follow the metadata. dial connects to other brokers, by their
 // listener of the given name.
-func NewManager(meta *raftmeta.Meta, logs *storage.Manager, dial wire.Dialer, interBroker string, log Logs) *Manager {
+func NewManager(meta *raftmeta.Meta, b *broker.Broker, logs *storage.Manager, dial wire.Dialer, interBroker string, log Logs) *Manager {
 	number := func(key string) int32 { return int32(meta.IntSetting(key)) }
 	m := &Manager{
-		isr: newISRKeeper(meta, log.Log), interBroker: interBroker,
+		isr: newISRKeeper(meta, b, log.Log), interBroker: interBroker,
 		rackAware: meta.Setting("replica.selector.class") == rackAware,
 		replicaFetch: fetchSettings{
 			wait: number("replica.fetch.wait.max.ms"), minBytes: number("replica.fetch.min.bytes"),
 			partitionMax: number("replica.fetch.max.bytes"), responseMax: number("replica.fetch.response.max.bytes"),
 		},
-		meta: meta, logs: logs, log: log.Log, changes: log.StateChange, recovering: make(chan struct{}, recoveredAtOnce), closing: make(chan struct{}), commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
+		meta: meta, broker: b, logs: logs, log: log.Log, changes: log.StateChange, recovering: make(chan struct{}, recoveredAtOnce), closing: make(chan struct{}), commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
 		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
-	m.reports = newReports(meta, m.settle, log.Log)
+	m.reports = newReports(b, m.settle, log.Log)
 	m.fetchers = newFetchers(m, dial)
 	m.reopening = newReopening(meta, m.follow)
 	return m
@@ -108,7 +111,7 @@ func (m *Manager) Watch(topic string, w Watcher) { m.watchers[topic] = w }
 // Start opens the logs of all partitions that the metadata places here, and follows changes from then on.
 func (m *Manager) Start() {
 	m.logs.Watch(m)
-	m.meta.NoteRoom(m.room()) // the first heartbeat, which unfences, has it
+	m.broker.NoteRoom(m.room()) // the first heartbeat, which unfences, has it
 	m.meta.Subscribe(m.follow)
 	m.logs.SetAsideStrays(func(tp ident.TopicPartition) bool {
 		t, _ := m.meta.Image().Topic(tp.Topic)
@@ -553,9 +556,9 @@ func (m *Manager) RoomChanged() {
 	m.reports.room(m.room())
 }
 
-func (m *Manager) room() raftmeta.Room {
+func (m *Manager) room() tags.Room {
 	scarce, full := m.logs.WithoutRoom()
-	return raftmeta.Room{Scarce: scarce, Full: full}
+	return tags.Room{Scarce: scarce, Full: full}
 }
 
 // Moved implements storage.Watcher.

@@ -9,7 +9,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
@@ -132,7 +131,7 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 	if req.Acks < -1 || req.Acks > 1 {
 		return c, kerr.InvalidRequiredAcks
 	}
-	if raftmeta.IsInternal(p.topic) {
+	if image.IsInternal(p.topic) {
 		return c, fmt.Errorf("%s is written by its coordinator: %w", p.topic, kerr.InvalidTopicException)
 	}
 	a, epoch, err := p.Append(in.Records, req.Acks, now)

@@ -6,9 +6,10 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"kraft/raftmeta"
+	"kraft/raftmeta/broker"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
+	"kraft/raftmeta/tags"
 	"kraft/wire/ident"
 	"kraft/wire/locks"
 )
@@ -16,7 +17,7 @@ import (
 // reports tells the controller which log directories work and which replicas are in them, again until it
 // has taken it.
 type reports struct {
-	meta   *raftmeta.Meta
+	broker *broker.Broker
 	log    zerolog.Logger
 	settle func(context.Context) // waits until what was appended here is committed
 	wake   chan struct{}
@@ -26,12 +27,12 @@ type reports struct {
 
 	mu      locks.Mutex // guards the rest, which is yet to be told
 	dirs    []image.UUID
-	without *raftmeta.Room
+	without *tags.Room
 	replica map[ident.TopicIDPartition]image.UUID // last word counts
 }
 
-func newReports(meta *raftmeta.Meta, settle func(context.Context), log zerolog.Logger) *reports {
-	r := &reports{meta: meta, log: log, settle: settle, wake: make(chan struct{}, 1), done: make(chan struct{}), replica: map[ident.TopicIDPartition]image.UUID{}}
+func newReports(b *broker.Broker, settle func(context.Context), log zerolog.Logger) *reports {
+	r := &reports{broker: b, log: log, settle: settle, wake: make(chan struct{}, 1), done: make(chan struct{}), replica: map[ident.TopicIDPartition]image.UUID{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -45,7 +46,7 @@ func (r *reports) online(dirs []image.UUID) {
 }
 
 // room reports which directories have no room. Any goroutine may call it.
-func (r *reports) room(room raftmeta.Room) {
+func (r *reports) room(room tags.Room) {
 	r.mu.Lock()
 	r.without = &room
 	r.mu.Unlock()
@@ -97,7 +98,7 @@ func (r *reports) tell() error {
 	}
 	r.mu.Unlock()
 	if dirs != nil {
-		if err := r.meta.SetLogDirs(r.ctx, dirs); err != nil {
+		if err := r.broker.SetLogDirs(r.ctx, dirs); err != nil {
 			return err
 		}
 	}
@@ -107,12 +108,12 @@ func (r *reports) tell() error {
 			r.settle(ctx)
 			cancel()
 		}
-		if err := r.meta.SetRoom(r.ctx, *room); err != nil {
+		if err := r.broker.SetRoom(r.ctx, *room); err != nil {
 			return err
 		}
 	}
 	if len(list) > 0 {
-		if err := r.meta.AssignDirectories(r.ctx, list); err != nil {
+		if err := r.broker.AssignDirectories(r.ctx, list); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,8 @@ import (
 	"testing"
 
 	"kraft/groups"
-	"kraft/raftmeta"
+	"kraft/raftmeta/admin"
+	"kraft/raftmeta/discovery"
 	"kraft/raftmeta/telemetry"
 	"kraft/replication"
 	"kraft/wire"
@@ -21,7 +22,7 @@ var update = flag.Bool("update", false, "write docs/compatibility.md")
 // registry has all that a broker serves. Registering needs no more of a package than its methods.
 func registry() *wire.Registry {
 	r := new(wire.Registry)
-	new(raftmeta.Meta).RegisterHandlers(r)
+	(&metadata{discovery: new(discovery.Discovery), admin: new(admin.Admin)}).registerHandlers(r)
 	new(replication.Manager).RegisterHandlers(r)
 	new(groups.Manager).RegisterHandlers(r)
 	new(telemetry.Manager).RegisterHandlers(r)

@@ -59,8 +59,8 @@ func (n *Node) watchDisks() {
 			n.log.Warn().Str("dir", hung).Msg("the disk answers again")
 			hung, back = "", now
 		}
-		n.meta.Withdraw(hung != "")
-		if out := n.meta.Withdrawn(); out != suspended {
+		n.broker.Withdraw(hung != "")
+		if out := n.broker.Withdrawn(); out != suspended {
 			suspended = out
 			if out {
 				n.server.Suspend()

@@ -59,7 +59,7 @@ type Node struct {
 	log         zerolog.Logger // logs.For(logging.Node)
 	listeners   []net.Listener
 	dirs        []*storage.Dir
-	meta        *raftmeta.Meta
+	*metadata   // nil until the node looks for its place in the quorum
 	stored      *storage.Manager
 	parts       *replication.Manager
 	groups      *groups.Manager
@@ -173,7 +173,7 @@ func (n *Node) joinQuorum(ctx context.Context) error {
 		if n.place.doubtful {
 			trying, cancel = context.WithTimeout(ctx, doubtPatience)
 		}
-		err := n.meta.Join(trying)
+		err := n.metadata.join(trying)
 		cancel()
 		if err == nil {
 			return n.checkPlace()
@@ -181,10 +181,10 @@ func (n *Node) joinQuorum(ctx context.Context) error {
 		if !n.place.doubtful || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return n.withPlace(err)
 		}
-		if err := n.meta.Close(); err != nil {
+		if err := n.metadata.close(); err != nil {
 			return err
 		}
-		n.meta = nil
+		n.metadata = nil
 	}
 }
 
@@ -215,7 +215,7 @@ func (n *Node) sources(started time.Time) metrics.Sources {
 // startBroker opens the logs and serves clients.
 func (n *Node) startBroker(ctx context.Context) error {
 	if n.checkLost() != nil { // as far as this node knows: others may know that the loss was accepted
-		if err := n.meta.CatchUp(ctx); err != nil {
+		if err := n.broker.CatchUp(ctx); err != nil {
 			return err
 		}
 		if err := n.checkLost(); err != nil {
@@ -223,7 +223,7 @@ func (n *Node) startBroker(ctx context.Context) error {
 		}
 	}
 	clean := storage.CleanEpoch(n.dirs)
-	if err := n.meta.Register(ctx, n.directoryIDs(), clean); err != nil {
+	if err := n.broker.Register(ctx, n.directoryIDs(), clean); err != nil {
 		return fmt.Errorf("register broker: %w", err)
 	}
 	if err := n.checkPlace(); err != nil { // of which it may have heard by now
@@ -252,24 +252,24 @@ func (n *Node) startBroker(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	n.parts = replication.NewManager(n.meta, logs, n.dial, n.config.InterBroker, replication.Logs{Log: n.logs.For(logging.Replication), StateChange: n.logs.For(logging.StateChange)})
-	n.groups = groups.NewManager(n.meta, n.parts, n.logs.For(logging.Groups))
+	n.parts = replication.NewManager(n.meta, n.broker, logs, n.dial, n.config.InterBroker, replication.Logs{Log: n.logs.For(logging.Replication), StateChange: n.logs.For(logging.StateChange)})
+	n.groups = groups.NewManager(n.meta, n.broker, n.parts, n.logs.For(logging.Groups))
 	n.telemetry = telemetry.NewManager(telemetry.Config{Image: n.meta.Image, MaxBytes: int(n.config.Int("telemetry.max.bytes")), Forward: n.config.Setting("telemetry.otlp.endpoint"), Log: n.log})
 	n.parts.Start()
 	n.groups.Start()
 	if clean >= 0 && logs.Damaged() { // it has lost something after all, and leads nothing yet
-		if err := n.meta.Register(ctx, n.directoryIDs(), -1); err != nil {
+		if err := n.broker.Register(ctx, n.directoryIDs(), -1); err != nil {
 			return fmt.Errorf("register broker: %w", err)
 		}
 	}
 	// Only now somebody hears of a directory that fails.
-	if err := storage.MarkAlive(n.dirs, n.meta.BrokerEpoch()); err != nil {
+	if err := storage.MarkAlive(n.dirs, n.broker.Epoch()); err != nil {
 		return err
 	}
 	if !n.meta.Alone() {
 		n.serve() // the others fetch from what this broker leads as soon as they hear of it
 	}
-	if err := n.meta.Unfence(ctx); err != nil {
+	if err := n.broker.Unfence(ctx); err != nil {
 		return fmt.Errorf("start serving: %w", err)
 	}
 	if n.meta.Alone() {
@@ -425,18 +425,16 @@ func (n *Node) openMeta() error {
 		host, port := told(n.place.listener, n.controllers)
 		c.Address = net.JoinHostPort(host, strconv.Itoa(port))
 	}
-	meta, err := raftmeta.Open(c)
-	if err != nil {
+	if n.metadata, err = openMetadata(c); err != nil {
 		return err
 	}
-	n.meta = meta
 	if n.controllers != nil {
 		r := new(wire.Registry)
-		meta.RegisterControllerHandlers(r)
-		n.quorum = wire.NewServer(n.limits(), r, meta.Identity(), n.logs.For(logging.Wire))
+		n.registerControllerHandlers(r)
+		n.quorum = wire.NewServer(n.limits(), r, n.meta.Identity(), n.logs.For(logging.Wire))
 		l := n.place.listener
 		n.quorum.Serve(wire.Listener{Name: l.Name, Protocol: l.Protocol, Net: n.controllers,
-			Stream: &wire.Stream{Preface: quorum.Preface, Serve: meta.Accept, Words: fourLetterWords(meta)}})
+			Stream: &wire.Stream{Preface: quorum.Preface, Serve: n.meta.Accept, Words: fourLetterWords(n.meta)}})
 	}
 	return nil
 }
@@ -492,7 +490,7 @@ func (n *Node) checkLost() error {
 		return nil
 	}
 	return fmt.Errorf("the log directory with directory.id=%s is not among %s: mount or name it, or give its data up by --accept-lost-directories",
-		raftmeta.EncodeUUID(lost[0]), strings.Join(n.config.LogDirs, ", "))
+		image.EncodeUUID(lost[0]), strings.Join(n.config.LogDirs, ", "))
 }
 
 // directoryIDs are those of the directories that work.
@@ -508,7 +506,7 @@ func (n *Node) directoryIDs() []image.UUID {
 
 func (n *Node) serve() {
 	r := new(wire.Registry)
-	n.meta.RegisterHandlers(r)
+	n.registerHandlers(r)
 	n.parts.RegisterHandlers(r)
 	n.groups.RegisterHandlers(r)
 	n.telemetry.RegisterHandlers(r)
@@ -603,7 +601,7 @@ func (n *Node) leave() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
-	if err := n.meta.Leave(ctx); err != nil {
+	if err := n.broker.Leave(ctx); err != nil {
 		n.log.Warn().Err(err).Msg("stopping although others do not lead yet what this broker leads")
 	}
 }
@@ -645,9 +643,9 @@ func (n *Node) stop() error {
 	if n.dead.Load() {
 		note(errors.New("all log directories have failed: start again when the disk works; if its data is gone, remove this node from the quorum, if it votes, and let it join with empty directories (--join, --accept-lost-directories; docs/operating.md, A lost disk)"))
 	}
-	if n.meta != nil {
+	if n.metadata != nil {
 		note(n.meta.Err())
-		note(n.meta.Close())
+		note(n.metadata.close())
 	}
 	if n.controllers != nil {
 		_ = n.controllers.Close()
@@ -656,7 +654,7 @@ func (n *Node) stop() error {
 		n.quorum.Close()
 	}
 	if n.stored != nil {
-		note(n.stored.Close(n.meta.BrokerEpoch()))
+		note(n.stored.Close(n.broker.Epoch()))
 	}
 	for _, d := range n.dirs {
 		note(d.Close())

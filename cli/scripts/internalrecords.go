@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kraft/raftmeta"
+	"kraft/raftmeta/image"
 )
 
 // What follows is records of __consumer_offsets and __transaction_state as JSON, as Kafka's message formatters and dump-log have
@@ -172,7 +172,7 @@ func offsetValue(value []byte) (any, error) {
 		d.ExpireTimestamp = &m.ExpireTimestamp
 	}
 	if m.Version >= 4 {
-		id := raftmeta.EncodeUUID(m.TopicID)
+		id := image.EncodeUUID(m.TopicID)
 		d.TopicID = &id
 	}
 	return d, nil

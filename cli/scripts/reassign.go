@@ -205,7 +205,7 @@ func propose(known kadm.BrokerDetails, ids []int32, topic string, partitions []k
 	if have := len(m.ActiveBrokers()); have < factor {
 		return nil, fmt.Errorf("The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.", factor, have)
 	}
-	_, t, err := controller.CreateTopic(m, controller.NewTopic{Name: "t", Partitions: int32(len(partitions)), Factor: int16(factor)}, controller.Defaults{}, rand.Uint64())
+	_, t, err := controller.CreateTopic(m, controller.NewTopic{Name: "t", Partitions: int32(len(partitions)), Factor: int16(factor)}, controller.Defaults{}, controller.NewID(), rand.Uint64())
 	if err != nil {
 		return nil, err
 	}

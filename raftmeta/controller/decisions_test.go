@@ -57,7 +57,7 @@ func str(s string) *string { return &s }
 
 func TestCreateTopicRefusals(t *testing.T) {
 	m := cluster(t, 3, 0)
-	records, _, err := CreateTopic(m, NewTopic{Name: "a.b", Partitions: 1, Factor: 1}, Defaults{}, 1)
+	records, _, err := CreateTopic(m, NewTopic{Name: "a.b", Partitions: 1, Factor: 1}, Defaults{}, NewID(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestCreateTopicRefusals(t *testing.T) {
 		"assigned nowhere":    {NewTopic{Name: "x", Partitions: -1, Factor: -1, Assignment: map[int32][]int32{0: {9}}}, kerr.InvalidReplicaAssignment, "broker 9"},
 		"assigned twice":      {NewTopic{Name: "x", Partitions: -1, Factor: -1, Assignment: map[int32][]int32{0: {1, 1}}}, kerr.InvalidReplicaAssignment, "more than once"},
 	} {
-		_, _, err := CreateTopic(m, tc.topic, Defaults{Partitions: 1, Factor: 1}, 1)
+		_, _, err := CreateTopic(m, tc.topic, Defaults{Partitions: 1, Factor: 1}, NewID(), 1)
 		if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: %v, want %v with %q", name, err, tc.want, tc.says)
 		}
@@ -101,7 +101,7 @@ func TestFencedBrokersGetReplicas(t *testing.T) {
 		apply(m, records)
 	}
 	fence(2)
-	_, topic, err := CreateTopic(m, NewTopic{Name: "t", Partitions: 6, Factor: 3}, Defaults{}, 1)
+	_, topic, err := CreateTopic(m, NewTopic{Name: "t", Partitions: 6, Factor: 3}, Defaults{}, NewID(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestFencedBrokersGetReplicas(t *testing.T) {
 			t.Errorf("partition %d: %+v", n, p)
 		}
 	}
-	if _, topic, err = CreateTopic(m, NewTopic{Name: "t2", Partitions: 6, Factor: 2}, Defaults{}, 1); err != nil {
+	if _, topic, err = CreateTopic(m, NewTopic{Name: "t2", Partitions: 6, Factor: 2}, Defaults{}, NewID(), 1); err != nil {
 		t.Fatal(err)
 	}
 	for n, p := range topic.Partitions {
@@ -119,15 +119,15 @@ func TestFencedBrokersGetReplicas(t *testing.T) {
 		}
 	}
 	internal := NewTopic{Name: "internal", Partitions: -1, Factor: -1}
-	if _, topic, err := CreateTopic(m, internal, Defaults{Partitions: 1, Factor: 3, Clamp: true}, 1); err != nil || len(topic.Partitions[0].Replicas) != 3 {
+	if _, topic, err := CreateTopic(m, internal, Defaults{Partitions: 1, Factor: 3, Clamp: true}, NewID(), 1); err != nil || len(topic.Partitions[0].Replicas) != 3 {
 		t.Errorf("a broker's own topic: %v %v", topic, err)
 	}
-	if _, _, err := CreateTopic(m, NewTopic{Name: "t3", Partitions: 1, Factor: 4}, Defaults{}, 1); !errors.Is(err, kerr.InvalidReplicationFactor) {
+	if _, _, err := CreateTopic(m, NewTopic{Name: "t3", Partitions: 1, Factor: 4}, Defaults{}, NewID(), 1); !errors.Is(err, kerr.InvalidReplicationFactor) {
 		t.Errorf("more replicas than brokers: %v", err)
 	}
 	fence(1)
 	fence(3)
-	if _, _, err := CreateTopic(m, NewTopic{Name: "t3", Partitions: 1, Factor: 1}, Defaults{}, 1); !errors.Is(err, kerr.InvalidReplicationFactor) {
+	if _, _, err := CreateTopic(m, NewTopic{Name: "t3", Partitions: 1, Factor: 1}, Defaults{}, NewID(), 1); !errors.Is(err, kerr.InvalidReplicationFactor) {
 		t.Errorf("while no broker runs: %v", err)
 	}
 }
@@ -135,10 +135,10 @@ func TestFencedBrokersGetReplicas(t *testing.T) {
 func TestDefaultsAreClamped(t *testing.T) {
 	one := cluster(t, 1, 0)
 	internal := NewTopic{Name: "__consumer_offsets", Partitions: -1, Factor: -1}
-	if _, topic, err := CreateTopic(one, internal, Defaults{Partitions: 50, Factor: 3, Clamp: true}, 1); err != nil || len(topic.Partitions) != 50 || len(topic.Partitions[0].Replicas) != 1 {
+	if _, topic, err := CreateTopic(one, internal, Defaults{Partitions: 50, Factor: 3, Clamp: true}, NewID(), 1); err != nil || len(topic.Partitions) != 50 || len(topic.Partitions[0].Replicas) != 1 {
 		t.Errorf("a lone broker's internal topic: %v", err)
 	}
-	if _, _, err := CreateTopic(one, internal, Defaults{Partitions: 50, Factor: 3}, 1); !errors.Is(err, kerr.InvalidReplicationFactor) {
+	if _, _, err := CreateTopic(one, internal, Defaults{Partitions: 50, Factor: 3}, NewID(), 1); !errors.Is(err, kerr.InvalidReplicationFactor) {
 		t.Errorf("a factor that the user asked for: %v", err)
 	}
 }
@@ -189,7 +189,7 @@ func TestRegistration(t *testing.T) {
 	if err != nil || epoch <= old.Epoch {
 		t.Fatalf("a new process: epoch %d, had %d (%v)", epoch, old.Epoch, err)
 	}
-	created, topic, err := CreateTopic(m, NewTopic{Name: "t", Partitions: 2, Factor: 1}, Defaults{}, 1)
+	created, topic, err := CreateTopic(m, NewTopic{Name: "t", Partitions: 2, Factor: 1}, Defaults{}, NewID(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestRegistration(t *testing.T) {
 
 func TestAlterConfigs(t *testing.T) {
 	m := cluster(t, 1, 0)
-	records, _, err := CreateTopic(m, NewTopic{Name: "t", Partitions: 1, Factor: 1}, Defaults{}, 1)
+	records, _, err := CreateTopic(m, NewTopic{Name: "t", Partitions: 1, Factor: 1}, Defaults{}, NewID(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestAlterConfigs(t *testing.T) {
 
 func TestAddPartitions(t *testing.T) {
 	m := cluster(t, 3, 0)
-	records, _, err := CreateTopic(m, NewTopic{Name: "t", Partitions: 2, Factor: 2}, Defaults{}, 1)
+	records, _, err := CreateTopic(m, NewTopic{Name: "t", Partitions: 2, Factor: 2}, Defaults{}, NewID(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +344,7 @@ func TestProducerIDs(t *testing.T) {
 func TestSnapshotIsTheImage(t *testing.T) {
 	m := cluster(t, 3, 2)
 	for i := range 5 {
-		records, _, err := CreateTopic(m, NewTopic{Name: fmt.Sprint("t", i), Partitions: 3, Factor: 2, Configs: map[string]*string{"retention.ms": str("9")}}, Defaults{}, uint64(i))
+		records, _, err := CreateTopic(m, NewTopic{Name: fmt.Sprint("t", i), Partitions: 3, Factor: 2, Configs: map[string]*string{"retention.ms": str("9")}}, Defaults{}, NewID(), uint64(i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -392,7 +392,7 @@ func TestCopyIsIndependent(t *testing.T) {
 	m := cluster(t, 1, 1)
 	before := describe(m)
 	c := m.Copy()
-	records, _, err := CreateTopic(c, NewTopic{Name: "t", Partitions: 1, Factor: 1}, Defaults{}, 1)
+	records, _, err := CreateTopic(c, NewTopic{Name: "t", Partitions: 1, Factor: 1}, Defaults{}, NewID(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func epochOf(m *image.Image, id int32) int64 {
 
 func create(t *testing.T, m *image.Image, name string, partitions int32, factor int16) *image.Topic {
 	t.Helper()
-	records, _, err := CreateTopic(m, NewTopic{Name: name, Partitions: partitions, Factor: factor}, Defaults{}, 1)
+	records, _, err := CreateTopic(m, NewTopic{Name: name, Partitions: partitions, Factor: factor}, Defaults{}, NewID(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestDirectoryFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := withDirs(t, 2, 2)
 			assignment := []int32{1, 2}[:tc.factor]
-			records, _, err := CreateTopic(m, NewTopic{Name: "t", Partitions: -1, Factor: -1, Assignment: map[int32][]int32{0: assignment}}, Defaults{}, 1)
+			records, _, err := CreateTopic(m, NewTopic{Name: "t", Partitions: -1, Factor: -1, Assignment: map[int32][]int32{0: assignment}}, Defaults{}, NewID(), 1)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,7 +22,7 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	s := &scene{t: t, m: withDirs(t, 4, 1), minISR: 2}
-	records, _, err := CreateTopic(s.m, NewTopic{Name: "t", Partitions: -1, Factor: -1, Assignment: map[int32][]int32{0: {1, 2, 3}}}, Defaults{}, 1)
+	records, _, err := CreateTopic(s.m, NewTopic{Name: "t", Partitions: -1, Factor: -1, Assignment: map[int32][]int32{0: {1, 2, 3}}}, Defaults{}, NewID(), 1)
 	s.apply(records, err)
 	return s
 }

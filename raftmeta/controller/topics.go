@@ -67,9 +67,9 @@ func (d Defaults) FactorFor(m *image.Image) int16 {
 	return max(1, min(d.Factor, registered))
 }
 
-// CreateTopic decides on one topic: its records, and its image for the answer. The error wraps a kerr
-// code and is for the client. seed makes placement repeatable in tests.
-func CreateTopic(m *image.Image, t NewTopic, d Defaults, seed uint64) ([]*image.Record, *image.Topic, error) {
+// CreateTopic returns the records of a new topic with that id, and the topic as it will be. The error wraps a kerr code and is for the
+// client. seed determines where the replicas are placed.
+func CreateTopic(m *image.Image, t NewTopic, d Defaults, id image.UUID, seed uint64) ([]*image.Record, *image.Topic, error) {
 	if err := CheckTopicName(t.Name); err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +89,7 @@ func CreateTopic(m *image.Image, t NewTopic, d Defaults, seed uint64) ([]*image.
 	if err != nil {
 		return nil, nil, err
 	}
-	topic := &image.Topic{Name: t.Name, ID: NewID()}
+	topic := &image.Topic{Name: t.Name, ID: id}
 	dirs := newDirectories(m)
 	records := []*image.Record{{Kind: &image.Record_Topic{Topic: &image.TopicRecord{Name: t.Name, Id: topic.ID[:]}}}}
 	for n, replicas := range assignment {
@@ -359,4 +359,30 @@ func AddPartitions(m *image.Image, name string, count int32, assignment [][]int3
 		records = append(records, image.NewPartition(t.ID, have+int32(i), p))
 	}
 	return records, nil
+}
+
+// InternalConfigs are the settings that an internal topic is created with, as Kafka's coordinators ask.
+func InternalConfigs(topic string) map[string]*string {
+	set := func(kv ...string) map[string]*string {
+		c := map[string]*string{}
+		for i := 0; i < len(kv); i += 2 {
+			c[kv[i]] = &kv[i+1]
+		}
+		return c
+	}
+	switch topic {
+	case "__consumer_offsets":
+		return set("cleanup.policy", "compact", "segment.bytes", "104857600", "compression.type", "producer")
+	case "__transaction_state":
+		return set("cleanup.policy", "compact", "segment.bytes", "104857600", "compression.type", "uncompressed", "unclean.leader.election.enable", "false")
+	}
+	return set("cleanup.policy", "delete", "retention.ms", "-1", "segment.bytes", "104857600", "compression.type", "producer")
+}
+
+// FindTopic returns the topic of that name or, if name is nil, of that id.
+func FindTopic(img *image.Image, name *string, id image.UUID) (*image.Topic, bool) {
+	if name != nil {
+		return img.Topic(*name)
+	}
+	return img.TopicByID(id)
 }

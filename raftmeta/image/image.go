@@ -17,9 +17,6 @@ import (
 // NoLeader is the leader of a partition that has none.
 const NoLeader = -1
 
-// UUID is a topic, directory or incarnation id.
-type UUID = [16]byte
-
 // Image is all of the cluster's metadata at one point of its log. Whoever holds an *Image may read it
 // for ever; only the goroutine that made a copy by Copy may apply records to it, until it hands it on.
 type Image struct {
@@ -160,8 +157,8 @@ func Empty() *Image {
 	}
 }
 
-// Copy returns an image that may be changed without the original noticing; both share all that stays
-// the same. Only one goroutine at a time may copy a given image.
+// Copy returns an image that may be changed without changing the original; both share what stays the same. Copy marks the original's maps
+// as shared, so only one goroutine at a time may copy an image, or apply records to it; others may read it meanwhile.
 func (m *Image) Copy() *Image {
 	m.own = nil
 	c := *m

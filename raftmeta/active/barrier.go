@@ -1,4 +1,4 @@
-package raftmeta
+package active
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 )
 
@@ -20,7 +21,7 @@ type barrier struct {
 const barrierPatience = 2 * time.Second
 
 // pass returns when something was committed that was decided after the call.
-func (b *barrier) pass(ctx context.Context, m *Meta) error {
+func (b *barrier) pass(ctx context.Context, meta *raftmeta.Meta) error {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, barrierPatience)
 	defer cancel()
@@ -32,7 +33,7 @@ func (b *barrier) pass(ctx context.Context, m *Meta) error {
 		return nil
 	}
 	begun := time.Now()
-	err := m.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+	err := meta.Decide(ctx, func(work *image.Image) ([]*image.Record, error) {
 		return []*image.Record{{Kind: &image.Record_Cluster{Cluster: &image.ClusterRecord{ClusterId: work.ClusterID}}}}, nil // which it is already
 	})
 	if err == nil {

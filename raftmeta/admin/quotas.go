@@ -1,4 +1,4 @@
-package raftmeta
+package admin
 
 import (
 	"fmt"
@@ -14,13 +14,13 @@ import (
 )
 
 // describeClientQuotas answers DescribeClientQuotas (KIP-546).
-func (m *Meta) describeClientQuotas(_ *wire.Request, req *kmsg.DescribeClientQuotasRequest) (*kmsg.DescribeClientQuotasResponse, error) {
+func (a *Admin) describeClientQuotas(_ *wire.Request, req *kmsg.DescribeClientQuotasRequest) (*kmsg.DescribeClientQuotasResponse, error) {
 	resp := kmsg.NewPtrDescribeClientQuotasResponse()
 	var filters []controller.QuotaFilter
 	for _, c := range req.Components {
 		filters = append(filters, controller.QuotaFilter{Type: c.EntityType, Match: int8(c.MatchType), Name: c.Match})
 	}
-	found, err := controller.MatchQuotas(m.Image(), filters, req.Strict)
+	found, err := controller.MatchQuotas(a.meta.Image(), filters, req.Strict)
 	resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 	if err == nil {
 		resp.Entries = []kmsg.DescribeClientQuotasResponseEntry{} // null is for errors
@@ -39,7 +39,7 @@ func (m *Meta) describeClientQuotas(_ *wire.Request, req *kmsg.DescribeClientQuo
 }
 
 // alterClientQuotas answers AlterClientQuotas (KIP-546).
-func (m *Meta) alterClientQuotas(ctx *wire.Request, req *kmsg.AlterClientQuotasRequest) (*kmsg.AlterClientQuotasResponse, error) {
+func (a *Admin) alterClientQuotas(ctx *wire.Request, req *kmsg.AlterClientQuotasRequest) (*kmsg.AlterClientQuotasResponse, error) {
 	resp := kmsg.NewPtrAlterClientQuotasResponse()
 	for i := range req.Entries {
 		r := &req.Entries[i]
@@ -53,7 +53,7 @@ func (m *Meta) alterClientQuotas(ctx *wire.Request, req *kmsg.AlterClientQuotasR
 		for _, op := range r.Ops {
 			changes = append(changes, controller.QuotaChange{Key: op.Key, Value: op.Value, Remove: op.Remove})
 		}
-		err := m.change(ctx, adminTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
+		err := a.change(ctx, defaultTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
 			return controller.AlterQuotas(work, entity, changes)
 		})
 		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
@@ -63,11 +63,11 @@ func (m *Meta) alterClientQuotas(ctx *wire.Request, req *kmsg.AlterClientQuotasR
 }
 
 // describeUserScramCredentials answers DescribeUserScramCredentials (KIP-554): there are none in a cluster without SASL.
-func (m *Meta) describeUserScramCredentials(_ *wire.Request, req *kmsg.DescribeUserSCRAMCredentialsRequest) (*kmsg.DescribeUserSCRAMCredentialsResponse, error) {
+func (a *Admin) describeUserScramCredentials(_ *wire.Request, req *kmsg.DescribeUserSCRAMCredentialsRequest) (*kmsg.DescribeUserSCRAMCredentialsResponse, error) {
 	resp := kmsg.NewPtrDescribeUserSCRAMCredentialsResponse()
 	name := func(u *kmsg.DescribeUserSCRAMCredentialsRequestUser) string { return u.Name }
-	twice := repeated(req.Users, name)
-	for _, u := range distinct(req.Users, name) {
+	twice := wire.Repeated(req.Users, name)
+	for _, u := range wire.Distinct(req.Users, name) {
 		r := kmsg.NewDescribeUserSCRAMCredentialsResponseResult()
 		err := fmt.Errorf("Attempt to describe a user credential that does not exist: %s: %w", u.Name, kerr.ResourceNotFound)
 		if twice[u.Name] {

@@ -1,30 +1,32 @@
-package raftmeta
+package admin
 
 import (
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta/calls"
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
 )
 
-func (m *Meta) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsRequest) (*kmsg.DescribeConfigsResponse, error) {
+func (a *Admin) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsRequest) (*kmsg.DescribeConfigsResponse, error) {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
-	img := m.Image()
+	img := a.meta.Image()
 	for i := range req.Resources {
 		r := &req.Resources[i]
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
-		list, err := m.describe(img, r)
+		list, err := a.describe(img, r)
 		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 		if err == nil && int8(r.ResourceType) == image.BrokerLoggerResource {
-			out.Configs = m.describeLoggers(r.ConfigNames)
+			out.Configs = a.describeLoggers(r.ConfigNames)
 		}
 		for _, d := range list {
 			if len(r.ConfigNames) == 0 || slices.Contains(r.ConfigNames, d.definition.Name) {
@@ -44,7 +46,7 @@ type described struct {
 	readOnly   bool
 }
 
-func (m *Meta) describe(img *image.Image, r *kmsg.DescribeConfigsRequestResource) ([]described, error) {
+func (a *Admin) describe(img *image.Image, r *kmsg.DescribeConfigsRequestResource) ([]described, error) {
 	var out []described
 	switch int8(r.ResourceType) {
 	case image.TopicResource:
@@ -54,39 +56,39 @@ func (m *Meta) describe(img *image.Image, r *kmsg.DescribeConfigsRequestResource
 		if _, ok := img.Topic(r.ResourceName); !ok {
 			return nil, fmt.Errorf("This server does not host this topic-partition.: %w", kerr.UnknownTopicOrPartition)
 		}
-		layers := m.Layers(img, r.ResourceName)
+		layers := a.meta.Layers(img, r.ResourceName)
 		for _, d := range sorted(configs.Topic) {
 			out = append(out, described{d, layers.TopicValue(d)[0], layers.ResourceSynonyms(layers.Topic, configs.TopicSource, d), false})
 		}
 		return out, nil
 	case image.BrokerResource:
-		return m.describeBroker(img, r.ResourceName)
+		return a.describeBroker(img, r.ResourceName)
 	case image.BrokerLoggerResource:
-		return nil, m.checkLoggerBroker(r.ResourceName)
+		return nil, a.checkLoggerBroker(r.ResourceName)
 	case image.GroupResource:
 		if r.ResourceName == "" {
 			return nil, fmt.Errorf("Group name must not be empty: %w", kerr.InvalidRequest)
 		}
-		return m.describeResource(img, r, configs.Group, configs.GroupSource), nil
+		return a.describeResource(img, r, configs.Group, configs.GroupSource), nil
 	case image.ClientMetricsResource:
 		if r.ResourceName == "" {
 			return nil, fmt.Errorf("Client metrics subscription name must not be empty: %w", kerr.InvalidRequest)
 		}
-		return m.describeResource(img, r, configs.ClientMetrics, configs.ClientMetricsSource), nil
+		return a.describeResource(img, r, configs.ClientMetrics, configs.ClientMetricsSource), nil
 	}
 	return nil, fmt.Errorf("Unsupported resource type: %d: %w", r.ResourceType, kerr.InvalidRequest)
 }
 
 // describeResource describes a group, or a subscription to clients' metrics.
-func (m *Meta) describeResource(img *image.Image, r *kmsg.DescribeConfigsRequestResource, definitions map[string]*configs.Definition, source configs.Source) (out []described) {
-	layers, own := m.Layers(img, ""), img.Config(int8(r.ResourceType), r.ResourceName)
+func (a *Admin) describeResource(img *image.Image, r *kmsg.DescribeConfigsRequestResource, definitions map[string]*configs.Definition, source configs.Source) (out []described) {
+	layers, own := a.meta.Layers(img, ""), img.Config(int8(r.ResourceType), r.ResourceName)
 	for _, d := range sorted(definitions) {
 		out = append(out, described{d, layers.ResourceValue(own, source, d)[0], layers.ResourceSynonyms(own, source, d), false})
 	}
 	return out
 }
 
-func (m *Meta) describeBroker(img *image.Image, name string) ([]described, error) {
+func (a *Admin) describeBroker(img *image.Image, name string) ([]described, error) {
 	var out []described
 	if name == "" { // the cluster's defaults: only what is set
 		for k, v := range img.Config(image.BrokerResource, "") {
@@ -101,10 +103,10 @@ func (m *Meta) describeBroker(img *image.Image, name string) ([]described, error
 	if err != nil {
 		return nil, fmt.Errorf("Broker id must be an integer, but it is: %s: %w", name, kerr.InvalidRequest)
 	}
-	if int32(id) != m.config.NodeID {
-		return nil, fmt.Errorf("Unexpected broker id, expected %d or empty string, but received %s: %w", m.config.NodeID, name, kerr.InvalidRequest)
+	if int32(id) != a.meta.Config.NodeID {
+		return nil, fmt.Errorf("Unexpected broker id, expected %d or empty string, but received %s: %w", a.meta.Config.NodeID, name, kerr.InvalidRequest)
 	}
-	layers := m.Layers(img, "")
+	layers := a.meta.Layers(img, "")
 	for _, d := range sorted(configs.Broker) {
 		out = append(out, described{d, layers.BrokerValue(d)[0], layers.Synonyms(d.Name), d.Mode == configs.ReadOnly})
 	}
@@ -141,12 +143,12 @@ func (d described) encode(version int16, req *kmsg.DescribeConfigsRequest) kmsg.
 
 // incrementalAlterConfigs answers IncrementalAlterConfigs. Loggers' levels are this node's own, the rest is the active controller's
 // matter.
-func (m *Meta) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
+func (a *Admin) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
 	var own []kmsg.IncrementalAlterConfigsResponseResource
 	var others []kmsg.IncrementalAlterConfigsRequestResource
 	for _, r := range req.Resources {
 		if int8(r.ResourceType) == image.BrokerLoggerResource {
-			own = append(own, m.alterLoggers(&r, req.ValidateOnly))
+			own = append(own, a.alterLoggers(&r, req.ValidateOnly))
 		} else {
 			others = append(others, r)
 		}
@@ -155,7 +157,7 @@ func (m *Meta) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.IncrementalA
 	if others != nil {
 		req.Resources = others
 		var err error
-		if resp, err = forwarded(m, m.alterResources)(ctx, req); err != nil {
+		if resp, err = calls.Forwarded(a.calls, a.alterResources)(ctx, req); err != nil {
 			return nil, err
 		}
 	}
@@ -171,13 +173,13 @@ type configResource struct {
 
 var errRepeatedResource = fmt.Errorf("Each resource must appear at most once.: %w", kerr.InvalidRequest)
 
-func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
+func (a *Admin) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
 	named := func(r *kmsg.IncrementalAlterConfigsRequestResource) configResource {
 		return configResource{r.ResourceType, r.ResourceName}
 	}
-	twice := repeated(req.Resources, named)
-	errs := m.changeEach(ctx, adminTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
+	twice := wire.Repeated(req.Resources, named)
+	errs := a.changeEach(ctx, defaultTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
 		if twice[named(r)] {
 			return nil, errRepeatedResource
@@ -186,8 +188,8 @@ func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfi
 		for _, c := range r.Configs {
 			changes = append(changes, controller.Alteration{Key: c.Name, Op: controller.Op(c.Op), Value: c.Value})
 		}
-		records, err := controller.AlterConfigs(work, int8(r.ResourceType), r.ResourceName, changes, m.effective(work, r.ResourceType, r.ResourceName))
-		return controller.RecountEligible(work, m.policy(), records), err
+		records, err := controller.AlterConfigs(work, int8(r.ResourceType), r.ResourceName, changes, a.effective(work, r.ResourceType, r.ResourceName))
+		return controller.RecountEligible(work, a.meta.Policy(), records), err
 	})
 	for i, err := range errs {
 		r := &req.Resources[i]
@@ -200,14 +202,14 @@ func (m *Meta) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfi
 }
 
 // effective finds the values in force of a topic's settings, or of brokers'; "" for what is unknown.
-func (m *Meta) effective(work *image.Image, resource kmsg.ConfigResourceType, name string) func(string) string {
+func (a *Admin) effective(work *image.Image, resource kmsg.ConfigResourceType, name string) func(string) string {
 	return func(key string) string {
 		if int8(resource) == image.TopicResource {
 			if _, ok := configs.Topic[key]; ok {
-				return m.Layers(work, name).Effective(key)
+				return a.meta.Layers(work, name).Effective(key)
 			}
 		} else if _, ok := configs.Broker[key]; ok {
-			layers := m.Layers(work, "")
+			layers := a.meta.Layers(work, "")
 			if int8(resource) == image.BrokerResource { // of another broker the file is not known here: it is taken to be like this one's
 				layers.Broker = work.Config(image.BrokerResource, name)
 			}
@@ -217,13 +219,13 @@ func (m *Meta) effective(work *image.Image, resource kmsg.ConfigResourceType, na
 	}
 }
 
-func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*kmsg.AlterConfigsResponse, error) {
+func (a *Admin) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*kmsg.AlterConfigsResponse, error) {
 	resp := kmsg.NewPtrAlterConfigsResponse()
 	named := func(r *kmsg.AlterConfigsRequestResource) configResource {
 		return configResource{r.ResourceType, r.ResourceName}
 	}
-	twice := repeated(req.Resources, named)
-	errs := m.changeEach(ctx, adminTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
+	twice := wire.Repeated(req.Resources, named)
+	errs := a.changeEach(ctx, defaultTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
 		if twice[named(r)] {
 			return nil, errRepeatedResource
@@ -232,8 +234,8 @@ func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*
 		for _, c := range r.Configs {
 			values[c.Name] = c.Value
 		}
-		records, err := controller.ReplaceConfigs(work, int8(r.ResourceType), r.ResourceName, values, m.effective(work, r.ResourceType, r.ResourceName))
-		return controller.RecountEligible(work, m.policy(), records), err
+		records, err := controller.ReplaceConfigs(work, int8(r.ResourceType), r.ResourceName, values, a.effective(work, r.ResourceType, r.ResourceName))
+		return controller.RecountEligible(work, a.meta.Policy(), records), err
 	})
 	for i, err := range errs {
 		r := &req.Resources[i]
@@ -246,7 +248,7 @@ func (m *Meta) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (*
 }
 
 // listConfigResources answers ListConfigResources (KIP-1142), before version 1 for subscriptions to clients' metrics only.
-func (m *Meta) listConfigResources(ctx *wire.Request, req *kmsg.ListConfigResourcesRequest) (*kmsg.ListConfigResourcesResponse, error) {
+func (a *Admin) listConfigResources(ctx *wire.Request, req *kmsg.ListConfigResourcesRequest) (*kmsg.ListConfigResourcesResponse, error) {
 	resp := kmsg.NewPtrListConfigResourcesResponse()
 	types := req.ResourceTypes
 	if ctx.Version == 0 {
@@ -254,7 +256,7 @@ func (m *Meta) listConfigResources(ctx *wire.Request, req *kmsg.ListConfigResour
 	} else if len(types) == 0 {
 		types = []int8{image.TopicResource, image.BrokerResource, image.BrokerLoggerResource, image.ClientMetricsResource, image.GroupResource}
 	}
-	img := m.Image()
+	img := a.meta.Image()
 	for _, t := range types {
 		names, err := resources(img, t)
 		if err != nil {
@@ -282,4 +284,13 @@ func resources(img *image.Image, resourceType int8) (names []string, err error) 
 		return nil, kerr.UnsupportedVersion
 	}
 	return names, nil
+}
+
+func sorted(defs map[string]*configs.Definition) []*configs.Definition {
+	out := make([]*configs.Definition, 0, len(defs))
+	for _, d := range defs {
+		out = append(out, d)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
 }

@@ -1,17 +1,16 @@
-package raftmeta
+package active
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/raftmeta"
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
@@ -24,7 +23,7 @@ import (
 // on which connection. A broker whose process has ended is fenced as soon as its connection breaks and nobody
 // listens at its address; one that is silent when its session is over.
 type liveness struct {
-	meta    *Meta
+	meta    *raftmeta.Meta
 	log     zerolog.Logger
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -47,8 +46,8 @@ type pulse struct {
 	ended <-chan struct{}
 }
 
-func newLiveness(m *Meta) *liveness {
-	l := &liveness{meta: m, log: m.config.Logs.For(logging.Controller), seen: map[int32]pulse{}}
+func newLiveness(meta *raftmeta.Meta) *liveness {
+	l := &liveness{meta: meta, log: meta.Config.Logs.For(logging.Controller), seen: map[int32]pulse{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -76,7 +75,7 @@ func (l *liveness) run() {
 		select {
 		case <-l.ctx.Done():
 			return
-		case <-l.meta.controller.Led():
+		case <-l.meta.Led():
 			l.begin()
 		case now := <-tick.C:
 			late := l.tick(now)
@@ -121,7 +120,7 @@ func (l *liveness) begin() {
 	l.meta.Image().Brokers(func(b *image.Broker) {
 		p := l.seen[b.ID] // a heartbeat may have come before this was noticed
 		p.at, p.paused = now, l.paused
-		heard, life := l.meta.node.Heard(raftID(b.ID))
+		heard, life := l.meta.Node().Heard(raftmeta.MemberID(b.ID))
 		if p.life == "" {
 			p.life = life
 		}
@@ -134,12 +133,9 @@ func (l *liveness) begin() {
 		l.seen[b.ID] = p
 	})
 	l.mu.Unlock()
-	l.meta.remember(&image.Controller{ID: l.meta.config.NodeID, Member: l.meta.node.Member(), Address: l.meta.config.Address})
-	for _, h := range l.meta.node.Met() { // while nobody led there was nobody to note it
-		_ = l.meta.checkMember(h)
-	}
+	l.meta.NoteMembers()
 	l.meta.Image().Brokers(func(b *image.Broker) {
-		if !b.Fenced && b.ID != l.meta.config.NodeID {
+		if !b.Fenced && b.ID != l.meta.Config.NodeID {
 			ended := l.connection(b.ID)
 			l.running.Go(func() { l.lost(b.ID, ended) })
 		}
@@ -158,7 +154,7 @@ func (l *liveness) touch(b *image.Broker, ended <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.seen[b.ID]
-	_, life := l.meta.node.Heard(raftID(b.ID))
+	_, life := l.meta.Node().Heard(raftmeta.MemberID(b.ID))
 	l.seen[b.ID] = pulse{time.Now(), l.paused, life, ended}
 	if ended == nil || before.ended == ended || l.ctx.Err() != nil {
 		return
@@ -189,13 +185,13 @@ func (l *liveness) probe(id int32) (done bool) {
 	if !ok || b.Fenced {
 		return true
 	}
-	e, ok := b.Endpoint(l.meta.config.InterBroker)
+	e, ok := b.Endpoint(l.meta.Config.InterBroker)
 	if !ok {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, time.Second)
 	defer cancel()
-	return quorum.NobodyListens(ctx, l.meta.config.Dial, e.Address()) && l.fence(b, "its process has ended")
+	return quorum.NobodyListens(ctx, l.meta.Config.Dial, e.Address()) && l.fence(b, "its process has ended")
 }
 
 const (
@@ -209,7 +205,7 @@ const (
 // session is how long a broker may be silent, and whether somebody set that (broker.session.timeout.ms).
 func (l *liveness) session() (timeout time.Duration, set bool) {
 	timeout = l.configured()
-	if _, set = l.meta.config.Static[sessionTimeout]; !set {
+	if _, set = l.meta.Config.Static[sessionTimeout]; !set {
 		timeout = min(timeout, silentAfter)
 	}
 	return timeout, set
@@ -232,7 +228,7 @@ func (l *liveness) sweep(now time.Time) {
 		}
 		p, ok := l.seen[b.ID]
 		if !ok {
-			_, life := l.meta.node.Heard(raftID(b.ID))
+			_, life := l.meta.Node().Heard(raftmeta.MemberID(b.ID))
 			l.seen[b.ID] = pulse{at: now, paused: l.paused, life: life}
 			return
 		}
@@ -245,7 +241,7 @@ func (l *liveness) sweep(now time.Time) {
 		beaten := p.silence(now, l.paused)
 		// Streams speak for a broker that sends no heartbeats only as long as Kafka would wait for those.
 		silent := beaten
-		heard, life := l.meta.node.Heard(raftID(b.ID))
+		heard, life := l.meta.Node().Heard(raftmeta.MemberID(b.ID))
 		if p.life == "" { // its heartbeats came before its streams
 			p.life = life
 			l.seen[b.ID] = p
@@ -253,7 +249,7 @@ func (l *liveness) sweep(now time.Time) {
 		if life == p.life {
 			silent = min(silent, now.Sub(heard))
 		}
-		if b.ID != l.meta.config.NodeID && (silent > timeout || beaten > l.configured()) {
+		if b.ID != l.meta.Config.NodeID && (silent > timeout || beaten > l.configured()) {
 			over = append(over, b)
 		}
 	})
@@ -275,14 +271,14 @@ func (l *liveness) electAgain(now time.Time) {
 		l.rebalanced = now
 		if !first && l.meta.Setting("auto.leader.rebalance.enable") == "true" {
 			l.elect("preferred leaders", func(work *image.Image) []*image.Record {
-				return controller.ElectPreferred(work, l.meta.policy(), electionsAtOnce)
+				return controller.ElectPreferred(work, l.meta.Policy(), electionsAtOnce)
 			})
 		}
 	}
 	if now.Sub(l.elected) > uncleanEvery {
 		l.elected = now
 		l.elect("leaders", func(work *image.Image) []*image.Record {
-			return controller.ElectUnclean(work, l.meta.policy(), electionsAtOnce)
+			return controller.ElectUnclean(work, l.meta.Policy(), electionsAtOnce)
 		})
 	}
 }
@@ -290,11 +286,14 @@ func (l *liveness) electAgain(now time.Time) {
 // electionsAtOnce bounds one change of many partitions.
 const electionsAtOnce = 10_000
 
+// changePatience is how long the controller tries to commit a change of its own.
+const changePatience = 5 * time.Second
+
 func (l *liveness) elect(what string, d func(*image.Image) []*image.Record) {
-	ctx, cancel := context.WithTimeout(l.ctx, callPatience)
+	ctx, cancel := context.WithTimeout(l.ctx, changePatience)
 	defer cancel()
 	n := 0
-	err := l.meta.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+	err := l.meta.Decide(ctx, func(work *image.Image) ([]*image.Record, error) {
 		records := d(work)
 		n = len(records)
 		return records, nil
@@ -306,10 +305,10 @@ func (l *liveness) elect(what string, d func(*image.Image) []*image.Record) {
 
 // fence shuts a broker out, and reports whether that is done.
 func (l *liveness) fence(b *image.Broker, why string) bool {
-	ctx, cancel := context.WithTimeout(l.ctx, callPatience)
+	ctx, cancel := context.WithTimeout(l.ctx, changePatience)
 	defer cancel()
-	err := l.meta.decide(ctx, func(work *image.Image) ([]*image.Record, error) {
-		return controller.Fence(work, l.meta.policy(), b.ID, b.Epoch)
+	err := l.meta.Decide(ctx, func(work *image.Image) ([]*image.Record, error) {
+		return controller.Fence(work, l.meta.Policy(), b.ID, b.Epoch)
 	})
 	switch {
 	case err == nil && b.InControlledShutdown:
@@ -320,14 +319,4 @@ func (l *liveness) fence(b *image.Broker, why string) bool {
 		l.log.Error().Err(err).Int32("broker", b.ID).Msg("cannot fence broker")
 	}
 	return err == nil
-}
-
-// splitAddress takes host:port apart.
-func splitAddress(address string) (host string, port uint16, ok bool) {
-	host, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, false
-	}
-	n, err := strconv.ParseUint(text, 10, 16)
-	return host, uint16(n), err == nil
 }

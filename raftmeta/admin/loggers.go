@@ -1,4 +1,4 @@
-package raftmeta
+package admin
 
 import (
 	"fmt"
@@ -12,19 +12,19 @@ import (
 )
 
 // checkLoggerBroker refuses what is not this node's log: levels are each node's own (KIP-412).
-func (m *Meta) checkLoggerBroker(name string) error {
+func (a *Admin) checkLoggerBroker(name string) error {
 	if name == "" {
 		return fmt.Errorf("Broker id must not be empty: %w", kerr.InvalidRequest)
 	}
-	if id, err := strconv.ParseInt(name, 10, 32); err != nil || int32(id) != m.config.NodeID {
-		return fmt.Errorf("Unexpected broker id, expected %d but received %s: %w", m.config.NodeID, name, kerr.InvalidRequest)
+	if id, err := strconv.ParseInt(name, 10, 32); err != nil || int32(id) != a.meta.Config.NodeID {
+		return fmt.Errorf("Unexpected broker id, expected %d but received %s: %w", a.meta.Config.NodeID, name, kerr.InvalidRequest)
 	}
 	return nil
 }
 
 // describeLoggers tells the levels of those that are named, of all if names is nil.
-func (m *Meta) describeLoggers(names []string) (out []kmsg.DescribeConfigsResponseResourceConfig) {
-	for _, l := range m.config.Logs.Levels() {
+func (a *Admin) describeLoggers(names []string) (out []kmsg.DescribeConfigsResponseResourceConfig) {
+	for _, l := range a.meta.Config.Logs.Levels() {
 		if names != nil && !slices.Contains(names, l.Name) {
 			continue
 		}
@@ -36,10 +36,10 @@ func (m *Meta) describeLoggers(names []string) (out []kmsg.DescribeConfigsRespon
 }
 
 // alterLoggers sets levels, all or none, until the process ends.
-func (m *Meta) alterLoggers(r *kmsg.IncrementalAlterConfigsRequestResource, validateOnly bool) kmsg.IncrementalAlterConfigsResponseResource {
+func (a *Admin) alterLoggers(r *kmsg.IncrementalAlterConfigsRequestResource, validateOnly bool) kmsg.IncrementalAlterConfigsResponseResource {
 	out := kmsg.NewIncrementalAlterConfigsResponseResource()
 	out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
-	err := m.checkLoggerBroker(r.ResourceName)
+	err := a.checkLoggerBroker(r.ResourceName)
 	change := func(do func(name string, level *string) error) {
 		for _, c := range r.Configs {
 			if err == nil {
@@ -59,9 +59,9 @@ func (m *Meta) alterLoggers(r *kmsg.IncrementalAlterConfigsRequestResource, vali
 			err = fmt.Errorf("%v operation is not allowed for the BROKER_LOGGER resource: %w", c.Op, kerr.InvalidRequest)
 		}
 	}
-	change(m.config.Logs.Check)
+	change(a.meta.Config.Logs.Check)
 	if !validateOnly {
-		change(m.config.Logs.Set)
+		change(a.meta.Config.Logs.Set)
 	}
 	out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 	return out

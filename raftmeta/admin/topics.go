@@ -1,13 +1,9 @@
-package raftmeta
+package admin
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	mrand "math/rand/v2"
 	"slices"
-	"sort"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,94 +12,24 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
-	"kraft/wire/locks"
 )
-
-// errValidateOnly stops a decision after its checks.
-var errValidateOnly = errors.New("validate only")
-
-// change runs one decision of an admin request; validateOnly keeps its records from taking effect.
-func (m *Meta) change(ctx *wire.Request, timeoutMillis int32, validateOnly bool, d func(*image.Image) ([]*image.Record, error)) error {
-	c, cancel := context.WithTimeout(ctx.Context(), max(time.Duration(timeoutMillis)*time.Millisecond, time.Second))
-	defer cancel()
-	err := m.decide(c, func(work *image.Image) ([]*image.Record, error) {
-		records, err := d(work)
-		if err == nil && validateOnly {
-			err = errValidateOnly
-		}
-		return records, err
-	})
-	if errors.Is(err, errValidateOnly) {
-		return nil
-	}
-	return err
-}
-
-// changeEach decides on each of count parts of a request, knowing what comes of those before, and commits many of them as one
-// change: each costs a sync of a majority's disks. The errors are the parts' own.
-func (m *Meta) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly bool, count int, d func(work *image.Image, i int) ([]*image.Record, error)) []error {
-	errs := make([]error, count)
-	for next := 0; next < count; {
-		first := next
-		// A decision that comes after its caller's time is over must touch nothing of the answer.
-		var mu locks.Mutex // guards the rest
-		over := false
-		err := m.change(ctx, timeoutMillis, validateOnly, func(work *image.Image) ([]*image.Record, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if over {
-				return nil, context.DeadlineExceeded
-			}
-			after := work.Copy()
-			var all []*image.Record
-			for next = first; next < count && len(all) < recordsOfAChange; next++ {
-				records, err := d(after, next)
-				if errs[next] = err; err != nil {
-					continue
-				}
-				for _, r := range records {
-					after.Apply(r)
-				}
-				all = append(all, records...)
-			}
-			return all, nil
-		})
-		if err == nil {
-			continue
-		}
-		mu.Lock()
-		over = true
-		mu.Unlock()
-		for ; first < count; first++ {
-			errs[first] = err // also of parts that were refused: by a state that may never be
-		}
-		return errs
-	}
-	return errs
-}
-
-// recordsOfAChange bounds what changeEach commits at once; one part may have more.
-const recordsOfAChange = 5000
 
 var errRepeatedTopic = fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
 
-// adminTimeout is for requests that carry none: request.timeout.ms's default.
-const adminTimeout = 30_000
-
-func (m *Meta) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (*kmsg.CreateTopicsResponse, error) {
+func (a *Admin) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (*kmsg.CreateTopicsResponse, error) {
 	resp := kmsg.NewPtrCreateTopicsResponse()
 	name := func(r *kmsg.CreateTopicsRequestTopic) string { return r.Topic }
-	asked, twice := distinct(req.Topics, name), repeated(req.Topics, name)
+	asked, twice := wire.Distinct(req.Topics, name), wire.Repeated(req.Topics, name)
 	resp.Topics = make([]kmsg.CreateTopicsResponseTopic, len(asked))
 	for i := range asked {
 		resp.Topics[i].Default()
 		resp.Topics[i].Topic = asked[i].Topic
 	}
-	errs := m.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
+	errs := a.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
 		if twice[asked[i].Topic] {
 			return nil, errRepeatedTopic
 		}
-		return m.createOne(work, &asked[i], &resp.Topics[i])
+		return a.createOne(work, &asked[i], &resp.Topics[i])
 	})
 	for i, err := range errs {
 		t := &resp.Topics[i]
@@ -115,7 +41,7 @@ func (m *Meta) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (*
 }
 
 // createOne decides on one topic, and fills in its answer.
-func (m *Meta) createOne(work *image.Image, r *kmsg.CreateTopicsRequestTopic, out *kmsg.CreateTopicsResponseTopic) ([]*image.Record, error) {
+func (a *Admin) createOne(work *image.Image, r *kmsg.CreateTopicsRequestTopic, out *kmsg.CreateTopicsResponseTopic) ([]*image.Record, error) {
 	t := controller.NewTopic{Name: r.Topic, Partitions: r.NumPartitions, Factor: r.ReplicationFactor, Configs: map[string]*string{}}
 	for _, c := range r.Configs {
 		t.Configs[c.Name] = c.Value
@@ -126,17 +52,17 @@ func (m *Meta) createOne(work *image.Image, r *kmsg.CreateTopicsRequestTopic, ou
 			t.Assignment[a.Partition] = a.Replicas
 		}
 	}
-	defaults := m.Defaults()
-	if IsInternal(r.Topic) {
-		t.Configs = withDefaults(t.Configs, InternalConfigs(r.Topic))
+	defaults := a.meta.Defaults()
+	if image.IsInternal(r.Topic) {
+		t.Configs = withDefaults(t.Configs, controller.InternalConfigs(r.Topic))
 	}
-	records, topic, err := controller.CreateTopic(work, t, defaults, mrand.Uint64())
+	records, topic, err := controller.CreateTopic(work, t, defaults, controller.NewID(), mrand.Uint64())
 	if err != nil {
 		return nil, err
 	}
 	out.TopicID, out.Configs = topic.ID, nil
 	out.NumPartitions, out.ReplicationFactor = int32(len(topic.Partitions)), int16(len(topic.Partitions[0].Replicas))
-	layers := m.Layers(work, "")
+	layers := a.meta.Layers(work, "")
 	layers.Topic = map[string]string{}
 	for k, v := range t.Configs {
 		layers.Topic[k] = *v
@@ -150,24 +76,6 @@ func (m *Meta) createOne(work *image.Image, r *kmsg.CreateTopicsRequestTopic, ou
 	return records, nil
 }
 
-// InternalConfigs are the settings that an internal topic is created with, as Kafka's coordinators ask.
-func InternalConfigs(topic string) map[string]*string {
-	set := func(kv ...string) map[string]*string {
-		c := map[string]*string{}
-		for i := 0; i < len(kv); i += 2 {
-			c[kv[i]] = &kv[i+1]
-		}
-		return c
-	}
-	switch topic {
-	case "__consumer_offsets":
-		return set("cleanup.policy", "compact", "segment.bytes", "104857600", "compression.type", "producer")
-	case "__transaction_state":
-		return set("cleanup.policy", "compact", "segment.bytes", "104857600", "compression.type", "uncompressed", "unclean.leader.election.enable", "false")
-	}
-	return set("cleanup.policy", "delete", "retention.ms", "-1", "segment.bytes", "104857600", "compression.type", "producer")
-}
-
 func withDefaults(c, defaults map[string]*string) map[string]*string {
 	for k, v := range defaults {
 		if _, ok := c[k]; !ok {
@@ -177,37 +85,28 @@ func withDefaults(c, defaults map[string]*string) map[string]*string {
 	return c
 }
 
-func sorted(defs map[string]*configs.Definition) []*configs.Definition {
-	out := make([]*configs.Definition, 0, len(defs))
-	for _, d := range defs {
-		out = append(out, d)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
-	return out
-}
-
-func (m *Meta) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*kmsg.DeleteTopicsResponse, error) {
+func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*kmsg.DeleteTopicsResponse, error) {
 	resp := kmsg.NewPtrDeleteTopicsResponse()
 	targets := req.Topics
 	for i := range req.TopicNames {
 		targets = append(targets, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
 	}
-	targets, refused := doomed(m.Newest(), targets)
+	targets, refused := doomed(a.meta.Newest(), targets)
 	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(targets))
 	for i := range targets {
 		t := &resp.Topics[i]
 		t.Default()
 		t.Topic, t.TopicID = targets[i].Topic, targets[i].TopicID
 	}
-	errs := m.changeEach(ctx, req.TimeoutMillis, false, len(targets), func(work *image.Image, i int) ([]*image.Record, error) {
+	errs := a.changeEach(ctx, req.TimeoutMillis, false, len(targets), func(work *image.Image, i int) ([]*image.Record, error) {
 		r, t := &targets[i], &resp.Topics[i]
-		if m.Setting("delete.topic.enable") != "true" {
+		if a.meta.Setting("delete.topic.enable") != "true" {
 			return nil, fmt.Errorf("Topic deletion is disabled.: %w", kerr.TopicDeletionDisabled)
 		}
 		if refused[i] != nil {
 			return nil, refused[i]
 		}
-		topic, ok := findTopic(work, r.Topic, r.TopicID)
+		topic, ok := controller.FindTopic(work, r.Topic, r.TopicID)
 		if !ok && r.Topic == nil {
 			return nil, fmt.Errorf("This server does not host this topic ID.: %w", kerr.UnknownTopicID)
 		}
@@ -266,11 +165,11 @@ func doomed(img *image.Image, asked []kmsg.DeleteTopicsRequestTopic) (targets []
 	return targets, refused
 }
 
-func (m *Meta) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRequest) (*kmsg.CreatePartitionsResponse, error) {
+func (a *Admin) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRequest) (*kmsg.CreatePartitionsResponse, error) {
 	resp := kmsg.NewPtrCreatePartitionsResponse()
 	name := func(r *kmsg.CreatePartitionsRequestTopic) string { return r.Topic }
-	asked, twice := distinct(req.Topics, name), repeated(req.Topics, name)
-	errs := m.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
+	asked, twice := wire.Distinct(req.Topics, name), wire.Repeated(req.Topics, name)
+	errs := a.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &asked[i]
 		if twice[r.Topic] {
 			return nil, errRepeatedTopic

@@ -1,8 +1,7 @@
-package raftmeta
+package discovery
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -16,7 +15,7 @@ import (
 
 // metadata answers Metadata. Topics that a client names and that may be created automatically are there
 // when the answer leaves, so that no client has to ask twice.
-func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
+func (d *Discovery) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
 	resp := kmsg.NewPtrMetadataResponse()
 	if ctx.Version < metadataByID && slices.ContainsFunc(req.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.Topic == nil || t.TopicID != image.UUID{} }) {
 		return invalidMetadata(req), nil
@@ -27,12 +26,12 @@ func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.Met
 		}
 	}
 	all := req.Topics == nil || ctx.Version == 0 && len(req.Topics) == 0
-	req.Topics = distinct(req.Topics, keyOf)
+	req.Topics = wire.Distinct(req.Topics, keyOf)
 	failed := map[string]error{}
 	if !all && (ctx.Version < 4 || req.AllowAutoTopicCreation) {
-		m.autoCreate(ctx, req, failed)
+		d.autoCreate(ctx, req, failed)
 	}
-	img := m.Image()
+	img := d.meta.Image()
 	listener := ctx.Session.Listener
 	img.Brokers(func(b *image.Broker) {
 		if e, ok := b.Endpoint(listener); ok && !b.Fenced {
@@ -42,7 +41,7 @@ func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.Met
 		}
 	})
 	resp.ClusterID = &img.ClusterID
-	resp.ControllerID = m.clientsController()
+	resp.ControllerID = d.clientsController()
 	resp.AuthorizedOperations = noOperations
 	if req.IncludeClusterAuthorizedOperations {
 		resp.AuthorizedOperations = clusterOperations
@@ -60,7 +59,7 @@ func (m *Meta) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kmsg.Met
 	}
 	for i := range req.Topics {
 		r := &req.Topics[i]
-		if t, ok := findTopic(img, r.Topic, r.TopicID); ok {
+		if t, ok := controller.FindTopic(img, r.Topic, r.TopicID); ok {
 			add(t)
 			continue
 		}
@@ -98,13 +97,6 @@ func invalidMetadata(req *kmsg.MetadataRequest) *kmsg.MetadataResponse {
 	return resp
 }
 
-func findTopic(img *image.Image, name *string, id image.UUID) (*image.Topic, bool) {
-	if name != nil {
-		return img.Topic(*name)
-	}
-	return img.TopicByID(id)
-}
-
 // topicKey is what a request for Metadata names a topic by.
 type topicKey struct {
 	name string
@@ -121,8 +113,8 @@ func keyOf(t *kmsg.MetadataRequestTopic) topicKey {
 
 // autoCreate creates the topics that are missing, if auto.create.topics.enable allows. Why one could not
 // be created goes into failed.
-func (m *Meta) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, failed map[string]error) {
-	img := m.Image()
+func (d *Discovery) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, failed map[string]error) {
+	img := d.meta.Image()
 	for i := range req.Topics {
 		name := req.Topics[i].Topic
 		if ctx.Context().Err() != nil {
@@ -134,15 +126,15 @@ func (m *Meta) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, failed m
 		if _, ok := img.Topic(*name); ok {
 			continue
 		}
-		if IsInternal(*name) {
+		if image.IsInternal(*name) {
 			continue // coordinators create theirs when they are first asked for
 		}
-		if m.Setting("auto.create.topics.enable") != "true" {
+		if d.meta.Setting("auto.create.topics.enable") != "true" {
 			continue
 		}
-		err := m.CreateTopic(ctx.Context(), controller.NewTopic{Name: *name, Partitions: -1, Factor: -1}, m.Defaults())
+		err := d.broker.CreateTopic(ctx.Context(), controller.NewTopic{Name: *name, Partitions: -1, Factor: -1}, d.meta.Defaults())
 		if err == nil {
-			m.log.Info().Str("topic", *name).Str("client", ctx.ClientID).Str("peer", ctx.Session.Peer).Msg("created topic automatically")
+			d.log.Info().Str("topic", *name).Str("client", ctx.ClientID).Str("peer", ctx.Session.Peer).Msg("created topic automatically")
 			continue
 		}
 		if errors.Is(err, kerr.NotController) {
@@ -154,7 +146,7 @@ func (m *Meta) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, failed m
 
 func metadataTopic(img *image.Image, t *image.Topic, listener string) kmsg.MetadataResponseTopic {
 	mt := kmsg.NewMetadataResponseTopic()
-	mt.Topic, mt.TopicID, mt.IsInternal, mt.AuthorizedOperations = &t.Name, t.ID, IsInternal(t.Name), noOperations
+	mt.Topic, mt.TopicID, mt.IsInternal, mt.AuthorizedOperations = &t.Name, t.ID, image.IsInternal(t.Name), noOperations
 	for n, p := range t.Partitions {
 		mp := kmsg.NewMetadataResponseTopicPartition()
 		mp.Partition, mp.Leader, mp.LeaderEpoch, mp.Replicas, mp.ISR = int32(n), p.Leader, p.LeaderEpoch, p.Replicas, p.ISR
@@ -188,10 +180,10 @@ func offline(img *image.Image, p *image.Partition) []int32 {
 }
 
 // describeTopicPartitions answers page by page, sorted by topic (KIP-966).
-func (m *Meta) describeTopicPartitions(ctx *wire.Request, req *kmsg.DescribeTopicPartitionsRequest) (*kmsg.DescribeTopicPartitionsResponse, error) {
+func (d *Discovery) describeTopicPartitions(ctx *wire.Request, req *kmsg.DescribeTopicPartitionsRequest) (*kmsg.DescribeTopicPartitionsResponse, error) {
 	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
-	img := m.Image()
-	limit := max(1, min(int(req.ResponsePartitionLimit), int(m.IntSetting("max.request.partition.size.limit"))))
+	img := d.meta.Image()
+	limit := max(1, min(int(req.ResponsePartitionLimit), int(d.meta.IntSetting("max.request.partition.size.limit"))))
 	if c := req.Cursor; c != nil {
 		named := len(req.Topics) == 0 || slices.ContainsFunc(req.Topics, func(t kmsg.DescribeTopicPartitionsRequestTopic) bool { return t.Topic == c.Topic })
 		if c.Partition < 0 || !named {
@@ -248,7 +240,7 @@ func (m *Meta) describeTopicPartitions(ctx *wire.Request, req *kmsg.DescribeTopi
 // describedTopic describes partitions from first on while limit lasts; next is where to go on, -1 at the end.
 func describedTopic(img *image.Image, name string, first int32, limit *int, listener string) (out kmsg.DescribeTopicPartitionsResponseTopic, next int32) {
 	out = kmsg.NewDescribeTopicPartitionsResponseTopic()
-	out.Topic, out.IsInternal = kmsg.StringPtr(strings.Clone(name)), IsInternal(name)
+	out.Topic, out.IsInternal = kmsg.StringPtr(strings.Clone(name)), image.IsInternal(name)
 	t, ok := img.Topic(name)
 	if !ok {
 		out.ErrorCode = kerr.UnknownTopicOrPartition.Code
@@ -272,76 +264,4 @@ func describedTopic(img *image.Image, name string, first int32, limit *int, list
 		out.Partitions = append(out.Partitions, d)
 	}
 	return out, -1
-}
-
-// startingTag is the tag of a fenced broker, in the answer to DescribeCluster, that has not served since it registered: it opens its logs.
-const startingTag = roomTag + 1
-
-// Starting reports whether a broker has not served clients yet since its process began, of an answer that includes fenced brokers.
-func Starting(b *kmsg.DescribeClusterResponseBroker) bool { return hasTag(b, startingTag) }
-
-// Endpoint types of DescribeCluster (KIP-919).
-const (
-	brokerEndpoint     = 1
-	controllerEndpoint = 2
-)
-
-// clientsController is the broker to which clients send what the controller decides: the active controller or, where that is no broker,
-// this node, which passes requests on. Apache Kafka names any broker that is alive. It is -1 while there is no controller.
-func (m *Meta) clientsController() int32 {
-	leader := m.controller.Leader()
-	if _, ok := m.Image().Broker(leader); ok || leader < 0 {
-		return leader
-	}
-	if _, ok := m.Image().Broker(m.config.NodeID); ok {
-		return m.config.NodeID
-	}
-	return leader
-}
-
-// endpoint is where clients of one of this node's listeners find a broker. Who asks at the quorum's listener, in place of ZooKeeper, is
-// told the listener that brokers use among themselves.
-func (m *Meta) endpoint(b *image.Broker, listener string) (*image.Endpoint, bool) {
-	if slices.ContainsFunc(m.config.Endpoints, func(e *image.Endpoint) bool { return e.Listener == listener }) {
-		return b.Endpoint(listener)
-	}
-	if e, ok := b.Endpoint(m.config.InterBroker); ok || len(b.Endpoints) == 0 {
-		return e, ok
-	}
-	return b.Endpoints[0], true // a node that is a controller only has no listener for brokers
-}
-
-// describeCluster answers brokers' endpoints (KIP-700); those of controllers are for other listeners.
-func (m *Meta) describeCluster(ctx *wire.Request, req *kmsg.DescribeClusterRequest) (*kmsg.DescribeClusterResponse, error) {
-	resp := kmsg.NewPtrDescribeClusterResponse()
-	img := m.Image()
-	resp.ClusterID, resp.ControllerID, resp.EndpointType = img.ClusterID, m.clientsController(), 1
-	resp.ClusterAuthorizedOperations = noOperations
-	if ctx.Version >= 1 && req.EndpointType != brokerEndpoint {
-		err := fmt.Errorf("Unsupported endpoint type %d: %w", req.EndpointType, kerr.UnsupportedEndpointType)
-		if req.EndpointType == controllerEndpoint {
-			err = fmt.Errorf("The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER: %w", kerr.MismatchedEndpointType)
-		}
-		resp.ErrorCode, resp.ErrorMessage, resp.ControllerID = wire.ErrorCode(err), wire.ErrorMessage(err), -1
-		return resp, nil
-	}
-	if req.IncludeClusterAuthorizedOperations {
-		resp.ClusterAuthorizedOperations = clusterOperations
-	}
-	img.Brokers(func(b *image.Broker) {
-		e, ok := m.endpoint(b, ctx.Session.Listener)
-		if !ok || b.Fenced && !req.IncludeFencedBrokers {
-			return
-		}
-		n := kmsg.NewDescribeClusterResponseBroker()
-		n.NodeID, n.Host, n.Port, n.Rack, n.IsFenced = b.ID, e.Host, e.Port, b.Rack, b.Fenced
-		if len(b.Scarce) > 0 && req.IncludeFencedBrokers {
-			n.UnknownTags.Set(roomTag, nil)
-		}
-		if b.Fenced && b.Served < b.Epoch {
-			n.UnknownTags.Set(startingTag, nil)
-		}
-		resp.Brokers = append(resp.Brokers, n)
-	})
-	return resp, nil
 }

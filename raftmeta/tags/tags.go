@@ -1,9 +1,7 @@
-package raftmeta
+// Package tags has the tagged fields that kraft adds to Kafka's messages (KIP-482). Other programs skip them.
+package tags
 
 import (
-	"context"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/raftmeta/image"
@@ -19,8 +17,8 @@ type Room struct {
 // no word for it; its brokers go on until the disk fails. In DescribeCluster's answer an empty one marks such a broker.
 const roomTag = 10_000
 
-// tag adds a room to a heartbeat.
-func (r Room) tag(req *kmsg.BrokerHeartbeatRequest) {
+// Tag adds a room to a heartbeat.
+func (r Room) Tag(req *kmsg.BrokerHeartbeatRequest) {
 	if len(r.Scarce) == 0 {
 		return
 	}
@@ -31,23 +29,32 @@ func (r Room) tag(req *kmsg.BrokerHeartbeatRequest) {
 	req.UnknownTags.Set(roomTag, data)
 }
 
-// withoutRoom is what tag wrote.
-func withoutRoom(req *kmsg.BrokerHeartbeatRequest) (scarce, full []image.UUID) {
+// RoomOf returns the Room that Tag added to a heartbeat.
+func RoomOf(req *kmsg.BrokerHeartbeatRequest) (r Room) {
 	req.UnknownTags.Each(func(key uint32, data []byte) {
 		if key != roomTag || len(data) == 0 {
 			return
 		}
 		count := int(data[0])
 		for i := 1; i+16 <= len(data); i += 16 {
-			if id := image.UUID(data[i : i+16]); len(scarce) < count {
-				scarce = append(scarce, id)
+			if id := image.UUID(data[i : i+16]); len(r.Scarce) < count {
+				r.Scarce = append(r.Scarce, id)
 			} else {
-				full = append(full, id)
+				r.Full = append(r.Full, id)
 			}
 		}
 	})
-	return scarce, full
+	return r
 }
+
+// startingTag is the tag of a fenced broker, in the answer to DescribeCluster, that has not served since it registered: it opens its logs.
+const startingTag = roomTag + 1
+
+// MarkDiskFull marks a broker that has log directories without room.
+func MarkDiskFull(b *kmsg.DescribeClusterResponseBroker) { b.UnknownTags.Set(roomTag, nil) }
+
+// MarkStarting marks a broker that has not served clients yet since its process began.
+func MarkStarting(b *kmsg.DescribeClusterResponseBroker) { b.UnknownTags.Set(startingTag, nil) }
 
 // DiskFull reports whether a broker has log directories without room, of an answer that includes fenced brokers.
 func DiskFull(b *kmsg.DescribeClusterResponseBroker) bool { return hasTag(b, roomTag) }
@@ -57,20 +64,5 @@ func hasTag(b *kmsg.DescribeClusterResponseBroker, tag uint32) (yes bool) {
 	return yes
 }
 
-// NoteRoom has all later heartbeats say which log directories have no room. Any goroutine may call it.
-func (m *Meta) NoteRoom(r Room) {
-	m.life.mu.Lock()
-	defer m.life.mu.Unlock()
-	m.life.room = r
-}
-
-// SetRoom reports to the controller which of this broker's log directories have no room, so that others lead the partitions there.
-// Later heartbeats repeat it. Any goroutine may call it.
-func (m *Meta) SetRoom(ctx context.Context, r Room) error {
-	m.NoteRoom(r)
-	resp, err := m.beat(ctx, false)
-	if err != nil {
-		return err
-	}
-	return kerr.ErrorForCode(resp.ErrorCode)
-}
+// Starting reports whether a broker has not served clients yet since its process began, of an answer that includes fenced brokers.
+func Starting(b *kmsg.DescribeClusterResponseBroker) bool { return hasTag(b, startingTag) }

@@ -1,4 +1,4 @@
-package raftmeta
+package admin
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ const (
 )
 
 // updateFeatures answers UpdateFeatures (KIP-584): all changes, or none.
-func (m *Meta) updateFeatures(ctx *wire.Request, req *kmsg.UpdateFeaturesRequest) (*kmsg.UpdateFeaturesResponse, error) {
+func (a *Admin) updateFeatures(ctx *wire.Request, req *kmsg.UpdateFeaturesRequest) (*kmsg.UpdateFeaturesResponse, error) {
 	resp := kmsg.NewPtrUpdateFeaturesResponse()
 	var changes []controller.FeatureChange
 	var err error
@@ -35,8 +35,8 @@ func (m *Meta) updateFeatures(ctx *wire.Request, req *kmsg.UpdateFeaturesRequest
 		changes = append(changes, c)
 	}
 	if err == nil {
-		err = m.change(ctx, max(req.TimeoutMillis, 1), req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
-			return controller.UpdateFeatures(work, m.config.NodeID, m.config.Features, changes)
+		err = a.change(ctx, max(req.TimeoutMillis, 1), req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
+			return controller.UpdateFeatures(work, a.meta.Config.NodeID, a.meta.Config.Features, changes)
 		})
 	}
 	ofFeatures := errors.Is(err, kerr.InvalidUpdateVersion)

@@ -1,4 +1,4 @@
-package raftmeta
+package admin
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ func knownACL(kind kmsg.ACLResourceType, pattern kmsg.ACLResourcePatternType, op
 }
 
 // describeACLs answers DescribeAcls as an Apache Kafka without an authorizer does (AclApis).
-func (m *Meta) describeACLs(_ *wire.Request, req *kmsg.DescribeACLsRequest) (*kmsg.DescribeACLsResponse, error) {
+func (a *Admin) describeACLs(_ *wire.Request, req *kmsg.DescribeACLsRequest) (*kmsg.DescribeACLsResponse, error) {
 	if !knownACL(req.ResourceType, req.ResourcePatternType, req.Operation, req.PermissionType) {
 		return nil, errUnknownACL
 	}
@@ -30,7 +30,7 @@ func (m *Meta) describeACLs(_ *wire.Request, req *kmsg.DescribeACLsRequest) (*km
 }
 
 // createACLs answers CreateAcls, likewise.
-func (m *Meta) createACLs(_ *wire.Request, req *kmsg.CreateACLsRequest) (*kmsg.CreateACLsResponse, error) {
+func (a *Admin) createACLs(_ *wire.Request, req *kmsg.CreateACLsRequest) (*kmsg.CreateACLsResponse, error) {
 	resp := kmsg.NewPtrCreateACLsResponse()
 	for _, c := range req.Creations {
 		if !knownACL(c.ResourceType, c.ResourcePatternType, c.Operation, c.PermissionType) {
@@ -44,7 +44,7 @@ func (m *Meta) createACLs(_ *wire.Request, req *kmsg.CreateACLsRequest) (*kmsg.C
 }
 
 // deleteACLs answers DeleteAcls, likewise.
-func (m *Meta) deleteACLs(_ *wire.Request, req *kmsg.DeleteACLsRequest) (*kmsg.DeleteACLsResponse, error) {
+func (a *Admin) deleteACLs(_ *wire.Request, req *kmsg.DeleteACLsRequest) (*kmsg.DeleteACLsResponse, error) {
 	resp := kmsg.NewPtrDeleteACLsResponse()
 	for _, f := range req.Filters {
 		if !knownACL(f.ResourceType, f.ResourcePatternType, f.Operation, f.PermissionType) {

@@ -1,0 +1,81 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"kraft/raftmeta/calls"
+	"kraft/raftmeta/image"
+	"kraft/wire"
+	"kraft/wire/locks"
+)
+
+// errValidateOnly stops a decision after its checks.
+var errValidateOnly = errors.New("validate only")
+
+// change runs one decision of an admin request; validateOnly keeps its records from taking effect.
+func (a *Admin) change(ctx *wire.Request, timeoutMillis int32, validateOnly bool, d func(*image.Image) ([]*image.Record, error)) error {
+	c, cancel := context.WithTimeout(ctx.Context(), max(time.Duration(timeoutMillis)*time.Millisecond, time.Second))
+	defer cancel()
+	err := a.meta.Decide(c, func(work *image.Image) ([]*image.Record, error) {
+		records, err := d(work)
+		if err == nil && validateOnly {
+			err = errValidateOnly
+		}
+		return records, err
+	})
+	if errors.Is(err, errValidateOnly) {
+		return nil
+	}
+	return err
+}
+
+// changeEach decides on each of count parts of a request, knowing what comes of those before, and commits many of them as one
+// change: each costs a sync of a majority's disks. The errors are the parts' own.
+func (a *Admin) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly bool, count int, d func(work *image.Image, i int) ([]*image.Record, error)) []error {
+	errs := make([]error, count)
+	for next := 0; next < count; {
+		first := next
+		// A decision that comes after its caller's time is over must touch nothing of the answer.
+		var mu locks.Mutex // guards the rest
+		over := false
+		err := a.change(ctx, timeoutMillis, validateOnly, func(work *image.Image) ([]*image.Record, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if over {
+				return nil, context.DeadlineExceeded
+			}
+			after := work.Copy()
+			var all []*image.Record
+			for next = first; next < count && len(all) < recordsOfAChange; next++ {
+				records, err := d(after, next)
+				if errs[next] = err; err != nil {
+					continue
+				}
+				for _, r := range records {
+					after.Apply(r)
+				}
+				all = append(all, records...)
+			}
+			return all, nil
+		})
+		if err == nil {
+			continue
+		}
+		mu.Lock()
+		over = true
+		mu.Unlock()
+		for ; first < count; first++ {
+			errs[first] = err // also of parts that were refused: by a state that may never be
+		}
+		return errs
+	}
+	return errs
+}
+
+// recordsOfAChange bounds what changeEach commits at once; one part may have more.
+const recordsOfAChange = 5000
+
+// defaultTimeout is the time limit, in milliseconds, of requests that carry none.
+const defaultTimeout = int32(calls.RequestTimeout / time.Millisecond)
