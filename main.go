@@ -5,7 +5,7 @@ package main
 import (
 	"os"
 
-	"kraft/cli"
+	"kraft/cli/command"
 )
 
-func main() { os.Exit(cli.Main(os.Args)) }
+func main() { os.Exit(command.Main(os.Args)) }

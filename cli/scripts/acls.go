@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/cli/ops"
 	"kraft/wire"
 )
 
@@ -125,7 +126,7 @@ func acls(c *call) error {
 		err = c.removeACLs(cl, rules)
 	}
 	if err != nil {
-		fmt.Fprintf(c.out, "Error while executing ACL command: %s\n", javaError(Plain(err)))
+		fmt.Fprintf(c.out, "Error while executing ACL command: %s\n", javaError(ops.Plain(err)))
 		return statusError(1)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package scripts
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/cli/config"
+	"kraft/cli/ops"
 )
 
 var metadataQuorumScript = script{
@@ -39,14 +39,11 @@ func metadataQuorum(c *call) error {
 	return commands[c.rest[0]](c, cl)
 }
 
-// metadataTopic is the name by which the quorum's log goes in Kafka.
-const metadataTopic = "__cluster_metadata"
-
 func describeQuorum(c *call, cl *kgo.Client) error {
 	if c.has("status") == c.has("replication") {
 		return errors.New("One of --status or --replication must be specified with describe sub-command")
 	}
-	resp, q, err := Quorum(c.ctx, cl)
+	resp, q, err := ops.Quorum(c.ctx, cl)
 	if err != nil {
 		return err
 	}
@@ -54,26 +51,6 @@ func describeQuorum(c *call, cl *kgo.Client) error {
 		return quorumStatus(c, cl, resp, q)
 	}
 	return quorumReplication(c, q)
-}
-
-// Quorum asks for the state of the metadata quorum, of which there is one partition.
-func Quorum(ctx context.Context, cl *kgo.Client) (*kmsg.DescribeQuorumResponse, *kmsg.DescribeQuorumResponseTopicPartition, error) {
-	req := kmsg.NewPtrDescribeQuorumRequest()
-	t, p := kmsg.NewDescribeQuorumRequestTopic(), kmsg.NewDescribeQuorumRequestTopicPartition()
-	t.Topic, t.Partitions = metadataTopic, append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(ctx, cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return nil, nil, errors.New("the answer tells nothing of the quorum")
-	}
-	q := &resp.Topics[0].Partitions[0]
-	return resp, q, kerr.ErrorForCode(q.ErrorCode)
 }
 
 // replica is a member of the quorum.

@@ -19,6 +19,7 @@ import (
 
 	"kraft/cli/config"
 	"kraft/cli/credentials"
+	"kraft/cli/ops"
 )
 
 // script is one tool.
@@ -121,7 +122,7 @@ func Run(ctx context.Context, name string, args []string, s Streams, version str
 	case errors.As(err, &status):
 		return int(status)
 	}
-	fmt.Fprintln(s.Err, Plain(err))
+	fmt.Fprintln(s.Err, ops.Plain(err))
 	return 1
 }
 

@@ -8,13 +8,8 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-)
 
-// Settings by which moves are slowed down: rates of brokers, and the replicas of topics that they are for.
-const (
-	leaderRate, followerRate         = "leader.replication.throttled.rate", "follower.replication.throttled.rate"
-	leaderReplicas, followerReplicas = "leader.replication.throttled.replicas", "follower.replication.throttled.replicas"
-	dirsRate                         = "replica.alter.log.dirs.io.max.bytes.per.second"
+	"kraft/cli/ops"
 )
 
 // throttle sets what --throttle and --replica-alter-log-dirs-throttle say.
@@ -43,7 +38,7 @@ func (r *reassigning) throttle(current []plannedPartition) error {
 	for _, m := range r.dirMoves() {
 		brokers[m.broker] = true
 	}
-	if err := r.alterBrokers(slices.Sorted(maps.Keys(brokers)), map[string]int64{dirsRate: dirs}); err != nil {
+	if err := r.alterBrokers(slices.Sorted(maps.Keys(brokers)), map[string]int64{ops.DirsRate: dirs}); err != nil {
 		return err
 	}
 	fmt.Fprintf(r.out, "The replica-alter-dir throttle limit was set to %d B/s\n", dirs)
@@ -72,39 +67,28 @@ func (r *reassigning) throttleBetween(current []plannedPartition, rate int64) er
 	}
 	for topic, t := range topics {
 		from, to := strings.Join(t.from, ","), strings.Join(t.to, ",")
-		changes := []kadm.AlterConfig{{Name: leaderReplicas, Value: &from}, {Name: followerReplicas, Value: &to}}
-		if err := altered(r.admin.AlterTopicConfigs(r.ctx, changes, topic)); err != nil {
+		if err := ops.SetThrottles(r.ctx, r.admin, nil, []string{topic}, map[string]*string{ops.LeaderReplicas: &from, ops.FollowerReplicas: &to}); err != nil {
 			return err
 		}
 	}
-	return r.alterBrokers(slices.Sorted(maps.Keys(brokers)), map[string]int64{leaderRate: rate, followerRate: rate})
+	return r.alterBrokers(slices.Sorted(maps.Keys(brokers)), map[string]int64{ops.LeaderRate: rate, ops.FollowerRate: rate})
 }
 
-// alterBrokers sets numbers of brokers; below 0 they are taken away.
+// alterBrokers sets numbers of brokers, each by itself; below 0 they are removed.
 func (r *reassigning) alterBrokers(ids []int32, values map[string]int64) error {
-	var changes []kadm.AlterConfig
+	texts := map[string]*string{}
 	for name, n := range values {
-		change := kadm.AlterConfig{Op: kadm.DeleteConfig, Name: name}
+		texts[name] = nil
 		if n >= 0 {
-			change.Op, change.Value = kadm.SetConfig, kadm.StringPtr(strconv.FormatInt(n, 10))
+			texts[name] = kadm.StringPtr(strconv.FormatInt(n, 10))
 		}
-		changes = append(changes, change)
 	}
 	for _, id := range ids {
-		if err := altered(r.admin.AlterBrokerConfigs(r.ctx, changes, id)); err != nil {
+		if err := ops.SetThrottles(r.ctx, r.admin, []int32{id}, nil, texts); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func altered(results kadm.AlterConfigsResponses, err error) error {
-	for _, a := range results {
-		if err == nil && a.Err != nil {
-			err = fmt.Errorf("%s: %s", a.Name, message(a.Err, a.ErrMessage))
-		}
-	}
-	return err
 }
 
 // clearThrottles takes all throttles away of the brokers that there are and of the plan's, and of the plan's topics.
@@ -119,13 +103,12 @@ func (r *reassigning) clearThrottles(meta kadm.Metadata) error {
 	slices.Sort(brokers)
 	brokers = slices.Compact(brokers)
 	fmt.Fprintf(r.out, "Clearing broker-level throttles on broker%s %s\n", plural(brokers), join(brokers))
-	if err := r.alterBrokers(brokers, map[string]int64{leaderRate: -1, followerRate: -1, dirsRate: -1}); err != nil {
+	if err := r.alterBrokers(brokers, map[string]int64{ops.LeaderRate: -1, ops.FollowerRate: -1, ops.DirsRate: -1}); err != nil {
 		return err
 	}
 	fmt.Fprintf(r.out, "Clearing topic-level throttles on topic%s %s\n", plural(topics), strings.Join(topics, ","))
 	for _, topic := range topics {
-		changes := []kadm.AlterConfig{{Op: kadm.DeleteConfig, Name: leaderReplicas}, {Op: kadm.DeleteConfig, Name: followerReplicas}}
-		if err := altered(r.admin.AlterTopicConfigs(r.ctx, changes, topic)); err != nil {
+		if err := ops.SetThrottles(r.ctx, r.admin, nil, []string{topic}, map[string]*string{ops.LeaderReplicas: nil, ops.FollowerReplicas: nil}); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/cli/ops"
 )
 
 var topicsScript = script{
@@ -39,7 +41,7 @@ func topics(c *call) error {
 	t := &topicsCall{c, cl}
 	err = map[string]func() error{"create": t.create, "list": t.list, "alter": t.alter, "describe": t.describe, "delete": t.delete}[action]()
 	if err != nil {
-		fmt.Fprintf(c.out, "Error while executing topic command : %v\n", Plain(err))
+		fmt.Fprintf(c.out, "Error while executing topic command : %v\n", ops.Plain(err))
 		return statusError(1)
 	}
 	return nil

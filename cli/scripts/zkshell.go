@@ -12,6 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kraft/cli/ops"
 )
 
 // errNotThere says that the tree has no such node.
@@ -53,7 +55,7 @@ func RunZooKeeperShell(ctx context.Context, name string, args []string, s Stream
 	c := &call{options: &options{values: map[string][]string{"zookeeper": {address}}}, ctx: ctx, in: s.In, out: s.Out, errOut: s.Err}
 	fmt.Fprintln(s.Out, "Connecting to "+address)
 	if err := c.findBrokers(name); err != nil {
-		fmt.Fprintln(s.Err, Plain(err))
+		fmt.Fprintln(s.Err, ops.Plain(err))
 		return 1
 	}
 	err := c.adminWith(func(cl *kgo.Client, admin *kadm.Client) error {
@@ -65,7 +67,7 @@ func RunZooKeeperShell(ctx context.Context, name string, args []string, s Stream
 		return shell.prompt()
 	})
 	if err != nil {
-		fmt.Fprintln(s.Err, Plain(err))
+		fmt.Fprintln(s.Err, ops.Plain(err))
 		return 1
 	}
 	return 0
@@ -82,7 +84,7 @@ func (z *zkShell) prompt() error {
 		}
 		if words := strings.Fields(lines.Text()); len(words) > 0 {
 			if err := z.command(words); err != nil {
-				fmt.Fprintln(z.streams.Out, Plain(err))
+				fmt.Fprintln(z.streams.Out, ops.Plain(err))
 			}
 		}
 	}
@@ -207,7 +209,7 @@ func ServerMode(ctx context.Context, broker string, node int32) (string, error) 
 	c := &call{options: &options{values: map[string][]string{"bootstrap-server": {broker}}}, ctx: ctx}
 	mode := "observer"
 	err := c.adminWith(func(cl *kgo.Client, _ *kadm.Client) error {
-		_, q, err := Quorum(ctx, cl)
+		_, q, err := ops.Quorum(ctx, cl)
 		if err != nil {
 			return err
 		}

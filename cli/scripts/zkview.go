@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/cli/ops"
 )
 
 // zkView shows the cluster's metadata as the read-only tree of nodes that brokers once kept in ZooKeeper, in the JSON of Kafka 3.
@@ -231,7 +233,7 @@ func (v *zkView) cluster(parts []string) (*zkNode, error) {
 
 // epoch is the controller's: the term of the metadata quorum's leader.
 func (v *zkView) epoch() (int32, error) {
-	_, q, err := Quorum(v.ctx, v.client)
+	_, q, err := ops.Quorum(v.ctx, v.client)
 	if err != nil {
 		return 0, err
 	}

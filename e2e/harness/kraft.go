@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	_ "kraft/cli" // so that go test does not take a result for current when the binary would be another
+	_ "kraft/cli/command" // so that go test does not take a result for current when the binary would be another
 )
 
 var build = sync.OnceValues(func() (string, error) {

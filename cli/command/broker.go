@@ -1,0 +1,125 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/urfave/cli/v2"
+
+	"kraft/cli/ops"
+)
+
+func brokerCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "broker",
+		Usage: "list brokers, take them out of a cluster, change what they log",
+		Subcommands: []*cli.Command{
+			{
+				Name: "list", Usage: "list brokers, also those that do not run", UsageText: "kraft broker list",
+				Description: `STATE is one of:
+
+   running    serves clients
+   starting   opens its logs, which takes long after a crash, and serves nobody yet
+   disk full  producers are refused there, and other brokers lead
+   fenced     runs, but a disk of it does not answer, or it stops: other brokers lead
+   down       does not run, or the controller does not reach it
+   no answer  not known, since the quorum has no leader`,
+				OnUsageError: usageError, Action: listBrokers, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()},
+			},
+			{
+				Name: "drain", Usage: "move everything off a broker, so that it can be stopped for good", UsageText: "kraft broker drain N [--dry-run]",
+				OnUsageError: usageError, Flags: moveFlags(), Action: withArguments(drain),
+			},
+			{
+				Name: "remove", Usage: "forget a broker that is stopped for good and holds nothing", UsageText: "kraft broker remove N",
+				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag()}, Action: withArguments(removeBroker),
+			},
+			{
+				Name: "log-level", Usage: "show or set how much the parts of a broker log", UsageText: "kraft broker log-level N [LOGGER=LEVEL]...",
+				Description: `LEVEL is TRACE, DEBUG, INFO, WARN, ERROR or FATAL; LOGGER is what it lists, or the word behind component= in lines of the log.
+It counts until the broker stops.
+
+   kraft broker log-level 1 requests=DEBUG`,
+				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()}, Action: withArguments(logLevels),
+			},
+		},
+	}
+}
+
+type brokerLines []ops.Broker
+
+func (l brokerLines) text(w io.Writer) error {
+	rows := [][]any{{"BROKER", "ADDRESS", "RACK", "STATE", "REPLICAS", "LEADS", "BYTES"}}
+	for _, b := range l {
+		rack, size := "-", "-"
+		if b.Rack != nil {
+			rack = orDash(*b.Rack)
+		}
+		if b.Bytes >= 0 {
+			size = fmt.Sprint(b.Bytes)
+		}
+		rows = append(rows, []any{b.Broker, b.Address, rack, b.State, b.Replicas, b.Leads, size})
+	}
+	return table(w, rows)
+}
+
+func listBrokers(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	return withClient(c, func(client *kgo.Client) error {
+		out, err := ops.Brokers(c.Context, client)
+		return show(c, brokerLines(out), err)
+	})
+}
+
+func removeBroker(c *cli.Context, args []string) error {
+	id, err := nodeArgument(c, args)
+	if err != nil {
+		return err
+	}
+	return withClient(c, func(client *kgo.Client) error {
+		if err := ops.RemoveBroker(c.Context, client, id); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.Writer, "forgot broker %d\n", id)
+		return nil
+	})
+}
+
+// loggerLevels are what broker log-level tells.
+type loggerLevels map[string]string
+
+func (l loggerLevels) text(w io.Writer) error {
+	rows := [][]any{{"LOGGER", "LEVEL"}}
+	for _, name := range sortedKeys(l) {
+		rows = append(rows, []any{name, l[name]})
+	}
+	return table(w, rows)
+}
+
+func logLevels(c *cli.Context, args []string) error {
+	id, err := nodeArgument(c, args[:1])
+	if err != nil {
+		return err
+	}
+	changes := map[string]string{}
+	for _, text := range args[1:] {
+		name, level, ok := strings.Cut(text, "=")
+		if !ok {
+			return badUse("%s takes LOGGER=LEVEL, got %q", c.Command.HelpName, text)
+		}
+		changes[name] = strings.ToUpper(level)
+	}
+	return withClient(c, func(client *kgo.Client) error {
+		if len(changes) > 0 {
+			if err := ops.SetLogLevels(c.Context, client, id, changes); err != nil {
+				return err
+			}
+		}
+		levels, err := ops.LogLevels(c.Context, client, id)
+		return show(c, loggerLevels(levels), err)
+	})
+}

@@ -1,0 +1,16 @@
+package command
+
+import (
+	"errors"
+
+	"github.com/urfave/cli/v2"
+)
+
+func startDaemon(*cli.Context, string) error {
+	return badUseOf(errors.New("--daemon is not for Windows: run it as a service"))
+}
+
+func isDaemon() bool { return false }
+
+// There is no SIGHUP here.
+func reopenOnHangup(logFiles, func(error)) (stop func()) { return func() {} }

@@ -1,0 +1,121 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/urfave/cli/v2"
+
+	"kraft/cli/ops"
+)
+
+func groupCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "group",
+		Usage: "list, describe and reset consumer groups, and tell their lag",
+		Subcommands: []*cli.Command{
+			{
+				Name: "list", Usage: "list consumer groups", UsageText: "kraft group list",
+				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()}, Action: listGroups,
+			},
+			{
+				Name: "describe", Usage: "show members, committed offsets and lag of groups", UsageText: "kraft group describe GROUP...",
+				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()}, Action: withArguments(describeGroups),
+			},
+			{
+				Name: "lag", Usage: "show how many records groups have yet to read, of each topic", UsageText: "kraft group lag [GROUP...] [--watch]",
+				OnUsageError: usageError,
+				Flags: []cli.Flag{bootstrapFlag(), jsonFlag(), &cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "look again and again, until Ctrl-C"},
+					&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "`TIME` between looks"}},
+				Action: groupLag,
+			},
+			resetCommand(),
+		},
+	}
+}
+
+func listGroups(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		out, err := ops.ListGroups(c.Context, admin)
+		return show(c, groupList(out), err)
+	})
+}
+
+type groupList []ops.GroupSummary
+
+func (l groupList) text(w io.Writer) error {
+	rows := [][]any{{"GROUP", "STATE", "PROTOCOL", "COORDINATOR"}}
+	for _, g := range l {
+		rows = append(rows, []any{g.Group, g.State, orDash(g.Protocol), g.Coordinator})
+	}
+	return table(w, rows)
+}
+
+type groupDescriptions []*ops.GroupDescription
+
+func (l groupDescriptions) text(w io.Writer) error {
+	for _, g := range l {
+		fmt.Fprintf(w, "group %s  state %s  protocol %s  coordinator %d  members %d  lag %d\n", g.Group, g.State, orDash(g.Protocol), g.Coordinator, g.Members, g.Lag)
+		rows := [][]any{{"TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "MEMBER", "CLIENT", "HOST"}}
+		for _, p := range g.Partitions {
+			committed := "-"
+			if p.Committed != nil {
+				committed = fmt.Sprint(*p.Committed)
+			}
+			rows = append(rows, []any{p.Topic, p.Partition, committed, offsetOrDash(p.End), offsetOrDash(p.Lag), orDash(p.Member), orDash(p.Client), orDash(p.Host)})
+		}
+		if err := table(w, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func describeGroups(c *cli.Context, names []string) error {
+	return withAdmin(c, func(admin *kadm.Client) error {
+		out, err := ops.DescribeGroups(c.Context, admin, names)
+		return show(c, groupDescriptions(out), err)
+	})
+}
+
+type topicLags []ops.TopicLag
+
+func (l topicLags) text(w io.Writer) error {
+	rows := [][]any{{"GROUP", "STATE", "MEMBERS", "TOPIC", "LAG"}}
+	for _, t := range l {
+		rows = append(rows, []any{t.Group, t.State, t.Members, t.Topic, offsetOrDash(t.Lag)})
+	}
+	return table(w, rows)
+}
+
+func groupLag(c *cli.Context) error {
+	names, err := interspersed(c)
+	if err != nil {
+		return err
+	}
+	if c.Duration("interval") <= 0 {
+		return badUse("--interval is a time, like 2s, not %v", c.Duration("interval"))
+	}
+	return withAdmin(c, func(admin *kadm.Client) error {
+		for {
+			out, err := ops.Lags(c.Context, admin, names)
+			if c.Bool("watch") && isTerminal(c.App.Writer) { // each look takes the place of the one before
+				fmt.Fprint(c.App.Writer, clearScreen)
+			}
+			if err := show(c, topicLags(out), err); err != nil && !errors.Is(err, errTold) || !c.Bool("watch") {
+				return err
+			}
+			select {
+			case <-c.Context.Done():
+				return nil
+			case <-time.After(c.Duration("interval")):
+			}
+		}
+	})
+}

@@ -1,0 +1,117 @@
+// Package ops is what commands do to a cluster: requests by Kafka's protocol, with typed results. It prints nothing and knows no command
+// line; kraft's commands, Kafka's scripts and others show the results. An operation whose result is not complete returns it with an error
+// of type *Lacking.
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Explain makes one sentence of an error that a broker answered.
+func Explain(err error, message string) error {
+	if err == nil {
+		return nil
+	}
+	var k *kerr.Error
+	if errors.As(err, &k) {
+		if message != "" {
+			return fmt.Errorf("%s (%s)", strings.TrimRight(message, "."), k.Message)
+		}
+		return fmt.Errorf("%s (%s)", strings.TrimRight(k.Description, "."), k.Message)
+	}
+	return Plain(err)
+}
+
+// Answered makes one sentence of what a broker answered, nil for success.
+func Answered(code int16, message *string) error {
+	text := ""
+	if message != nil {
+		text = *message
+	}
+	return Explain(kerr.ErrorForCode(code), text)
+}
+
+// ErrNoController says what is wrong where a broker knows no active controller.
+var ErrNoController = errors.New("the broker that answers knows no leader of the metadata quorum: start voters until a majority runs, and see that this broker reaches them; until then leaders, topics and settings stay as they are, and partitions whose leader is gone have none")
+
+// Lacking is the error beside a valid result that is not complete: each line names something that is missing, and why.
+type Lacking struct{ Lines []string }
+
+// Error implements error.
+func (l *Lacking) Error() string { return strings.Join(l.Lines, "; ") }
+
+// Add notes another missing thing, once.
+func (l *Lacking) Add(format string, args ...any) {
+	if line := fmt.Sprintf(format, args...); !slices.Contains(l.Lines, line) {
+		l.Lines = append(l.Lines, line)
+	}
+}
+
+// Err returns l, or nil if nothing is missing.
+func (l *Lacking) Err() error {
+	if len(l.Lines) == 0 {
+		return nil
+	}
+	return l
+}
+
+// Of takes the error of a request to several brokers. Where some of them answered, it notes the others and returns nil. What another
+// Lacking notes, it notes, too. It returns any other error.
+func (l *Lacking) Of(err error) error {
+	var other *Lacking
+	if errors.As(err, &other) {
+		for _, line := range other.Lines {
+			l.Add("%s", line)
+		}
+		return nil
+	}
+	var shards *kadm.ShardErrors
+	if !errors.As(err, &shards) || shards.AllFailed {
+		return err
+	}
+	for _, e := range shards.Errs {
+		l.Add("broker %d at %s does not answer: what it alone knows is missing here", e.Broker.NodeID, net.JoinHostPort(e.Broker.Host, fmt.Sprint(e.Broker.Port)))
+	}
+	return nil
+}
+
+// ErrEnded is what Plain returns for a connection that a broker ended before it answered.
+var ErrEnded = errors.New("a broker ended the connection before it answered: it may be going down, or it wants TLS or SASL; ask again, or give the command its security.protocol")
+
+// Plain replaces franz-go's error for a connection that the broker ended before it answered: franz-go guesses that TLS or SASL is missing,
+// but mostly the broker is going down. The result is ErrEnded then; Plain returns other errors as they are.
+func Plain(err error) error {
+	var ended *kgo.ErrFirstReadEOF
+	if errors.As(err, &ended) {
+		return ErrEnded
+	}
+	return err
+}
+
+// HasController asks the brokers that the client was given, one after the other, whether the cluster has an active controller; known is false
+// if none answers.
+func HasController(ctx context.Context, client *kgo.Client) (led, known bool) {
+	for _, seed := range client.SeedBrokers() {
+		once, cancel := context.WithTimeout(ctx, controllerPatience)
+		resp, err := kmsg.NewPtrDescribeClusterRequest().RequestWith(once, seed)
+		cancel()
+		if err == nil && resp.ErrorCode == 0 {
+			return resp.ControllerID >= 0, true
+		}
+	}
+	return false, false
+}
+
+// controllerPatience is how long HasController waits for one broker.
+const controllerPatience = time.Second / 3

@@ -1,0 +1,193 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/raftmeta/image"
+)
+
+// TopicSummary is a topic in a list.
+type TopicSummary struct {
+	Topic      string `json:"topic"`
+	Partitions int    `json:"partitions"`
+	Replicas   int    `json:"replicas"`
+}
+
+// TopicDescription is a topic with its partitions and its own settings.
+type TopicDescription struct {
+	Topic      string                 `json:"topic"`
+	ID         string                 `json:"id"`
+	Replicas   int                    `json:"replicas"`
+	Configs    map[string]string      `json:"configs"` // its own
+	Partitions []PartitionDescription `json:"partitions"`
+}
+
+// PartitionDescription is a partition of a TopicDescription.
+type PartitionDescription struct {
+	Partition   int32   `json:"partition"`
+	Leader      int32   `json:"leader"` // -1 for none
+	LeaderEpoch int32   `json:"leader_epoch"`
+	Replicas    []int32 `json:"replicas"`
+	ISR         []int32 `json:"isr"`
+	Start       *int64  `json:"start_offset"` // null where the leader does not say
+	End         *int64  `json:"end_offset"`   // likewise
+}
+
+// DescribeTopic describes one topic. It lacks what leaders do not answer.
+func DescribeTopic(ctx context.Context, admin *kadm.Client, name string) (*TopicDescription, error) {
+	topics, err := admin.ListTopicsWithInternal(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	t, ok := topics[name]
+	if !ok {
+		return nil, errors.New("not found")
+	}
+	if t.Err != nil {
+		return nil, Explain(t.Err, "")
+	}
+	configs, err := admin.DescribeTopicConfigs(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	d := &TopicDescription{Topic: t.Topic, ID: image.EncodeUUID(t.ID), Replicas: t.Partitions.NumReplicas(), Configs: map[string]string{}}
+	for _, r := range configs {
+		for _, kv := range r.Configs {
+			if kv.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				d.Configs[kv.Key] = kv.MaybeValue()
+			}
+		}
+	}
+	var lacking Lacking
+	start, end, err := extent(ctx, admin, name)
+	if err := lacking.Of(err); err != nil {
+		return nil, err
+	}
+	for _, p := range t.Partitions.Sorted() {
+		o := PartitionDescription{p.Partition, p.Leader, p.LeaderEpoch, p.Replicas, p.ISR, offsetOf(start, name, p.Partition), offsetOf(end, name, p.Partition)}
+		if o.End == nil {
+			lacking.Add("%s:%d has no leader that answers: its offsets are not known", name, p.Partition)
+		}
+		d.Partitions = append(d.Partitions, o)
+	}
+	return d, lacking.Err()
+}
+
+// offsetOf is a partition's offset, nil where its leader did not say.
+func offsetOf(offsets kadm.ListedOffsets, topic string, partition int32) *int64 {
+	o, ok := offsets.Lookup(topic, partition)
+	if !ok || o.Err != nil {
+		return nil
+	}
+	return &o.Offset
+}
+
+// extent is where a topic's partitions start and end, as far as their leaders answer: else the error is a *Lacking.
+func extent(ctx context.Context, admin *kadm.Client, topic string) (start, end kadm.ListedOffsets, err error) {
+	var lacking Lacking
+	start, err = admin.ListStartOffsets(ctx, topic)
+	if err := lacking.Of(err); err != nil {
+		return nil, nil, err
+	}
+	end, err = admin.ListEndOffsets(ctx, topic)
+	if err := lacking.Of(err); err != nil {
+		return nil, nil, err
+	}
+	return start, end, lacking.Err()
+}
+
+// TrimmedPartition is where a partition begins after TrimTopics.
+type TrimmedPartition struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Start     int64  `json:"start_offset"`
+}
+
+// Outcome is what became of one of several things that an operation was asked for.
+type Outcome struct {
+	Name string
+	Err  error // nil for success
+}
+
+// CreateTopics creates topics. A number of partitions or replicas of -1 is the brokers' default.
+func CreateTopics(ctx context.Context, admin *kadm.Client, partitions int32, replicas int16, configs map[string]*string, names []string) (out []Outcome, err error) {
+	resp, err := admin.CreateTopics(ctx, partitions, replicas, configs, names...)
+	for _, r := range resp.Sorted() {
+		out = append(out, Outcome{r.Topic, Explain(r.Err, r.ErrMessage)})
+	}
+	return out, err
+}
+
+// DeleteTopics deletes topics with their records.
+func DeleteTopics(ctx context.Context, admin *kadm.Client, names []string) (out []Outcome, err error) {
+	resp, err := admin.DeleteTopics(ctx, names...)
+	for _, r := range resp.Sorted() {
+		out = append(out, Outcome{r.Topic, Explain(r.Err, r.ErrMessage)})
+	}
+	return out, err
+}
+
+// ExtendTopics gives topics more partitions, so that they have count each.
+func ExtendTopics(ctx context.Context, admin *kadm.Client, count int, names []string) (out []Outcome, err error) {
+	resp, err := admin.UpdatePartitions(ctx, count, names...)
+	for _, r := range resp.Sorted() {
+		out = append(out, Outcome{r.Topic, Explain(r.Err, r.ErrMessage)})
+	}
+	return out, err
+}
+
+// ListTopics lists topics by name, with or without those that only brokers write.
+func ListTopics(ctx context.Context, admin *kadm.Client, internal bool) ([]TopicSummary, error) {
+	list := admin.ListTopics
+	if internal {
+		list = admin.ListTopicsWithInternal
+	}
+	topics, err := list(ctx)
+	out := []TopicSummary{}
+	for _, t := range topics.Sorted() {
+		out = append(out, TopicSummary{t.Topic, len(t.Partitions), t.Partitions.NumReplicas()})
+	}
+	return out, err
+}
+
+// TrimTopics deletes the records of partitions before a place. It lacks the partitions where that failed.
+func TrimTopics(ctx context.Context, admin *kadm.Client, names []PartitionName, before Where) ([]TrimmedPartition, error) {
+	parts, err := Find(ctx, admin, names)
+	if err != nil {
+		return nil, err
+	}
+	var topics []string
+	for _, p := range parts {
+		if !slices.Contains(topics, p.Topic) {
+			topics = append(topics, p.Topic)
+		}
+	}
+	targets, err := before(ctx, admin, topics)
+	if err != nil {
+		return nil, err
+	}
+	offsets := kadm.Offsets{}
+	for _, p := range parts {
+		if o, ok := targets.Lookup(p.Topic, p.Number); ok {
+			offsets.Add(kadm.Offset{Topic: p.Topic, Partition: p.Number, At: o.Offset})
+		}
+	}
+	resp, err := admin.DeleteRecords(ctx, offsets)
+	if err != nil {
+		return nil, err
+	}
+	out, lacking := []TrimmedPartition{}, Lacking{}
+	for _, r := range resp.Sorted() {
+		if r.Err != nil {
+			lacking.Add("%s:%d: %v", r.Topic, r.Partition, Explain(r.Err, ""))
+			continue
+		}
+		out = append(out, TrimmedPartition{r.Topic, r.Partition, r.LowWatermark})
+	}
+	return out, lacking.Err()
+}

@@ -1,0 +1,32 @@
+package ops
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWhyKept(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	ago := func(h int) time.Time { return now.Add(-time.Duration(h) * time.Hour) }
+	hours := func(h int64) int64 { return h * 3600_000 }
+	del := []string{"delete"}
+	for want, k := range map[string]kept{
+		"empty":                                      {policy: del, retentionMs: 1},
+		"newest record of each":                      {policy: []string{"compact"}, records: 1},
+		"cleanup.policy is empt":                     {records: 1},
+		"are -1: records stay":                       {policy: del, retentionMs: -1, retentionBytes: -1, records: 1},
+		"2h0m0s old, retention.ms is 3h0m0s":         {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(2), newest: ago(1)},
+		"dated 5h0m0s ahead":                         {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(9), newest: ago(-5)},
+		"the active segment holds old and new":       {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, size: 5, segmentBytes: 10, oldest: ago(9), newest: ago(1)},
+		"old records share a segment with newer":     {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, size: 50, segmentBytes: 10, oldest: ago(9), newest: ago(1)},
+		"older than retention.ms: goes":              {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(9), newest: ago(8)},
+		"5 bytes are not more than retention.byt":    {policy: del, retentionMs: -1, retentionBytes: 9, records: 1, size: 5},
+		"more than retention.bytes=9 by less than a": {policy: del, retentionMs: -1, retentionBytes: 9, records: 1, size: 15, segmentBytes: 10},
+		"more than retention.bytes: goes":            {policy: []string{"compact", "delete"}, retentionMs: -1, retentionBytes: 9, records: 1, size: 55, segmentBytes: 10},
+	} {
+		if got := strings.Join(k.why(now), "; "); !strings.Contains(got, want) {
+			t.Errorf("%+v: %q, want %q in it", k, got, want)
+		}
+	}
+}
