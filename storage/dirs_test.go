@@ -102,33 +102,44 @@ func put(t *testing.T, l *storage.Log, value string) error {
 }
 
 // values reads a whole log.
-func values(l *storage.Log) ([]string, error) {
-	var out []string
+func values(l *storage.Log) (out []string, err error) {
+	err = eachValue(l, func(_ int64, value string) { out = append(out, value) })
+	return out, err
+}
+
+// eachValue calls each with the offset and the value of every record of a log.
+func eachValue(l *storage.Log, each func(offset int64, value string)) error {
 	for offset := l.StartOffset(); offset < l.EndOffset(); {
 		s, err := l.Read(offset, 1<<20, l.EndOffset(), true)
 		if err != nil {
-			return out, err
+			return err
+		}
+		if s.Length == 0 { // the log was cut in a gap that compaction has left
+			return nil
 		}
 		data := make([]byte, s.Length)
 		if _, err := s.File.ReadAt(data, s.Offset); err != nil {
-			return out, err
+			return err
 		}
 		for len(data) > 0 {
 			b, rest, err := record.Next(data)
+			if errors.Is(err, record.ErrTruncated) {
+				break
+			}
 			if err != nil {
-				return out, err
+				return err
 			}
 			records, err := b.Records(1 << 20)
 			if err != nil {
-				return out, err
+				return err
 			}
 			for i := range records {
-				out = append(out, string(records[i].Value))
+				each(records[i].Offset, string(records[i].Value))
 			}
 			offset, data = b.LastOffset()+1, rest
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // TestDirectoryFails: the logs of a directory whose disk fails are offline with Kafka's error, the others
@@ -633,5 +644,82 @@ func flushOfWhatIsCut(t *testing.T, segments int, cut func(l *storage.Log, at in
 	}
 	if err := d.m.Close(1); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCutWhileItMoves: a log that is cut while it is copied, and written to by another leader, has the new records where it moves to.
+func TestCutWhileItMoves(t *testing.T) {
+	for name, restart := range map[string]bool{"at once": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			d := &disks{t: t, fs: faultfs.New(1)}
+			if err := d.start("/a", "/b"); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = d.m.Close(1) }()
+			tp, c := ident.TopicPartition{Topic: "t"}, storage.DefaultLogConfig()
+			l := d.open(tp, 0, c)
+			large := strings.Repeat("x", 300<<10)
+			add := func(l *storage.Log, epoch int32, value string) {
+				t.Helper()
+				if _, err := l.Append(oneRecord(t, value), epoch, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range 20 {
+				add(l, 0, fmt.Sprint(i, large))
+			}
+			d.m.Configure(storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour}, 1<<20) // which takes some seconds
+			if err := d.m.Move(tp, "/b"); err != nil {
+				t.Fatal(err)
+			}
+			for copied := int64(0); copied < 1<<20; time.Sleep(time.Millisecond) {
+				for _, dir := range d.m.Usage() {
+					for _, u := range dir.Logs {
+						if u.Future {
+							copied = u.Size
+						}
+					}
+				}
+			}
+			if _, err := l.Truncate(1); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 20 {
+				add(l, 1, fmt.Sprint("new ", i, large))
+			}
+			if restart {
+				if err := d.m.Close(1); err != nil {
+					t.Fatal(err)
+				}
+				for _, dir := range d.dirs {
+					if err := dir.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := d.start("/a", "/b"); err != nil {
+					t.Fatal(err)
+				}
+				d.open(tp, 0, c)
+			} else {
+				d.m.Configure(storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour}, 1<<40)
+			}
+			<-d.told
+			d.mu.Lock()
+			l = d.log
+			d.mu.Unlock()
+			got, err := values(l)
+			if err != nil || len(got) != 21 {
+				t.Fatalf("%d records: %v", len(got), err)
+			}
+			for i, v := range got {
+				want := "0"
+				if i > 0 {
+					want = fmt.Sprint("new ", i-1)
+				}
+				if v != want+large {
+					t.Errorf("at %d: %.10s, not %s", i, v, want)
+				}
+			}
+		})
 	}
 }

@@ -123,6 +123,28 @@ func (h epochHistory) endOffset(epoch int32, leo int64) (int32, int64) {
 	return h[i-1].epoch, h[i].start
 }
 
+// commonEnd returns the offset up to which a log with this history that ends at end, a copy of another log, has the same records as that
+// log has now: it may have been cut since, and written to by another leader (KIP-101). It is 0 if they have no epoch in common.
+func (h epochHistory) commonEnd(end int64, other epochHistory, otherEnd int64) int64 {
+	if len(h) == 0 && len(other) == 0 {
+		return min(end, otherEnd)
+	}
+	for i, e := range slices.Backward(h) {
+		if i+1 < len(h) {
+			end = h[i+1].start
+		}
+		j := slices.IndexFunc(other, func(o epochEntry) bool { return o.epoch == e.epoch })
+		switch {
+		case j < 0:
+		case j+1 < len(other):
+			return min(end, other[j+1].start)
+		default:
+			return min(end, otherEnd)
+		}
+	}
+	return 0
+}
+
 // at returns the epoch that wrote offset, -1 if unknown.
 func (h epochHistory) at(offset int64) int32 {
 	i := sort.Search(len(h), func(i int) bool { return h[i].start > offset })

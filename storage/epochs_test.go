@@ -124,3 +124,30 @@ func TestEpochsOnDisk(t *testing.T) {
 		t.Error("a file that is no checkpoint is read")
 	}
 }
+
+func TestCommonEnd(t *testing.T) {
+	type h = epochHistory
+	for name, tc := range map[string]struct {
+		copied h
+		end    int64
+		log    h
+		logEnd int64
+		want   int64
+	}{
+		"nothing":                       {nil, 0, nil, 0, 0},
+		"no epochs":                     {nil, 5, nil, 9, 5},
+		"a part":                        {h{{0, 0}}, 5, h{{0, 0}}, 9, 5},
+		"a part of two epochs":          {h{{0, 0}, {3, 4}}, 6, h{{0, 0}, {3, 4}}, 9, 6},
+		"cut":                           {h{{0, 0}}, 9, h{{0, 0}}, 5, 5},
+		"cut, and another leader":       {h{{0, 0}}, 9, h{{0, 0}, {1, 4}}, 20, 4},
+		"cut in an earlier epoch":       {h{{0, 0}, {1, 4}}, 9, h{{0, 0}, {2, 3}}, 20, 3},
+		"an epoch that wrote nothing":   {h{{0, 0}, {2, 4}}, 9, h{{0, 0}, {1, 4}, {2, 4}}, 20, 9},
+		"records of the begin are gone": {h{{0, 0}, {1, 4}}, 9, h{{1, 6}}, 20, 9},
+		"nothing in common":             {h{{0, 0}}, 9, h{{5, 0}}, 20, 0},
+		"the log knows no epochs":       {h{{0, 0}}, 9, nil, 20, 0},
+	} {
+		if got := tc.copied.commonEnd(tc.end, tc.log, tc.logEnd); got != tc.want {
+			t.Errorf("%s: %d, not %d", name, got, tc.want)
+		}
+	}
+}

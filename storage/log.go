@@ -52,6 +52,7 @@ type Log struct {
 	restarting    int64        // where the log is about to begin anew, -1 if it is not
 	deleted       atomic.Int64 // below it records were deleted by DeleteBefore or SetStart: a loss of power may bring their segments back
 	found         string       // what recovery found, for the log of the broker; "" for nothing; set before the log is used
+	copying       *copying     // its copy in another directory, while it moves; or nil
 	damaged       bool         // recovery cut off more than a last batch that was not written to its end; set before the log is used
 	created       bool         // the log's directory is there; false while it has never had a record
 	named         bool         // the active segment's name is on disk, too
@@ -283,11 +284,19 @@ func (l *Log) roll(base int64, now time.Time) error {
 		return err
 	}
 	segments := append(append([]*segment(nil), *l.segments.Load()...), s)
-	l.segments.Store(&segments)
+	l.setSegments(segments)
 	l.named = false
 	l.tail.Store(&tail{offset: l.tail.Load().offset, segment: s})
 	l.jitter = jitter(l.config.Load())
 	return nil
+}
+
+// setSegments publishes the segments, oldest first; the log appends to the last. mu is held, or nobody else has the log yet.
+func (l *Log) setSegments(list []*segment) {
+	for i, s := range list {
+		s.growing.Store(i == len(list)-1)
+	}
+	l.segments.Store(&list)
 }
 
 // Flush puts everything below the current end on disk and moves the recovery point there. After a failed

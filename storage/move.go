@@ -309,9 +309,14 @@ func (v *mover) carry(mv *move) error {
 			return err
 		}
 	}
+	c := &copying{copy: future}
+	defer c.end(mv.log)
+	if err := c.begin(mv.log); err != nil {
+		return err
+	}
 	var buf []byte
 	for mv.log.EndOffset()-future.EndOffset() > 0 {
-		n, err := copyRecords(mv.log, future, &buf)
+		n, err := c.next(mv.log, &buf)
 		if err != nil {
 			return err
 		}
@@ -328,40 +333,46 @@ func (v *mover) carry(mv *move) error {
 	if err := future.Flush(); err != nil {
 		return err
 	}
-	return v.manager.promote(mv, future)
+	return v.manager.promote(mv, c)
 }
 
-// copyRecords copies the next records of from, and returns how many bytes. Where from has dropped what is
-// to be copied next, to begins anew.
-func copyRecords(from, to *Log, buf *[]byte) (int, error) {
-	next := to.EndOffset()
-	if start := from.StartOffset(); next < start {
-		if err := to.Restart(start); err != nil {
-			return 0, err
+// readNext reads the next records that the copy lacks, into buf. Where the log has dropped what is to be copied next, the copy begins anew.
+func readNext(l, copy *Log, buf *[]byte) ([]byte, error) {
+	next := copy.EndOffset()
+	if start := l.StartOffset(); next < start {
+		if err := copy.Restart(start); err != nil {
+			return nil, err
 		}
 		next = start
 	}
-	s, err := from.Read(next, copyBytes, from.EndOffset(), true)
-	if errors.Is(err, kerr.OffsetOutOfRange) && from.StartOffset() > next {
-		return 0, nil // dropped in this moment
+	s, err := l.Read(next, copyBytes, l.EndOffset(), true)
+	if errors.Is(err, kerr.OffsetOutOfRange) && l.StartOffset() > next {
+		return nil, nil // dropped in this moment
 	}
 	if err != nil || s.Length == 0 {
-		return 0, err
+		return nil, err
 	}
 	if cap(*buf) < s.Length {
 		*buf = make([]byte, s.Length)
 	}
 	data := (*buf)[:s.Length]
 	if _, err := s.File.ReadAt(data, s.Offset); err != nil {
-		return 0, fmt.Errorf("%v: %w", from.tp, err)
+		return nil, fmt.Errorf("%v: %w", l.tp, err)
 	}
-	return to.AppendReplicated(data, true, time.Now())
+	return data, nil
+}
+
+func appendCopy(copy *Log, data []byte) (int, error) {
+	if len(data) == 0 {
+		return 0, nil
+	}
+	return copy.AppendReplicated(data, true, time.Now())
 }
 
 // promote puts a finished copy in the log's place.
-func (m *Manager) promote(mv *move, future *Log) error {
+func (m *Manager) promote(mv *move, c *copying) error {
 	l := mv.log
-	if err := m.swapLogs(mv, l, future); err != nil {
+	if err := m.swapLogs(mv, l, c); err != nil {
 		return fmt.Errorf("put the copy of %v in its place: %w", l.tp, err)
 	}
 	m.mu.RLock()
@@ -375,17 +386,31 @@ func (m *Manager) promote(mv *move, future *Log) error {
 }
 
 // swapLogs copies the rest while appends wait, and does the steps described at the top.
-func (m *Manager) swapLogs(mv *move, l, future *Log) error {
+func (m *Manager) swapLogs(mv *move, l *Log, c *copying) error {
 	defer m.claims.take(l.tp)()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if c.failed != nil {
+		return c.failed
+	}
 	if l.closed || l.broken != nil {
 		return context.Canceled
 	}
+	future := c.copy
 	var buf []byte
 	for future.EndOffset() < l.EndOffset() {
-		if _, err := copyRecords(l, future, &buf); err != nil {
+		data, err := readNext(l, future, &buf)
+		n := 0
+		if err == nil {
+			n, err = appendCopy(future, data)
+		}
+		if err != nil {
 			return err
+		}
+		if n == 0 { // the log was cut in a gap that compaction has left
+			future.skipTo(l.EndOffset())
 		}
 	}
 	future.start.Store(l.start.Load())
@@ -415,11 +440,11 @@ func (m *Manager) swapLogs(mv *move, l, future *Log) error {
 	if err := mv.to.fs.Rename(mv.path, path); err != nil {
 		return errors.Join(err, mv.from.fs.Rename(moved, l.dir))
 	}
-	l.closed, l.moved = true, true
+	l.closed, l.moved, l.copying = true, true, nil
 	l.recoveryPoint.Store(l.EndOffset())
 	future.relocate(path)
 	future.config.Store(l.config.Load())
-	future.takeProducers(l.producers)
+	future.takeProducers(l.producers.clone()) // who still has l may list its producers
 	future.truncated = l.truncated
 	if err := mv.to.fs.SyncDir(mv.to.path); err != nil {
 		future.mu.Lock()
@@ -454,6 +479,15 @@ func (m *Manager) moved(mv *move, future *Log) bool {
 		m.watcher.Moved(tp, future, mv.to.meta.DirectoryID)
 	}
 	return true
+}
+
+// skipTo moves the end of a log, behind its last record, to where the log ends that it is a copy of. Nobody else writes to the copy.
+func (l *Log) skipTo(end int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := *l.tail.Load()
+	t.offset = end
+	l.tail.Store(&t)
 }
 
 // takeProducers takes the state of producers from the log that this one takes the place of: it may go back

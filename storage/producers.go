@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"slices"
 	"sort"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -48,6 +49,21 @@ type endedTxn struct {
 	producerID  int64
 	first, last int64 // the first record's offset, and the marker's
 	aborted     bool
+}
+
+// clone returns a copy that shares nothing with p.
+func (p *producerStates) clone() *producerStates {
+	c := &producerStates{byID: make(map[int64]*producerEntry, len(p.byID)), unreplicated: slices.Clone(p.unreplicated)}
+	for id, e := range p.byID {
+		own := *e
+		own.batches = slices.Clone(e.batches)
+		c.byID[id] = &own
+	}
+	if p.ended != nil {
+		ended := *p.ended
+		c.ended = &ended
+	}
+	return c
 }
 
 // firstOpen is the first offset of the earliest open transaction, -1 if none is open.

@@ -86,7 +86,7 @@ func openLog(fsys *dirFS, path string, tp ident.TopicPartition, id [16]byte, con
 		}
 		scanned = start
 	}
-	l.segments.Store(&segments)
+	l.setSegments(segments)
 	end := l.tail.Load().offset
 	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
 	l.SetHighWatermark(st.high)
@@ -138,7 +138,7 @@ func (l *Log) begin(now time.Time) {
 	s := newSegment(l.fs, l.dir, 0)
 	s.index = new(indexes)
 	s.created = now
-	l.segments.Store(&[]*segment{s})
+	l.setSegments([]*segment{s})
 	l.tail.Store(&tail{segment: s})
 }
 

@@ -73,19 +73,33 @@ func (l *Log) Restart(offset int64) error {
 	if l.truncated != nil { // a crash from now on leaves a log that begins there
 		err = l.truncated(min(offset, l.start.Load()))
 	}
+	for again := true; again; {
+		again, err = l.restartWithCopy(offset, err)
+	}
+	return err
+}
+
+// restartWithCopy begins anew at offset, unless writing the checkpoints failed. again reports that the log has another copy by now, which
+// must begin anew first.
+func (l *Log) restartWithCopy(offset int64, checkpoint error) (again bool, err error) {
+	c, release := l.cutCopy(func(copy *Log) error { return copy.Restart(offset) })
+	defer release()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if checkpoint == nil && l.copying != c {
+		return true, nil
+	}
 	l.restarting = -1
-	if err != nil {
-		return fmt.Errorf("%v: checkpoint before truncation: %w", l.tp, storageError(err))
+	if checkpoint != nil {
+		return false, fmt.Errorf("%v: checkpoint before truncation: %w", l.tp, storageError(checkpoint))
 	}
 	if err := l.gone(); err != nil {
-		return err
+		return false, err
 	}
 	if l.broken != nil {
-		return l.broken
+		return false, l.broken
 	}
-	return l.restart(offset, time.Now())
+	return false, l.restart(offset, time.Now())
 }
 
 // announceCut has the checkpoints say, before anything is cut, that nothing from end on is on disk: what is
@@ -119,7 +133,7 @@ func (l *Log) restart(offset int64, now time.Time) error {
 		l.broken = fmt.Errorf("%v: begin again at offset %d: %w", l.tp, offset, storageError(err))
 		return l.broken
 	}
-	l.segments.Store(&segments)
+	l.setSegments(segments)
 	l.start.Store(offset)
 	l.deleted.Store(min(l.deleted.Load(), offset))
 	l.high.Store(offset)
@@ -145,6 +159,17 @@ func (l *Log) Truncate(offset int64) (int64, error) {
 	if offset <= l.start.Load() {
 		return offset, l.Restart(offset)
 	}
+	for {
+		end, err := l.cutOff(offset)
+		if !errors.Is(err, errChanged) {
+			return end, err
+		}
+	}
+}
+
+// cutOff is Truncate for an offset above the log start. Its error is errChanged, and nothing has changed, if a compaction has replaced the
+// segment that holds the offset, or if a move has begun or ended.
+func (l *Log) cutOff(offset int64) (int64, error) {
 	s, first, ok, err := l.cutPoint(offset)
 	if err != nil {
 		return 0, fmt.Errorf("%v: truncate to %d: %w", l.tp, offset, storageError(err))
@@ -159,6 +184,8 @@ func (l *Log) Truncate(offset int64) (int64, error) {
 	if err := l.announceCut(end); err != nil {
 		return 0, err
 	}
+	c, release := l.cutCopy(func(copy *Log) error { _, err := copy.Truncate(end); return err })
+	defer release()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.gone(); err != nil {
@@ -167,7 +194,11 @@ func (l *Log) Truncate(offset int64) (int64, error) {
 	if l.broken != nil {
 		return 0, l.broken
 	}
-	if err := l.truncate(s, end, size); err != nil {
+	at := slices.Index(*l.segments.Load(), s)
+	if at < 0 || l.copying != c {
+		return 0, errChanged
+	}
+	if err := l.truncate(at, end, size); err != nil {
 		l.broken = fmt.Errorf("%v: truncate to %d: %w", l.tp, offset, storageError(err))
 		return 0, l.broken
 	}
@@ -185,15 +216,12 @@ func (l *Log) cutPoint(offset int64) (*segment, batchRef, bool, error) {
 	return segments[i], first, ok, err
 }
 
-// truncate cuts the log at the end, which is at size bytes of s. mu is held.
-func (l *Log) truncate(s *segment, end, size int64) error {
+// truncate cuts the log at the end, which is at size bytes of segment i. mu is held.
+func (l *Log) truncate(i int, end, size int64) error {
 	segments := *l.segments.Load()
-	i := slices.Index(segments, s)
-	if i < 0 {
-		return errChanged
-	}
+	s := segments[i]
 	kept := append([]*segment(nil), segments[:i+1]...)
-	l.segments.Store(&kept)
+	l.setSegments(kept)
 	l.tail.Store(&tail{offset: end, segment: s, size: size})
 	l.recent.clear()
 	l.high.Store(min(l.high.Load(), end))

@@ -156,7 +156,7 @@ func (l *Log) dropOld(now time.Time, doomed func(s *segment, next int64) (bool, 
 		}
 	}
 	kept := append([]*segment(nil), segments[n:]...)
-	l.segments.Store(&kept)
+	l.setSegments(kept)
 	l.start.Store(max(l.start.Load(), kept[0].base))
 	l.epochs.cut(l.start.Load(), -1)
 	return failed

@@ -49,7 +49,9 @@ type segment struct {
 	maxTimeLast atomic.Int64 // last offset of the batch that has maxTime
 	sinceIndex  int64
 	dirtyIndex  atomic.Bool // the index in memory is ahead of its files
-	rebuilding  locks.Mutex // held while an index that is missing is made
+	rebuilding  locks.Mutex // held while reindex makes an index
+	// growing is set while the log appends to the segment. Its index is the appender's then, and no reader replaces it.
+	growing atomic.Bool
 
 	unsyncedIndex atomic.Bool // the index files were written since the last sync
 }
@@ -94,48 +96,76 @@ func (s *segment) open(create bool) (*segmentFile, error) {
 // indexed returns the indexes, reading or rebuilding them if need be. The active segment's are always
 // in memory.
 func (s *segment) indexed() (*indexes, error) {
-	s.mu.Lock()
-	x := s.index
-	s.mu.Unlock()
-	if x != nil {
+	if x := s.currentIndex(); x != nil {
 		return x, nil
 	}
+	return s.reindex(nil)
+}
+
+func (s *segment) currentIndex() *indexes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index
+}
+
+// reindex makes the index anew, unless it is not old any more: from its files if old is nil, and from the log if they are missing or
+// doubtful, or if old contradicts the log. The segment keeps the result unless the log appends to the segment by now.
+func (s *segment) reindex(old *indexes) (*indexes, error) {
 	s.rebuilding.Lock()
 	defer s.rebuilding.Unlock()
-	s.mu.Lock()
-	x = s.index
-	s.mu.Unlock()
-	if x != nil {
+	if x := s.currentIndex(); x != old {
 		return x, nil
 	}
-	x, err := readIndexes(s.fs, s.path, s.size.Load())
-	if err == nil {
-		s.setIndex(x)
-		return x, nil
+	if old == nil {
+		if x, err := readIndexes(s.fs, s.path, s.size.Load()); err == nil {
+			return s.replaceIndex(nil, x, nil), nil
+		}
 	}
-	// Missing or doubtful: the log itself is the truth. Nobody sees the index before it is whole.
 	f, err := s.open(false) // by now its name may be another
 	if err != nil {
 		return nil, err
 	}
-	whole := newSegment(s.fs, filepath.Dir(s.path), s.base)
+	whole := newSegment(s.fs, filepath.Dir(s.path), s.base) // nobody sees the index before it is whole
 	whole.file = f
 	whole.size.Store(s.size.Load())
 	if _, err = whole.scan(0, 4096, nil); err != nil {
 		return nil, err
 	}
-	s.maxTimeLast.Store(whole.maxTimeLast.Load())
-	s.maxTime.Store(whole.maxTime.Load())
-	s.setIndex(whole.index)
-	s.dirtyIndex.Store(true)
-	return whole.index, nil
+	return s.replaceIndex(old, whole.index, whole), nil
 }
 
+// replaceIndex sets the index to x if it is old and nobody appends, and returns the index to use. x was made of all of whole, if that is
+// not nil.
+func (s *segment) replaceIndex(old, x *indexes, whole *segment) *indexes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.index != old:
+		return s.index
+	case s.growing.Load():
+		return x // for one lookup
+	}
+	s.index = x
+	if whole != nil {
+		s.maxTimeLast.Store(whole.maxTimeLast.Load())
+		s.maxTime.Store(whole.maxTime.Load())
+		s.dirtyIndex.Store(true)
+	}
+	s.learnMaxTime()
+	return x
+}
+
+// setIndex sets the index of a segment that nobody else uses yet.
 func (s *segment) setIndex(x *indexes) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.index = x
-	if t := x.times.view(); len(t) > 0 && s.maxTime.Load() == record.NoTimestamp {
+	s.learnMaxTime()
+}
+
+// learnMaxTime takes the largest timestamp from the time index where it is not known. mu is held.
+func (s *segment) learnMaxTime() {
+	if t := s.index.times.view(); len(t) > 0 && s.maxTime.Load() == record.NoTimestamp {
 		last := t[len(t)-1]
 		s.maxTime.Store(last.timestamp)
 		s.maxTimeLast.Store(s.base + int64(last.rel))
@@ -447,23 +477,24 @@ func (s *segment) locate(offset, limit int64) (ref batchRef, ok bool, err error)
 	}
 	e, indexed := x.before(offset - s.base)
 	if indexed && !s.agrees(e, limit) {
-		// The file was damaged, or another broker counted otherwise: the log itself is the truth.
-		if _, err := s.scan(0, 4096, nil); err != nil {
-			return ref, false, err
-		}
-		e, _ = s.index.before(offset - s.base)
+		e = offsetEntry{}
+		if !s.growing.Load() { // the file was damaged, or another broker counted otherwise: the log itself is the truth
+			if x, err = s.reindex(x); err != nil {
+				return ref, false, err
+			}
+			e, _ = x.before(offset - s.base)
+		} // else the log was cut a moment ago
 	}
 	return s.seek(int64(e.pos), limit, func(r batchRef) bool { return r.last >= offset })
 }
 
-// agrees says that the batch at an index entry's position ends with the entry's offset. Only sealed
-// segments can have an index that does not: the active one's is in memory.
+// agrees reports whether the batch at an index entry's position ends with the entry's offset.
 func (s *segment) agrees(e offsetEntry, limit int64) bool {
 	ref, ok, err := s.seek(int64(e.pos), limit, func(batchRef) bool { return true })
 	return err == nil && ok && ref.last == s.base+int64(e.rel)
 }
 
-// seek reads batch headers from pos on until found says so.
+// seek reads batch headers from pos on until found says so. It finds nothing where the segment was cut meanwhile.
 func (s *segment) seek(pos, limit int64, found func(batchRef) bool) (ref batchRef, ok bool, err error) {
 	f, err := s.open(false)
 	if err != nil {
@@ -473,10 +504,14 @@ func (s *segment) seek(pos, limit int64, found func(batchRef) bool) (ref batchRe
 	defer seekBuffers.Put(window)
 	var data []byte
 	at := pos // of data[0]
+	limit = min(limit, s.size.Load())
 	for pos+record.HeaderSize <= limit {
 		if pos < at || pos+record.HeaderSize > at+int64(len(data)) {
 			n, err := f.ReadAt(window[:min(seekBuffer, limit-pos)], pos)
 			if n < record.HeaderSize {
+				if s.size.Load() < limit {
+					return ref, false, nil
+				}
 				return ref, false, fmt.Errorf("read %s%s at %d: %w", s.path, logSuffix, pos, err)
 			}
 			data, at = window[:n], pos
@@ -484,6 +519,9 @@ func (s *segment) seek(pos, limit int64, found func(batchRef) bool) (ref batchRe
 		h := record.Batch(data[pos-at:])
 		ref = batchRef{base: h.BaseOffset(), last: h.LastOffset(), pos: pos, size: int64(h.Size()), maxTime: h.MaxTimestamp(), epoch: h.LeaderEpoch()}
 		if ref.size < record.HeaderSize || record.Magic(h) != 2 {
+			if s.size.Load() < limit {
+				return ref, false, nil
+			}
 			return ref, false, fmt.Errorf("%s%s at %d: %w", s.path, logSuffix, pos, record.ErrCorrupt)
 		}
 		if found(ref) {

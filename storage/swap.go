@@ -55,7 +55,7 @@ func (l *Log) replace(old []*segment, w *cleanedSegment) error {
 		return l.broken
 	}
 	next := slices.Concat(segments[:at], []*segment{w.seg}, segments[at+len(old):])
-	l.segments.Store(&next)
+	l.setSegments(next)
 	return nil
 }
 
