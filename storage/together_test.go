@@ -233,7 +233,9 @@ func TestTogether(t *testing.T) {
 }
 
 // watcher notes where the logs of parts are.
-type watcher struct{ parts map[ident.TopicPartition]*together }
+type watcher struct {
+	parts map[ident.TopicPartition]*together
+}
 
 func (w *watcher) DirFailed(*storage.Dir, []ident.TopicPartition) {}
 func (w *watcher) RoomChanged()                                   {}
