@@ -39,6 +39,13 @@ func newRequest(head []byte, c *conn, s *Session, received time.Time) *Request {
 	}
 }
 
+// NewRequest returns a request that came on no connection, for callers of handlers such as tests. Its context is ctx; Draining is never closed.
+func NewRequest(ctx context.Context, version int16, s *Session) *Request {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &conn{ctx: ctx, cancel: cancel, server: &Server{draining: make(chan struct{})}, session: s}
+	return &Request{Version: version, Session: s, Received: time.Now(), conn: c}
+}
+
 // Wait runs f, which waits for something that is not this request's own work; that is told apart in the time it takes. For the
 // request's handler.
 func (r *Request) Wait(f func()) {
