@@ -17,7 +17,6 @@ import (
 	"kraft/groups/runtime"
 	"kraft/raftmeta"
 	"kraft/raftmeta/broker"
-	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/replication"
@@ -82,14 +81,11 @@ func (m *Manager) Resign(n int32) { m.host.Resign(n) }
 func (m *Manager) Close() { m.host.Close() }
 
 func (m *Manager) config() coordinator.Config {
-	millis := func(key string) time.Duration { return configs.Millis(m.meta.IntSetting(key)) }
+	s := m.meta.Settings()
 	return coordinator.Config{
-		MinSession: millis("group.min.session.timeout.ms"), MaxSession: millis("group.max.session.timeout.ms"),
-		MaxSize: int(m.meta.IntSetting("group.max.size")), InitialRebalanceDelay: millis("group.initial.rebalance.delay.ms"),
-		OffsetsRetention:  configs.Millis(m.meta.IntSetting("offsets.retention.minutes") * time.Minute.Milliseconds()),
-		RetentionInterval: millis("offsets.retention.check.interval.ms"),
-		MaxMetadata:       int(m.meta.IntSetting("offset.metadata.max.bytes")),
-		NewID:             uuid.NewString,
+		MinSession: s.GroupMinSession, MaxSession: s.GroupMaxSession, MaxSize: s.GroupMaxSize, InitialRebalanceDelay: s.GroupInitialDelay,
+		OffsetsRetention: s.OffsetsRetention, RetentionInterval: s.OffsetsRetentionCheck, MaxMetadata: s.OffsetMetadataMaxBytes,
+		NewID: uuid.NewString,
 	}
 }
 
@@ -166,10 +162,10 @@ func (m *Manager) ensureTopic(ctx context.Context) (*image.Topic, error) {
 		return t, nil
 	}
 	c := controller.InternalConfigs(offsetsTopic)
-	segment := fmt.Sprint(m.meta.IntSetting("offsets.topic.segment.bytes"))
+	segment := fmt.Sprint(m.meta.Settings().OffsetsTopicSegment)
 	c["segment.bytes"] = &segment
 	err := m.broker.CreateTopic(ctx, controller.NewTopic{Name: offsetsTopic, Partitions: -1, Factor: -1, Configs: c},
-		m.meta.InternalDefaults("offsets.topic.num.partitions", "offsets.topic.replication.factor"))
+		m.meta.OffsetsTopicDefaults())
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ const (
 )
 
 func (m *Manager) offsetCommit(ctx *wire.Request, req *kmsg.OffsetCommitRequest) (*kmsg.OffsetCommitResponse, error) {
-	timeout := time.Duration(m.meta.IntSetting("offsets.commit.timeout.ms")) * time.Millisecond
+	timeout := m.meta.Settings().OffsetsCommitTimeout
 	c, cancel := context.WithTimeout(ctx.Context(), timeout)
 	defer cancel()
 	commits := m.commits(ctx, req)

@@ -71,7 +71,7 @@ func (m *Meta) begin(ctx context.Context) error {
 		if id == "" {
 			id = image.EncodeUUID(controller.NewID())
 		}
-		return controller.FirstRecords(m.Config.Features, id, m.IntSetting("min.insync.replicas"))
+		return controller.FirstRecords(m.Config.Features, id, m.Settings().MinInSyncReplicas)
 	})
 	if err != nil && err != kerr.NotController {
 		return fmt.Errorf("metadata quorum: %w", err)

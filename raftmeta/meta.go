@@ -63,6 +63,7 @@ type Meta struct {
 	log        zerolog.Logger
 	controller *controller.Controller
 	node       *quorum.Node
+	settings   atomic.Pointer[Settings]
 	voters     atomic.Pointer[map[int32]string] // Config.Voters, or those that a Meeting found
 }
 
@@ -73,6 +74,8 @@ func Open(config Config) (*Meta, error) {
 	}
 	m := &Meta{dialled: config.Dial, Config: config, log: config.Logs.For(logging.Node), controller: controller.New(config.Logs.For(logging.Controller))}
 	m.Config.Dial = m.dial
+	m.settings.Store(m.SettingsOf(image.Empty()))
+	m.Subscribe(m.followSettings)
 	id := MemberID(config.NodeID)
 	c := quorum.Config{AcceptOlder: config.AcceptOlder, ID: id, Path: config.Path, Tick: config.QuorumTick, SnapshotBytes: config.SnapshotBytes,
 		Busy: m.recovers, Log: config.Logs.For(logging.Quorum)}

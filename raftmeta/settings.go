@@ -1,19 +1,82 @@
 package raftmeta
 
 import (
-	"fmt"
 	"strconv"
+	"time"
 
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 )
 
+// Settings are the values in force of those broker settings that are read while the node runs. A Settings never changes.
+type Settings struct {
+	NumPartitions            int32 `kafka:"num.partitions"`
+	DefaultReplicationFactor int16 `kafka:"default.replication.factor"`
+	MinInSyncReplicas        int64 `kafka:"min.insync.replicas"`
+	AutoCreateTopics         bool  `kafka:"auto.create.topics.enable"`
+	DeleteTopics             bool  `kafka:"delete.topic.enable"`
+	DescribedPartitions      int   `kafka:"max.request.partition.size.limit"` // in one response
+
+	HeartbeatInterval      time.Duration `kafka:"broker.heartbeat.interval.ms"`
+	SessionTimeout         time.Duration `kafka:"broker.session.timeout.ms"`
+	AutoLeaderRebalance    bool          `kafka:"auto.leader.rebalance.enable"`
+	ImbalanceCheckInterval time.Duration `kafka:"leader.imbalance.check.interval.seconds"`
+
+	FlushPolicy           string        `kafka:"log.flush.policy"`
+	FetchMaxBytes         int           `kafka:"fetch.max.bytes"`
+	FetchSessions         int           `kafka:"max.incremental.fetch.session.cache.slots"`
+	ReplicaSelector       string        `kafka:"replica.selector.class"`
+	ReplicaLagTime        time.Duration `kafka:"replica.lag.time.max.ms"`
+	ReplicaFetchWait      int32         `kafka:"replica.fetch.wait.max.ms"` // milliseconds
+	ReplicaFetchMinBytes  int32         `kafka:"replica.fetch.min.bytes"`
+	ReplicaFetchMaxBytes  int32         `kafka:"replica.fetch.max.bytes"` // of a partition
+	ReplicaFetchResponse  int32         `kafka:"replica.fetch.response.max.bytes"`
+	LeaderThrottledRate   int64         `kafka:"leader.replication.throttled.rate"`   // bytes a second
+	FollowerThrottledRate int64         `kafka:"follower.replication.throttled.rate"` // bytes a second
+
+	CleanerThreads int           `kafka:"log.cleaner.threads"`
+	CleanerMemory  int64         `kafka:"log.cleaner.dedupe.buffer.size"`
+	CleanerBackoff time.Duration `kafka:"log.cleaner.backoff.ms"`
+	CleanerIOBytes float64       `kafka:"log.cleaner.io.max.bytes.per.second"`
+	MoveThreads    int           `kafka:"num.replica.alter.log.dirs.threads"`
+	MoveBytes      int64         `kafka:"replica.alter.log.dirs.io.max.bytes.per.second"`
+
+	GroupMinSession         time.Duration `kafka:"group.min.session.timeout.ms"`
+	GroupMaxSession         time.Duration `kafka:"group.max.session.timeout.ms"`
+	GroupMaxSize            int           `kafka:"group.max.size"`
+	GroupInitialDelay       time.Duration `kafka:"group.initial.rebalance.delay.ms"`
+	OffsetsRetention        time.Duration `kafka:"offsets.retention.minutes"`
+	OffsetsRetentionCheck   time.Duration `kafka:"offsets.retention.check.interval.ms"`
+	OffsetsCommitTimeout    time.Duration `kafka:"offsets.commit.timeout.ms"`
+	OffsetMetadataMaxBytes  int           `kafka:"offset.metadata.max.bytes"`
+	OffsetsTopicPartitions  int32         `kafka:"offsets.topic.num.partitions"`
+	OffsetsTopicReplication int16         `kafka:"offsets.topic.replication.factor"`
+	OffsetsTopicSegment     int64         `kafka:"offsets.topic.segment.bytes"`
+}
+
+// SettingsOf returns the settings of this broker by img.
+func (m *Meta) SettingsOf(img *image.Image) *Settings {
+	s := new(Settings)
+	m.Layers(img, "").ReadBroker(s)
+	return s
+}
+
+// Settings returns the newest settings that took effect.
+func (m *Meta) Settings() *Settings { return m.settings.Load() }
+
+// followSettings is the first subscriber to metadata: all others find the settings of the image that they are shown.
+func (m *Meta) followSettings(img *image.Image, changed *image.Delta) {
+	if changed.Configs {
+		m.settings.Store(m.SettingsOf(img))
+	}
+}
+
 // Layers are the places where img says that this broker's settings and a topic's come from. topic may
 // be "".
 func (m *Meta) Layers(img *image.Image, topic string) configs.Layers {
 	l := configs.Layers{
-		Broker:         img.Config(image.BrokerResource, fmt.Sprint(m.Config.NodeID)),
+		Broker:         img.Config(image.BrokerResource, strconv.Itoa(int(m.Config.NodeID))),
 		ClusterDefault: img.Config(image.BrokerResource, ""),
 		Static:         m.Config.Static,
 	}
@@ -23,40 +86,35 @@ func (m *Meta) Layers(img *image.Image, topic string) configs.Layers {
 	return l
 }
 
-// Setting is the value of a broker setting in force now.
-func (m *Meta) Setting(name string) string { return m.Layers(m.Image(), "").EffectiveBroker(name) }
-
-// IntSetting is Setting as a number.
-func (m *Meta) IntSetting(name string) int64 { return m.Layers(m.Image(), "").EffectiveInt(name) }
-
-// Defaults are the partitions and the factor of topics that do not say. A factor that the user never
-// set shrinks to what the brokers allow.
+// Defaults are the partitions and the factor of topics that do not say.
 func (m *Meta) Defaults() controller.Defaults {
-	return controller.Defaults{
-		Partitions: int32(m.IntSetting("num.partitions")),
-		Factor:     int16(m.IntSetting("default.replication.factor")),
-	}
+	s := m.Settings()
+	return controller.Defaults{Partitions: s.NumPartitions, Factor: s.DefaultReplicationFactor}
 }
 
-// InternalDefaults are those of an internal topic, by the broker settings that name them.
-func (m *Meta) InternalDefaults(partitions, factor string) controller.Defaults {
-	_, set := m.Config.Static[factor]
-	return controller.Defaults{Partitions: int32(m.IntSetting(partitions)), Factor: int16(m.IntSetting(factor)), Clamp: !set}
+// OffsetsTopicDefaults are those of __consumer_offsets. A factor that the user never set shrinks to what the brokers allow.
+func (m *Meta) OffsetsTopicDefaults() controller.Defaults {
+	s := m.Settings()
+	_, set := m.Config.Static["offsets.topic.replication.factor"]
+	return controller.Defaults{Partitions: s.OffsetsTopicPartitions, Factor: s.OffsetsTopicReplication, Clamp: !set}
 }
+
+var (
+	minInSyncReplicas = configs.TopicKey("min.insync.replicas")
+	uncleanElection   = configs.TopicKey("unclean.leader.election.enable")
+)
 
 // Policy is what topics' settings say about their leaders.
 func (m *Meta) Policy() controller.Policy {
 	return controller.Policy{
 		MinISR: func(img *image.Image, topic string) int {
-			n, err := strconv.Atoi(m.Layers(img, topic).Effective("min.insync.replicas"))
+			n, err := strconv.Atoi(minInSyncReplicas(m.Layers(img, topic)))
 			if err != nil {
 				return 1 // all values were checked when they were set
 			}
 			return n
 		},
-		Unclean: func(img *image.Image, topic string) bool {
-			return m.Layers(img, topic).Effective("unclean.leader.election.enable") == "true"
-		},
+		Unclean:  func(img *image.Image, topic string) bool { return uncleanElection(m.Layers(img, topic)) == "true" },
 		Internal: image.IsInternal,
 	}
 }

@@ -216,7 +216,7 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 		}
 	}
 	out.Region = wire.Region{File: s.File, Offset: s.Offset, Length: s.Length}
-	if f.version < 10 && f.manager.meta.Layers(f.manager.meta.Image(), p.topic).Effective("compression.type") == "zstd" {
+	if c := log.Config(); f.version < 10 && !c.KeepCodec && c.Codec == record.Zstd {
 		out.Region = wire.Region{}
 		return p, kerr.UnsupportedCompressionType
 	}

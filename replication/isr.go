@@ -9,7 +9,6 @@ import (
 
 	"kraft/raftmeta"
 	"kraft/raftmeta/broker"
-	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/wire/locks"
 )
@@ -83,7 +82,7 @@ func (k *isrKeeper) start(partitions func() []*Partition) {
 		}
 	})
 	k.done.Go(func() {
-		lag := configs.Millis(k.meta.IntSetting("replica.lag.time.max.ms"))
+		lag := k.meta.Settings().ReplicaLagTime
 		tick := time.NewTicker(max(lag/2, 10*time.Millisecond))
 		defer tick.Stop()
 		for {

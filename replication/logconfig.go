@@ -2,56 +2,81 @@ package replication
 
 import (
 	"slices"
-	"strconv"
 	"time"
 
+	"kraft/raftmeta"
 	"kraft/raftmeta/configs"
 	"kraft/storage"
 	"kraft/wire/record"
 )
 
+// replicationSettings are the settings of a topic that replication reads.
+type replicationSettings struct {
+	MinInSync   int      `kafka:"min.insync.replicas"`
+	SlowSending []string `kafka:"leader.replication.throttled.replicas"`
+	SlowTaking  []string `kafka:"follower.replication.throttled.replicas"`
+}
+
+// logSettings are the settings of a topic that its logs go by.
+type logSettings struct {
+	SegmentBytes    int64         `kafka:"segment.bytes"`
+	SegmentAge      time.Duration `kafka:"segment.ms"`
+	SegmentJitter   time.Duration `kafka:"segment.jitter.ms"`
+	IndexInterval   int64         `kafka:"index.interval.bytes"`
+	IndexBytes      int64         `kafka:"segment.index.bytes"`
+	RetentionBytes  int64         `kafka:"retention.bytes"`
+	RetentionAge    time.Duration `kafka:"retention.ms"`
+	DeleteDelay     time.Duration `kafka:"file.delete.delay.ms"`
+	MaxMessage      int           `kafka:"max.message.bytes"`
+	MaxDecompressed int64         `kafka:"max.decompressed.message.bytes"`
+	Policy          []string      `kafka:"cleanup.policy"`
+	TimestampType   string        `kafka:"message.timestamp.type"`
+	TimestampBefore time.Duration `kafka:"message.timestamp.before.max.ms"`
+	TimestampAfter  time.Duration `kafka:"message.timestamp.after.max.ms"`
+	MinLag          time.Duration `kafka:"min.compaction.lag.ms"`
+	MaxLag          time.Duration `kafka:"max.compaction.lag.ms"`
+	DeleteRetention time.Duration `kafka:"delete.retention.ms"`
+	MinDirtyRatio   float64       `kafka:"min.cleanable.dirty.ratio"`
+	FlushMessages   int64         `kafka:"flush.messages"`
+	FlushAge        time.Duration `kafka:"flush.ms"`
+	Compression     string        `kafka:"compression.type"`
+	GzipLevel       int           `kafka:"compression.gzip.level"`
+	LZ4Level        int           `kafka:"compression.lz4.level"`
+	ZstdLevel       int           `kafka:"compression.zstd.level"`
+}
+
+// brokerLogSettings are the settings of a broker that all its logs go by.
+type brokerLogSettings struct {
+	ProducerExpiration time.Duration `kafka:"producer.id.expiration.ms"`
+	CheckCompressed    bool          `kafka:"log.check.compressed.records"`
+}
+
 // logConfig reads a topic's settings in force. All values were checked when they were set.
 func logConfig(l configs.Layers) *storage.LogConfig {
-	integer := func(key string) int64 { return parseInt(l.Effective(key)) }
-	duration := func(key string) time.Duration { return configs.Millis(integer(key)) }
-	policy := configs.SplitList(l.Effective("cleanup.policy"))
+	var s logSettings
+	l.ReadTopic(&s)
+	var of brokerLogSettings
+	l.ReadBroker(&of)
 	c := &storage.LogConfig{
-		SegmentBytes: integer("segment.bytes"), SegmentAge: duration("segment.ms"), SegmentJitter: duration("segment.jitter.ms"),
-		IndexInterval: integer("index.interval.bytes"), IndexBytes: integer("segment.index.bytes"),
-		RetentionBytes: integer("retention.bytes"), RetentionAge: duration("retention.ms"), DeleteDelay: duration("file.delete.delay.ms"),
-		MaxMessageBytes: int(integer("max.message.bytes")),
-		MaxDecompressed: int(min(integer("max.decompressed.message.bytes"), record.MaxRecordsBytes)),
-		Delete:          slices.Contains(policy, "delete"), Compact: slices.Contains(policy, "compact"),
-		LogAppendTime:   l.Effective("message.timestamp.type") == "LogAppendTime",
-		TimestampBefore: duration("message.timestamp.before.max.ms"), TimestampAfter: duration("message.timestamp.after.max.ms"),
-		ProducerExpiration: configs.Millis(l.EffectiveInt("producer.id.expiration.ms")),
-		CodecLevel:         record.DefaultLevel,
-		MinCompactionLag:   duration("min.compaction.lag.ms"), MaxCompactionLag: duration("max.compaction.lag.ms"),
-		DeleteRetention: duration("delete.retention.ms"), FlushMessages: integer("flush.messages"), FlushAge: duration("flush.ms"),
-		TrustCompressed: l.EffectiveBroker("log.check.compressed.records") == "false",
+		SegmentBytes: s.SegmentBytes, SegmentAge: s.SegmentAge, SegmentJitter: s.SegmentJitter, IndexInterval: s.IndexInterval, IndexBytes: s.IndexBytes,
+		RetentionBytes: s.RetentionBytes, RetentionAge: s.RetentionAge, DeleteDelay: s.DeleteDelay,
+		MaxMessageBytes: s.MaxMessage, MaxDecompressed: int(min(s.MaxDecompressed, record.MaxRecordsBytes)),
+		Delete: slices.Contains(s.Policy, "delete"), Compact: slices.Contains(s.Policy, "compact"),
+		LogAppendTime: s.TimestampType == "LogAppendTime", TimestampBefore: s.TimestampBefore, TimestampAfter: s.TimestampAfter,
+		ProducerExpiration: of.ProducerExpiration, CodecLevel: record.DefaultLevel,
+		MinCompactionLag: s.MinLag, MaxCompactionLag: s.MaxLag, DeleteRetention: s.DeleteRetention, MinDirtyRatio: s.MinDirtyRatio,
+		FlushMessages: s.FlushMessages, FlushAge: s.FlushAge, TrustCompressed: !of.CheckCompressed,
 	}
-	c.MinDirtyRatio, _ = strconv.ParseFloat(l.Effective("min.cleanable.dirty.ratio"), 64)
-	name := l.Effective("compression.type")
-	if c.KeepCodec = name == "producer"; !c.KeepCodec {
-		c.Codec, _ = record.ParseCodec(name)
-		if level := "compression." + name + ".level"; configs.Topic[level] != nil {
-			c.CodecLevel = int(integer(level))
+	if c.KeepCodec = s.Compression == "producer"; !c.KeepCodec {
+		c.Codec, _ = record.ParseCodec(s.Compression)
+		if level, ok := map[string]int{"gzip": s.GzipLevel, "lz4": s.LZ4Level, "zstd": s.ZstdLevel}[s.Compression]; ok {
+			c.CodecLevel = level
 		}
 	}
 	return c
 }
 
-// BackgroundConfig reads the broker's settings for compaction and for moves between directories.
-func BackgroundConfig(l configs.Layers) (c storage.CleanerConfig, moveBytes int64) {
-	c = storage.CleanerConfig{
-		Threads: int(l.EffectiveInt("log.cleaner.threads")), Memory: l.EffectiveInt("log.cleaner.dedupe.buffer.size"),
-		Backoff: configs.Millis(l.EffectiveInt("log.cleaner.backoff.ms")),
-	}
-	c.ReadWrite, _ = strconv.ParseFloat(l.EffectiveBroker("log.cleaner.io.max.bytes.per.second"), 64)
-	return c, l.EffectiveInt("replica.alter.log.dirs.io.max.bytes.per.second")
-}
-
-func parseInt(s string) int64 {
-	n, _ := strconv.ParseInt(s, 10, 64)
-	return n
+// BackgroundConfig returns the settings for compaction and for moves between directories.
+func BackgroundConfig(s *raftmeta.Settings) (c storage.CleanerConfig, moveBytes int64) {
+	return storage.CleanerConfig{Threads: s.CleanerThreads, Memory: s.CleanerMemory, Backoff: s.CleanerBackoff, ReadWrite: s.CleanerIOBytes}, s.MoveBytes
 }

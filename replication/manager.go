@@ -87,16 +87,15 @@ type Logs struct{ Log, StateChange zerolog.Logger }
 // NewManager makes a manager; Start makes it follow the metadata. dial connects to other brokers, by their
 // listener of the given name.
 func NewManager(meta *raftmeta.Meta, b *broker.Broker, logs *storage.Manager, dial wire.Dialer, interBroker string, log Logs) *Manager {
-	number := func(key string) int32 { return int32(meta.IntSetting(key)) }
+	s := meta.Settings()
 	m := &Manager{
 		isr: newISRKeeper(meta, b, log.Log), interBroker: interBroker,
-		rackAware: meta.Setting("replica.selector.class") == rackAware,
+		rackAware: s.ReplicaSelector == rackAware,
 		replicaFetch: fetchSettings{
-			wait: number("replica.fetch.wait.max.ms"), minBytes: number("replica.fetch.min.bytes"),
-			partitionMax: number("replica.fetch.max.bytes"), responseMax: number("replica.fetch.response.max.bytes"),
+			wait: s.ReplicaFetchWait, minBytes: s.ReplicaFetchMinBytes, partitionMax: s.ReplicaFetchMaxBytes, responseMax: s.ReplicaFetchResponse,
 		},
-		meta: meta, broker: b, logs: logs, log: log.Log, changes: log.StateChange, recovering: make(chan struct{}, recoveredAtOnce), closing: make(chan struct{}), commits: meta.Setting("log.flush.policy") == "commit", maxFetch: int(meta.IntSetting("fetch.max.bytes")),
-		sessions: newSessions(int(meta.IntSetting("max.incremental.fetch.session.cache.slots"))),
+		meta: meta, broker: b, logs: logs, log: log.Log, changes: log.StateChange, recovering: make(chan struct{}, recoveredAtOnce), closing: make(chan struct{}), commits: s.FlushPolicy == "commit", maxFetch: s.FetchMaxBytes,
+		sessions: newSessions(s.FetchSessions),
 		byName:   map[string]*topic{}, byID: map[image.UUID]*topic{}, watchers: map[string]Watcher{},
 	}
 	m.reports = newReports(b, m.settle, log.Log)
@@ -269,12 +268,12 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 	ids := changed.Topics
 	if changed.General {
 		ids = image.All(img).Topics
-		layers := m.meta.Layers(img, "")
-		if err := defect.Contain("settings", func() error { m.logs.Configure(BackgroundConfig(layers)); return nil }); err != nil {
+		s := m.meta.SettingsOf(img)
+		if err := defect.Contain("settings", func() error { m.logs.Configure(BackgroundConfig(s)); return nil }); err != nil {
 			defect.Tell(&m.log, err).Msg("settings of compaction and of moves between directories stay as they are")
 		}
-		m.sending.set(layers.EffectiveInt("leader.replication.throttled.rate"))
-		m.taking.set(layers.EffectiveInt("follower.replication.throttled.rate"))
+		m.sending.set(s.LeaderThrottledRate)
+		m.taking.set(s.FollowerThrottledRate)
 	}
 	self, ok := img.Broker(m.meta.NodeID())
 	fenced := !ok || self.Fenced
@@ -286,15 +285,14 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 		}
 		layers := m.meta.Layers(img, t.Name)
 		config := m.logConfig(t.Name, layers)
-		minInSync := int(parseInt(layers.Effective("min.insync.replicas")))
-		slowSending := configs.SplitList(layers.Effective("leader.replication.throttled.replicas"))
-		slowTaking := configs.SplitList(layers.Effective("follower.replication.throttled.replicas"))
+		var own replicationSettings
+		layers.ReadTopic(&own)
 		for n, reg := range t.Partitions {
 			if !slices.Contains(reg.Replicas, m.meta.NodeID()) {
 				m.drop(t, int32(n))
 				continue
 			}
-			work = append(work, opening{t, int32(n), reg, fenced, config, minInSync, slowSending, slowTaking})
+			work = append(work, opening{t, int32(n), reg, fenced, config, own})
 		}
 	}
 	m.openAll(work)
@@ -302,14 +300,12 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 
 // opening is a partition to open, or to give its new role.
 type opening struct {
-	topic     *image.Topic
-	n         int32
-	reg       *image.Partition
-	fenced    bool
-	config    *storage.LogConfig // nil where it cannot be made of the topic's settings: a log that is open keeps the one it has
-	minInSync int
-	// The topic's throttled replicas.
-	slowSending, slowTaking []string
+	topic    *image.Topic
+	n        int32
+	reg      *image.Partition
+	fenced   bool
+	config   *storage.LogConfig // nil where it cannot be made of the topic's settings: a log that is open keeps the one it has
+	settings replicationSettings
 }
 
 // openingTold is how often it is told how many logs are open, where they take long: after a crash each is read from where it was last
@@ -426,10 +422,10 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 		m.logs.Note(ident.TopicPartition{Topic: p.topic, Partition: p.n}, l, p.log.Store)
 	}
 	p.offline.Store(l == nil)
-	p.slowSending.Store(isThrottled(o.slowSending, o.n, m.meta.NodeID()))
-	p.slowTaking.Store(isThrottled(o.slowTaking, o.n, m.meta.NodeID()))
+	p.slowSending.Store(isThrottled(o.settings.SlowSending, o.n, m.meta.NodeID()))
+	p.slowTaking.Store(isThrottled(o.settings.SlowTaking, o.n, m.meta.NodeID()))
 	before, followed := p.leadership.Load(), p.follows()
-	role := p.become(o.reg, m.meta.NodeID(), o.fenced, o.minInSync)
+	role := p.become(o.reg, m.meta.NodeID(), o.fenced, o.settings.MinInSync)
 	after := p.leadership.Load()
 	m.tellChange(p, o.reg, before, after, followed, role)
 	if before != nil && after != nil && before.epoch == after.epoch {

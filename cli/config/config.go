@@ -21,6 +21,7 @@ import (
 
 // Config is everything that a node needs to know before it starts. It is immutable once built.
 type Config struct {
+	Settings
 	NodeID    int32
 	ClusterID string // "" takes the directory's, or makes one up
 	LogDirs   []string
@@ -131,6 +132,7 @@ func New(values map[string]string) (*Config, error) {
 	if class := values["authorizer.class.name"]; class != "" {
 		return nil, fmt.Errorf("authorizer.class.name=%s: kraft has no ACLs yet, so any client could read and write all data: remove the setting to start without authorization", class)
 	}
+	configs.Layers{Static: c.Static}.ReadBroker(&c.Settings)
 	return c, c.findQuorum(controllers)
 }
 
@@ -175,23 +177,21 @@ func directories(values map[string]string) []string {
 	return list
 }
 
-// Setting is the static value of a broker setting, or Kafka's default; null is "".
-func (c *Config) Setting(name string) string {
-	return configs.Layers{Static: c.Static}.EffectiveBroker(name)
-}
-
-// Int is Setting as a number.
-func (c *Config) Int(name string) int64 {
-	return configs.Layers{Static: c.Static}.EffectiveInt(name)
-}
-
-// Float is Setting as a number with a fraction.
-func (c *Config) Float(name string) float64 {
-	f, _ := strconv.ParseFloat(strings.TrimSpace(c.Setting(name)), 64) // checked by New
-	return f
-}
-
-// Millis is Setting as a duration given in milliseconds.
-func (c *Config) Millis(name string) time.Duration {
-	return configs.Millis(c.Int(name))
+// Settings are the values of broker settings that are read when a node starts. Those that may change while it runs are raftmeta.Settings.
+type Settings struct {
+	SnapshotBytes       int64         `kafka:"metadata.log.max.record.bytes.between.snapshots"`
+	RetentionInterval   time.Duration `kafka:"log.retention.check.interval.ms"`
+	CheckpointInterval  time.Duration `kafka:"replica.high.watermark.checkpoint.interval.ms"`
+	RecoveryThreads     int           `kafka:"num.recovery.threads.per.data.dir"`
+	ReserveBytes        int64         `kafka:"log.dir.reserve.bytes"`
+	DirStall            time.Duration `kafka:"log.dir.stall.ms"`
+	FlushPolicy         string        `kafka:"log.flush.policy"`
+	QueuedMaxBytes      int64         `kafka:"queued.max.request.bytes"`
+	RequestMaxBytes     int           `kafka:"socket.request.max.bytes"`
+	MaxIdle             time.Duration `kafka:"connections.max.idle.ms"`
+	MaxConnections      int           `kafka:"max.connections"`
+	SlowRequest         time.Duration `kafka:"slow.request.log.ms"`
+	ControlledShutdown  bool          `kafka:"controlled.shutdown.enable"`
+	TelemetryMaxBytes   int           `kafka:"telemetry.max.bytes"`
+	TelemetryForwardURL string        `kafka:"telemetry.otlp.endpoint"`
 }

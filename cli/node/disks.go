@@ -23,7 +23,7 @@ const (
 func (n *Node) watchDisks() {
 	tick := time.NewTicker(disksInterval)
 	defer tick.Stop()
-	limit := n.config.Millis("log.dir.stall.ms")
+	limit := n.config.DirStall
 	var aside time.Time // when the last try to stand aside began
 	hung := ""          // the directory for which this broker has withdrawn
 	var hungLast, back time.Time

@@ -229,18 +229,18 @@ func (n *Node) startBroker(ctx context.Context) error {
 	if err := n.checkPlace(); err != nil { // of which it may have heard by now
 		return err
 	}
-	layers := n.meta.Layers(n.meta.Image(), "")
-	cleaner, moveBytes := replication.BackgroundConfig(layers)
-	moves := int(layers.EffectiveInt("num.replica.alter.log.dirs.threads"))
+	settings := n.meta.SettingsOf(n.meta.Image())
+	cleaner, moveBytes := replication.BackgroundConfig(settings)
+	moves := settings.MoveThreads
 	if moves <= 0 {
 		moves = len(n.dirs)
 	}
 	logs, err := storage.NewManager(n.dirs, storage.ManagerConfig{
-		RetentionInterval:  n.config.Millis("log.retention.check.interval.ms"),
-		CheckpointInterval: n.config.Millis("replica.high.watermark.checkpoint.interval.ms"),
-		RecoveryThreads:    int(n.config.Int("num.recovery.threads.per.data.dir")),
-		ReserveBytes:       n.config.Int("log.dir.reserve.bytes"),
-		NoteSyncs:          n.config.Setting("log.flush.policy") == "commit",
+		RetentionInterval:  n.config.RetentionInterval,
+		CheckpointInterval: n.config.CheckpointInterval,
+		RecoveryThreads:    n.config.RecoveryThreads,
+		ReserveBytes:       n.config.ReserveBytes,
+		NoteSyncs:          n.config.FlushPolicy == "commit",
 		MoveThreads:        moves,
 		MoveBytes:          moveBytes,
 		Cleaner:            cleaner,
@@ -254,7 +254,7 @@ func (n *Node) startBroker(ctx context.Context) error {
 	}
 	n.parts = replication.NewManager(n.meta, n.broker, logs, n.dial, n.config.InterBroker, replication.Logs{Log: n.logs.For(logging.Replication), StateChange: n.logs.For(logging.StateChange)})
 	n.groups = groups.NewManager(n.meta, n.broker, n.parts, n.logs.For(logging.Groups))
-	n.telemetry = telemetry.NewManager(telemetry.Config{Image: n.meta.Image, MaxBytes: int(n.config.Int("telemetry.max.bytes")), Forward: n.config.Setting("telemetry.otlp.endpoint"), Log: n.log})
+	n.telemetry = telemetry.NewManager(telemetry.Config{Image: n.meta.Image, MaxBytes: n.config.TelemetryMaxBytes, Forward: n.config.TelemetryForwardURL, Log: n.log})
 	n.parts.Start()
 	n.groups.Start()
 	if clean >= 0 && logs.Damaged() { // it has lost something after all, and leads nothing yet
@@ -416,7 +416,7 @@ func (n *Node) openMeta() error {
 		NodeID: n.config.NodeID, ClusterID: id, Path: path,
 		Endpoints: endpoints, Rack: n.config.Rack, Static: n.config.Static,
 		Features: n.features, Voters: n.place.voters, Join: n.place.join, Meeting: n.place.meeting, Waiting: n.waiting, Dial: n.dial, InterBroker: n.config.InterBroker,
-		AcceptOlder: n.config.AcceptOlder, QuorumTick: quorumTick, SnapshotBytes: n.config.Int("metadata.log.max.record.bytes.between.snapshots"), Logs: n.logs,
+		AcceptOlder: n.config.AcceptOlder, QuorumTick: quorumTick, SnapshotBytes: n.config.SnapshotBytes, Logs: n.logs,
 	}
 	if len(n.config.ZooKeeper) > 0 {
 		c.Stranger = n.stranger
@@ -518,14 +518,14 @@ func (n *Node) serve() {
 
 // limits are those of a server.
 func (n *Node) limits() wire.Config {
-	queued := n.config.Int("queued.max.request.bytes")
+	queued := n.config.QueuedMaxBytes
 	if queued <= 0 {
 		queued = 256 << 20
 	}
 	return wire.Config{
-		MaxRequestBytes: int(n.config.Int("socket.request.max.bytes")), MaxQueuedBytes: queued,
-		IdleTimeout: n.config.Millis("connections.max.idle.ms"), MaxConnections: int(n.config.Int("max.connections")),
-		SlowRequest: n.config.Millis("slow.request.log.ms"), RequestLog: n.logs.For(logging.Requests),
+		MaxRequestBytes: n.config.RequestMaxBytes, MaxQueuedBytes: queued,
+		IdleTimeout: n.config.MaxIdle, MaxConnections: n.config.MaxConnections,
+		SlowRequest: n.config.SlowRequest, RequestLog: n.logs.For(logging.Requests),
 	}
 }
 
@@ -619,7 +619,7 @@ func (n *Node) stop() error {
 		n.admin.Unready("it is stopping")
 		defer n.admin.Close()
 	}
-	if n.server != nil && !n.dead.Load() && n.config.Setting("controlled.shutdown.enable") == "true" {
+	if n.server != nil && !n.dead.Load() && n.config.ControlledShutdown {
 		n.leave()
 	}
 	for _, l := range n.listeners {

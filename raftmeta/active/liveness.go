@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta"
-	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
@@ -214,7 +213,7 @@ func (l *liveness) session() (timeout time.Duration, set bool) {
 const sessionTimeout = "broker.session.timeout.ms"
 
 func (l *liveness) configured() time.Duration {
-	return configs.Millis(l.meta.IntSetting(sessionTimeout))
+	return l.meta.Settings().SessionTimeout
 }
 
 // sweep fences brokers whose session is over.
@@ -266,10 +265,10 @@ const uncleanEvery = 5 * time.Minute
 // electAgain gives leadership back to preferred replicas (auto.leader.rebalance.enable), and leaders to partitions
 // that may have one now.
 func (l *liveness) electAgain(now time.Time) {
-	if every := l.meta.IntSetting("leader.imbalance.check.interval.seconds"); now.Sub(l.rebalanced).Seconds() > float64(every) {
+	if now.Sub(l.rebalanced) > l.meta.Settings().ImbalanceCheckInterval {
 		first := l.rebalanced.IsZero()
 		l.rebalanced = now
-		if !first && l.meta.Setting("auto.leader.rebalance.enable") == "true" {
+		if !first && l.meta.Settings().AutoLeaderRebalance {
 			l.elect("preferred leaders", func(work *image.Image) []*image.Record {
 				return controller.ElectPreferred(work, l.meta.Policy(), electionsAtOnce)
 			})

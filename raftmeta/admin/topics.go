@@ -100,7 +100,7 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 	}
 	errs := a.changeEach(ctx, req.TimeoutMillis, false, len(targets), func(work *image.Image, i int) ([]*image.Record, error) {
 		r, t := &targets[i], &resp.Topics[i]
-		if a.meta.Setting("delete.topic.enable") != "true" {
+		if !a.meta.Settings().DeleteTopics {
 			return nil, fmt.Errorf("Topic deletion is disabled.: %w", kerr.TopicDeletionDisabled)
 		}
 		if refused[i] != nil {

@@ -19,7 +19,6 @@ import (
 	"kraft/raftmeta"
 	"kraft/raftmeta/active"
 	"kraft/raftmeta/calls"
-	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/tags"
@@ -185,7 +184,7 @@ func (b *Broker) beat(ctx context.Context, shutdown bool) (*kmsg.BrokerHeartbeat
 // keepAlive sends heartbeats, at once to each new controller: it does not know yet who is there.
 func (b *Broker) keepAlive(ctx context.Context) {
 	// A session that is as short as the interval must not end between two heartbeats.
-	interval := max(min(configs.Millis(b.meta.IntSetting("broker.heartbeat.interval.ms")), configs.Millis(b.meta.IntSetting("broker.session.timeout.ms"))/2), calls.Retry)
+	interval := max(min(b.meta.Settings().HeartbeatInterval, b.meta.Settings().SessionTimeout/2), calls.Retry)
 	for {
 		elected, withdrawn := b.meta.LeaderChanged(), b.withdrawn.Changed()
 		once, cancel := context.WithTimeout(ctx, max(interval, calls.Patience))

@@ -366,11 +366,22 @@ func scaled(v Value) Value {
 	return Value{v.Name, &text, v.Source}
 }
 
-// Effective is the value of a topic setting in force; null is "".
-func (l Layers) Effective(name string) string { return text(l.TopicValue(Topic[name])[0]) }
+// Effective is the value of a topic setting in force; null is "". A name that does not exist panics.
+func (l Layers) Effective(name string) string { return text(l.TopicValue(known(Topic, name))[0]) }
 
-// EffectiveBroker is the value of a broker setting in force; null is "".
-func (l Layers) EffectiveBroker(name string) string { return text(l.BrokerValue(Broker[name])[0]) }
+// EffectiveBroker is the value of a broker setting in force; null is "". A name that does not exist panics.
+func (l Layers) EffectiveBroker(name string) string {
+	return text(l.BrokerValue(known(Broker, name))[0])
+}
+
+// known finds a definition that has to exist.
+func known(definitions map[string]*Definition, name string) *Definition {
+	d := definitions[name]
+	if d == nil {
+		panic("configs: there is no setting " + name)
+	}
+	return d
+}
 
 func text(v Value) string {
 	if v.Value == nil {
@@ -389,10 +400,4 @@ func Millis(ms int64) time.Duration {
 		return math.MinInt64
 	}
 	return time.Duration(ms) * time.Millisecond
-}
-
-// EffectiveInt is EffectiveBroker as a number. Values were checked when they were set.
-func (l Layers) EffectiveInt(name string) int64 {
-	n, _ := strconv.ParseInt(strings.TrimSpace(l.EffectiveBroker(name)), 10, 64)
-	return n
 }

@@ -129,7 +129,7 @@ func (d *Discovery) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, fai
 		if image.IsInternal(*name) {
 			continue // coordinators create theirs when they are first asked for
 		}
-		if d.meta.Setting("auto.create.topics.enable") != "true" {
+		if !d.meta.Settings().AutoCreateTopics {
 			continue
 		}
 		err := d.broker.CreateTopic(ctx.Context(), controller.NewTopic{Name: *name, Partitions: -1, Factor: -1}, d.meta.Defaults())
@@ -183,7 +183,7 @@ func offline(img *image.Image, p *image.Partition) []int32 {
 func (d *Discovery) describeTopicPartitions(ctx *wire.Request, req *kmsg.DescribeTopicPartitionsRequest) (*kmsg.DescribeTopicPartitionsResponse, error) {
 	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
 	img := d.meta.Image()
-	limit := max(1, min(int(req.ResponsePartitionLimit), int(d.meta.IntSetting("max.request.partition.size.limit"))))
+	limit := max(1, min(int(req.ResponsePartitionLimit), d.meta.Settings().DescribedPartitions))
 	if c := req.Cursor; c != nil {
 		named := len(req.Topics) == 0 || slices.ContainsFunc(req.Topics, func(t kmsg.DescribeTopicPartitionsRequestTopic) bool { return t.Topic == c.Topic })
 		if c.Partition < 0 || !named {
