@@ -175,15 +175,20 @@ func (ss *session) served(withData map[*wanted]bool) {
 }
 
 func wantedOf(req *kmsg.FetchRequest) []*wanted {
-	var list []*wanted
+	count := 0
+	for i := range req.Topics {
+		count += len(req.Topics[i].Partitions)
+	}
+	all, list := make([]wanted, 0, count), make([]*wanted, 0, count)
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
-			list = append(list, &wanted{
+			all = append(all, wanted{
 				topic: t.Topic, id: t.TopicID, n: p.Partition, offset: p.FetchOffset, maxBytes: p.PartitionMaxBytes,
 				start: p.LogStartOffset, leaderEpoch: p.CurrentLeaderEpoch, lastFetchedEpoch: p.LastFetchedEpoch, sentHigh: -1, sentStart: -1, fresh: true,
 			})
+			list = append(list, &all[len(all)-1])
 		}
 	}
 	return list

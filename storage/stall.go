@@ -18,14 +18,21 @@ const writesNoted = 32
 
 // note runs a write.
 func (w *writes) note(write func() error) error {
+	if begun := w.begin(); begun != nil {
+		defer begun.Store(0)
+	}
+	return write()
+}
+
+// begin notes that a write begins, and returns where that is noted; nil if it is not. Setting it to 0 ends the write.
+func (w *writes) begin() *atomic.Int64 {
 	now := max(1, int64(time.Since(w.born)))
 	for i := range w.begun {
 		if w.begun[i].Load() == 0 && w.begun[i].CompareAndSwap(0, now) {
-			defer w.begun[i].Store(0)
-			break
+			return &w.begun[i]
 		}
 	}
-	return write()
+	return nil
 }
 
 // oldest is how long the oldest write has been under way, 0 without one.

@@ -100,7 +100,19 @@ type API struct {
 }
 
 // APIName is Kafka's name (ApiKeys) of a kind of request.
-func APIName(key int16) string { return kafkaNames.Replace(kmsg.NameForKey(key)) }
+func APIName(key int16) string {
+	if key >= 0 && int(key) < len(apiNames) {
+		return apiNames[key]
+	}
+	return kafkaNames.Replace(kmsg.NameForKey(key))
+}
+
+var apiNames = func() (names [128]string) {
+	for key := range names {
+		names[key] = kafkaNames.Replace(kmsg.NameForKey(int16(key)))
+	}
+	return names
+}()
 
 var kafkaNames = strings.NewReplacer("ID", "Id", "SASL", "Sasl", "SCRAM", "Scram", "ACL", "Acl", "AlterPartitionAssignments", "AlterPartitionReassignments")
 

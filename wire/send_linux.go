@@ -67,37 +67,41 @@ func sendRegion(conn net.Conn, r Region) error {
 	}
 	off, left := r.Offset, r.Length
 	var sendErr error
+	var sock uintptr
+	blocked := false
+	send := func(fd uintptr) {
+		for left > 0 {
+			n, e := unix.Sendfile(int(sock), int(fd), &off, left)
+			switch {
+			case e == unix.EAGAIN:
+				blocked = true
+				return
+			case e == unix.EINTR:
+			case e != nil:
+				sendErr = e
+				return
+			case n == 0:
+				sendErr = fmt.Errorf("log ended %d bytes before the answer did: %w", left, io.ErrUnexpectedEOF)
+				return
+			default:
+				left -= n
+			}
+		}
+	}
+	// The file's descriptor is pinned only while bytes flow, not while the peer is slow.
+	pinned := func(s uintptr) bool {
+		if blocked { // the socket has room again: go round to pin the file anew
+			return true
+		}
+		sock = s
+		if err := rawFile.Control(send); err != nil {
+			sendErr = err
+		}
+		return !blocked
+	}
 	for left > 0 && sendErr == nil {
-		// The file's descriptor is pinned only while bytes flow, not while the peer is slow.
-		blocked := false
-		if err := rawConn.Write(func(sock uintptr) bool {
-			if blocked { // the socket has room again: go round to pin the file anew
-				return true
-			}
-			ctlErr := rawFile.Control(func(fd uintptr) {
-				for left > 0 {
-					n, e := unix.Sendfile(int(sock), int(fd), &off, left)
-					switch {
-					case e == unix.EAGAIN:
-						blocked = true
-						return
-					case e == unix.EINTR:
-					case e != nil:
-						sendErr = e
-						return
-					case n == 0:
-						sendErr = fmt.Errorf("log ended %d bytes before the answer did: %w", left, io.ErrUnexpectedEOF)
-						return
-					default:
-						left -= n
-					}
-				}
-			})
-			if ctlErr != nil {
-				sendErr = ctlErr
-			}
-			return !blocked
-		}); err != nil {
+		blocked = false
+		if err := rawConn.Write(pinned); err != nil {
 			return err
 		}
 	}

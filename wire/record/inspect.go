@@ -69,7 +69,13 @@ func (b Batch) windowed(g *Gates, limit int, f func(*window) error) error {
 		return malformed("a count of %d records", b.Count())
 	}
 	if b.Codec() == None {
-		return f(&window{buf: b.Payload(), end: len(b.Payload())})
+		w := plain.Get().(*window)
+		defer func() {
+			*w = window{}
+			plain.Put(w)
+		}()
+		w.buf, w.end = b.Payload(), len(b.Payload())
+		return f(w)
 	}
 	return g.try(quick, func(t tier) error {
 		return decompress(b.Codec(), b.Payload(), limit, t, func(r io.Reader) error {
@@ -86,6 +92,9 @@ func (b Batch) windowed(g *Gates, limit int, f func(*window) error) error {
 		})
 	})
 }
+
+// plain has windows for batches that are not compressed, which need no buffer.
+var plain = sync.Pool{New: func() any { return new(window) }}
 
 // firstWindow is how many bytes a window is large, until a record does not fit.
 const firstWindow = 128 << 10
