@@ -112,6 +112,7 @@ type fetcher struct {
 	// Of the goroutine.
 	session, next int32  // the session's id and the epoch of the next request; 0 begins one
 	unkept        string // why log starts could not be written last, of round's goroutine
+	buffer        []byte // holds the last response, up to replica.fetch.response.max.bytes, or is nil
 }
 
 // fetchState is one partition of a fetcher.
@@ -246,7 +247,8 @@ func (f *fetcher) round(ctx context.Context) error {
 		}
 		return nil
 	}
-	resp, err := client.Do(ctx, req)
+	resp, buffer, err := client.DoInto(ctx, req, f.buffer)
+	f.buffer = buffer // nobody keeps the records of the answer
 	if err != nil {
 		f.interrupt()
 		return err

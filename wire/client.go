@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,12 +66,19 @@ func (c *Client) Close() {
 // are the caller's. A failed connection fails all requests on it; whether the broker acted on them is not
 // known then. After Close it gives net.ErrClosed.
 func (c *Client) Do(ctx context.Context, req kmsg.Request) (kmsg.Response, error) {
+	resp, _, err := c.DoInto(ctx, req, nil)
+	return resp, err
+}
+
+// DoInto is Do for a caller that has a buffer for the answer: byte slices in the answer are parts of the buffer that it returns, which is
+// buf, if that was large enough. The caller may use the returned buffer again when it needs the answer no more; buf itself it may not.
+func (c *Client) DoInto(ctx context.Context, req kmsg.Request, buf []byte) (kmsg.Response, []byte, error) {
 	conn, err := c.connection(ctx)
 	if err != nil {
-		return nil, err
+		return nil, buf, err
 	}
 	req.SetVersion(min(req.MaxVersion(), conn.highest(req.Key())))
-	return conn.do(ctx, req)
+	return conn.do(ctx, req, buf)
 }
 
 // usable is the open connection, nil if there is none.
@@ -125,7 +133,7 @@ func (c *Client) open(ctx context.Context) (*clientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := &clientConn{tcp: tcp, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.id)), waiting: map[int32]chan reply{}, done: make(chan struct{}), write: semaphore.NewWeighted(1)}
+	conn := &clientConn{tcp: tcp, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.id)), waiting: map[int32]*awaited{}, done: make(chan struct{}), write: semaphore.NewWeighted(1)}
 	go conn.read()
 	return conn, conn.learn(ctx)
 }
@@ -140,14 +148,15 @@ type clientConn struct {
 
 	mu      sync.Mutex // guards the rest
 	next    int32
-	waiting map[int32]chan reply
+	waiting map[int32]*awaited
 	failure error
 	done    chan struct{} // closed with failure
 }
 
-type reply struct {
-	body []byte
-	err  error
+// awaited is an answer that somebody waits for.
+type awaited struct {
+	into []byte // a buffer for it, or nil; the reading goroutine's
+	body chan []byte
 }
 
 func (c *clientConn) err() error {
@@ -179,7 +188,7 @@ func (c *clientConn) learn(ctx context.Context) error {
 	req := kmsg.NewPtrApiVersionsRequest()
 	req.SetVersion(3)
 	req.ClientSoftwareName, req.ClientSoftwareVersion = "kraft", "0"
-	resp, err := c.do(ctx, req)
+	resp, _, err := c.do(ctx, req, nil)
 	if err != nil {
 		return err
 	}
@@ -191,12 +200,13 @@ func (c *clientConn) learn(ctx context.Context) error {
 	return nil
 }
 
-func (c *clientConn) do(ctx context.Context, req kmsg.Request) (kmsg.Response, error) {
-	answer := make(chan reply, 1)
+// do sends req. The buffer that it returns holds the answer; it is nil where an answer may still come into buf.
+func (c *clientConn) do(ctx context.Context, req kmsg.Request, buf []byte) (resp kmsg.Response, used []byte, err error) {
+	answer := &awaited{into: buf, body: make(chan []byte, 1)}
 	c.mu.Lock()
 	if c.failure != nil {
 		c.mu.Unlock()
-		return nil, c.failure
+		return nil, buf, c.failure
 	}
 	c.next++
 	id := c.next
@@ -209,39 +219,34 @@ func (c *clientConn) do(ctx context.Context, req kmsg.Request) (kmsg.Response, e
 	}()
 	frame := c.format.AppendRequest(nil, req, id)
 	if err := c.write.Acquire(ctx, 1); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	deadline := time.Now().Add(30 * time.Second)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
 	_ = c.tcp.SetWriteDeadline(deadline)
-	_, err := c.tcp.Write(frame)
+	_, err = c.tcp.Write(frame)
 	c.write.Release(1)
 	if err != nil { // part of it may have gone out
 		c.fail(err)
-		return nil, err
+		return nil, nil, err
 	}
-	var r reply
 	select {
-	case r = <-answer:
+	case used = <-answer.body:
 	case <-c.done:
-		return nil, c.err()
+		return nil, nil, c.err()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
-	if r.err != nil {
-		return nil, r.err
-	}
-	body, err := answerBody(req, r.body)
+	body, err := answerBody(req, used)
 	if err != nil {
-		return nil, err
+		return nil, used, err
 	}
-	resp, err := decodeResponse(req, body)
-	if err != nil {
+	if resp, err = decodeResponse(req, body); err != nil {
 		c.fail(err)
 	}
-	return resp, err
+	return resp, used, err
 }
 
 // answerBody is what is behind the header of an answer to req; data begins behind the correlation id.
@@ -285,16 +290,41 @@ func (c *clientConn) read() {
 			c.fail(fmt.Errorf("answer of %d bytes", size))
 			return
 		}
-		body := make([]byte, size-4)
-		if _, err := io.ReadFull(r, body); err != nil {
+		c.mu.Lock()
+		id := int32(binary.BigEndian.Uint32(head[4:]))
+		waiting := c.waiting[id]
+		delete(c.waiting, id) // a second answer must not come into the same buffer
+		c.mu.Unlock()
+		var into []byte
+		if waiting != nil {
+			into = waiting.into
+		}
+		body, err := readBody(r, size-4, into)
+		if err != nil {
 			c.fail(err)
 			return
 		}
-		c.mu.Lock()
-		waiting := c.waiting[int32(binary.BigEndian.Uint32(head[4:]))]
-		c.mu.Unlock()
 		if waiting != nil {
-			waiting <- reply{body: body}
+			waiting.body <- body
 		}
 	}
+}
+
+// firstBody is how many bytes of an answer a buffer is made for before any have come.
+const firstBody = 1 << 20
+
+// readBody reads n bytes into buf, which it makes larger as they come.
+func readBody(r io.Reader, n int, buf []byte) ([]byte, error) {
+	buf = buf[:0]
+	for len(buf) < n {
+		if len(buf) == cap(buf) {
+			buf = slices.Grow(buf, min(n-len(buf), max(firstBody, len(buf))))
+		}
+		had := len(buf)
+		buf = buf[:min(n, cap(buf))]
+		if _, err := io.ReadFull(r, buf[had:]); err != nil {
+			return nil, err
+		}
+	}
+	return buf, nil
 }
