@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kraft/e2e/dialogue"
+	"kraft/internal/dialogue"
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/storage/faultfs"

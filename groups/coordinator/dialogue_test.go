@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kraft/e2e/dialogue"
 	"kraft/groups/runtime"
+	"kraft/internal/dialogue"
 	"kraft/wire/ident"
 )
 

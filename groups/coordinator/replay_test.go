@@ -10,7 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"kraft/e2e/dialogue"
+	"kraft/internal/dialogue"
 )
 
 // TestReplayIsTheState: whatever clients do, who replays the log knows the same offsets and, of groups that don't rebalance, the same

@@ -13,7 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	pb "go.etcd.io/raft/v3/raftpb"
 
-	"kraft/e2e/dialogue"
+	"kraft/internal/dialogue"
 )
 
 // TestDialogues plays the files in testdata: members without goroutines and network, whose messages wait until
