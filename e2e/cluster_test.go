@@ -558,7 +558,7 @@ func TestPeers(t *testing.T) {
 		"no id":          {[]string{"--peers", two}, "which of them is this node"},
 		"an id twice":    {[]string{"--node-id", "1", "--peers", two + ",1@h:1"}, "names node 1 twice"},
 		"no address":     {[]string{"--node-id", "1", "--peers", "1"}, "does not name node 1"},
-		"both":           {[]string{"--node-id", "1", "--peers", two, "--join", "h:1"}, "give one of them"},
+		"both":           {[]string{"--node-id", "1", "--peers", two, "--join", "h:1"}, "exclude each other"},
 	} {
 		if out := run(tc.args...); !strings.Contains(out, tc.says) {
 			t.Errorf("%s: %s", name, out)
@@ -569,7 +569,7 @@ func TestPeers(t *testing.T) {
 	go func() { answers <- run("--node-id", "1", "--peers", two) }()
 	go func() { answers <- run("--node-id", "2", "--peers", two+",3@localhost:1") }()
 	for range 2 {
-		if out := <-answers; !strings.Contains(out, "give all the same") {
+		if out := <-answers; !strings.Contains(out, "start all nodes with the same list") {
 			t.Errorf("with lists that disagree: %s", out)
 		}
 	}

@@ -62,7 +62,7 @@ func TestPeersThatDisagree(t *testing.T) {
 	if err := a.StartWith("--peers", a.peer()); err != nil {
 		t.Fatal(err)
 	}
-	endsWith(t, b, "but this cluster began with node 1", "--peers", a.peer()+","+b.peer())
+	endsWith(t, b, "but the first voters of this cluster are node 1", "--peers", a.peer()+","+b.peer())
 	if err := b.StartWith("--join", a.controller); err != nil { // as the sentence says
 		t.Error(err)
 	}

@@ -150,7 +150,7 @@ func TestBrokerEndsWhileAsked(t *testing.T) {
 	}
 	for _, args := range [][]string{{"topic", "list", "-b", l.Addr().String()}, {"kafka-topics", "--list", "--bootstrap-server", l.Addr().String()}} {
 		_, err := harness.Run(timeout(t, time.Minute), exec.Command(bin, args...))
-		if err == nil || !strings.Contains(err.Error(), "it may be going down") || strings.Contains(err.Error(), "missing?") {
+		if err == nil || !strings.Contains(err.Error(), "it may be shutting down") || strings.Contains(err.Error(), "missing?") {
 			t.Errorf("%v: %v", args, err)
 		}
 	}

@@ -20,7 +20,7 @@ func (m *Meta) Join(ctx context.Context) error {
 		if err := m.node.Meet(ctx, m.waits("waiting until the nodes at all addresses of the quorum have met: ")); err != nil {
 			return fmt.Errorf("begin the metadata quorum: %w", err)
 		}
-	} else if err := m.node.Join(ctx, m.Config.Join, m.waits("waiting for a member of the metadata quorum to take this node in: ")); err != nil {
+	} else if err := m.node.Join(ctx, m.Config.Join, m.waits("waiting for a member of the metadata quorum to admit this node: ")); err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
 	if err := m.controller.Start(m.node); err != nil {
@@ -113,7 +113,7 @@ func (m *Meta) whoIsMissing() string {
 		out = append(out, fmt.Sprintf("node %d at %s (%v)", NodeOf(id), m.ControllerAddress(id), err))
 	}
 	if len(out) == 0 {
-		return "all are reached, and elect a leader"
+		return "all voters are reachable and are electing a leader"
 	}
 	slices.Sort(out)
 	return strings.Join(out, "; ")

@@ -112,9 +112,9 @@ func (m *Meta) checkMember(h quorum.Hello) error {
 	mine, id := m.clusterID(), NodeOf(h.From)
 	switch {
 	case mine != "" && h.Cluster != "" && mine != h.Cluster:
-		return fmt.Errorf("node %d is of cluster %s, this is cluster %s: one of the two began anew on an empty disk, or has another cluster's addresses; empty no directory whose records are needed", id, h.Cluster, mine)
+		return fmt.Errorf("node %d belongs to cluster %s, this node to cluster %s: one of the two created a new cluster on an empty disk, or is configured with another cluster's addresses; do not empty a directory whose records you need", id, h.Cluster, mine)
 	case m.Image().ClusterID == "" && h.Cluster == "" && h.Voters != "" && m.votersText() != "" && h.Voters != m.votersText():
-		return fmt.Errorf("node %d was started with the peers %s, node %d with %s: give all the same", id, h.Voters, m.Config.NodeID, m.votersText())
+		return fmt.Errorf("node %d was started with --peers %s, node %d with %s: start all nodes with the same list", id, h.Voters, m.Config.NodeID, m.votersText())
 	}
 	if err := m.checkFirstVoters(h); err != nil {
 		return err
@@ -124,8 +124,8 @@ func (m *Meta) checkMember(h quorum.Hello) error {
 	}
 	c, known := m.Image().Controller(id)
 	if known && c.Member != h.Member {
-		return fmt.Errorf("node %d was known with another disk. Its metadata was lost, or another node uses its id: "+
-			"give it the old data directory, or remove it from the quorum and let it join under a new id", id)
+		return fmt.Errorf("node %d runs on another disk than before: its metadata was lost, or another node uses its id: "+
+			"start it with the old data directory, or remove it from the quorum and let it join with a new id", id)
 	}
 	if !known || c.Address != h.Address {
 		m.Remember(&image.Controller{ID: id, Member: h.Member, Address: h.Address})
@@ -143,7 +143,7 @@ func (m *Meta) checkFirstVoters(h quorum.Hello) error {
 	if sameVoters(h.Voters, first) {
 		return nil
 	}
-	return fmt.Errorf("node %d was started with the peers %s, but this cluster began with %s: give all the same peers, or let it join: --join %s instead of --peers",
+	return fmt.Errorf("node %d was started with --peers %s, but the first voters of this cluster are %s: start it with their --peers list, or with --join %s instead of --peers",
 		NodeOf(h.From), h.Voters, nodesText(first), m.Config.Address)
 }
 
@@ -179,12 +179,12 @@ func (m *Meta) checkOwnVoters() error {
 	voters, alone := m.node.Voters(), len(first) == 1 && first[0] == MemberID(m.Config.NodeID)
 	switch {
 	case len(*m.voters.Load()) > 0 && !sameVoters(m.votersText(), first) && !sameVoters(m.votersText(), voters):
-		return fmt.Errorf("%s is of a cluster that began with %s and has the voters %s; --peers (controller.quorum.voters) names %s: "+
-			"leave the setting out or give those voters; to make a cluster larger let other nodes --join this one, and then kraft quorum add ID; or give another data directory",
+		return fmt.Errorf("%s belongs to a cluster whose first voters were %s and whose voters are now %s, but --peers (controller.quorum.voters) names %s: "+
+			"remove the setting, or name those voters; to add a voter, start a new node with --join and run kraft quorum add ID; or use another data directory",
 			m.Config.Path, nodesText(first), nodesText(voters), m.votersText())
 	case len(m.Config.Join) > 0 && alone && len(voters) == 1 && !slices.Contains(m.Config.Join, m.Config.Address):
-		return fmt.Errorf("%s is of a cluster that this node began alone; --join (controller.quorum.bootstrap.servers) names another node's address, %s: "+
-			"leave the setting out, or give an empty data directory", m.Config.Path, strings.Join(m.Config.Join, ","))
+		return fmt.Errorf("%s belongs to a cluster that this node created alone, but --join (controller.quorum.bootstrap.servers) names another node's address, %s: "+
+			"remove the setting, or use an empty data directory", m.Config.Path, strings.Join(m.Config.Join, ","))
 	}
 	return nil
 }

@@ -1,31 +1,35 @@
 package storage
 
 import (
+	"errors"
+
 	"kraft/wire/locks"
 )
 
-// copying is the copy of a log that moves to another directory. What is cut from the log is cut from the copy first, so that the copy never
-// holds a record that the log does not have: another leader's records take the place of those that were cut (KIP-101).
+// copying is the copy of a log that moves to another directory. Only the mover touches the copy. If the log is cut meanwhile, another
+// leader's records take the place of those that were cut (KIP-101): the mover cuts the copy, too, before it appends anything more to it.
 type copying struct {
-	mu     locks.Mutex // held while the copy is appended to or cut, or takes the log's place; taken before Log.mu
-	copy   *Log
-	failed error // the copy could not be cut: it is of no use any more
+	to *Log
+
+	mu  locks.Mutex // guards the rest; taken after Log.mu
+	cut int64       // the lowest end that the log was cut to since the copy was cut, -1 for none
 }
 
-// begin ties the copy to its log. An earlier process may have left a copy behind that was not cut with the log; epochs tell what the two
-// have in common. Nothing was copied after such a cut.
+// errCopyCut says that the log was cut while it was copied: the copy has to be cut before it can take the log's place.
+var errCopyCut = errors.New("the log was cut while it was copied")
+
+// begin ties the copy to its log, and cuts from it what the log does not have: an earlier process may have ended between a cut of the log and
+// that of the copy. Since it appended nothing to the copy in between, epochs tell what both have in common.
 func (c *copying) begin(l *Log) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	l.mu.Lock()
 	l.copying = c
 	l.mu.Unlock()
-	end := c.copy.EndOffset()
-	common := c.copy.epochs.history().commonEnd(end, l.epochs.history(), l.EndOffset())
+	end, logEnd := c.to.EndOffset(), l.EndOffset() // before the history: an epoch that begins meanwhile is behind logEnd
+	common := c.to.epochs.history().commonEnd(end, l.epochs.history(), logEnd)
 	if common >= end {
 		return nil
 	}
-	_, err := c.copy.Truncate(common)
+	_, err := c.to.Truncate(common)
 	return err
 }
 
@@ -33,54 +37,67 @@ func (c *copying) begin(l *Log) error {
 func (c *copying) end(l *Log) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.copying = nil
+	if l.copying == c {
+		l.copying = nil
+	}
 }
 
-// next copies the next records, and returns how many bytes. Where the log was cut meanwhile it copies nothing.
-func (c *copying) next(l *Log, buf *[]byte) (int, error) {
-	before := l.cutCount()
-	data, err := readNext(l, c.copy, buf)
+// noteCut notes that the log now ends at end, and may go on with other records. Log.mu is held; c may be nil.
+func (c *copying) noteCut(end int64) {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.failed != nil:
-		return 0, c.failed
-	case l.cutCount() != before: // what was read may not be records any more
-		return 0, nil
-	case err != nil:
+	if c.cut < 0 || end < c.cut {
+		c.cut = end
+	}
+}
+
+// wasCut reports whether the log was cut since the copy was.
+func (c *copying) wasCut() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cut >= 0
+}
+
+// follow cuts the copy as the log was cut.
+func (c *copying) follow() error {
+	c.mu.Lock()
+	cut := c.cut
+	c.cut = -1
+	c.mu.Unlock()
+	if cut < 0 || cut >= c.to.EndOffset() {
+		return nil
+	}
+	_, err := c.to.Truncate(cut)
+	return err
+}
+
+// next copies the next records, and returns how many bytes. It copies nothing if the log is cut meanwhile.
+func (c *copying) next(l *Log, buf *[]byte) (int, error) {
+	if err := c.follow(); err != nil {
 		return 0, err
 	}
-	return appendCopy(c.copy, data)
-}
-
-// cutCopy cuts the copy of a log that is about to be cut, if there is one. Call release when the log is cut. The cut of the log must begin
-// anew if l.copying is not c when it holds Log.mu.
-func (l *Log) cutCopy(cut func(copy *Log) error) (c *copying, release func()) {
-	for {
-		if c = l.copied(); c == nil {
-			return nil, func() {}
-		}
-		c.mu.Lock()
-		if l.copied() == c { // else the copy may have taken the log's place
-			if c.failed == nil {
-				c.failed = cut(c.copy)
-			}
-			return c, c.mu.Unlock
-		}
-		c.mu.Unlock()
+	data, err := readNext(l, c.to, buf)
+	if c.wasCut() { // what was read may not be records of the log, or not records at all
+		return 0, nil
 	}
+	if err != nil {
+		return 0, err
+	}
+	return appendCopy(c.to, data)
 }
 
-// copied returns the copy that is being made, if any.
-func (l *Log) copied() *copying {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.copying
-}
-
-// cutCount counts how often the log was cut.
-func (l *Log) cutCount() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.cuts
+// nearly reports whether no more than copyBytes are left to copy, so that appends can wait for the rest.
+func (c *copying) nearly(l *Log) bool {
+	next, t := c.to.EndOffset(), l.tail.Load()
+	if next >= t.offset {
+		return true
+	}
+	if next < t.segment.base {
+		return false
+	}
+	first, ok, err := t.segment.locate(next, t.size)
+	return err == nil && (!ok || t.size-first.pos <= copyBytes)
 }

@@ -672,7 +672,11 @@ func TestCutWhileItMoves(t *testing.T) {
 			if err := d.m.Move(tp, "/b"); err != nil {
 				t.Fatal(err)
 			}
+			begun := time.Now()
 			for copied := int64(0); copied < 1<<20; time.Sleep(time.Millisecond) {
+				if time.Since(begun) > 20*time.Second {
+					t.Fatalf("%d bytes copied after 20 s", copied)
+				}
 				for _, dir := range d.m.Usage() {
 					for _, u := range dir.Logs {
 						if u.Future {
@@ -721,5 +725,50 @@ func TestCutWhileItMoves(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestMoveIsThrottled: a log of many segments is copied at the throttle's rate, and takes records meanwhile.
+func TestMoveIsThrottled(t *testing.T) {
+	d := &disks{t: t, fs: faultfs.New(1)}
+	if err := d.start("/a", "/b"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.m.Close(1) }()
+	tp, c := ident.TopicPartition{Topic: "t"}, storage.DefaultLogConfig()
+	c.SegmentBytes = 400 << 10
+	l := d.open(tp, 0, c)
+	for i := range 20 {
+		if err := put(t, l, fmt.Sprint(i, strings.Repeat("x", 300<<10))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.m.Configure(storage.CleanerConfig{Threads: 1, Memory: 1 << 20, Backoff: time.Hour}, 3<<20)
+	begun := time.Now()
+	if err := d.m.Move(tp, "/b"); err != nil {
+		t.Fatal(err)
+	}
+	longest := time.Duration(0)
+	for moved := false; !moved; {
+		asked := time.Now()
+		if err := put(t, l, "more"); errors.Is(err, storage.ErrMoved) {
+			d.mu.Lock()
+			l = d.log
+			d.mu.Unlock()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, time.Since(asked))
+		select {
+		case <-d.told:
+			moved = true
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if took := time.Since(begun); took < time.Second { // 6 MB at 3 MB/s, of which the limiter lets one through at once
+		t.Errorf("the move took %v", took)
+	}
+	if longest > 500*time.Millisecond {
+		t.Errorf("an append waited for %v", longest)
 	}
 }

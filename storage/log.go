@@ -294,7 +294,7 @@ func (l *Log) roll(base int64, now time.Time) error {
 // setSegments publishes the segments, oldest first; the log appends to the last. mu is held, or nobody else has the log yet.
 func (l *Log) setSegments(list []*segment) {
 	for i, s := range list {
-		s.growing.Store(i == len(list)-1)
+		s.isActive.Store(i == len(list)-1)
 	}
 	l.segments.Store(&list)
 }

@@ -309,13 +309,25 @@ func (v *mover) carry(mv *move) error {
 			return err
 		}
 	}
-	c := &copying{copy: future}
+	c := &copying{to: future, cut: -1}
 	defer c.end(mv.log)
 	if err := c.begin(mv.log); err != nil {
 		return err
 	}
+	for {
+		if err := v.copyLog(mv, c); err != nil {
+			return err
+		}
+		if err := v.manager.promote(mv, c); !errors.Is(err, errCopyCut) {
+			return err
+		}
+	}
+}
+
+// copyLog copies records until few are left.
+func (v *mover) copyLog(mv *move, c *copying) error {
 	var buf []byte
-	for mv.log.EndOffset()-future.EndOffset() > 0 {
+	for {
 		n, err := c.next(mv.log, &buf)
 		if err != nil {
 			return err
@@ -326,21 +338,17 @@ func (v *mover) carry(mv *move) error {
 		if mv.ctx.Err() != nil {
 			return mv.ctx.Err()
 		}
-		if n < copyBytes/2 {
-			break // nearly there
+		if !c.wasCut() && c.nearly(mv.log) {
+			return c.to.Flush()
 		}
 	}
-	if err := future.Flush(); err != nil {
-		return err
-	}
-	return v.manager.promote(mv, c)
 }
 
-// readNext reads the next records that the copy lacks, into buf. Where the log has dropped what is to be copied next, the copy begins anew.
-func readNext(l, copy *Log, buf *[]byte) ([]byte, error) {
-	next := copy.EndOffset()
+// readNext reads into buf the next records that a copy of l lacks. Where l has dropped what is to be copied next, the copy begins anew.
+func readNext(l, to *Log, buf *[]byte) ([]byte, error) {
+	next := to.EndOffset()
 	if start := l.StartOffset(); next < start {
-		if err := copy.Restart(start); err != nil {
+		if err := to.Restart(start); err != nil {
 			return nil, err
 		}
 		next = start
@@ -362,11 +370,11 @@ func readNext(l, copy *Log, buf *[]byte) ([]byte, error) {
 	return data, nil
 }
 
-func appendCopy(copy *Log, data []byte) (int, error) {
+func appendCopy(to *Log, data []byte) (int, error) {
 	if len(data) == 0 {
 		return 0, nil
 	}
-	return copy.AppendReplicated(data, true, time.Now())
+	return to.AppendReplicated(data, true, time.Now())
 }
 
 // promote puts a finished copy in the log's place.
@@ -388,17 +396,18 @@ func (m *Manager) promote(mv *move, c *copying) error {
 // swapLogs copies the rest while appends wait, and does the steps described at the top.
 func (m *Manager) swapLogs(mv *move, l *Log, c *copying) error {
 	defer m.claims.take(l.tp)()
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.failed != nil {
-		return c.failed
-	}
-	if l.closed || l.broken != nil {
+	if l.closed || l.broken != nil || l.copying != c {
 		return context.Canceled
 	}
-	future := c.copy
+	if c.wasCut() {
+		return errCopyCut
+	}
+	future := c.to
+	if future.EndOffset() > l.EndOffset() {
+		return fmt.Errorf("%v: the copy ends at %d, behind the log's end %d", l.tp, future.EndOffset(), l.EndOffset())
+	}
 	var buf []byte
 	for future.EndOffset() < l.EndOffset() {
 		data, err := readNext(l, future, &buf)
@@ -409,8 +418,12 @@ func (m *Manager) swapLogs(mv *move, l *Log, c *copying) error {
 		if err != nil {
 			return err
 		}
-		if n == 0 { // the log was cut in a gap that compaction has left
+		switch {
+		case n > 0:
+		case l.gaps.Load(): // the log was cut where it has no records, in a gap that compaction has left
 			future.skipTo(l.EndOffset())
+		default:
+			return fmt.Errorf("%v: no records from %d to the end, %d", l.tp, future.EndOffset(), l.EndOffset())
 		}
 	}
 	future.start.Store(l.start.Load())

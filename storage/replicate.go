@@ -73,33 +73,19 @@ func (l *Log) Restart(offset int64) error {
 	if l.truncated != nil { // a crash from now on leaves a log that begins there
 		err = l.truncated(min(offset, l.start.Load()))
 	}
-	for again := true; again; {
-		again, err = l.restartWithCopy(offset, err)
-	}
-	return err
-}
-
-// restartWithCopy begins anew at offset, unless writing the checkpoints failed. again reports that the log has another copy by now, which
-// must begin anew first.
-func (l *Log) restartWithCopy(offset int64, checkpoint error) (again bool, err error) {
-	c, release := l.cutCopy(func(copy *Log) error { return copy.Restart(offset) })
-	defer release()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if checkpoint == nil && l.copying != c {
-		return true, nil
-	}
 	l.restarting = -1
-	if checkpoint != nil {
-		return false, fmt.Errorf("%v: checkpoint before truncation: %w", l.tp, storageError(checkpoint))
+	if err != nil {
+		return fmt.Errorf("%v: checkpoint before truncation: %w", l.tp, storageError(err))
 	}
 	if err := l.gone(); err != nil {
-		return false, err
+		return err
 	}
 	if l.broken != nil {
-		return false, l.broken
+		return l.broken
 	}
-	return false, l.restart(offset, time.Now())
+	return l.restart(offset, time.Now())
 }
 
 // announceCut has the checkpoints say, before anything is cut, that nothing from end on is on disk: what is
@@ -134,6 +120,7 @@ func (l *Log) restart(offset int64, now time.Time) error {
 		return l.broken
 	}
 	l.setSegments(segments)
+	l.copying.noteCut(0)
 	l.start.Store(offset)
 	l.deleted.Store(min(l.deleted.Load(), offset))
 	l.high.Store(offset)
@@ -168,7 +155,7 @@ func (l *Log) Truncate(offset int64) (int64, error) {
 }
 
 // cutOff is Truncate for an offset above the log start. Its error is errChanged, and nothing has changed, if a compaction has replaced the
-// segment that holds the offset, or if a move has begun or ended.
+// segment that holds the offset.
 func (l *Log) cutOff(offset int64) (int64, error) {
 	s, first, ok, err := l.cutPoint(offset)
 	if err != nil {
@@ -184,8 +171,6 @@ func (l *Log) cutOff(offset int64) (int64, error) {
 	if err := l.announceCut(end); err != nil {
 		return 0, err
 	}
-	c, release := l.cutCopy(func(copy *Log) error { _, err := copy.Truncate(end); return err })
-	defer release()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.gone(); err != nil {
@@ -195,7 +180,7 @@ func (l *Log) cutOff(offset int64) (int64, error) {
 		return 0, l.broken
 	}
 	at := slices.Index(*l.segments.Load(), s)
-	if at < 0 || l.copying != c {
+	if at < 0 {
 		return 0, errChanged
 	}
 	if err := l.truncate(at, end, size); err != nil {
@@ -223,6 +208,7 @@ func (l *Log) truncate(i int, end, size int64) error {
 	kept := append([]*segment(nil), segments[:i+1]...)
 	l.setSegments(kept)
 	l.tail.Store(&tail{offset: end, segment: s, size: size})
+	l.copying.noteCut(end)
 	l.recent.clear()
 	l.high.Store(min(l.high.Load(), end))
 	l.lower(end)

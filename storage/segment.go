@@ -50,8 +50,8 @@ type segment struct {
 	sinceIndex  int64
 	dirtyIndex  atomic.Bool // the index in memory is ahead of its files
 	rebuilding  locks.Mutex // held while reindex makes an index
-	// growing is set while the log appends to the segment. Its index is the appender's then, and no reader replaces it.
-	growing atomic.Bool
+	// isActive is set while the log appends to the segment. Its index is the appender's then, and no reader replaces it.
+	isActive atomic.Bool
 
 	unsyncedIndex atomic.Bool // the index files were written since the last sync
 }
@@ -108,8 +108,9 @@ func (s *segment) currentIndex() *indexes {
 	return s.index
 }
 
-// reindex makes the index anew, unless it is not old any more: from its files if old is nil, and from the log if they are missing or
-// doubtful, or if old contradicts the log. The segment keeps the result unless the log appends to the segment by now.
+// reindex returns an index in place of old, which is missing (nil) or contradicts the log. If another goroutine has replaced old already, it
+// returns that index. A missing index is read from its files; if these are missing or doubtful, and if old contradicts the log, the index is
+// made of the log. The segment keeps it unless the log appends to the segment by now.
 func (s *segment) reindex(old *indexes) (*indexes, error) {
 	s.rebuilding.Lock()
 	defer s.rebuilding.Unlock()
@@ -142,7 +143,7 @@ func (s *segment) replaceIndex(old, x *indexes, whole *segment) *indexes {
 	switch {
 	case s.index != old:
 		return s.index
-	case s.growing.Load():
+	case s.isActive.Load():
 		return x // for one lookup
 	}
 	s.index = x
@@ -281,22 +282,24 @@ func (s *segment) noteBatch(b record.Batch, pos, interval int64) {
 // writeIndexes brings the index files up to date, without waiting for the disk: sync does that. The time
 // index gets its closing entry.
 func (s *segment) writeIndexes() error {
-	if !s.dirtyIndex.Load() || s.index == nil {
+	x := s.currentIndex()
+	if !s.dirtyIndex.Load() || x == nil {
 		return nil
 	}
 	if ts := s.maxTime.Load(); ts >= 0 {
-		s.index.addTime(ts, int32(s.maxTimeLast.Load()-s.base))
+		x.addTime(ts, int32(s.maxTimeLast.Load()-s.base))
 	}
-	offsets, times := s.index.encode()
+	s.dirtyIndex.Store(false) // before: a reader may make another index meanwhile
+	offsets, times := x.encode()
 	for _, f := range []struct {
 		suffix string
 		data   []byte
 	}{{indexSuffix, offsets}, {timeIndexSuffix, times}} {
 		if err := writeWhole(s.fs, s.path+f.suffix, f.data); err != nil {
+			s.dirtyIndex.Store(true)
 			return err
 		}
 	}
-	s.dirtyIndex.Store(false)
 	s.unsyncedIndex.Store(true)
 	return nil
 }
@@ -478,11 +481,13 @@ func (s *segment) locate(offset, limit int64) (ref batchRef, ok bool, err error)
 	e, indexed := x.before(offset - s.base)
 	if indexed && !s.agrees(e, limit) {
 		e = offsetEntry{}
-		if !s.growing.Load() { // the file was damaged, or another broker counted otherwise: the log itself is the truth
-			if x, err = s.reindex(x); err != nil {
+		if !s.isActive.Load() { // the file was damaged, or another broker counted otherwise: the log itself is the truth
+			size := s.size.Load()
+			if x, err = s.reindex(x); err == nil {
+				e, _ = x.before(offset - s.base)
+			} else if !s.isActive.Load() && s.size.Load() == size {
 				return ref, false, err
 			}
-			e, _ = x.before(offset - s.base)
 		} // else the log was cut a moment ago
 	}
 	return s.seek(int64(e.pos), limit, func(r batchRef) bool { return r.last >= offset })

@@ -25,8 +25,8 @@ import (
 // segmentSuffixes are a segment's files; the log itself comes last.
 var segmentSuffixes = []string{indexSuffix, timeIndexSuffix, txnIndexSuffix, logSuffix}
 
-// errChanged says that segments were deleted while a compaction worked on them.
-var errChanged = errors.New("segments changed during compaction")
+// errChanged says that other segments took the place of those that an operation had looked at.
+var errChanged = errors.New("segments changed meanwhile")
 
 // replace puts a finished compaction in the place of the segments that it was made of.
 func (l *Log) replace(old []*segment, w *cleanedSegment) error {

@@ -63,9 +63,9 @@ func TestTogether(t *testing.T) {
 		m.Watch(w)
 		return m, dirs
 	}
-	config := func(n int) *storage.LogConfig {
+	config := func(n, segment int) *storage.LogConfig { // odd partitions are never compacted
 		c := storage.DefaultLogConfig()
-		c.SegmentBytes, c.IndexInterval = 4<<10, 256
+		c.SegmentBytes, c.IndexInterval = int64(segment)<<10, 256
 		c.Compact, c.Delete, c.MinDirtyRatio = n%2 == 0, n%2 == 1, 0.01
 		c.RetentionBytes, c.DeleteDelay = 64<<10, time.Millisecond
 		c.FlushMessages = 50
@@ -73,7 +73,7 @@ func TestTogether(t *testing.T) {
 	}
 	m, dirs := open(8)
 	place := func(p *together) {
-		l, err := m.Open(p.tp, historyID, dirs[int(p.tp.Partition)%3].Meta().DirectoryID, config(int(p.tp.Partition)))
+		l, err := m.Open(p.tp, historyID, dirs[int(p.tp.Partition)%3].Meta().DirectoryID, config(int(p.tp.Partition), 4))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func TestTogether(t *testing.T) {
 					maps.DeleteFunc(p.want, func(offset int64, _ string) bool { return offset >= cut })
 				}
 			case 2:
-				l.SetConfig(config(r.IntN(2)))
+				l.SetConfig(config(int(p.tp.Partition), 2+r.IntN(4)))
 			case 3:
 				_ = l.Flush()
 			case 4:
@@ -209,7 +209,7 @@ func TestTogether(t *testing.T) {
 		if !ok {
 			at = dirs[0].Meta().DirectoryID
 		}
-		l, err := m.Open(tp, historyID, at, config(int(tp.Partition)))
+		l, err := m.Open(tp, historyID, at, config(int(tp.Partition), 4))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,6 +224,17 @@ func TestTogether(t *testing.T) {
 		for offset, value := range found {
 			if value != p.want[offset] {
 				t.Errorf("%v at %d: %q, not %q", tp, offset, value, p.want[offset])
+			}
+		}
+		if tp.Partition%2 == 0 { // compacted
+			continue
+		}
+		if l.EndOffset() != ends[tp] {
+			t.Errorf("%v ends at %d, not %d", tp, l.EndOffset(), ends[tp])
+		}
+		for offset := range p.want {
+			if _, there := found[offset]; !there && offset >= l.StartOffset() {
+				t.Errorf("%v: offset %d is missing", tp, offset)
 			}
 		}
 	}

@@ -15,9 +15,9 @@ import (
 func analyzeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "analyze", Usage: "read a topic and tell its size, its rate, and the keys that take most", UsageText: "kraft topic analyze TOPIC [--offset WHERE] [--records N] [--keys N]",
-		Description: `Reads from WHERE to the end as it is now, --records at most, and tells of each partition how many records there are, how large they
-are and how many come a second; of all, which codecs batches have, and which keys take the most bytes. Of very many keys the
-counts of the largest are a little too high at worst.
+		Description: `Reads from WHERE to the current end, at most --records. Reports for each partition the number, size and rate of its records,
+and for the topic its compression codecs and the keys with the most bytes. If a topic has very many keys, the byte counts of
+the largest may be slightly too high.
 
    kraft topic analyze orders --offset -1h`,
 		OnUsageError: usageError, Action: withArguments(analyzeTopic),

@@ -21,9 +21,9 @@ func brokerCommand() *cli.Command {
 				Description: `STATE is one of:
 
    running    serves clients
-   starting   opens its logs, which takes long after a crash, and serves nobody yet
-   disk full  producers are refused there, and other brokers lead
-   fenced     runs, but a disk of it does not answer, or it stops: other brokers lead
+   starting   loads its logs, which takes long after a crash, and does not serve clients yet
+   disk full  rejects producers, and other brokers lead its partitions
+   fenced     runs, but one of its disks does not answer, or it is stopping: other brokers lead its partitions
    down       does not run, or the controller does not reach it
    no answer  not known, since the quorum has no leader`,
 				OnUsageError: usageError, Action: listBrokers, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()},
@@ -38,8 +38,8 @@ func brokerCommand() *cli.Command {
 			},
 			{
 				Name: "log-level", Usage: "show or set how much the parts of a broker log", UsageText: "kraft broker log-level N [LOGGER=LEVEL]...",
-				Description: `LEVEL is TRACE, DEBUG, INFO, WARN, ERROR or FATAL; LOGGER is what it lists, or the word behind component= in lines of the log.
-It counts until the broker stops.
+				Description: `LEVEL is TRACE, DEBUG, INFO, WARN, ERROR or FATAL; LOGGER is a name that this command lists, or the value of component= in a log line.
+A change lasts until the broker stops.
 
    kraft broker log-level 1 requests=DEBUG`,
 				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()}, Action: withArguments(logLevels),

@@ -60,14 +60,14 @@ func unreachable(servers string, err error) error {
 	}
 	var dns *net.DNSError
 	if errors.As(err, &dns) && dns.IsNotFound {
-		return fmt.Errorf("the name %s is not known here: is --bootstrap-server right?", dns.Name)
+		return fmt.Errorf("host name %s does not resolve: correct --bootstrap-server", dns.Name)
 	}
 	if plain := ops.Plain(err); errors.Is(plain, ops.ErrEnded) {
 		return fmt.Errorf("%s: %w", servers, plain)
 	}
 	var op *net.OpError
 	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no broker answers at %s: is it running (kraft dev), or is --bootstrap-server another one?", servers)
+		return fmt.Errorf("no broker answers at %s: start one (kraft dev), or correct --bootstrap-server", servers)
 	}
 	return fmt.Errorf("cannot talk to %s: %w", servers, err)
 }

@@ -26,7 +26,7 @@ func clusterCommand() *cli.Command {
 			},
 			{
 				Name: "rebalance", Usage: "move partitions until all brokers hold and lead as many", UsageText: "kraft cluster rebalance [--dry-run]",
-				Description:  "Moves as few replicas as it takes, keeps replicas in different racks, and waits until all have moved. Partitions\nare read and written meanwhile; ended by Ctrl-C, what was begun goes on.",
+				Description:  "Moves as few replicas as possible, keeps replicas in different racks, and waits until all have moved. Clients read\nand write the partitions meanwhile. After Ctrl-C, the brokers finish the moves that have begun.",
 				OnUsageError: usageError, Flags: moveFlags(), Action: rebalance,
 			},
 		},
@@ -95,7 +95,7 @@ func drain(c *cli.Context, args []string) error {
 		}
 		moves, left := plan.Drain(brokers, parts, int32(id))
 		if len(left) > 0 {
-			return fmt.Errorf("%d partitions, %s-%d first, need as many brokers as there are: add one, or lower their replication factor", len(left), left[0].Topic, left[0].Number)
+			return fmt.Errorf("cannot drain: %d partitions, %s-%d first, already have replicas on all other brokers: add a broker, or lower their replication factor", len(left), left[0].Topic, left[0].Number)
 		}
 		return carryOut(c, admin, moves, fmt.Sprintf("broker %d holds nothing", id))
 	})

@@ -21,19 +21,19 @@ func configCommand() *cli.Command {
 			{
 				Name: "list", Usage: "show what is set, or with --all every setting", UsageText: "kraft config list --topic T | --broker N | --all-brokers | --group G [--all]",
 				Description:  "   kraft config list --topic orders\n   kraft config list --broker 1 --all",
-				OnUsageError: usageError, Action: listConfigs, Flags: append(resourceFlags(), jsonFlag(), &cli.BoolFlag{Name: "all", Usage: "also what is as by default"}),
+				OnUsageError: usageError, Action: listConfigs, Flags: append(resourceFlags(), jsonFlag(), &cli.BoolFlag{Name: "all", Usage: "include default values"}),
 			},
 			{
-				Name: "set", Usage: "change settings; most count at once", UsageText: "kraft config set KEY=VALUE... --topic T | --broker N | --all-brokers | --group G",
+				Name: "set", Usage: "change settings; most changes take effect immediately", UsageText: "kraft config set KEY=VALUE... --topic T | --broker N | --all-brokers | --group G",
 				Description:  "   kraft config set --topic orders retention.ms=3600000 cleanup.policy=compact,delete\n   kraft config set --all-brokers log.retention.hours=24",
 				OnUsageError: usageError, Action: withArguments(setConfigs), Flags: resourceFlags(),
 			},
 			{
-				Name: "unset", Usage: "have settings be as by default again", UsageText: "kraft config unset KEY... --topic T | --broker N | --all-brokers | --group G",
+				Name: "unset", Usage: "reset settings to their defaults", UsageText: "kraft config unset KEY... --topic T | --broker N | --all-brokers | --group G",
 				OnUsageError: usageError, Action: withArguments(unsetConfigs), Flags: resourceFlags(),
 			},
 			{
-				Name: "explain", Usage: "say what a setting is for, what it takes, and when a change counts", UsageText: "kraft config explain KEY...",
+				Name: "explain", Usage: "explain a setting: its purpose, its values, and when a change takes effect", UsageText: "kraft config explain KEY...",
 				Description: "KEY is a setting of brokers, topics, groups or client metrics, by Kafka's name. It needs no broker.", OnUsageError: usageError, Action: withArguments(explainConfigs),
 			},
 		},

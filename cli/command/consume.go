@@ -21,8 +21,8 @@ func consumeCommand() *cli.Command {
 		Name:      "consume",
 		Usage:     "print a topic's records, a line each",
 		UsageText: "kraft consume TOPIC [--from-beginning | --offset WHERE] [-n N] [--partition N]... [--group G] [--format FORMAT]",
-		Description: `Without --from-beginning or --offset only records that come from now on are printed; a group goes on where it
-last committed. Stops after -n records, or at Ctrl-C.
+		Description: `Without --from-beginning or --offset, prints only records produced from now on; a group continues at its last
+committed offsets. Stops after -n records, or at Ctrl-C.
 
    kraft consume orders --offset -1h                            what came in the last hour, and goes on coming
    kraft consume orders --offset -10                            the last ten of each partition
@@ -119,7 +119,7 @@ func consumerOptions(c *cli.Context, topic string) ([]kgo.Opt, error) {
 	g := c.String("group")
 	switch {
 	case g != "" && (len(partitions) > 0 || c.IsSet("offset")):
-		return nil, badUse("a group goes on where it last committed, in partitions that it is given: leave --partition and --offset out, or use kraft group reset first")
+		return nil, badUse("--group excludes --partition and --offset: a group continues at its committed offsets, in the partitions assigned to it; to start elsewhere, run kraft group reset first")
 	case g != "":
 		opts = append(opts, kgo.ConsumerGroup(g), kgo.DisableAutoCommit())
 	case len(partitions) > 0:

@@ -41,7 +41,7 @@ func devCommand() *cli.Command {
 		UsageText: "kraft dev [--brokers 3] [--port 9092] [--data DIR]\nkraft dev stop-broker N | start-broker N",
 		Description: "Three brokers in one process, on ports 9092 to 9094 of localhost; needs no configuration. Data is kept\n" +
 			"between runs in a directory below your cache directory, or in --data. Consumer groups start without Kafka's\n" +
-			"3 s delay. stop-broker and start-broker play failures on a cluster that runs.",
+			"3 s delay. stop-broker and start-broker simulate failures in a running cluster.",
 		OnUsageError: usageError,
 		Flags: append([]cli.Flag{
 			&cli.IntFlag{Name: "brokers", Value: 3, Usage: "run `N` brokers"},

@@ -16,8 +16,8 @@ func doctorCommand() *cli.Command {
 		Usage: "find usual mistakes: addresses that clients cannot reach, partitions that lack replicas, full disks, clocks, limits",
 		UsageText: `kraft doctor [--from-here HOST:PORT] [--admin HOST:PORT]...
 
-A client is told the brokers' addresses by whichever broker it connects to, and connects to those from then on. Run
-this where the client runs, with the address that the client is given. --admin looks at nodes' admin listeners, too.`,
+The broker that a client connects to first returns all brokers' addresses, and the client then uses only those. Run this
+on the client's machine, with the client's bootstrap address. --admin also checks nodes' admin listeners.`,
 		OnUsageError: usageError, Action: doctor,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from-here", Aliases: []string{"bootstrap-server", "b"}, Value: "localhost:9092", EnvVars: []string{"KRAFT_BOOTSTRAP_SERVER"}, Usage: "the `HOST:PORT` that clients are given, several with commas, or @NAME of a profile"},

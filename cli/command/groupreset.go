@@ -14,7 +14,7 @@ import (
 
 func resetCommand() *cli.Command {
 	return &cli.Command{
-		Name: "reset", Usage: "have a group without members begin elsewhere", UsageText: "kraft group reset GROUP --to WHERE [--topic TOPIC]... [--dry-run]",
+		Name: "reset", Usage: "reset a group's offsets; the group must have no members", UsageText: "kraft group reset GROUP --to WHERE [--topic TOPIC]... [--dry-run]",
 		Description: `WHERE is start, end, an offset (1200), a time (2026-11-26T15:00:00Z) or so long ago (-1h).
 
    kraft group reset billing --to start

@@ -35,9 +35,9 @@ func logCommand() *cli.Command {
 			},
 			{
 				Name: "verify", Usage: "check every batch, index and offset of logs", UsageText: "kraft log verify DIR...",
-				Description: `DIR is a partition's directory, or a data directory with many. It reads all there is and changes nothing; status 1
-says that something is not as it should be. Bytes at the end of a log that are no whole batch are none of that: a start
-after a crash cuts them off.`,
+				Description: `DIR is a partition's directory, or a data directory with many. The command reads every file and changes none. Status 1
+means that it found a problem. An incomplete batch at the end of a log is not a problem: the broker truncates it when it
+starts after a crash.`,
 				OnUsageError: usageError, Action: withArguments(verifyLogs), Flags: []cli.Flag{jsonFlag()},
 			},
 		},

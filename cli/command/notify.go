@@ -20,7 +20,7 @@ const (
 // notifyReady tells systemd (Type=notify) and the process that started the node as a daemon that the node serves clients.
 func notifyReady() error {
 	if err := tellStarter(readyWord); err != nil {
-		return fmt.Errorf("tell the starter that all is ready: %w", err)
+		return fmt.Errorf("report readiness to the parent process: %w", err)
 	}
 	return notifySystemd("READY=1")
 }

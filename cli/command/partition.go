@@ -24,13 +24,13 @@ func partitionCommand() *cli.Command {
 					bootstrapFlag(), jsonFlag(),
 					&cli.BoolFlag{Name: "under-replicated", Usage: "only those that lack a replica in their ISR"},
 					&cli.BoolFlag{Name: "offline", Usage: "only those without a leader"},
-					&cli.BoolFlag{Name: "not-preferred", Usage: "only those that another than their first replica leads"},
+					&cli.BoolFlag{Name: "not-preferred", Usage: "only partitions that their first (preferred) replica does not lead"},
 				},
 			},
 			{
 				Name: "move", Usage: "move partitions to other brokers, and wait until they are there", UsageText: "kraft partition move TOPIC[:PARTITION]... --to BROKER,BROKER... [--dry-run]",
-				Description: `Each partition's replicas become the brokers of --to, the first of which is to lead it. kraft cluster rebalance and
-kraft broker drain work out by themselves what goes where.
+				Description: `Moves each partition's replicas to the brokers of --to, the first of which becomes the preferred leader. kraft cluster
+rebalance and kraft broker drain choose the target brokers themselves.
 
    kraft partition move orders:3 --to 2,4,5
    kraft partition move orders --to 1,2,3 --throttle 50000000`,
@@ -40,17 +40,17 @@ kraft broker drain work out by themselves what goes where.
 				Name: "status", Usage: "show moves that are under way", UsageText: "kraft partition status", OnUsageError: usageError, Action: movesUnderWay, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()},
 			},
 			{
-				Name: "cancel", Usage: "give up moves that are under way; what was there before stays", UsageText: "kraft partition cancel TOPIC[:PARTITION]...",
+				Name: "cancel", Usage: "cancel moves in progress and keep the previous replicas", UsageText: "kraft partition cancel TOPIC[:PARTITION]...",
 				OnUsageError: usageError, Action: withArguments(cancelMoves), Flags: []cli.Flag{bootstrapFlag()},
 			},
 			{
 				Name: "unthrottle", Usage: "remove all replication throttles", UsageText: "kraft partition unthrottle",
-				Description:  "A move that is interrupted goes on with its throttle; this takes it away, now or when the move has ended.",
+				Description:  "An interrupted move continues under its throttle. This command removes the throttle, during the move or after it.",
 				OnUsageError: usageError, Action: unthrottle, Flags: []cli.Flag{bootstrapFlag()},
 			},
 			{
-				Name: "elect", Usage: "have partitions led by their first replicas again, or by any that lives", UsageText: "kraft partition elect [TOPIC[:PARTITION]...] [--unclean]",
-				Description:  "--unclean lets a replica lead that may lack acknowledged records, where no other is left. It is for the partitions named only.",
+				Name: "elect", Usage: "elect partitions' preferred leaders or, with --unclean, any live replica", UsageText: "kraft partition elect [TOPIC[:PARTITION]...] [--unclean]",
+				Description:  "--unclean elects a replica that may lack acknowledged records if no other replica is alive. It applies only to partitions named here.",
 				OnUsageError: usageError, Action: electPartitions,
 				Flags: []cli.Flag{bootstrapFlag(), &cli.BoolFlag{Name: "unclean", Usage: "let any living replica lead: acknowledged records may be lost"}},
 			},

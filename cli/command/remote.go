@@ -23,25 +23,25 @@ import (
 func remoteFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the list of hosts, `FILE`"},
-		&cli.StringFlag{Name: "ssh", Value: "ssh -o BatchMode=yes", Usage: "the `COMMAND` that runs another on a host: it gets the host and what to run there"},
+		&cli.StringFlag{Name: "ssh", Value: "ssh -o BatchMode=yes", Usage: "`COMMAND` that runs a program on a host; kraft appends the host and the command line"},
 		&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give a host so much `TIME`"},
 	}
 }
 
-const hostsFile = `The file has a line for each node: the host as ssh takes it, and what is not as by default.
+const hostsFile = `The file has a line for each node: the host as ssh names it, then the settings that differ from the defaults.
 
    kafka1
    me@kafka2 data=/mnt/kraft
    kafka3 id=3 address=10.0.0.3 port=9092 controller-port=9093
    kafka4 config=/etc/kafka/server.properties
 
-id is the number of the line; data is ./kraft-data; address is what others reach the host by. With config the node runs by that file,
-which says all of it but data, where the process's id and its log are.`
+By default id is the node's position in the file, data is ./kraft-data, and address, where the other nodes reach the host, is its name.
+With config, the node takes its settings from that file, and data only holds the pid file and the log.`
 
 func startCommand() *cli.Command {
 	return &cli.Command{
 		Name: "start", Usage: "start a cluster's nodes on a list of hosts, by ssh", UsageText: "kraft cluster start -f hosts [--copy]",
-		Description:  hostsFile + "\n\nWhere a node runs already nothing is done. --copy puts this program on hosts first.",
+		Description:  hostsFile + "\n\nNodes that already run are left as they are. --copy first copies this program to the hosts.",
 		OnUsageError: usageError, Action: func(c *cli.Context) error { return onHosts(c, startNode) },
 		Flags: append(remoteFlags(),
 			&cli.StringFlag{Name: "binary", Value: "kraft", Usage: "the program on the hosts, `PATH`"},

@@ -17,7 +17,7 @@ func scriptsCommand() *cli.Command {
 		Usage: "make links with the names of Kafka's scripts, which behave as those do",
 		UsageText: `kraft scripts DIR
 
-Called by one of these names, or as kraft kafka-topics ..., kraft takes that script's options and prints as it does:
+Run under one of these names, or as kraft kafka-topics ..., kraft accepts that script's options and prints the same output:
 ` + strings.Join(scriptNames(), ", "),
 		OnUsageError: usageError,
 		Flags:        []cli.Flag{&cli.BoolFlag{Name: "list", Usage: "print the names only"}},

@@ -26,9 +26,9 @@ import (
 func commonFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "override", Usage: "set one of Kafka's broker settings, `KEY=VALUE`; may be repeated"},
-		&cli.StringFlag{Name: "cluster-id", Usage: "refuse data of any cluster but `ID`; a new cluster gets it"},
+		&cli.StringFlag{Name: "cluster-id", Usage: "refuse to start on data of another cluster than `ID`; a new cluster gets this id"},
 		&cli.BoolFlag{Name: "accept-lost-directories", Usage: "start although a log directory of the last start is gone; its partitions begin empty"},
-		&cli.BoolFlag{Name: "accept-older-disk", Usage: "have the others take this node although its metadata is older than what they have seen of it; what they agreed on since may be lost"},
+		&cli.BoolFlag{Name: "accept-older-disk", Usage: "rejoin the quorum although the other members have seen newer metadata of this node; entries committed since then may be lost"},
 		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL` of the log on stderr: debug, info, warn, error"},
 		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the log: text or json"},
 		&cli.StringFlag{Name: "admin", Usage: "serve metrics, health and readiness by HTTP on `ADDRESS`, e.g. localhost:9644"},
@@ -41,8 +41,8 @@ func backgroundFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "daemon", Usage: "run in the background, and return when it serves clients"},
 		&cli.StringFlag{Name: "pid-file", Usage: "keep the process's id in `FILE` while it runs"},
-		&cli.StringFlag{Name: "log-file", Usage: "append the log to `FILE`, opened again at SIGHUP; of a daemon $LOG_DIR/kafkaServer.out, or logs/kafkaServer.out, if not given"},
-		&cli.StringFlag{Name: "log-dir", Usage: "write the log to the files that Kafka has in `DIR`, too: server.log, controller.log, state-change.log and kafka-request.log"},
+		&cli.StringFlag{Name: "log-file", Usage: "append the log to `FILE`, reopened on SIGHUP; with --daemon it defaults to kafkaServer.out in $LOG_DIR, or in logs if that is not set"},
+		&cli.StringFlag{Name: "log-dir", Usage: "also write the log to Kafka's log files in `DIR`: server.log, controller.log, state-change.log and kafka-request.log"},
 	}
 }
 
@@ -50,10 +50,10 @@ func nodeFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
 		&cli.IntFlag{Name: "node-id", Usage: "run the node with this `ID`, a number from 0 on"},
 		&cli.StringFlag{Name: "data", Usage: "`DIR` for the node's data, created if missing"},
-		&cli.StringFlag{Name: "peers", Usage: "the voters of the cluster's metadata quorum, this node among them, `ID@host:port` with commas: the same for all of them"},
+		&cli.StringFlag{Name: "peers", Usage: "voters of the metadata quorum, including this node, as `ID@host:port` separated by commas; the same list on every voter"},
 		&cli.StringFlag{Name: "join", Usage: "join the cluster of the node whose controller listener is at `host:port`, several with commas"},
 		&cli.StringFlag{Name: "listeners", Usage: "where to listen, `NAME://host:port`, several with commas (default: PLAINTEXT://:9092)"},
-		&cli.StringFlag{Name: "advertised-listeners", Usage: "what clients are told to connect to, `NAME://host:port` (default: the listeners)"},
+		&cli.StringFlag{Name: "advertised-listeners", Usage: "addresses that clients connect to, `NAME://host:port`, separated by commas (default: the listeners)"},
 	}, commonFlags(), backgroundFlags())
 }
 
@@ -104,7 +104,7 @@ func nodeValues(c *cli.Context, id string) (map[string]string, error) {
 		}
 	}
 	if c.IsSet("peers") && c.IsSet("join") {
-		return nil, badUse("--peers is for the voters that begin a cluster, --join for a node that comes later: give one of them")
+		return nil, badUse("--peers and --join exclude each other: --peers names the first voters of a new cluster, --join adds a node to an existing one")
 	}
 	if c.IsSet("peers") {
 		values["controller.quorum.voters"] = c.String("peers")
@@ -112,7 +112,7 @@ func nodeValues(c *cli.Context, id string) (map[string]string, error) {
 			return nil, badUse("--peers needs --node-id: which of them is this node?")
 		}
 		if !slices.ContainsFunc(strings.Split(c.String("peers"), ","), func(p string) bool { return strings.HasPrefix(strings.TrimSpace(p), id+"@") }) {
-			return nil, badUse("--peers does not name node %s: give the voters' list with this node in it, or --join one of them", id)
+			return nil, badUse("--peers does not list node %s: add this node to the list, or replace --peers by --join with the address of a voter", id)
 		}
 	}
 	if c.IsSet("join") {
@@ -185,7 +185,7 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	}
 	announce(c, conf, n, lines, begun)
 	if err := notifyReady(); err != nil {
-		log.Warn().Err(err).Msg("nobody is told that all is ready")
+		log.Warn().Err(err).Msg("cannot report readiness")
 	}
 	return untilStopped(c, log, n.Failed(), n.Stop)
 }
@@ -299,7 +299,7 @@ func startLogging(c *cli.Context) (logs *logging.Log, stop func(), err error) {
 			log.Debug().Err(err).Msg("KAFKA_LOG4J_*")
 		}
 	}
-	stop = reopenOnHangup(files, func(err error) { fmt.Fprintf(c.App.ErrWriter, "the log goes on in the file that it had: %v\n", err) })
+	stop = reopenOnHangup(files, func(err error) { fmt.Fprintf(c.App.ErrWriter, "kraft: cannot reopen a log file, continuing with the old one: %v\n", err) })
 	return logs, stop, nil
 }
 

@@ -46,7 +46,7 @@ func runClass(ctx context.Context, args []string, s scripts.Streams) int {
 		fmt.Fprintln(s.Err, "USAGE: kafka-run-class.sh [-daemon] [-name servicename] [-loggc] classname [opts]")
 		return 1
 	case !ok:
-		fmt.Fprintf(s.Err, "there is no class %s here: kraft runs no Java, and has no script that does the same (kraft scripts --list)\n", class)
+		fmt.Fprintf(s.Err, "cannot run class %s: kraft runs no Java, and none of its scripts replaces this class (kraft scripts --list)\n", class)
 		return 1
 	case findServerScript(name) != "":
 		return runServerScript(ctx, name, rest, s)

@@ -24,7 +24,7 @@ func storageCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "storage",
-		Usage: "look at a node's directories, or tie new ones to a cluster before its first start, which nothing needs",
+		Usage: "show or format a node's directories; formatting is optional, the first start does it",
 		Subcommands: []*cli.Command{
 			sub("info", "show which cluster and node directories belong to", "kraft storage info --config FILE", configFlag()),
 			sub("format", "tie directories to a cluster; a first start does the same", "kraft storage format --config FILE --cluster-id ID [--ignore-formatted]", configFlag(),

@@ -14,7 +14,7 @@ import (
 func topCommand() *cli.Command {
 	return &cli.Command{
 		Name: "top", Usage: "watch a cluster: its brokers, its busiest topics, the groups that lag most", UsageText: "kraft top [--interval 2s] [--rows 10] [--once]",
-		Description:  "Off a terminal, and with --once, it looks twice, an interval apart, prints, and ends. It asks by Kafka's protocol, of Apache Kafka's\nclusters, too.",
+		Description:  "With --once or --json, or if stdout is not a terminal, samples the cluster twice, one interval apart, prints the result and\nexits. Uses Kafka's protocol only, so it also works with Apache Kafka clusters.",
 		OnUsageError: usageError, Action: top,
 		Flags: []cli.Flag{
 			bootstrapFlag(), jsonFlag(),

@@ -44,7 +44,7 @@ func topicCommand() *cli.Command {
 			},
 			{
 				Name: "add-partitions", Usage: "give a topic more partitions", UsageText: "kraft topic add-partitions TOPIC --to N",
-				Description:  "Records of a key go to another partition afterwards, as with any number of partitions.",
+				Description:  "Afterwards producers may send a key's records to another partition than before, as in Apache Kafka.",
 				OnUsageError: usageError, Action: withArguments(addPartitions), Flags: []cli.Flag{bootstrapFlag(), &cli.IntFlag{Name: "to", Usage: "the `N` of partitions that there are to be"}},
 			},
 			{

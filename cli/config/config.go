@@ -126,7 +126,7 @@ func New(values map[string]string) (*Config, error) {
 	}
 	if endpoint := values["telemetry.otlp.endpoint"]; endpoint != "" {
 		if u, err := url.Parse(endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("telemetry.otlp.endpoint is a URL that takes OTLP metrics, like http://collector:4318/v1/metrics, not %s", endpoint)
+			return nil, fmt.Errorf("telemetry.otlp.endpoint must be the URL of an OTLP metrics receiver, like http://collector:4318/v1/metrics, not %s", endpoint)
 		}
 	}
 	if class := values["authorizer.class.name"]; class != "" {

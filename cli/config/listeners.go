@@ -80,7 +80,7 @@ func parseListeners(values map[string]string) (out, forControllers []Listener, e
 		}
 		i := slices.IndexFunc(out, func(l Listener) bool { return l.Name == a.Name })
 		if i < 0 {
-			return nil, nil, fmt.Errorf("advertised.listeners names %s, which listeners does not", a.Name)
+			return nil, nil, fmt.Errorf("advertised.listeners names listener %s, which is not in listeners: add it there, or remove it here", a.Name)
 		}
 		if ip := net.ParseIP(a.Host); a.Host == "" || ip != nil && ip.IsUnspecified() {
 			return nil, nil, fmt.Errorf("advertised.listeners: clients cannot connect to %q, name this host's address", a.Host)
@@ -104,9 +104,9 @@ func parseListeners(values map[string]string) (out, forControllers []Listener, e
 func (c *Config) Table() (lines, warnings []string) {
 	for _, l := range c.Listeners {
 		bound, told := l.Address(), net.JoinHostPort(l.AdvertisedHost, strconv.Itoa(l.AdvertisedPort))
-		lines = append(lines, fmt.Sprintf("listener %s is at %s, its clients are told %s", l.Name, bound, told))
+		lines = append(lines, fmt.Sprintf("listener %s listens on %s and advertises %s", l.Name, bound, told))
 		if configs.IsLoopback(l.AdvertisedHost) && !configs.IsLoopback(l.Host) {
-			warnings = append(warnings, fmt.Sprintf("clients of listener %s on other machines are told %s, which is their own machine: set advertised.listeners to this host's address", l.Name, told))
+			warnings = append(warnings, fmt.Sprintf("listener %s advertises %s, which for clients on other machines is their own machine: set advertised.listeners to this host's address", l.Name, told))
 		}
 	}
 	return lines, warnings

@@ -33,7 +33,7 @@ func (c *Config) findQuorum(listeners []Listener) error {
 		c.Controller = &listeners[0]
 	}
 	if c.IsBroker && len(c.Listeners) == 0 {
-		return fmt.Errorf("listeners has none for clients: %s", c.Static["listeners"])
+		return fmt.Errorf("listeners=%s has no listener for clients: add one, like PLAINTEXT://:9092", c.Static["listeners"])
 	}
 	if !c.IsBroker {
 		c.Listeners = nil
@@ -48,7 +48,7 @@ func (c *Config) findQuorum(listeners []Listener) error {
 	own, votes := voters[c.NodeID]
 	switch {
 	case votes && !isController:
-		return fmt.Errorf("controller.quorum.voters names node %d, whose process.roles leave out controller", c.NodeID)
+		return fmt.Errorf("controller.quorum.voters names node %d, but its process.roles does not include controller: add the role, or remove the node from the voters", c.NodeID)
 	case votes:
 		c.Voters = voters
 		return c.bindAt(own)
@@ -59,7 +59,7 @@ func (c *Config) findQuorum(listeners []Listener) error {
 		slices.Sort(c.Join)
 	case len(servers) > 0 && isController && slices.ContainsFunc(servers, c.isOwn):
 		if len(servers) > 1 {
-			return fmt.Errorf("controller.quorum.bootstrap.servers does not say who votes first: name the voters by controller.quorum.voters (or --peers), as id@host:port")
+			return fmt.Errorf("controller.quorum.bootstrap.servers does not name the first voters: list them in controller.quorum.voters (or --peers), as id@host:port")
 		}
 	case len(servers) > 0:
 		c.Join = servers
@@ -115,7 +115,7 @@ func (c *Config) findInterBroker() error {
 		}
 	}
 	if !slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Name == name }) {
-		return fmt.Errorf("inter.broker.listener.name is %s, which listeners does not have", name)
+		return fmt.Errorf("inter.broker.listener.name=%s is not in listeners: add it there, or name another listener", name)
 	}
 	c.InterBroker = name
 	return nil

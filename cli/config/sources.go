@@ -62,7 +62,7 @@ func Environment(environ []string) (values map[string]string, notes []string) {
 		case configs.Broker[key] != nil || isOld(key) || configs.NoEffect(key) != "":
 			values[key] = value
 		case hint != "":
-			notes = append(notes, fmt.Sprintf("%s in the environment is none of Kafka's settings, did you mean %s?", name, Variable(hint)))
+			notes = append(notes, fmt.Sprintf("environment variable %s names no Kafka setting and has no effect, did you mean %s?", name, Variable(hint)))
 		}
 	}
 	return values, notes
@@ -136,7 +136,7 @@ func (c *Config) modernize() {
 			host = "[" + host + "]"
 		}
 		c.Static[old.now] = fmt.Sprintf("PLAINTEXT://%s:%s", host, port)
-		c.Notes = append(c.Notes, fmt.Sprintf("%s and %s are old: taken for %s=%s", old.host, old.port, old.now, c.Static[old.now]))
+		c.Notes = append(c.Notes, fmt.Sprintf("%s and %s are settings of old Kafka versions: kraft reads them as %s=%s", old.host, old.port, old.now, c.Static[old.now]))
 	}
 }
 

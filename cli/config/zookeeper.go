@@ -61,7 +61,7 @@ func (c *Config) findByZooKeeper() (bool, error) {
 		}
 	}
 	if strings.TrimSpace(text) == "" { // each node would begin a cluster of its own
-		return false, errors.New("zookeeper.connect is empty: name the addresses where the metadata quorum is to listen, like host1:2181,host2:2181, or leave it out")
+		return false, errors.New("zookeeper.connect is empty: list the addresses for the metadata quorum to listen on, like host1:2181,host2:2181, or remove the setting")
 	}
 	addresses, err := ParseZooKeeper(text)
 	if err != nil {

@@ -338,7 +338,7 @@ func (n *Node) openDirs() error {
 			return fmt.Errorf("data directory %s belongs to node %d, this is node %d: start with --node-id %d or give another directory", path, m.NodeID, n.config.NodeID, m.NodeID)
 		}
 		if n.config.ClusterID != "" && m.ClusterID != n.config.ClusterID {
-			return fmt.Errorf("data directory %s belongs to cluster %s, this node's is %s: give another directory, or leave the cluster id out", path, m.ClusterID, n.config.ClusterID)
+			return fmt.Errorf("data directory %s belongs to cluster %s, but this node is configured for cluster %s: use another directory, or remove the cluster id", path, m.ClusterID, n.config.ClusterID)
 		}
 	}
 	return nil
@@ -379,7 +379,7 @@ func (n *Node) refuseOthersData(metadata string) error {
 			return err
 		}
 		if filled {
-			return fmt.Errorf("%s belongs to cluster %s, and that cluster's metadata, %s, is not there: put the file back, or give metadata.log.dir the directory that has it; if the data is Apache Kafka's or nobody needs it, give kraft an empty directory", d.Path(), m.ClusterID, metadata)
+			return fmt.Errorf("%s belongs to cluster %s, whose metadata file %s is missing: restore the file, or set metadata.log.dir to the directory that holds it; if the data is Apache Kafka's or no longer needed, use an empty directory", d.Path(), m.ClusterID, metadata)
 		}
 	}
 	return nil
@@ -447,7 +447,7 @@ func (n *Node) claimDirs() error {
 			continue
 		}
 		if m := d.Meta(); m != nil && m.ClusterID != id {
-			return fmt.Errorf("data directory %s belongs to cluster %s, but the metadata in %s is of cluster %s: they do not go together", d.Path(), m.ClusterID, n.config.MetadataDir, id)
+			return fmt.Errorf("data directory %s belongs to cluster %s, but the metadata in %s belongs to cluster %s: use directories of one cluster", d.Path(), m.ClusterID, n.config.MetadataDir, id)
 		}
 		if err := d.Claim(id, n.config.NodeID); err != nil && (d.Err() == nil || d.Path() == n.config.MetadataDir) {
 			return err
@@ -489,7 +489,7 @@ func (n *Node) checkLost() error {
 	if len(lost) <= len(n.dirs)-len(now) {
 		return nil
 	}
-	return fmt.Errorf("the log directory with directory.id=%s is not among %s: mount or name it, or give its data up by --accept-lost-directories",
+	return fmt.Errorf("the log directory with directory.id=%s is not among %s: mount it or add it to log.dirs, or abandon its data with --accept-lost-directories",
 		image.EncodeUUID(lost[0]), strings.Join(n.config.LogDirs, ", "))
 }
 
@@ -602,7 +602,7 @@ func (n *Node) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
 	if err := n.broker.Leave(ctx); err != nil {
-		n.log.Warn().Err(err).Msg("stopping although others do not lead yet what this broker leads")
+		n.log.Warn().Err(err).Msg("stopping before other brokers lead this broker's partitions")
 	}
 }
 
@@ -641,7 +641,7 @@ func (n *Node) stop() error {
 		n.parts.Close()
 	}
 	if n.dead.Load() {
-		note(errors.New("all log directories have failed: start again when the disk works; if its data is gone, remove this node from the quorum, if it votes, and let it join with empty directories (--join, --accept-lost-directories; docs/operating.md, A lost disk)"))
+		note(errors.New("all log directories have failed: restart the node when the disks work; if their data is lost, remove this node from the quorum if it is a voter, and let it join with empty directories (--join, --accept-lost-directories; docs/operating.md, A lost disk)"))
 	}
 	if n.metadata != nil {
 		note(n.meta.Err())

@@ -72,7 +72,7 @@ func (n *Node) findPlace(ctx context.Context) error {
 		n.place.join = c.ZooKeeper
 		return nil
 	case begun:
-		return fmt.Errorf("zookeeper.connect=%s: this node's metadata in %s is of a quorum that other settings named: give controller.quorum.voters (--peers) or controller.quorum.bootstrap.servers (--join) as before",
+		return fmt.Errorf("zookeeper.connect=%s: this node's metadata in %s belongs to a quorum configured by other settings: set controller.quorum.voters (--peers) or controller.quorum.bootstrap.servers (--join) as before",
 			strings.Join(c.ZooKeeper, ","), c.MetadataDir)
 	}
 	return n.choosePlace(ctx)
@@ -82,7 +82,7 @@ func (n *Node) findPlace(ctx context.Context) error {
 func (n *Node) keepPlace(saved *savedPlace) error {
 	c := n.config
 	if !sameList(saved.List, c.ZooKeeper) {
-		n.log.Warn().Msg(fmt.Sprintf("zookeeper.connect was %s when this node met its quorum, and is %s now: that changes nothing, this node goes by its disk (%s)",
+		n.log.Warn().Msg(fmt.Sprintf("zookeeper.connect was %s when this node joined its quorum, and is %s now: the change has no effect: this node uses the addresses saved on its disk (%s)",
 			strings.Join(saved.List, ","), strings.Join(c.ZooKeeper, ","), n.placePath()))
 	}
 	if saved.Own == "" {
@@ -110,7 +110,7 @@ func (n *Node) stayAlone(ctx context.Context) error {
 			return err
 		}
 	}
-	n.log.Warn().Msg(fmt.Sprintf("zookeeper.connect=%s has no effect: this node's metadata in %s is of a cluster that it began alone; to have one cluster of several nodes give each an empty data directory",
+	n.log.Warn().Msg(fmt.Sprintf("zookeeper.connect=%s has no effect: this node's metadata in %s belongs to a cluster that it created alone: to build one cluster of several nodes, give each node an empty data directory",
 		strings.Join(c.ZooKeeper, ","), c.MetadataDir))
 	return nil
 }
@@ -120,7 +120,7 @@ func (n *Node) checkPlace() error {
 	if len(n.config.ZooKeeper) == 0 || len(n.place.join) == 0 || !n.meta.Votes() {
 		return nil
 	}
-	return n.withPlace(errors.New("this node was made a voter of the metadata quorum, and zookeeper.connect gives it no address to listen on: start it as before, by controller.quorum.bootstrap.servers (--join)"))
+	return n.withPlace(errors.New("this node is a voter of the metadata quorum, but zookeeper.connect gives it no address to listen on: start it with controller.quorum.bootstrap.servers (--join), as before"))
 }
 
 // withPlace puts before an error the settings that place the node where the quorum is that zookeeper.connect names.
@@ -150,7 +150,7 @@ func (n *Node) choosePlace(ctx context.Context) error {
 		switch {
 		case err != nil && time.Since(begun) < resolvePatience:
 		case !c.IsBroker:
-			return fmt.Errorf("zookeeper.connect=%s: no address is this host's and free, and a node with process.roles=controller needs one", strings.Join(c.ZooKeeper, ","))
+			return fmt.Errorf("zookeeper.connect=%s: no address both belongs to this host and is free: list one, since a node with process.roles=controller needs it", strings.Join(c.ZooKeeper, ","))
 		default:
 			for _, address := range n.place.taken {
 				if !n.toldTaken[address] {
@@ -301,7 +301,7 @@ func (n *Node) readPlace() (*savedPlace, error) {
 		err = json.Unmarshal(data, saved)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s, which says at which address of zookeeper.connect this node listens: %w", n.placePath(), err)
+		return nil, fmt.Errorf("cannot read %s, the record of the zookeeper.connect address that this node listens on: %w", n.placePath(), err)
 	}
 	return saved, nil
 }
@@ -321,7 +321,7 @@ func (n *Node) savePlace(s savedPlace) error {
 }
 
 // errSeveralHosts says that a name of zookeeper.connect is not that of one host.
-var errSeveralHosts = errors.New("the name resolves to addresses of several hosts, this one among them: list each by a name of its own")
+var errSeveralHosts = errors.New("the name resolves to addresses of several hosts, including this one: list each host under its own name")
 
 // ownHost reports whether a name or an address is this host's. Errors are errSeveralHosts, and that the name does not resolve.
 func ownHost(ctx context.Context, host string) (bool, error) {
@@ -356,7 +356,7 @@ func (n *Node) stranger(ctx context.Context, address string) error {
 	if !quorum.IsZooKeeper(ctx, n.dial, address) {
 		return nil
 	}
-	return fmt.Errorf("zookeeper.connect: a ZooKeeper listens at %s: stop it, kraft's nodes keep their quorum there themselves", address)
+	return fmt.Errorf("zookeeper.connect: a ZooKeeper server listens at %s: stop it: kraft's nodes use this address for their own quorum", address)
 }
 
 // fourLetterWords answer the words by which people's scripts ask ZooKeeper how it is.

@@ -132,7 +132,7 @@ func RemoveBroker(ctx context.Context, client *kgo.Client, id int32) error {
 	case brokers[i].State != Down:
 		return fmt.Errorf("broker %d runs, and would register again: drain it (kraft broker drain %d) and stop it first", id, id)
 	case brokers[i].Replicas > 0:
-		return fmt.Errorf("broker %d holds %d replicas, which would have no place: move them first (kraft broker drain %d)", id, brokers[i].Replicas, id)
+		return fmt.Errorf("broker %d still holds %d replicas: move them first (kraft broker drain %d)", id, brokers[i].Replicas, id)
 	}
 	req := kmsg.NewPtrUnregisterBrokerRequest()
 	req.BrokerID = id

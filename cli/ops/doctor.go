@@ -49,7 +49,7 @@ func Examine(ctx context.Context, given string, login []kgo.Opt, examined map[st
 	defer cancel()
 	meta, err := kmsg.NewPtrMetadataRequest().RequestWith(asking, client.SeedBrokers()[0])
 	if errors.Is(err, context.DeadlineExceeded) {
-		return append(out, Finding{Failure, given, "accepts connections and answers nothing: it is starting and opens its logs, its process or its machine stands still, or it is no Kafka broker"})
+		return append(out, Finding{Failure, given, "accepts connections but sends no response: the broker is still loading its logs, its process or machine is frozen, or it is not a Kafka broker"})
 	}
 	if err != nil {
 		return append(out, Finding{Failure, given, "does not speak Kafka's protocol, or not in plain text: " + err.Error()})
@@ -84,9 +84,9 @@ func follow(ctx context.Context, given, told string, id int32, cluster string, l
 	what := fmt.Sprintf("broker %d at %s", id, told)
 	if says := reach(ctx, told); says != "" {
 		host, _, _ := net.SplitHostPort(told)
-		hint := "start that broker; or, if it runs, set its advertised.listeners to an address that is right from here"
+		hint := "start that broker; or, if it runs, set its advertised.listeners to an address that this machine can reach"
 		if configs.IsLoopback(host) {
-			hint = host + " is this machine itself for every client: " + hint
+			hint = host + " means each client's own machine: " + hint
 		}
 		return Finding{Failure, what, fmt.Sprintf("clients of %s are sent there, and %s; %s", given, says, hint)}
 	}
@@ -102,7 +102,7 @@ func follow(ctx context.Context, given, told string, id int32, cluster string, l
 	case err != nil:
 		return Finding{Failure, what, "does not answer: " + err.Error()}
 	case meta.ClusterID == nil || *meta.ClusterID != cluster:
-		return Finding{Failure, what, "another cluster answers there: two brokers are told as one address, or a port is mapped to another machine"}
+		return Finding{Failure, what, "another cluster answers at this address: two brokers advertise the same address, or a port is mapped to the wrong machine"}
 	}
 	return Finding{Fine, what, "answers"}
 }
@@ -134,9 +134,9 @@ func reach(ctx context.Context, address string) string {
 // notRunning tells of the brokers that do not serve as they should.
 func notRunning(ctx context.Context, client *kgo.Client) (out []Finding) {
 	says := map[string]string{
-		Starting: "opens its logs, which takes long after a crash, and serves nobody yet",
-		DiskFull: "has a disk that is full: producers are refused there, and other brokers lead",
-		Fenced:   "is fenced: a disk of it does not answer, or it stops",
+		Starting: "is loading its logs, which takes long after a crash, and does not serve clients yet",
+		DiskFull: "has a full disk: it rejects producers, and other brokers lead its partitions",
+		Fenced:   "is fenced: one of its disks does not answer, or it is stopping",
 		Down:     "does not run, or the controller does not reach it",
 	}
 	cluster, states, err := BrokerStates(ctx, client)

@@ -37,7 +37,7 @@ func clock(of string, theirs, asked time.Time) Finding {
 	what := "clock of " + of
 	ours := asked.Add(time.Since(asked) / 2)
 	if skew := theirs.Sub(ours); skew.Abs() > tolerableSkew {
-		return Finding{Warning, what, fmt.Sprintf("is %v from this machine's: retention, timestamps and lag in seconds go by it", skew.Round(time.Millisecond))}
+		return Finding{Warning, what, fmt.Sprintf("differs from this machine's by %v: retention, timestamps and lag in seconds depend on it", skew.Round(time.Millisecond))}
 	}
 	return Finding{Fine, what, "agrees with this machine's"}
 }

@@ -43,7 +43,7 @@ func Answered(code int16, message *string) error {
 }
 
 // ErrNoController says what is wrong where a broker knows no active controller.
-var ErrNoController = errors.New("the broker that answers knows no leader of the metadata quorum: start voters until a majority runs, and see that this broker reaches them; until then leaders, topics and settings stay as they are, and partitions whose leader is gone have none")
+var ErrNoController = errors.New("the broker knows no leader of the metadata quorum: start voters until a majority runs, and check that this broker can reach them; until then leaders, topics and settings cannot change, and partitions whose leader has failed stay offline")
 
 // Lacking is the error beside a valid result that is not complete: each line names something that is missing, and why.
 type Lacking struct{ Lines []string }
@@ -81,13 +81,13 @@ func (l *Lacking) Of(err error) error {
 		return err
 	}
 	for _, e := range shards.Errs {
-		l.Add("broker %d at %s does not answer: what it alone knows is missing here", e.Broker.NodeID, net.JoinHostPort(e.Broker.Host, fmt.Sprint(e.Broker.Port)))
+		l.Add("broker %d at %s does not answer: the result lacks the data that only this broker has", e.Broker.NodeID, net.JoinHostPort(e.Broker.Host, fmt.Sprint(e.Broker.Port)))
 	}
 	return nil
 }
 
 // ErrEnded is what Plain returns for a connection that a broker ended before it answered.
-var ErrEnded = errors.New("a broker ended the connection before it answered: it may be going down, or it wants TLS or SASL; ask again, or give the command its security.protocol")
+var ErrEnded = errors.New("the broker closed the connection without a response: it may be shutting down, or require TLS or SASL: retry, or give the command the broker's security.protocol")
 
 // Plain replaces franz-go's error for a connection that the broker ended before it answered: franz-go guesses that TLS or SASL is missing,
 // but mostly the broker is going down. The result is ErrEnded then; Plain returns other errors as they are.

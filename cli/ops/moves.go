@@ -146,13 +146,13 @@ func Move(ctx context.Context, admin *kadm.Client, moves []plan.Move, rate int64
 		}
 		defer func() {
 			if err != nil && ctx.Err() != nil { // without its throttle what is still moved would race on
-				err = fmt.Errorf("%w, at %d bytes a second: kraft partition status shows it; when nothing moves any more, kraft partition unthrottle takes the throttle away", err, rate)
+				err = fmt.Errorf("%w; the throttle of %d bytes a second stays set: watch the moves with kraft partition status, and when all are done, run kraft partition unthrottle", err, rate)
 				return
 			}
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 			defer cancel()
 			if e := Throttle(ctx, admin, topics, 0); e != nil && err == nil {
-				err = fmt.Errorf("the throttle could not be taken away: %w", e)
+				err = fmt.Errorf("cannot remove the replication throttle: %w", e)
 			}
 		}()
 	}
@@ -196,7 +196,7 @@ func reassign(ctx context.Context, admin *kadm.Client, moves []plan.Move, progre
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d partitions are still being moved, which goes on", n)
+			return fmt.Errorf("stopped waiting: the brokers are still moving %d partitions", n)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -66,7 +66,7 @@ func ResetGroup(ctx context.Context, admin *kadm.Client, group string, topics []
 		return nil, err
 	}
 	if d := described[group]; len(d.Members) > 0 {
-		return nil, fmt.Errorf("group %s has %d members: stop them first, they would go on where they are", group, len(d.Members))
+		return nil, fmt.Errorf("group %s has %d members, which would keep their positions: stop them first", group, len(d.Members))
 	}
 	committed, err := admin.FetchOffsets(ctx, group)
 	if err != nil {

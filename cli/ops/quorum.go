@@ -84,7 +84,7 @@ func Quorum(ctx context.Context, cl *kgo.Client) (*kmsg.DescribeQuorumResponse, 
 		return nil, nil, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return nil, nil, errors.New("the answer tells nothing of the quorum")
+		return nil, nil, errors.New("the DescribeQuorum response does not describe the metadata quorum")
 	}
 	q := &resp.Topics[0].Partitions[0]
 	return resp, q, kerr.ErrorForCode(q.ErrorCode)

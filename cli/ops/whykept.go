@@ -45,7 +45,7 @@ func (k kept) why(now time.Time) []string {
 		case over <= 0:
 			out = append(out, fmt.Sprintf("%d bytes are not more than retention.bytes=%d", k.size, k.retentionBytes))
 		case over < k.segmentBytes:
-			out = append(out, fmt.Sprintf("%d bytes are more than retention.bytes=%d by less than a segment, and segments go as a whole", k.size, k.retentionBytes))
+			out = append(out, fmt.Sprintf("%d bytes exceed retention.bytes=%d by less than a segment, and only whole segments are deleted", k.size, k.retentionBytes))
 		default:
 			out = append(out, "more than retention.bytes: goes at the next check")
 		}
@@ -60,7 +60,7 @@ func (k kept) why(now time.Time) []string {
 	case k.newest.After(now):
 		out = append(out, fmt.Sprintf("a record is dated %s ahead: its segment stays until retention.ms after that", short(k.newest.Sub(now))))
 	case now.Sub(k.newest) <= retention && k.size <= k.segmentBytes:
-		out = append(out, fmt.Sprintf("the active segment holds old and new records, the newest is %s old: segments go as a whole, after segment.ms or segment.bytes seals them", short(now.Sub(k.newest))))
+		out = append(out, fmt.Sprintf("the newest record of the active segment is %s old: only whole segments are deleted, after segment.ms or segment.bytes has rolled them", short(now.Sub(k.newest))))
 	case now.Sub(k.newest) <= retention:
 		out = append(out, "old records share a segment with newer ones: segments go as a whole")
 	default:
@@ -89,7 +89,7 @@ func WhyKept(ctx context.Context, admin *kadm.Client, name string) (out []KeptPa
 		return nil, err
 	}
 	if len(settings) == 0 {
-		return nil, errors.New("the broker does not say how it is configured")
+		return nil, errors.New("the broker returned no settings")
 	}
 	if settings[0].Err != nil {
 		return nil, settings[0].Err
@@ -144,7 +144,7 @@ func WhyKept(ctx context.Context, admin *kadm.Client, name string) (out []KeptPa
 		f, known3 := first.Lookup(name, p)
 		l, known4 := last.Lookup(name, p)
 		if !known1 || !known2 || !known3 || !known4 || errors.Join(s.Err, e.Err, f.Err, l.Err) != nil {
-			lacking.Add("%s:%d has no leader that answers: why its records are kept is not known", name, p)
+			lacking.Add("%s:%d has no reachable leader: the reason why its records are kept is unknown", name, p)
 			continue
 		}
 		k := base

@@ -89,7 +89,7 @@ func (c *Controller) Heartbeat(ctx context.Context, ended <-chan struct{}, req *
 		return resp, nil
 	}
 	if asked {
-		c.liveness.log.Warn().Int32("broker", req.BrokerID).Msg("broker is fenced: it asked for that")
+		c.liveness.log.Warn().Int32("broker", req.BrokerID).Msg("broker is fenced at its own request")
 	}
 	img = c.meta.Image()
 	if b, ok = img.Broker(req.BrokerID); ok {

@@ -11,7 +11,7 @@ import (
 
 // errUnknownACL closes the connection, as Apache Kafka does, of a request in which a resource type, pattern type, operation or permission type
 // is UNKNOWN. Numbers that Kafka does not define are another matter: only an authorizer looks at them.
-var errUnknownACL = errors.New("a type, pattern, operation or permission of ACLs that is UNKNOWN")
+var errUnknownACL = errors.New("ACL request: resource type, pattern type, operation or permission type is UNKNOWN")
 
 // knownACL reports whether nothing that an ACL, or a filter of ACLs, names is UNKNOWN.
 func knownACL(kind kmsg.ACLResourceType, pattern kmsg.ACLResourcePatternType, operation kmsg.ACLOperation, permission kmsg.ACLPermissionType) bool {

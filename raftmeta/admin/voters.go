@@ -58,7 +58,7 @@ func (a *Admin) promote(ctx context.Context, req *kmsg.AddRaftVoterRequest) erro
 		case !member.Active || member.Match < s.Commit:
 			return fmt.Errorf("node %d has not caught up: its log ends at %d, %d is committed: %w", req.VoterID, member.Match, s.Commit, kerr.RequestTimedOut)
 		case len(req.Listeners) == 0 && a.meta.ControllerAddress(id) == "":
-			return fmt.Errorf("node %d has no listener for the quorum, as a voter needs: give it one (process.roles with controller, or CONTROLLER://host:port among listeners): %w", req.VoterID, kerr.InvalidRequest)
+			return fmt.Errorf("node %d has no controller listener, which a voter needs: add controller to its process.roles, or CONTROLLER://host:port to its listeners: %w", req.VoterID, kerr.InvalidRequest)
 		default:
 			for _, l := range req.Listeners {
 				a.meta.Remember(&image.Controller{ID: req.VoterID, Member: a.memberOf(id), Address: net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port)))})
@@ -144,7 +144,7 @@ func (a *Admin) demote(ctx context.Context, voter int32) error {
 	case voters == 1:
 		return fmt.Errorf("node %d is the last voter: %w", voter, kerr.InvalidRequest)
 	case running <= (voters-1)/2:
-		return fmt.Errorf("node %d stays a voter: of the %d that would be left only %d run, which is no majority: %w", voter, voters-1, running, kerr.InvalidRequest)
+		return fmt.Errorf("cannot remove voter %d: of the %d remaining voters only %d would be running, which is no majority: %w", voter, voters-1, running, kerr.InvalidRequest)
 	case found.Active && !quorum.NobodyListens(ctx, a.meta.Config.Dial, a.meta.ControllerAddress(id)):
 		return a.changeMember(ctx, id, pb.ConfChangeAddLearnerNode)
 	}

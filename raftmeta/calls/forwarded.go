@@ -59,7 +59,7 @@ func (c *Calls) Envelope(r *wire.Registry) func(*wire.Request, *kmsg.EnvelopeReq
 		data, err := r.ServeEnvelope(ctx, req)
 		resp.ResponseData, resp.ErrorCode = data, wire.ErrorCode(err)
 		if err != nil {
-			c.log.Warn().Err(err).Str("peer", ctx.Session.Peer).Msg("request that was passed on failed")
+			c.log.Warn().Err(err).Str("peer", ctx.Session.Peer).Msg("forwarded request failed")
 		}
 		return resp, nil
 	}
