@@ -444,7 +444,7 @@ func TestWipedDiskIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wipe(t, k.Data)
-	if err := k.Start(); err == nil || !strings.Contains(err.Error(), "was known with another disk") {
+	if err := k.Start(); err == nil || !strings.Contains(err.Error(), "runs on another disk than before") {
 		t.Errorf("a node with an empty disk starts: %v", err)
 	}
 	c.Nodes[0].CLI(t, "", "topic", "create", "u", "-r", "2")
@@ -554,10 +554,10 @@ func TestPeers(t *testing.T) {
 		args []string
 		says string
 	}{
-		"not among them": {[]string{"--node-id", "3", "--peers", two}, "does not name node 3"},
+		"not among them": {[]string{"--node-id", "3", "--peers", two}, "does not list node 3"},
 		"no id":          {[]string{"--peers", two}, "which of them is this node"},
 		"an id twice":    {[]string{"--node-id", "1", "--peers", two + ",1@h:1"}, "names node 1 twice"},
-		"no address":     {[]string{"--node-id", "1", "--peers", "1"}, "does not name node 1"},
+		"no address":     {[]string{"--node-id", "1", "--peers", "1"}, "does not list node 1"},
 		"both":           {[]string{"--node-id", "1", "--peers", two, "--join", "h:1"}, "exclude each other"},
 	} {
 		if out := run(tc.args...); !strings.Contains(out, tc.says) {

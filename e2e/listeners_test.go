@@ -70,7 +70,7 @@ func TestInsideAndOutside(t *testing.T) {
 	}
 	wrong := fmt.Sprintf("localhost:%d", ports[2])
 	p = start("INSIDE://" + inside + ",OUTSIDE://" + wrong)
-	if out, err := examine(outside); err == nil || !strings.Contains(out, "clients of "+outside+" are sent there, and nobody listens there; localhost is this machine itself") {
+	if out, err := examine(outside); err == nil || !strings.Contains(out, "clients of "+outside+" are sent there, and nobody listens there; localhost means each client's own machine") {
 		t.Errorf("doctor does not see that %s is wrong: %v\n%s", wrong, err, out)
 	}
 	if err := p.Stop(10 * time.Second); err != nil {

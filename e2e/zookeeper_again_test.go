@@ -126,7 +126,7 @@ func TestZooKeeperAfterJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	joined.start(t)
-	if out := joined.ends(t); !strings.Contains(out, "was made a voter of the metadata quorum") {
+	if out := joined.ends(t); !strings.Contains(out, "this node is a voter of the metadata quorum") {
 		t.Errorf("it says %s", out)
 	}
 }

@@ -147,7 +147,7 @@ func TestZooKeeperListsDiffer(t *testing.T) {
 	second.lists(t, c) // nobody is to begin a cluster alone with this disk
 	second.start(t)
 	second.serves(t)
-	if !strings.Contains(second.Output(), "that changes nothing, this node goes by its disk") {
+	if !strings.Contains(second.Output(), "the change has no effect: this node uses the addresses saved on its disk") {
 		t.Errorf("another list: %s", second.Output())
 	}
 	twin := byZooKeeper(t, dir, 2, a+","+b)
@@ -174,7 +174,7 @@ func TestZooKeeperAfterPeers(t *testing.T) {
 			t.Error(err)
 		}
 		n.start(t)
-		if out := n.ends(t); !strings.Contains(out, "is of a quorum that other settings named") {
+		if out := n.ends(t); !strings.Contains(out, "belongs to a quorum configured by other settings") {
 			t.Errorf("it says %s", out)
 		}
 	}
@@ -211,7 +211,7 @@ func TestRealZooKeeper(t *testing.T) {
 	}()
 	n := byZooKeeper(t, t.TempDir(), 1, l.Addr().String())
 	n.start(t)
-	if out := n.ends(t); !strings.Contains(out, "a ZooKeeper listens at "+l.Addr().String()) {
+	if out := n.ends(t); !strings.Contains(out, "a ZooKeeper server listens at "+l.Addr().String()) {
 		t.Errorf("it says %s", out)
 	}
 	bin, err := harness.Binary()
@@ -219,7 +219,7 @@ func TestRealZooKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(bin, "kafka-topics", "--zookeeper", l.Addr().String(), "--list").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "a ZooKeeper listens at") {
+	if err == nil || !strings.Contains(string(out), "a ZooKeeper server listens at") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

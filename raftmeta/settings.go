@@ -7,6 +7,7 @@ import (
 	"kraft/raftmeta/configs"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
+	"kraft/wire/defect"
 )
 
 // Settings are the values in force of those broker settings that are read while the node runs. A Settings never changes.
@@ -67,8 +68,11 @@ func (m *Meta) Settings() *Settings { return m.settings.Load() }
 
 // followSettings is the first subscriber to metadata: all others find the settings of the image that they are shown.
 func (m *Meta) followSettings(img *image.Image, changed *image.Delta) {
-	if changed.Configs {
-		m.settings.Store(m.SettingsOf(img))
+	if !changed.Configs {
+		return
+	}
+	if err := defect.Contain("settings", func() error { m.settings.Store(m.SettingsOf(img)); return nil }); err != nil {
+		defect.Tell(&m.log, err).Msg("settings stay as they are")
 	}
 }
 

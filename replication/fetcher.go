@@ -112,7 +112,7 @@ type fetcher struct {
 	// Of the goroutine.
 	session, next int32  // the session's id and the epoch of the next request; 0 begins one
 	unkept        string // why log starts could not be written last, of round's goroutine
-	buffer        []byte // holds the last response, up to replica.fetch.response.max.bytes, or is nil
+	buffer        []byte // for the next response, at most twice replica.fetch.response.max.bytes; or nil
 }
 
 // fetchState is one partition of a fetcher.
@@ -248,7 +248,9 @@ func (f *fetcher) round(ctx context.Context) error {
 		return nil
 	}
 	resp, buffer, err := client.DoInto(ctx, req, f.buffer)
-	f.buffer = buffer // nobody keeps the records of the answer
+	if f.buffer = buffer; cap(buffer) > 2*int(f.fetchers.manager.replicaFetch.responseMax) { // nobody keeps the records of the answer
+		f.buffer = nil
+	}
 	if err != nil {
 		f.interrupt()
 		return err

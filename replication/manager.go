@@ -268,7 +268,7 @@ func (m *Manager) follow(img *image.Image, changed *image.Delta) {
 	ids := changed.Topics
 	if changed.General {
 		ids = image.All(img).Topics
-		s := m.meta.SettingsOf(img)
+		s := m.meta.Settings()
 		if err := defect.Contain("settings", func() error { m.logs.Configure(BackgroundConfig(s)); return nil }); err != nil {
 			defect.Tell(&m.log, err).Msg("settings of compaction and of moves between directories stay as they are")
 		}

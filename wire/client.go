@@ -70,8 +70,8 @@ func (c *Client) Do(ctx context.Context, req kmsg.Request) (kmsg.Response, error
 	return resp, err
 }
 
-// DoInto is Do for a caller that has a buffer for the answer: byte slices in the answer are parts of the buffer that it returns, which is
-// buf, if that was large enough. The caller may use the returned buffer again when it needs the answer no more; buf itself it may not.
+// DoInto is Do for a caller that has a buffer for the answer. buf belongs to the client from then on. Byte slices in the answer are parts of
+// the returned buffer, which is buf, or a larger one, or nil; the caller may pass it to the next call when it needs the answer no more.
 func (c *Client) DoInto(ctx context.Context, req kmsg.Request, buf []byte) (kmsg.Response, []byte, error) {
 	conn, err := c.connection(ctx)
 	if err != nil {

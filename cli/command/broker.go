@@ -111,6 +111,9 @@ func logLevels(c *cli.Context, args []string) error {
 		if !ok {
 			return badUse("%s takes LOGGER=LEVEL, got %q", c.Command.HelpName, text)
 		}
+		if _, twice := changes[name]; twice {
+			return badUse("%s is given twice: give each logger one level", name)
+		}
 		changes[name] = strings.ToUpper(level)
 	}
 	return withClient(c, func(client *kgo.Client) error {

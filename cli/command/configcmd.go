@@ -106,6 +106,9 @@ func setConfigs(c *cli.Context, args []string) error {
 		if !ok {
 			return badUse("kraft config set takes KEY=VALUE, got %q", text)
 		}
+		if _, twice := changes[key]; twice {
+			return badUse("%s is given twice: give each setting one value", key)
+		}
 		changes[key] = &value
 	}
 	return changeConfigs(c, changes, "set")

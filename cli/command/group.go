@@ -105,7 +105,8 @@ func groupLag(c *cli.Context) error {
 	return withAdmin(c, func(admin *kadm.Client) error {
 		for {
 			out, err := ops.Lags(c.Context, admin, names)
-			if c.Bool("watch") && isTerminal(c.App.Writer) { // each look takes the place of the one before
+			var lacks *ops.Lacking
+			if c.Bool("watch") && isTerminal(c.App.Writer) && (err == nil || errors.As(err, &lacks)) { // each look replaces the one before
 				fmt.Fprint(c.App.Writer, clearScreen)
 			}
 			if err := show(c, topicLags(out), err); err != nil && !errors.Is(err, errTold) || !c.Bool("watch") {

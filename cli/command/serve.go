@@ -299,7 +299,9 @@ func startLogging(c *cli.Context) (logs *logging.Log, stop func(), err error) {
 			log.Debug().Err(err).Msg("KAFKA_LOG4J_*")
 		}
 	}
-	stop = reopenOnHangup(files, func(err error) { fmt.Fprintf(c.App.ErrWriter, "kraft: cannot reopen a log file, continuing with the old one: %v\n", err) })
+	stop = reopenOnHangup(files, func(err error) {
+		fmt.Fprintf(c.App.ErrWriter, "kraft: cannot reopen a log file, continuing with the old one: %v\n", err)
+	})
 	return logs, stop, nil
 }
 

@@ -17,6 +17,7 @@ func whyKept(c *cli.Context, names []string) error {
 		for _, name := range names {
 			found, err := ops.WhyKept(c.Context, admin, name)
 			if err := lacks.Of(err); err != nil {
+				lacking(c, lacks.Err())
 				return fmt.Errorf("topic %s: %w", name, ops.Explain(err, ""))
 			}
 			out = append(out, found...)

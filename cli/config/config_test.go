@@ -203,7 +203,7 @@ func TestSources(t *testing.T) {
 	if env["num.partitions"] != "3" || env["log.dirs"] != "/env" || env["cluster.id"] != "5L6g3nShT-eMCtK--X86sw" || env["listener.name.inside.scram-sha-512.sasl.jaas.config"] != "x" || env["port"] != "9000" || len(env) != 5 {
 		t.Errorf("%v", env)
 	}
-	if len(notes) != 1 || !strings.Contains(notes[0], "KAFKA_NUM_PARTITION in") || !strings.Contains(notes[0], "KAFKA_NUM_PARTITIONS?") {
+	if len(notes) != 1 || !strings.Contains(notes[0], "KAFKA_NUM_PARTITION names") || !strings.Contains(notes[0], "KAFKA_NUM_PARTITIONS?") {
 		t.Errorf("%q", notes)
 	}
 	got := Sources{

@@ -72,7 +72,7 @@ func beginAnalysis(ctx context.Context, admin *kadm.Client, topic string) (*Anal
 	dirs, _ := admin.DescribeAllLogDirs(ctx, set)
 	for _, p := range d.Partitions {
 		if p.Start == nil || p.End == nil {
-			return nil, fmt.Errorf("topic %s: partition %d has no leader that answers", topic, p.Partition)
+			return nil, fmt.Errorf("topic %s: partition %d: its leader does not answer: %w", topic, p.Partition, &lacking)
 		}
 		stored := int64(-1)
 		if on, ok := dirs[p.Leader]; ok {

@@ -181,7 +181,7 @@ func LogLevels(ctx context.Context, client *kgo.Client, id int32) (map[string]st
 			return nil, err
 		}
 		for _, l := range r.Configs {
-			if l.Value != nil {
+			if out[l.Name] = "null"; l.Value != nil {
 				out[l.Name] = *l.Value
 			}
 		}

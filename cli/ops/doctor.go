@@ -20,11 +20,12 @@ import (
 
 // Finding is what is right or wrong about one thing.
 type Finding struct {
-	Grade string `json:"grade"` // ok, Warning or FAILED
+	Grade string `json:"grade"` // Fine, Warning or Failure
 	What  string `json:"what"`
 	Says  string `json:"says"`
 }
 
+// Grades of a Finding.
 const (
 	Fine    = "ok"
 	Warning = "warning"

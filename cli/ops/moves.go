@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -75,11 +76,9 @@ func topicsOf(moves []plan.Move) (topics []string) {
 func Throttle(ctx context.Context, admin *kadm.Client, topics []string, rate int64) error {
 	value := strconv.FormatInt(rate, 10)
 	replicas := "*"
-	if rate == 0 {
-		if err := SetThrottles(ctx, admin, nil, topics, map[string]*string{LeaderReplicas: nil, FollowerReplicas: nil}); err != nil {
-			return err
-		}
-		return SetThrottles(ctx, admin, []int32{}, nil, map[string]*string{LeaderRate: nil, FollowerRate: nil})
+	if rate == 0 { // the rates go also if a topic is gone
+		return errors.Join(SetThrottles(ctx, admin, nil, topics, map[string]*string{LeaderReplicas: nil, FollowerReplicas: nil}),
+			SetThrottles(ctx, admin, []int32{}, nil, map[string]*string{LeaderRate: nil, FollowerRate: nil}))
 	}
 	if err := SetThrottles(ctx, admin, nil, topics, map[string]*string{LeaderReplicas: &replicas, FollowerReplicas: &replicas}); err != nil {
 		return err
@@ -121,11 +120,26 @@ func SetThrottles(ctx context.Context, admin *kadm.Client, brokers []int32, topi
 	}
 	for _, r := range out {
 		if r.Err != nil {
-			return fmt.Errorf("throttle %s: %w", r.Name, Explain(r.Err, r.ErrMessage))
+			return &AlterError{r.Name, r.Err, r.ErrMessage}
 		}
 	}
 	return nil
 }
+
+// AlterError says that the settings of a topic or a broker were not changed.
+type AlterError struct {
+	Name    string // of the topic or the broker
+	Err     error  // a kerr error
+	Message string // the broker's, or ""
+}
+
+// Error implements error.
+func (e *AlterError) Error() string {
+	return fmt.Sprintf("throttle %s: %v", e.Name, Explain(e.Err, e.Message))
+}
+
+// Unwrap gives errors.Is the kerr error.
+func (e *AlterError) Unwrap() error { return e.Err }
 
 // Unthrottle removes the limits of replication of all brokers and topics.
 func Unthrottle(ctx context.Context, admin *kadm.Client) error {

@@ -18,11 +18,11 @@ func TestWhyKept(t *testing.T) {
 		"are -1: records stay":                       {policy: del, retentionMs: -1, retentionBytes: -1, records: 1},
 		"2h0m0s old, retention.ms is 3h0m0s":         {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(2), newest: ago(1)},
 		"dated 5h0m0s ahead":                         {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(9), newest: ago(-5)},
-		"the active segment holds old and new":       {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, size: 5, segmentBytes: 10, oldest: ago(9), newest: ago(1)},
+		"the newest record of the active segment":    {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, size: 5, segmentBytes: 10, oldest: ago(9), newest: ago(1)},
 		"old records share a segment with newer":     {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, size: 50, segmentBytes: 10, oldest: ago(9), newest: ago(1)},
 		"older than retention.ms: goes":              {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(9), newest: ago(8)},
 		"5 bytes are not more than retention.byt":    {policy: del, retentionMs: -1, retentionBytes: 9, records: 1, size: 5},
-		"more than retention.bytes=9 by less than a": {policy: del, retentionMs: -1, retentionBytes: 9, records: 1, size: 15, segmentBytes: 10},
+		"exceed retention.bytes=9 by less than a se": {policy: del, retentionMs: -1, retentionBytes: 9, records: 1, size: 15, segmentBytes: 10},
 		"more than retention.bytes: goes":            {policy: []string{"compact", "delete"}, retentionMs: -1, retentionBytes: 9, records: 1, size: 55, segmentBytes: 10},
 	} {
 		if got := strings.Join(k.why(now), "; "); !strings.Contains(got, want) {

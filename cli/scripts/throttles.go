@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,11 +68,21 @@ func (r *reassigning) throttleBetween(current []plannedPartition, rate int64) er
 	}
 	for topic, t := range topics {
 		from, to := strings.Join(t.from, ","), strings.Join(t.to, ",")
-		if err := ops.SetThrottles(r.ctx, r.admin, nil, []string{topic}, map[string]*string{ops.LeaderReplicas: &from, ops.FollowerReplicas: &to}); err != nil {
+		if err := r.alter(nil, []string{topic}, map[string]*string{ops.LeaderReplicas: &from, ops.FollowerReplicas: &to}); err != nil {
 			return err
 		}
 	}
 	return r.alterBrokers(slices.Sorted(maps.Keys(brokers)), map[string]int64{ops.LeaderRate: rate, ops.FollowerRate: rate})
+}
+
+// alter is ops.SetThrottles with an error as Kafka's script prints it.
+func (r *reassigning) alter(brokers []int32, topics []string, values map[string]*string) error {
+	err := ops.SetThrottles(r.ctx, r.admin, brokers, topics, values)
+	var failed *ops.AlterError
+	if errors.As(err, &failed) {
+		return fmt.Errorf("%s: %s", failed.Name, message(failed.Err, failed.Message))
+	}
+	return err
 }
 
 // alterBrokers sets numbers of brokers, each by itself; below 0 they are removed.
@@ -84,7 +95,7 @@ func (r *reassigning) alterBrokers(ids []int32, values map[string]int64) error {
 		}
 	}
 	for _, id := range ids {
-		if err := ops.SetThrottles(r.ctx, r.admin, []int32{id}, nil, texts); err != nil {
+		if err := r.alter([]int32{id}, nil, texts); err != nil {
 			return err
 		}
 	}
@@ -108,7 +119,7 @@ func (r *reassigning) clearThrottles(meta kadm.Metadata) error {
 	}
 	fmt.Fprintf(r.out, "Clearing topic-level throttles on topic%s %s\n", plural(topics), strings.Join(topics, ","))
 	for _, topic := range topics {
-		if err := ops.SetThrottles(r.ctx, r.admin, nil, []string{topic}, map[string]*string{ops.LeaderReplicas: nil, ops.FollowerReplicas: nil}); err != nil {
+		if err := r.alter(nil, []string{topic}, map[string]*string{ops.LeaderReplicas: nil, ops.FollowerReplicas: nil}); err != nil {
 			return err
 		}
 	}

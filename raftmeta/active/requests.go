@@ -14,6 +14,7 @@ import (
 	"kraft/wire"
 )
 
+// RegisterBroker registers a broker, fenced, in a new epoch (KIP-631).
 func (c *Controller) RegisterBroker(ctx context.Context, req *kmsg.BrokerRegistrationRequest) (*kmsg.BrokerRegistrationResponse, error) {
 	resp := kmsg.NewPtrBrokerRegistrationResponse()
 	b := image.Broker{ID: req.BrokerID, Incarnation: req.IncarnationID, Rack: req.Rack, LogDirs: req.LogDirs}
@@ -39,7 +40,7 @@ func (c *Controller) RegisterBroker(ctx context.Context, req *kmsg.BrokerRegistr
 	return resp, nil
 }
 
-// heartbeat decides a broker's state. ended is closed when the connection of the broker has ended; it is nil for this node's own broker.
+// Heartbeat decides a broker's state. ended is closed when the connection of the broker has ended; it is nil for this node's own broker.
 func (c *Controller) Heartbeat(ctx context.Context, ended <-chan struct{}, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
 	resp := kmsg.NewPtrBrokerHeartbeatResponse()
 	resp.IsFenced = true
@@ -113,6 +114,7 @@ func leads(img *image.Image, broker int32) (yes bool) {
 	return yes
 }
 
+// AlterPartition decides on the ISRs that a leader proposes, each by itself (KIP-497).
 func (c *Controller) AlterPartition(ctx context.Context, req *kmsg.AlterPartitionRequest) (*kmsg.AlterPartitionResponse, error) {
 	resp := kmsg.NewPtrAlterPartitionResponse()
 	err := c.meta.Decide(ctx, func(work *image.Image) ([]*image.Record, error) {
@@ -174,6 +176,7 @@ func (c *Controller) alterOne(work *image.Image, broker int32, topic image.UUID,
 	return out, records
 }
 
+// AllocateProducerIDs gives a broker a block of producer ids (KIP-730).
 func (c *Controller) AllocateProducerIDs(ctx context.Context, req *kmsg.AllocateProducerIDsRequest) (*kmsg.AllocateProducerIDsResponse, error) {
 	resp := kmsg.NewPtrAllocateProducerIDsResponse()
 	err := c.meta.Decide(ctx, func(work *image.Image) (records []*image.Record, err error) {
@@ -184,6 +187,7 @@ func (c *Controller) AllocateProducerIDs(ctx context.Context, req *kmsg.Allocate
 	return resp, nil
 }
 
+// AssignReplicasToDirs notes in which log directories a broker has replicas (KIP-858).
 func (c *Controller) AssignReplicasToDirs(ctx context.Context, req *kmsg.AssignReplicasToDirsRequest) (*kmsg.AssignReplicasToDirsResponse, error) {
 	resp := kmsg.NewPtrAssignReplicasToDirsResponse()
 	var list []controller.Assignment
