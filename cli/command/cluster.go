@@ -25,8 +25,8 @@ func clusterCommand() *cli.Command {
 				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag(), jsonFlag()}, Action: describeCluster,
 			},
 			{
-				Name: "rebalance", Usage: "move partitions until all brokers hold and lead as many", UsageText: "kraft cluster rebalance [--dry-run]",
-				Description:  "Moves as few replicas as possible, keeps replicas in different racks, and waits until all have moved. Clients read\nand write the partitions meanwhile. After Ctrl-C, the brokers finish the moves that have begun.",
+				Name: "rebalance", Usage: "move partitions until all brokers hold and lead the same number", UsageText: "kraft cluster rebalance [--dry-run]",
+				Description:  "Adds replicas to __consumer_offsets if it has fewer than offsets.topic.replication.factor.\nMoves as few replicas as possible, keeps replicas in different racks, and waits until all have moved. Clients read\nand write the partitions meanwhile. After Ctrl-C, the brokers finish the moves that have begun.",
 				OnUsageError: usageError, Flags: moveFlags(), Action: rebalance,
 			},
 		},
@@ -76,7 +76,11 @@ func rebalance(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return carryOut(c, admin, plan.Rebalance(brokers, parts), "partitions are spread evenly already")
+		factors, err := ops.WantedFactors(c.Context, admin, brokers)
+		if err != nil {
+			return err
+		}
+		return carryOut(c, admin, plan.Rebalance(brokers, parts, factors), "partitions are spread evenly already")
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/cli/plan"
 	"kraft/raftmeta/configs"
 )
 
@@ -177,10 +178,31 @@ func replicas(ctx context.Context, admin *kadm.Client) []Finding {
 	if len(lacking) > 0 {
 		out = append(out, Finding{Warning, "partitions", "with replicas that are behind or down: " + some(lacking)})
 	}
+	if few := fewReplicas(ctx, admin, meta); few != "" {
+		out = append(out, Finding{Warning, "partitions", few})
+	}
 	if out == nil {
 		out = append(out, Finding{Fine, "partitions", fmt.Sprintf("all %d have their leader and all replicas", total)})
 	}
 	return out
+}
+
+// fewReplicas says which topic was created while too few brokers were registered, "" for none.
+func fewReplicas(ctx context.Context, admin *kadm.Client, meta kadm.Metadata) string {
+	t, ok := meta.Topics[offsetsTopic]
+	if !ok {
+		return ""
+	}
+	var brokers []plan.Broker
+	for _, b := range meta.Brokers {
+		brokers = append(brokers, plan.Broker{ID: b.NodeID})
+	}
+	factors, err := WantedFactors(ctx, admin, brokers)
+	has, wanted := t.Partitions.NumReplicas(), min(factors[offsetsTopic], len(brokers))
+	if err != nil || has >= wanted {
+		return ""
+	}
+	return fmt.Sprintf("%s has %d replicas of each partition, and %s is %d: kraft cluster rebalance adds replicas", offsetsTopic, has, offsetsFactor, factors[offsetsTopic])
 }
 
 // some names the first few of a list.

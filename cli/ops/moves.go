@@ -35,6 +35,31 @@ func Assignment(ctx context.Context, admin *kadm.Client) (brokers []plan.Broker,
 	return brokers, parts, nil
 }
 
+// offsetsTopic is the topic that brokers create by a replication factor of its own: with fewer replicas, if fewer brokers are registered.
+const offsetsTopic, offsetsFactor = "__consumer_offsets", "offsets.topic.replication.factor"
+
+// WantedFactors returns how many replicas topics should have, by the settings of the first broker that answers. It is about topics that
+// brokers create with fewer replicas while fewer brokers are registered.
+func WantedFactors(ctx context.Context, admin *kadm.Client, brokers []plan.Broker) (map[string]int, error) {
+	var failed error
+	for _, b := range brokers {
+		found, err := admin.DescribeBrokerConfigs(ctx, b.ID)
+		if err == nil {
+			var r kadm.ResourceConfig
+			if r, err = found.On(fmt.Sprint(b.ID), nil); err == nil {
+				err = r.Err
+			}
+			for _, c := range r.Configs {
+				if n, e := strconv.Atoi(c.MaybeValue()); c.Key == offsetsFactor && e == nil && err == nil {
+					return map[string]int{offsetsTopic: n}, nil
+				}
+			}
+		}
+		failed = err
+	}
+	return nil, failed
+}
+
 // Reassignment is a move that is under way.
 type Reassignment struct {
 	Topic     string  `json:"topic"`

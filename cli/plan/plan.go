@@ -78,9 +78,21 @@ func Drain(brokers []Broker, parts []Partition, broker int32) (moves []Move, lef
 }
 
 // Rebalance evens out how many replicas brokers hold and how many partitions they lead, with few moves, and puts
-// no partition's replicas into fewer racks than they are in.
-func Rebalance(brokers []Broker, parts []Partition) []Move {
+// no partition's replicas into fewer racks than they are in. A partition of a topic in factors that has fewer replicas than that gets more,
+// as far as there are brokers.
+func Rebalance(brokers []Broker, parts []Partition, factors map[string]int) []Move {
 	s := newState(brokers, parts)
+	for i := range s.parts {
+		p := &s.parts[i]
+		for len(p.Replicas) < factors[p.Topic] {
+			to, ok := s.best(p, len(p.Replicas))
+			if !ok {
+				break
+			}
+			p.Replicas = append(p.Replicas, to)
+			s.held[to]++
+		}
+	}
 	for s.evenReplicas() {
 	}
 	for s.evenLeaders() {

@@ -57,9 +57,10 @@ func racksOf(brokers []Broker, p Partition) int {
 	return len(seen)
 }
 
-func valid(t *rapid.T, before, after []Partition) {
+// valid checks that each partition has its replicas once each, and as many as before or, if that is more, factor.
+func valid(t *rapid.T, before, after []Partition, factor int) {
 	for i, p := range after {
-		if len(p.Replicas) != len(before[i].Replicas) {
+		if len(p.Replicas) != max(factor, len(before[i].Replicas)) {
 			t.Fatalf("partition %d has %v after %v", p.Number, p.Replicas, before[i].Replicas)
 		}
 		sorted := slices.Clone(p.Replicas)
@@ -71,12 +72,13 @@ func valid(t *rapid.T, before, after []Partition) {
 }
 
 // TestRebalance: afterwards brokers hold the same number of replicas, but for one, where racks are no obstacle;
-// no partition is in fewer racks; and a second plan finds nothing to do.
+// no partition is in fewer racks or has fewer replicas than it should; and a second plan finds nothing to do.
 func TestRebalance(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		brokers, parts := world(t)
-		after := apply(parts, Rebalance(brokers, parts))
-		valid(t, parts, after)
+		factors := map[string]int{"t": rapid.IntRange(0, len(brokers)+1).Draw(t, "wanted factor")}
+		after := apply(parts, Rebalance(brokers, parts, factors))
+		valid(t, parts, after, min(factors["t"], len(brokers)))
 		held := map[int32]int{}
 		for i, p := range after {
 			for _, r := range p.Replicas {
@@ -93,7 +95,7 @@ func TestRebalance(t *testing.T) {
 		if most-least > 1 && brokers[0].Rack == "" {
 			t.Fatalf("brokers hold %v", held)
 		}
-		if again := Rebalance(brokers, after); len(again) > 0 {
+		if again := Rebalance(brokers, after, factors); len(again) > 0 {
 			t.Fatalf("a second plan has %d moves", len(again))
 		}
 	})
@@ -106,7 +108,7 @@ func TestDrain(t *testing.T) {
 		gone := brokers[rapid.IntRange(0, len(brokers)-1).Draw(t, "drained")].ID
 		moves, left := Drain(brokers, parts, gone)
 		after := apply(parts, moves)
-		valid(t, parts, after)
+		valid(t, parts, after, 0)
 		stuck := 0
 		for i, p := range after {
 			if slices.Contains(p.Replicas, gone) {

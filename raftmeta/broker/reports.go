@@ -142,7 +142,7 @@ func (b *Broker) CreateTopic(ctx context.Context, t controller.NewTopic, d contr
 	if r.ReplicationFactor == -1 {
 		r.ReplicationFactor = d.FactorFor(b.meta.Image())
 		if r.ReplicationFactor < d.Factor {
-			b.log.Warn().Str("topic", t.Name).Msg(fmt.Sprintf("created with %d replicas instead of %d: too few brokers are registered; once there are more, add replicas with kraft partition move", r.ReplicationFactor, d.Factor))
+			b.log.Warn().Str("topic", t.Name).Msg(fmt.Sprintf("created with %d replicas instead of %d: too few brokers are registered; once there are more, kraft cluster rebalance adds replicas", r.ReplicationFactor, d.Factor))
 		}
 	}
 	for k, v := range t.Configs {
