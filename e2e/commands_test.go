@@ -82,11 +82,11 @@ func TestGroupReset(t *testing.T) {
 		}
 	}
 	for args, says := range map[string]string{
-		"group reset readers --to soon":         "--to is start, end",
+		"group reset readers --to soon":         "--to must be start, end",
 		"group reset others --to start":         "name its topics with --topic",
 		"group reset readers others --to start": "takes one group",
 		"group lag nobody":                      "GROUP_ID_NOT_FOUND",
-		"group lag --interval 0s":               "--interval is a time",
+		"group lag --interval 0s":               "--interval must be",
 	} {
 		if _, err := k.TryCLI(t, "", strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, wanted %s", args, err, says)
@@ -142,9 +142,9 @@ func TestConsumeFrom(t *testing.T) {
 		}
 	}
 	for args, says := range map[string]string{
-		"consume orders --offset soon":               "--offset is start, end",
+		"consume orders --offset soon":               "--offset must be start, end",
 		"consume orders -g g --offset start":         "kraft group reset",
-		"consume orders --from-beginning --offset 1": "give one of them",
+		"consume orders --from-beginning --offset 1": "give only one of the two",
 		"consume orders --format %q":                 "--format",
 		"produce orders --file /no/such/file":        "/no/such/file",
 	} {

@@ -71,7 +71,7 @@ func analyzeTopic(c *cli.Context, args []string) error {
 		return badUse("kraft topic analyze takes one topic")
 	}
 	if c.Int64("records") <= 0 || c.Int("keys") < 0 {
-		return badUse("--records is a number above 0, and --keys one from 0 on")
+		return badUse("--records must be above 0, and --keys 0 or more")
 	}
 	from, err := parseOffset(c.String("offset"), time.Now())
 	if err != nil {

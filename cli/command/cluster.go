@@ -142,7 +142,7 @@ func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing str
 	}
 	rate := c.Int64("throttle")
 	if c.IsSet("throttle") && rate <= 0 {
-		return badUse("--throttle is a number of bytes a second")
+		return badUse("--throttle must be a number of bytes per second above 0")
 	}
 	bar := progressbar.NewOptions(len(moves), progressbar.OptionSetWriter(c.App.ErrWriter), progressbar.OptionSetDescription("moving partitions"),
 		progressbar.OptionSetVisibility(isTerminal(c.App.ErrWriter)), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())

@@ -105,7 +105,7 @@ func consumerOptions(c *cli.Context, topic string) ([]kgo.Opt, error) {
 	start := kgo.NewOffset().AtEnd()
 	switch {
 	case c.Bool("from-beginning") && c.IsSet("offset"):
-		return nil, badUse("--from-beginning is --offset start: give one of them")
+		return nil, badUse("--from-beginning means --offset start: give only one of the two")
 	case c.Bool("from-beginning"):
 		start = kgo.NewOffset().AtStart()
 	case c.IsSet("offset"):
@@ -126,7 +126,7 @@ func consumerOptions(c *cli.Context, topic string) ([]kgo.Opt, error) {
 		offsets := map[int32]kgo.Offset{}
 		for _, n := range partitions {
 			if n < 0 || n > math.MaxInt32 {
-				return nil, badUse("--partition is a number from 0 on, not %d", n)
+				return nil, badUse("--partition must be 0 or more, not %d", n)
 			}
 			offsets[int32(n)] = start
 		}
@@ -153,7 +153,7 @@ func parseOffset(text string, now time.Time) (kgo.Offset, error) {
 	if t, ok := parseMoment(text, now); ok {
 		return none.AfterMilli(t.UnixMilli()), nil
 	}
-	return none, badUse("--offset is start, end, an offset (1200), so many before the end (-10), a time (2026-11-26T15:00:00Z) or so long ago (-1h), not %q", text)
+	return none, badUse("--offset must be start, end, an offset (1200), a count before the end (-10), a time (2026-11-26T15:00:00Z) or an age (-1h), not %q", text)
 }
 
 // parseMoment reads a time (2026-11-26T15:00:00Z), or how long before now (-1h).

@@ -7,7 +7,7 @@ import (
 )
 
 func startDaemon(*cli.Context, string) error {
-	return badUseOf(errors.New("--daemon is not for Windows: run it as a service"))
+	return badUseOf(errors.New("--daemon does not work on Windows: run kraft as a service"))
 }
 
 func isDaemon() bool { return false }

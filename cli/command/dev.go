@@ -70,7 +70,7 @@ func devCommand() *cli.Command {
 				}
 				return serve(c, values, nil)
 			case n < 1 || n > maxDevBrokers:
-				return badUse("--brokers is from 1 to %d, not %d", maxDevBrokers, n)
+				return badUse("--brokers must be from 1 to %d, not %d", maxDevBrokers, n)
 			case strings.Contains(dir, ","):
 				return badUse("--data takes one directory for several brokers")
 			}

@@ -100,7 +100,7 @@ func groupLag(c *cli.Context) error {
 		return err
 	}
 	if c.Duration("interval") <= 0 {
-		return badUse("--interval is a time, like 2s, not %v", c.Duration("interval"))
+		return badUse("--interval must be a duration above 0, like 2s, not %v", c.Duration("interval"))
 	}
 	return withAdmin(c, func(admin *kadm.Client) error {
 		for {

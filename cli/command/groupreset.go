@@ -72,5 +72,5 @@ func parseWhere(text string, now time.Time) (ops.Where, error) {
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
 		return ops.At(n), nil
 	}
-	return nil, badUse("--to is start, end, an offset (1200), a time (2026-11-26T15:00:00Z) or so long ago (-1h), not %q", text)
+	return nil, badUse("--to must be start, end, an offset (1200), a time (2026-11-26T15:00:00Z) or an age (-1h), not %q", text)
 }

@@ -101,13 +101,13 @@ func perfProduce(c *cli.Context, args []string) error {
 	case len(args) != 1:
 		return badUse("kraft perf produce takes one topic")
 	case n <= 0:
-		return badUse("--records is a number above 0, not %d", n)
+		return badUse("--records must be above 0, not %d", n)
 	case size <= 0 || size > largest:
-		return badUse("--size is a number of bytes from 1 to %d, not %d", largest, size)
+		return badUse("--size must be a number of bytes from 1 to %d, not %d", largest, size)
 	case c.IsSet("rate") && c.Float64("rate") <= 0:
-		return badUse("--rate is a number of records a second above 0, not %v", c.Float64("rate"))
+		return badUse("--rate must be a number of records per second above 0, not %v", c.Float64("rate"))
 	case keys < 0:
-		return badUse("--keys is a number from 0 on, not %d", keys)
+		return badUse("--keys must be 0 or more, not %d", keys)
 	}
 	opts, err := producerOptions(c)
 	if err != nil {
@@ -143,9 +143,9 @@ func perfConsume(c *cli.Context, args []string) error {
 	case len(args) != 1:
 		return badUse("kraft perf consume takes one topic")
 	case n <= 0:
-		return badUse("--records is a number above 0, not %d", n)
+		return badUse("--records must be above 0, not %d", n)
 	case c.Duration("patience") <= 0:
-		return badUse("--patience is a time, like 5s, not %v", c.Duration("patience"))
+		return badUse("--patience must be a duration above 0, like 5s, not %v", c.Duration("patience"))
 	}
 	client, err := newClient(c, kgo.ConsumeTopics(args[0]), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {

@@ -124,12 +124,12 @@ func produceFrom(c *cli.Context) (io.ReadCloser, error) {
 func producerOptions(c *cli.Context) ([]kgo.Opt, error) {
 	codec, ok := scripts.Codecs[c.String("compression")]
 	if !ok {
-		return nil, badUse("--compression is none, gzip, snappy, lz4 or zstd, not %q", c.String("compression"))
+		return nil, badUse("--compression must be none, gzip, snappy, lz4 or zstd, not %q", c.String("compression"))
 	}
 	opts := []kgo.Opt{kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(codec), kgo.UnknownTopicRetries(2)}
 	acks, ok := scripts.Acks[c.String("acks")]
 	if !ok {
-		return nil, badUse("--acks is 0, 1 or all, not %q", c.String("acks"))
+		return nil, badUse("--acks must be 0, 1 or all, not %q", c.String("acks"))
 	}
 	opts = append(opts, acks...)
 	if c.IsSet("partition") {

@@ -152,7 +152,7 @@ func onHosts(c *cli.Context, do func(r *remote, n *remoteNode) (string, error)) 
 	}
 	r := &remote{c: c, nodes: nodes, ssh: strings.Fields(c.String("ssh")), binary: c.String("binary")}
 	if len(r.ssh) == 0 {
-		return badUse("--ssh is a command, like ssh -p 2222")
+		return badUse("--ssh must be a command, like ssh -p 2222")
 	}
 	if c.Bool("copy") && !c.IsSet("binary") {
 		r.binary = "./kraft"

@@ -333,7 +333,7 @@ const stopPatience = 30 * time.Second
 func logOptions(c *cli.Context) (level zerolog.Level, format func(io.Writer) io.Writer, err error) {
 	level, err = zerolog.ParseLevel(c.String("log-level"))
 	if err != nil || level == zerolog.NoLevel {
-		return level, nil, badUse("--log-level is debug, info, warn or error, not %q", c.String("log-level"))
+		return level, nil, badUse("--log-level must be debug, info, warn or error, not %q", c.String("log-level"))
 	}
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
 	switch f := c.String("log-format"); f {
@@ -342,7 +342,7 @@ func logOptions(c *cli.Context) (level zerolog.Level, format func(io.Writer) io.
 	case "text":
 		return level, textLog, nil
 	default:
-		return level, nil, badUse("--log-format is text or json, not %q", f)
+		return level, nil, badUse("--log-format must be text or json, not %q", f)
 	}
 }
 

@@ -57,7 +57,7 @@ func top(c *cli.Context) error {
 		return err
 	}
 	if c.Duration("interval") <= 0 || c.Int("rows") <= 0 {
-		return badUse("--interval is a time, like 2s, and --rows a number above 0")
+		return badUse("--interval must be a duration above 0, like 2s, and --rows must be above 0")
 	}
 	once := c.Bool("once") || c.Bool("json") || !isTerminal(c.App.Writer)
 	return withClient(c, func(client *kgo.Client) error {

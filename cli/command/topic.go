@@ -96,7 +96,7 @@ func addPartitions(c *cli.Context, names []string) error {
 func trimTopics(c *cli.Context, words []string) error {
 	before, err := parseWhere(c.String("before"), time.Now())
 	if err != nil || c.String("before") == "start" {
-		return badUse("--before is end, an offset (1200), a time (2026-11-26T15:00:00Z) or so long ago (-24h), not %q", c.String("before"))
+		return badUse("--before must be end, an offset (1200), a time (2026-11-26T15:00:00Z) or an age (-24h), not %q", c.String("before"))
 	}
 	names, err := ops.ParsePartitions(words)
 	if err != nil {
