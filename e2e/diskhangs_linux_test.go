@@ -45,7 +45,7 @@ func diskHangs(t *testing.T, dirs, own string, controller bool) {
 	s.more(500)
 	s.load.check(s.all)
 	s.plain.check(s.all)
-	if out := s.Nodes[id-1].Output(); !strings.Contains(out, "the disk has not answered for 1s") || !strings.Contains(out, "the disk answers again") {
+	if out := s.Nodes[id-1].Output(); !strings.Contains(out, "the disk has not answered for 1") || !strings.Contains(out, "the disk answers again") {
 		t.Error("the broker says nothing of its disk")
 	}
 }

@@ -35,7 +35,7 @@ func TestInsideAndOutside(t *testing.T) {
 		}
 		t.Cleanup(p.Kill)
 		if err := harness.Eventually(10*time.Second, func() error {
-			if !strings.Contains(p.Output(), "listener OUTSIDE is at "+outside) {
+			if !strings.Contains(p.Output(), "listener OUTSIDE listens on "+outside) {
 				return fmt.Errorf("no table of listeners: %s", p.Output())
 			}
 			return nil

@@ -80,7 +80,7 @@ func TestSettingsThatNameAnotherQuorum(t *testing.T) {
 		t.Fatal(err)
 	}
 	endsWith(t, a, "kraft quorum add", "--peers", a.peer()+","+b.peer())
-	endsWith(t, a, "this node began alone", "--join", c.controller)
+	endsWith(t, a, "this node created alone", "--join", c.controller)
 	if err := a.StartWith("--peers", a.peer()); err != nil {
 		t.Fatal(err)
 	}

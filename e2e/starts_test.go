@@ -115,7 +115,7 @@ func TestStartsOnOthersData(t *testing.T) {
 		if err := os.Rename(file, file+".away"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := started(t, nil, "--node-id", "1", "--data", k.Data, "--listeners", freeListener(t)); err == nil || !strings.Contains(err.Error(), "put the file back") {
+		if _, err := started(t, nil, "--node-id", "1", "--data", k.Data, "--listeners", freeListener(t)); err == nil || !strings.Contains(err.Error(), "restore the file") {
 			t.Fatalf("%v", err)
 		}
 		if err := os.Rename(file+".away", file); err != nil {

@@ -48,7 +48,7 @@ func TestMovesAreShown(t *testing.T) {
 	}
 	_ = move.Cmd.Process.Signal(os.Interrupt)
 	_ = move.Wait(10 * time.Second)
-	if out := move.Output(); !strings.Contains(out, "at 10000 bytes a second") || !strings.Contains(out, "kraft partition unthrottle") {
+	if out := move.Output(); !strings.Contains(out, "the throttle of 10000 bytes a second stays set") || !strings.Contains(out, "kraft partition unthrottle") {
 		t.Errorf("an interrupted move says %s", out)
 	}
 	if err := shown(); err != nil {

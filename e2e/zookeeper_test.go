@@ -219,7 +219,7 @@ func TestRealZooKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(bin, "kafka-topics", "--zookeeper", l.Addr().String(), "--list").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "a ZooKeeper server listens at") {
+	if err == nil || !strings.Contains(string(out), "a ZooKeeper listens at") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
