@@ -34,7 +34,7 @@ var Mistakes = []Mistake{
 	switch {
 	case errors.Is(err, kerr.InvalidUpdateVersion),`,
 		Seeds: 1500,
-		Seed:  73,
+		Seed:  186,
 	},
 	{
 		Name:  "ISR shrunk without the controller",
@@ -66,7 +66,7 @@ var Mistakes = []Mistake{
 		Old:   `return common, end, common >= 0 && (common < epoch || end < offset)`,
 		New:   `return common, end, !planted.On("nothing cut off after a divergence") && common >= 0 && (common < epoch || end < offset)`,
 		Seeds: 500,
-		Seed:  2,
+		Seed:  4,
 	},
 	{
 		Name:  "epochs without records kept after a divergence",
@@ -74,7 +74,7 @@ var Mistakes = []Mistake{
 		Old:   `		l.epochs.cut(l.start.Load(), offset)`,
 		New:   `		if !planted.On("epochs without records kept after a divergence") { l.epochs.cut(l.start.Load(), offset) }`,
 		Seeds: 2000,
-		Seed:  171,
+		Seed:  110,
 	},
 	{
 		Name:  "cut to the high watermark",
@@ -98,7 +98,7 @@ var Mistakes = []Mistake{
 		Old:   `	high := p.Log().HighWatermark()`,
 		New:   `	high := p.Log().HighWatermark(); if planted.On("end offset told before it is committed") { high = p.Log().EndOffset() }`,
 		Seeds: 2000,
-		Seed:  43,
+		Seed:  38,
 	},
 	{
 		Name:  "end offset told before the high watermark is back",
@@ -106,7 +106,7 @@ var Mistakes = []Mistake{
 		Old:   `	if high < l.begun && req.ReplicaID < 0 {`,
 		New:   `	if !planted.On("end offset told before the high watermark is back") && high < l.begun && req.ReplicaID < 0 {`,
 		Seeds: 500,
-		Seed:  24,
+		Seed:  36,
 	},
 	{
 		Name:  "anybody is elected",
@@ -114,7 +114,7 @@ var Mistakes = []Mistake{
 		Old:   `	if b.mode == unclean || b.policy.Unclean(b.image, b.topic.Name) {`,
 		New:   `	if planted.On("anybody is elected") || b.mode == unclean || b.policy.Unclean(b.image, b.topic.Name) {`,
 		Seeds: 2000,
-		Seed:  2,
+		Seed:  5,
 	},
 	{
 		Name:  "an unclean stop taken for a clean one",
@@ -138,7 +138,7 @@ var Mistakes = []Mistake{
 		Old:   `	case r.Offset < p.keys.get(r.Key):`,
 		New:   `	case (r.Offset < p.keys.get(r.Key)) != planted.On("compaction keeps the older record of a key"):`,
 		Seeds: 2000,
-		Seed:  73,
+		Seed:  95,
 	},
 	{
 		Name:  "no sync",
@@ -164,7 +164,7 @@ var Mistakes = []Mistake{
 		New: `	if err == nil && !named && !planted.On("a new segment's name not synced") {
 		// A new`,
 		Seeds: 2000,
-		Seed:  1,
+		Seed:  74,
 	},
 	{
 		Name: "producers' state not rebuilt",
@@ -182,7 +182,7 @@ var Mistakes = []Mistake{
 		Old:   `	if !p.activeSince(`,
 		New:   `	if planted.On("only a producer's last batch known after a start") || !p.activeSince(`,
 		Seeds: 2000,
-		Seed:  25,
+		Seed:  80,
 	},
 	{
 		Name:  "repeated batches appended again",
@@ -190,7 +190,7 @@ var Mistakes = []Mistake{
 		Old:   `		if e.batches[i].firstSeq == seq && e.batches[i].lastSeq == last {`,
 		New:   `		if planted.On("repeated batches appended again") { return nil, nil }; if e.batches[i].firstSeq == seq && e.batches[i].lastSeq == last {`,
 		Seeds: 500,
-		Seed:  4,
+		Seed:  5,
 	},
 	{
 		Name:  "a torn batch taken for whole",
@@ -198,7 +198,7 @@ var Mistakes = []Mistake{
 		Old:   `		if err := b.Check(); err != nil {`,
 		New:   `		if err := b.Check(); err != nil && !planted.On("a torn batch taken for whole") {`,
 		Seeds: 2000,
-		Seed:  10,
+		Seed:  23,
 	},
 	{
 		Name:  "commits of offsets answered before they are replicated",
@@ -206,7 +206,7 @@ var Mistakes = []Mistake{
 		Old:   `	high := l.log.HighWatermark()`,
 		New:   `	high := l.log.HighWatermark(); if planted.On("commits of offsets answered before they are replicated") { high = 1 << 60 }`,
 		Seeds: 500,
-		Seed:  53,
+		Seed:  43,
 	},
 	{
 		Name:  "a coordinator reads only what is committed",
@@ -264,7 +264,7 @@ var Mistakes = []Mistake{
 		Old:   `		if has, knows := b.Features[c.Name]; reason == "" {`,
 		New:   `		if has, knows := b.Features[c.Name]; reason == "" && !planted.On("a level finalized that a broker does not support") {`,
 		Seeds: 2000,
-		Seed:  48,
+		Seed:  5,
 	},
 	{
 		Name: "an older disk let in",
@@ -306,17 +306,17 @@ var Mistakes = []Mistake{
 	{Name: "a fenced broker stays in its ISRs", Seed: 55, Seeds: 1500, File: "raftmeta/controller/brokers.go",
 		Old: `BrokerChangeRecord{Fenced: &yes})}, leaveAll(m, policy, id)...), nil`,
 		New: `BrokerChangeRecord{Fenced: &yes})}, leaveAll(m, policy, map[bool]int32{false: id, true: -5}[planted.On("a fenced broker stays in its ISRs")])...), nil`},
-	{Name: "a move ends before the new replica is in sync", Seed: 43, Seeds: 1500, File: "raftmeta/controller/reassign.go",
+	{Name: "a move ends before the new replica is in sync", Seed: 103, Seeds: 1500, File: "raftmeta/controller/reassign.go",
 		Old: `	if len(isr) == 0 || slices.ContainsFunc(b.adding,`,
 		New: `	if len(isr) == 0 || !planted.On("a move ends before the new replica is in sync") && slices.ContainsFunc(b.adding,`},
-	{Name: "eligible replicas kept when the ISR is large enough", Seed: 2, Seeds: 300, File: "raftmeta/controller/elections.go",
+	{Name: "eligible replicas kept when the ISR is large enough", Seed: 37, Seeds: 300, File: "raftmeta/controller/elections.go",
 		Old: `	if len(isr) >= b.minISR() {
 		return nil
 	}`,
 		New: `	if len(isr) >= b.minISR() && !planted.On("eligible replicas kept when the ISR is large enough") {
 		return nil
 	}`},
-	{Name: "an uncleanly stopped replica stays eligible", Seed: 66, Seeds: 1500, File: "raftmeta/controller/elections.go",
+	{Name: "an uncleanly stopped replica stays eligible", Seed: 101, Seeds: 1500, File: "raftmeta/controller/elections.go",
 		Old: `!(r == b.away && b.unclean) {`,
 		New: `(!(r == b.away && b.unclean) || planted.On("an uncleanly stopped replica stays eligible")) {`},
 	{Name: "DeleteRecords answered at once", Seed: 1, Seeds: 300, File: "replication/deleterecords.go",
