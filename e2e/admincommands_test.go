@@ -138,7 +138,7 @@ func TestTopicCommands(t *testing.T) {
 		{"topic analyze orders", "200 records read", 0},
 		{"perf produce measured -n 500 -s 10 --keys 3 -z zstd", "P99", 0},
 		{"perf produce measured -n 0", "--records must be above 0", 2},
-		{"perf produce measured -s -1", "--size is a number of bytes", 2},
+		{"perf produce measured -s -1", "--size must be a number of bytes", 2},
 		{"perf produce measured --acks some", "--acks must be 0, 1 or all", 2},
 		{"perf consume measured -n 500", "500", 0},
 		{"perf consume measured -n 501 --patience 100ms", "500", 0},
