@@ -387,6 +387,7 @@ func TestDrainAnswersWhatWasRead(t *testing.T) {
 	if _, _, err := idle.tryReceive(); !errors.Is(err, io.EOF) {
 		t.Errorf("an idle connection ended with %v, wanted EOF", err)
 	}
+	r.untilDrains(t)       // the idle connection may have been the first
 	p.send(4, metadata(4)) // too late
 	if _, err := net.Dial("tcp", r.addr); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a new connection: %v, wanted that it is refused", err)
@@ -434,6 +435,29 @@ func (r *rig) until(t *testing.T, what string, is func(*conn) bool) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("of no connection: %s", what)
+		}
+	}
+}
+
+// untilDrains waits until no connection reads another frame.
+func (r *rig) untilDrains(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		reading := 0
+		r.mu.Lock()
+		for c := range r.conns {
+			c.mu.Lock()
+			if !c.draining {
+				reading++
+			}
+			c.mu.Unlock()
+		}
+		r.mu.Unlock()
+		if reading == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections read on", reading)
 		}
 	}
 }

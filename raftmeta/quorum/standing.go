@@ -120,7 +120,7 @@ func (s *standings) check(h Hello) error {
 		return nil
 	}
 	older := func(what string, is, was uint64) error {
-		return fmt.Errorf("its disk is older than the disk that it last ran on: "+what+", but this member has seen %d; votes and entries that it acknowledged since are missing: %w", is, was, errOlderDisk)
+		return fmt.Errorf("its disk is older than the disk that it last ran on: "+what+", and this member has seen %d; votes and entries that it acknowledged since are missing: %w", is, was, errOlderDisk)
 	}
 	switch {
 	case h.Starts <= seen.Starts && !begunLater(h, seen):

@@ -28,7 +28,7 @@ func TestOlderDiskIsRefused(t *testing.T) {
 			c.start((id+1)%3+1, c.voters, 1<<20)
 			c.add(1)
 		}},
-		{"a start", "start 2 of its metadata, and 2 was seen", func(c *cluster, id uint64) {
+		{"a start", "start 2 of its metadata, and this member has seen 2", func(c *cluster, id uint64) {
 			c.stop(id)
 			c.start(id, c.voters, 1<<20)
 			c.add(1)
