@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"time"
 
 	"kraft/wire/locks"
 )
@@ -83,10 +84,10 @@ func (c *copying) next(l *Log, buf *[]byte) (int, error) {
 	if c.wasCut() { // what was read may not be records of the log, or not records at all
 		return 0, nil
 	}
-	if err != nil {
+	if err != nil || len(data) == 0 {
 		return 0, err
 	}
-	return appendCopy(c.to, data)
+	return c.to.AppendReplicated(data, true, time.Now())
 }
 
 // nearly reports whether no more than copyBytes are left to copy, so that appends can wait for the rest.

@@ -370,13 +370,6 @@ func readNext(l, to *Log, buf *[]byte) ([]byte, error) {
 	return data, nil
 }
 
-func appendCopy(to *Log, data []byte) (int, error) {
-	if len(data) == 0 {
-		return 0, nil
-	}
-	return to.AppendReplicated(data, true, time.Now())
-}
-
 // promote puts a finished copy in the log's place.
 func (m *Manager) promote(mv *move, c *copying) error {
 	l := mv.log
@@ -410,11 +403,7 @@ func (m *Manager) swapLogs(mv *move, l *Log, c *copying) error {
 	}
 	var buf []byte
 	for future.EndOffset() < l.EndOffset() {
-		data, err := readNext(l, future, &buf)
-		n := 0
-		if err == nil {
-			n, err = appendCopy(future, data)
-		}
+		n, err := c.next(l, &buf)
 		if err != nil {
 			return err
 		}

@@ -89,7 +89,7 @@ func removeBroker(c *cli.Context, args []string) error {
 	})
 }
 
-// loggerLevels are what broker log-level tells.
+// loggerLevels are the levels of a broker's loggers, by name.
 type loggerLevels map[string]string
 
 func (l loggerLevels) text(w io.Writer) error {

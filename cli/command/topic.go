@@ -160,26 +160,16 @@ func (l topicList) text(w io.Writer) error {
 
 func describeTopics(c *cli.Context, names []string) error {
 	return withAdmin(c, func(admin *kadm.Client) error {
-		failed, out := false, topicDescriptions{}
+		out, lacks := topicDescriptions{}, ops.Lacking{}
 		for _, name := range names {
 			d, err := ops.DescribeTopic(c.Context, admin, name)
-			if lacking(c, err) {
-				failed, err = true, nil
-			}
-			if err != nil {
-				fmt.Fprintf(c.App.ErrWriter, "kraft: topic %s: %v\n", name, err)
-				failed = true
+			if err := lacks.Of(err); err != nil {
+				lacks.Add("topic %s: %v", name, err)
 				continue
 			}
 			out = append(out, d)
 		}
-		if err := tell(c, out); err != nil {
-			return err
-		}
-		if failed {
-			return errTold
-		}
-		return nil
+		return show(c, out, lacks.Err())
 	})
 }
 

@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector allocates by itself.
+
 package node
 
 import (
@@ -25,9 +29,6 @@ func frame(req kmsg.Request, version int16) []byte {
 // TestAllocations bounds what a Produce and a Fetch allocate: a number for the request, and another for each of its partitions, whatever the
 // number of records and their size is. Other goroutines of the node allocate, too, but rarely; of several rounds the best counts.
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
 	n := start(t, t.TempDir())
 	defer func() {
 		if err := n.Stop(); err != nil {

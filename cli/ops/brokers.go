@@ -103,7 +103,7 @@ func BrokerStates(ctx context.Context, client *kgo.Client) (*kmsg.DescribeCluste
 // silence is how much longer than of the others nothing has been heard of a broker that counts as Down.
 const silence = 3 * time.Second
 
-// heardFrom tells which nodes the controller hears from, by its description of the quorum.
+// heardFrom reports, by a description of the quorum, from which nodes the controller has heard lately.
 func heardFrom(q *kmsg.DescribeQuorumResponseTopicPartition) func(node int32) bool {
 	at, newest := map[int32]int64{}, int64(-1)
 	for _, r := range slices.Concat(q.CurrentVoters, q.Observers) {

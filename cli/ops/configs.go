@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Resource is what has settings.
+// Resource names a topic, a group, a broker or all brokers, whose settings are described or changed.
 type Resource struct {
 	Kind kmsg.ConfigResourceType
 	Name string // "" is all brokers

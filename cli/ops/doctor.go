@@ -15,11 +15,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kraft/cli/plan"
 	"kraft/raftmeta/configs"
 )
 
-// Finding is what is right or wrong about one thing.
+// Finding is the result of one check.
 type Finding struct {
 	Grade string `json:"grade"` // Fine, Warning or Failure
 	What  string `json:"what"`
@@ -193,10 +192,7 @@ func fewReplicas(ctx context.Context, admin *kadm.Client, meta kadm.Metadata) st
 	if !ok {
 		return ""
 	}
-	var brokers []plan.Broker
-	for _, b := range meta.Brokers {
-		brokers = append(brokers, plan.Broker{ID: b.NodeID})
-	}
+	brokers := brokersOf(meta)
 	factors, err := WantedFactors(ctx, admin, brokers)
 	has, wanted := t.Partitions.NumReplicas(), min(factors[offsetsTopic], len(brokers))
 	if err != nil || has >= wanted {

@@ -42,7 +42,7 @@ func Answered(code int16, message *string) error {
 	return Explain(kerr.ErrorForCode(code), text)
 }
 
-// ErrNoController says what is wrong where a broker knows no active controller.
+// ErrNoController is the error of a command whose broker knows no active controller.
 var ErrNoController = errors.New("the broker knows no leader of the metadata quorum: start voters until a majority runs, and check that this broker can reach them; until then leaders, topics and settings cannot change, and partitions whose leader has failed stay offline")
 
 // Lacking is the error beside a valid result that is not complete: each line names something that is missing, and why.

@@ -20,6 +20,16 @@ func Assignment(ctx context.Context, admin *kadm.Client) (brokers []plan.Broker,
 	if err != nil {
 		return nil, nil, err
 	}
+	for _, t := range meta.Topics.Sorted() {
+		for _, p := range t.Partitions.Sorted() {
+			parts = append(parts, plan.Partition{Topic: t.Topic, Number: p.Partition, Replicas: p.Replicas})
+		}
+	}
+	return brokersOf(meta), parts, nil
+}
+
+// brokersOf lists the brokers that may hold replicas.
+func brokersOf(meta kadm.Metadata) (brokers []plan.Broker) {
 	for _, b := range meta.Brokers {
 		p := plan.Broker{ID: b.NodeID}
 		if b.Rack != nil {
@@ -27,12 +37,7 @@ func Assignment(ctx context.Context, admin *kadm.Client) (brokers []plan.Broker,
 		}
 		brokers = append(brokers, p)
 	}
-	for _, t := range meta.Topics.Sorted() {
-		for _, p := range t.Partitions.Sorted() {
-			parts = append(parts, plan.Partition{Topic: t.Topic, Number: p.Partition, Replicas: p.Replicas})
-		}
-	}
-	return brokers, parts, nil
+	return brokers
 }
 
 // offsetsTopic is the topic that brokers create by a replication factor of its own: with fewer replicas, if fewer brokers are registered.

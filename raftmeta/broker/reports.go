@@ -16,7 +16,7 @@ import (
 	"kraft/wire"
 )
 
-// SetLogDirs tells the cluster that only these of this broker's log directories work.
+// SetLogDirs reports to the controller which of this broker's log directories work.
 func (b *Broker) SetLogDirs(ctx context.Context, online []image.UUID) error {
 	b.mu.Lock()
 	b.online = online
