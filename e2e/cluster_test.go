@@ -407,7 +407,7 @@ func TestDev(t *testing.T) {
 	if err := play("stop-broker", "2"); err == nil || !strings.Contains(err.Error(), "broker 2 is not running") {
 		t.Errorf("stopped twice: %v", err)
 	}
-	if err := play("start-broker", "9"); err == nil || !strings.Contains(err.Error(), "there is no broker 9") {
+	if err := play("start-broker", "9"); err == nil || !strings.Contains(err.Error(), "broker 9 does not exist") {
 		t.Errorf("a broker that there is not: %v", err)
 	}
 	if err := play("start-broker", "2"); err != nil {

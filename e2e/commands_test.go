@@ -82,10 +82,10 @@ func TestGroupReset(t *testing.T) {
 		}
 	}
 	for args, says := range map[string]string{
-		"group reset readers --to soon":         "--to must be start, end",
-		"group reset others --to start":         "name its topics with --topic",
+		"group reset readers --to soon": "--to must be start, end",
+		"group reset others --to start": `there is no group "others"`, "group reset others --create --to start": "name its topics with --topic",
 		"group reset readers others --to start": "takes one group",
-		"group lag nobody":                      "GROUP_ID_NOT_FOUND",
+		"group lag nobody":                      `there is no group "nobody"`,
 		"group lag --interval 0s":               "--interval must be",
 	} {
 		if _, err := k.TryCLI(t, "", strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), says) {
@@ -94,27 +94,52 @@ func TestGroupReset(t *testing.T) {
 	}
 }
 
-// TestCompletion: bash completes commands and options.
+// TestCompletion: commands, options, their values and the cluster's names are completed.
 func TestCompletion(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		harness.Skip(t, "no bash")
-	}
+	k := harness.NewKraft(t)
+	k.CLI(t, "", "topic", "create", "orders", "others", "payments", "-p", "1")
+	k.CLI(t, "a\n", "produce", "orders")
+	k.CLI(t, "", "consume", "orders", "-g", "readers", "-e", "--from-beginning")
 	bin, err := harness.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for words, want := range map[string]string{"kraft to": "topic", "kraft topic des": "describe", "kraft group la": "lag", "kraft topic list --js": "--json"} {
-		script := `source <("$0" completion bash); kraft() { "$KRAFT" "$@"; }; COMP_WORDS=($1); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _kraft; echo "${COMPREPLY[*]}"`
-		cmd := exec.Command(bash, "-c", script, bin, words)
-		cmd.Env = append(cmd.Environ(), "KRAFT="+bin)
+	complete := func(words ...string) []string {
+		t.Helper()
+		cmd := exec.Command(bin, append([]string{"__complete"}, words...)...)
+		cmd.Env = append(os.Environ(), "KRAFT_BOOTSTRAP_SERVER="+k.Addr, "KRAFT_PROFILES="+filepath.Join(t.TempDir(), "p"))
 		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), want) {
-			t.Errorf("%q completes to %s (%v), wanted %s", words, out, err, want)
+		if err != nil {
+			t.Errorf("%q: %v: %s", words, err, out)
+		}
+		return strings.Fields(string(out))
+	}
+	for words, want := range map[string]string{
+		"to|": "top topic", "topic des|": "describe", "topics del|": "delete", "topic list --js|": "--json", "topic create --|": "--bootstrap-server --config --help --partitions --replication-factor",
+		"topic delete |": "orders others payments", "topic delete orders oth|": "others", "consume o|": "orders others", "produce --key-separator : p|": "payments", "group lag |": "readers",
+		"config set --topic |": "orders others payments", "config set --topic=or|": "", "config set --topic orders retention.m|": "retention.ms=", "config set --broker 1 log.retention.m|": "log.retention.minutes= log.retention.ms=",
+		"config explain min.c|": "min.cleanable.dirty.ratio min.compaction.lag.ms", "produce orders --compression s|": "snappy", "produce orders --compression=z|": "--compression=zstd", "broker drain |": "1",
+		"completion |": "bash fish powershell zsh", "dev snippet p|": "python", "-b " + k.Addr + " topic delete pay|": "payments", "topic -b localhost:1 delete pay|": "", "help gr|": "group", "nonsense x|": "", "consume orders --offset e|": "end",
+	} {
+		if words == "config set --topic=or|" {
+			want = "--topic=orders"
+		}
+		before := strings.TrimSuffix(words, "|")
+		fields := strings.Fields(before)
+		if strings.HasSuffix(before, " ") {
+			fields = append(fields, "")
+		}
+		if got := strings.Join(complete(fields...), " "); got != want {
+			t.Errorf("kraft %s completes to %q, wanted %q", words, got, want)
 		}
 	}
-	if out, err := exec.Command(bin, "completion", "tcsh").CombinedOutput(); err == nil || !strings.Contains(string(out), "bash, zsh or fish") {
+	if out, err := exec.Command(bin, "completion", "tcsh").CombinedOutput(); err == nil || !strings.Contains(string(out), "bash, zsh, fish or powershell") {
 		t.Errorf("an unknown shell: %s", out)
+	}
+	for _, shell := range []string{"zsh", "fish", "powershell"} {
+		if out, err := exec.Command(bin, "completion", shell).CombinedOutput(); err != nil || !strings.Contains(string(out), "__complete") {
+			t.Errorf("%s: %v: %s", shell, err, out)
+		}
 	}
 }
 

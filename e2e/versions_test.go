@@ -59,7 +59,8 @@ func TestServedVersions(t *testing.T) {
 		"ApiVersions", "Metadata", "DescribeTopicPartitions", "Produce", "Fetch", "ListOffsets", "OffsetForLeaderEpoch", "InitProducerId",
 		"CreateTopics", "DeleteTopics", "CreatePartitions", "DeleteRecords", "DescribeConfigs", "IncrementalAlterConfigs", "AlterConfigs",
 		"DescribeCluster", "FindCoordinator", "JoinGroup", "SyncGroup", "Heartbeat", "LeaveGroup", "OffsetCommit", "OffsetFetch", "OffsetDelete",
-		"ListGroups", "DescribeGroups", "DeleteGroups",
+		"ListGroups", "DescribeGroups", "DeleteGroups", "AddPartitionsToTxn", "AddOffsetsToTxn", "EndTxn", "WriteTxnMarkers", "TxnOffsetCommit",
+		"DescribeProducers", "DescribeTransactions", "ListTransactions",
 	} {
 		found := false
 		for key, r := range kafka {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kraft/replication"
+	"kraft/storage"
 	"kraft/wire/record"
 )
 
@@ -19,9 +20,14 @@ const loadBytes = 5 << 20
 func (l partitionLog) Takes(epoch int32) error { return l.p.TakesInternal(epoch) }
 
 // Append implements runtime.Log.
-func (l partitionLog) Append(b record.Batch, epoch int32, now time.Time) (int64, error) {
-	a, err := l.p.AppendInternal(b, epoch, now)
+func (l partitionLog) Append(b record.Batch, guard *storage.Guard, epoch int32, now time.Time) (int64, error) {
+	a, err := l.p.AppendInternal(b, guard, epoch, now)
 	return a.Last + 1, err
+}
+
+// AppendMarker implements runtime.Log.
+func (l partitionLog) AppendMarker(m storage.Marker, epoch int32, now time.Time) (int64, error) {
+	return l.p.AppendMarkerInternal(m, epoch, now)
 }
 
 // Syncs implements runtime.Log.

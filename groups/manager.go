@@ -1,17 +1,17 @@
-// Package groups serves everything whose state is an internal topic: consumer groups and their offsets.
-// It routes requests to the coordinator of a group, which package coordinator decides and package runtime
-// runs.
+// Package groups serves everything whose state is an internal topic: consumer groups with their offsets, and transactions. It routes requests to
+// the coordinator of a group (package coordinator) or of a transactional id (package transaction), which package runtime runs.
+//
+// To read it, begin with Manager for groups and with transactions for transactions; internalTopic finds and creates their topics, and markers
+// writes the markers of decided transactions.
 package groups
 
 import (
 	"context"
-	"fmt"
-	"time"
 	"unicode/utf16"
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
-	"github.com/twmb/franz-go/pkg/kerr"
+	"golang.org/x/time/rate"
 
 	"kraft/groups/coordinator"
 	"kraft/groups/runtime"
@@ -21,7 +21,6 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/replication"
 	"kraft/wire"
-	"kraft/wire/locks"
 )
 
 const offsetsTopic = "__consumer_offsets"
@@ -34,18 +33,22 @@ type Manager struct {
 	parts  *replication.Manager
 	log    zerolog.Logger
 	host   *runtime.Host[*coordinator.Coordinator]
+	topic  *internalTopic
+	txns   *transactions
 
-	mu locks.Mutex // guards the rest
-	// Why the offsets topic cannot be created, as it was logged, and until when that is not logged again.
-	unavailable string
-	quietUntil  time.Time
+	missing *rate.Limiter // of log lines about what is not served
 }
 
-// NewManager makes a manager that learns from parts which partitions it coordinates; call it before
-// parts.Start.
-func NewManager(meta *raftmeta.Meta, b *broker.Broker, parts *replication.Manager, log zerolog.Logger) *Manager {
-	m := &Manager{meta: meta, broker: b, parts: parts, log: log}
-	m.host = runtime.NewHost(func() *coordinator.Coordinator { return coordinator.New(m.config()) })
+// NewManager makes a manager that learns from parts which partitions it coordinates; call it before parts.Start. dial connects to other
+// brokers, by their listener of the given name.
+func NewManager(meta *raftmeta.Meta, b *broker.Broker, parts *replication.Manager, dial wire.Dialer, interBroker string, log zerolog.Logger) *Manager {
+	m := &Manager{meta: meta, broker: b, parts: parts, log: log, missing: rate.NewLimiter(rate.Every(unavailableInterval), 3)}
+	m.topic = &internalTopic{meta: meta, broker: b, log: log, name: offsetsTopic, serves: "consumer groups", settings: func(s *raftmeta.Settings, c map[string]*string) controller.Defaults {
+		c["segment.bytes"] = text(s.OffsetsTopicSegment)
+		return meta.OffsetsTopicDefaults()
+	}}
+	m.txns = newTransactions(m, dial, interBroker)
+	m.host = runtime.NewHost(func() *coordinator.Coordinator { return coordinator.New(m.config()) }, nil)
 	parts.Watch(offsetsTopic, m)
 	return m
 }
@@ -66,7 +69,8 @@ func (m *Manager) RegisterHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 5, m.listGroups)
 	wire.Handle(r, 0, 3, m.deleteGroups)
 	wire.Handle(r, 0, 0, m.offsetDelete)
-	wire.Handle(r, 0, 5, m.initProducerID)
+	m.txns.registerHandlers(r)
+	wire.Handle(r, 0, 6, m.txnOffsetCommit)
 }
 
 // Lead implements replication.Watcher.
@@ -78,7 +82,10 @@ func (m *Manager) Lead(p *replication.Partition, epoch int32) {
 func (m *Manager) Resign(n int32) { m.host.Resign(n) }
 
 // Close stops all coordinators; callers that wait get NOT_COORDINATOR.
-func (m *Manager) Close() { m.host.Close() }
+func (m *Manager) Close() {
+	m.txns.close()
+	m.host.Close()
+}
 
 func (m *Manager) config() coordinator.Config {
 	s := m.meta.Settings()
@@ -132,46 +139,17 @@ func partitionFor(group string, partitions int32) int32 {
 
 // ask runs op on the coordinator of a group.
 func ask[R any](ctx context.Context, m *Manager, group string, joins bool, op func(*coordinator.Coordinator, runtime.Call) runtime.Effects) (R, error) {
-	t, ok := m.meta.Image().Topic(offsetsTopic)
-	if !ok {
-		var none R
-		return none, kerr.NotCoordinator
-	}
-	return runtime.AskOf[R](ctx, m.host, partitionFor(group, int32(len(t.Partitions))), joins, op)
-}
-
-// unavailableInterval is how often the log says that the offsets topic cannot be created, for the same reason.
-const unavailableInterval = time.Minute
-
-// logUnavailable logs why there are no groups. Clients request their coordinator again and again.
-func (m *Manager) logUnavailable(err error) {
-	now, why := time.Now(), err.Error()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if why == m.unavailable && now.Before(m.quietUntil) {
-		return
-	}
-	m.unavailable, m.quietUntil = why, now.Add(unavailableInterval)
-	m.log.Error().Msg(fmt.Sprintf("cannot create %s: consumer groups are unavailable: %s", offsetsTopic, why))
-}
-
-// ensureTopic creates the offsets topic if it is missing, with the replication factor that the brokers
-// allow unless the user set one.
-func (m *Manager) ensureTopic(ctx context.Context) (*image.Topic, error) {
-	if t, ok := m.meta.Image().Topic(offsetsTopic); ok {
-		return t, nil
-	}
-	c := controller.InternalConfigs(offsetsTopic)
-	segment := fmt.Sprint(m.meta.Settings().OffsetsTopicSegment)
-	c["segment.bytes"] = &segment
-	err := m.broker.CreateTopic(ctx, controller.NewTopic{Name: offsetsTopic, Partitions: -1, Factor: -1, Configs: c},
-		m.meta.OffsetsTopicDefaults())
+	n, err := m.topic.partition(group)
 	if err != nil {
-		return nil, err
+		var none R
+		return none, err
 	}
-	t, ok := m.meta.Image().Topic(offsetsTopic)
-	if !ok {
-		return nil, kerr.CoordinatorNotAvailable
+	return runtime.AskOf[R](ctx, m.host, n, joins, op)
+}
+
+// logUnsupported logs that a client asks for something that this version does not have; not each time, since clients go on asking.
+func (m *Manager) logUnsupported(ctx *wire.Request, what string) {
+	if m.missing.Allow() {
+		m.log.Warn().Str("client", ctx.ClientID).Str("peer", ctx.Session.Peer).Msg("a client asks for " + what + ", which this version of kraft does not have")
 	}
-	return t, nil
 }

@@ -135,7 +135,10 @@ func (m *Manager) deleteGroups(ctx *wire.Request, req *kmsg.DeleteGroupsRequest)
 }
 
 // Kinds of coordinators in FindCoordinator.
-const groupCoordinator = 0
+const (
+	groupCoordinator       = 0
+	transactionCoordinator = 1
+)
 
 func (m *Manager) findCoordinator(ctx *wire.Request, req *kmsg.FindCoordinatorRequest) (*kmsg.FindCoordinatorResponse, error) {
 	resp := kmsg.NewPtrFindCoordinatorResponse()
@@ -162,19 +165,23 @@ func (m *Manager) findCoordinator(ctx *wire.Request, req *kmsg.FindCoordinatorRe
 }
 
 func (m *Manager) findOne(ctx *wire.Request, key string, kind int8) (*image.Endpoint, int32, error) {
-	if kind != groupCoordinator {
-		return nil, 0, errOtherCoordinator
+	var topic *internalTopic
+	switch kind {
+	case groupCoordinator:
+		topic = m.topic
+	case transactionCoordinator:
+		topic = m.txns.topic
+	default:
+		m.logUnsupported(ctx, "share groups")
+		return nil, 0, errNoShareGroups
 	}
-	t, err := m.ensureTopic(ctx.Context())
+	if _, err := topic.ensure(ctx.Context()); err != nil {
+		topic.logUnavailable(err)
+		return nil, 0, kerr.CoordinatorNotAvailable
+	}
+	b, err := topic.leader(key)
 	if err != nil {
-		m.logUnavailable(err)
-		return nil, 0, kerr.CoordinatorNotAvailable
-	}
-	img := m.meta.Image()
-	p := t.Partitions[partitionFor(key, int32(len(t.Partitions)))]
-	b, ok := img.Broker(p.Leader)
-	if !ok || b.Fenced {
-		return nil, 0, kerr.CoordinatorNotAvailable
+		return nil, 0, err
 	}
 	e, ok := b.Endpoint(ctx.Session.Listener)
 	if !ok {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -30,7 +29,7 @@ func (m *Manager) offsetCommit(ctx *wire.Request, req *kmsg.OffsetCommitRequest)
 	err := m.ensureForOld(ctx)
 	if err == nil && req.Group == "" && ctx.Version > 0 && len(req.Topics) == 0 {
 		err = kerr.InvalidGroupID
-	} else if err == nil && slices.ContainsFunc(commits, func(c coordinator.Commit) bool { return c.Err == nil }) {
+	} else if err == nil && anyLeft(commits) {
 		var done []coordinator.Commit
 		done, err = ask[[]coordinator.Commit](c, m, req.Group, true, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
 			return c.CommitOffsets(call, req, commits)
@@ -67,7 +66,7 @@ func (m *Manager) ensureForOld(ctx *wire.Request) error {
 	if ctx.Version > 0 {
 		return nil
 	}
-	_, err := m.ensureTopic(ctx.Context())
+	_, err := m.topic.ensure(ctx.Context())
 	return err
 }
 
@@ -76,21 +75,39 @@ func has(topic *image.Topic, n int32) bool {
 	return ok
 }
 
+// findTopic finds a topic by its id or by its name. Without one it returns nil, and the error for its partitions.
+func findTopic(img *image.Image, byID bool, name string, id image.UUID) (*image.Topic, *kerr.Error) {
+	if byID {
+		t, _ := img.TopicByID(id)
+		return t, kerr.UnknownTopicID
+	}
+	t, _ := img.Topic(name)
+	return t, kerr.UnknownTopicOrPartition
+}
+
+// named is a topic's partition; missing is the error if there is no topic.
+func named(t *image.Topic, n int32, missing *kerr.Error) (tp ident.TopicPartition, err *kerr.Error) {
+	switch {
+	case t == nil:
+		return tp, missing
+	case !has(t, n):
+		return tp, kerr.UnknownTopicOrPartition
+	}
+	return ident.TopicPartition{Topic: t.Name, Partition: n}, nil
+}
+
+// anyLeft reports whether any of commits has no error.
+func anyLeft(commits []coordinator.Commit) bool {
+	return slices.ContainsFunc(commits, func(c coordinator.Commit) bool { return c.Err == nil })
+}
+
 // commits resolves what a request commits. Partitions that do not exist carry their error.
 func (m *Manager) commits(ctx *wire.Request, req *kmsg.OffsetCommitRequest) []coordinator.Commit {
 	img := m.meta.Image()
 	var out []coordinator.Commit
 	now := ctx.Received.UnixMilli()
 	for _, t := range req.Topics {
-		var topic *image.Topic
-		var ok bool
-		missing := kerr.UnknownTopicOrPartition
-		if ctx.Version >= commitByID {
-			topic, ok = img.TopicByID(t.TopicID)
-			missing = kerr.UnknownTopicID
-		} else {
-			topic, ok = img.Topic(t.Topic)
-		}
+		topic, missing := findTopic(img, ctx.Version >= commitByID, t.Topic, t.TopicID)
 		for _, p := range t.Partitions {
 			o := coordinator.Offset{Offset: p.Offset, LeaderEpoch: -1, Committed: now, Expires: -1}
 			if p.Metadata != nil {
@@ -106,14 +123,7 @@ func (m *Manager) commits(ctx *wire.Request, req *kmsg.OffsetCommitRequest) []co
 				o.Expires = now + req.RetentionTimeMillis
 			}
 			c := coordinator.Commit{Offset: o}
-			switch {
-			case !ok:
-				c.Err = missing
-			case !has(topic, p.Partition):
-				c.Err = kerr.UnknownTopicOrPartition
-			default:
-				c.TopicPartition = ident.TopicPartition{Topic: topic.Name, Partition: p.Partition}
-			}
+			c.TopicPartition, c.Err = named(topic, p.Partition, missing)
 			out = append(out, c)
 		}
 	}
@@ -124,7 +134,7 @@ func (m *Manager) offsetFetch(ctx *wire.Request, req *kmsg.OffsetFetchRequest) (
 	resp := kmsg.NewPtrOffsetFetchResponse()
 	if ctx.Version >= 8 {
 		for i := range req.Groups {
-			resp.Groups = append(resp.Groups, m.fetchGroup(ctx, &req.Groups[i]))
+			resp.Groups = append(resp.Groups, m.fetchGroup(ctx, &req.Groups[i], req.RequireStable))
 		}
 		return resp, nil
 	}
@@ -142,7 +152,7 @@ func (m *Manager) offsetFetch(ctx *wire.Request, req *kmsg.OffsetFetchRequest) (
 	if err := m.ensureForOld(ctx); err != nil {
 		m.log.Error().Err(err).Msg("cannot create " + offsetsTopic)
 	}
-	found := m.fetchGroup(ctx, &g)
+	found := m.fetchGroup(ctx, &g, req.RequireStable)
 	resp.ErrorCode = found.ErrorCode
 	for _, t := range found.Topics {
 		out := kmsg.NewOffsetFetchResponseTopic()
@@ -162,7 +172,7 @@ func (m *Manager) offsetFetch(ctx *wire.Request, req *kmsg.OffsetFetchRequest) (
 
 // fetchGroup answers one group; an error of the whole group stands in its partitions too, where versions
 // before 2 look for it.
-func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
+func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGroup, stable bool) kmsg.OffsetFetchResponseGroup {
 	resp := kmsg.NewOffsetFetchResponseGroup()
 	resp.Group = req.Group
 	byID := ctx.Version >= fetchByID
@@ -186,8 +196,8 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 			want = append(want, ident.TopicPartition{Topic: name, Partition: p})
 		}
 	}
-	found, err := ask[map[ident.TopicPartition]coordinator.Offset](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
-		return c.FetchOffsets(call.To, req.Group, want)
+	found, err := ask[coordinator.Fetched](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+		return c.FetchOffsets(call.To, req.Group, want, stable)
 	})
 	resp.ErrorCode = wire.ErrorCode(err)
 	if err != nil && ctx.Version >= 8 {
@@ -207,11 +217,14 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 		for _, n := range t.Partitions {
 			p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = n, -1, -1, new(string)
-			switch o, ok := found[ident.TopicPartition{Topic: name, Partition: n}]; {
+			tp := ident.TopicPartition{Topic: name, Partition: n}
+			switch o, ok := found.Offsets[tp]; {
 			case err != nil:
 				p.ErrorCode = wire.ErrorCode(err)
 			case name == "" && byID:
 				p.ErrorCode = kerr.UnknownTopicID.Code
+			case found.Unstable[tp]:
+				p.ErrorCode = kerr.UnstableOffsetCommit.Code
 			case ok:
 				p.Offset, p.LeaderEpoch, p.Metadata = o.Offset, o.LeaderEpoch, &o.Metadata
 			}
@@ -223,10 +236,10 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 }
 
 // allOffsets groups everything that a group has committed by topic.
-func allOffsets(img *image.Image, found map[ident.TopicPartition]coordinator.Offset, byID bool) []kmsg.OffsetFetchResponseGroupTopic {
+func allOffsets(img *image.Image, found coordinator.Fetched, byID bool) []kmsg.OffsetFetchResponseGroupTopic {
 	at := map[string]int{}
 	var out []kmsg.OffsetFetchResponseGroupTopic
-	for tp, o := range found {
+	for tp, o := range found.Offsets {
 		i, ok := at[tp.Topic]
 		if !ok {
 			t := kmsg.NewOffsetFetchResponseGroupTopic()
@@ -242,6 +255,9 @@ func allOffsets(img *image.Image, found map[ident.TopicPartition]coordinator.Off
 		}
 		p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = tp.Partition, o.Offset, o.LeaderEpoch, &o.Metadata
+		if found.Unstable[tp] {
+			p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode = -1, -1, new(string), kerr.UnstableOffsetCommit.Code
+		}
 		out[i].Partitions = append(out[i].Partitions, p)
 	}
 	return out
@@ -268,34 +284,5 @@ func (m *Manager) offsetDelete(ctx *wire.Request, req *kmsg.OffsetDeleteRequest)
 	return resp, nil
 }
 
-// errOtherCoordinator refuses coordinators of kinds that are not served, instead of letting the client
-// wait for one.
-var errOtherCoordinator = fmt.Errorf("this broker coordinates consumer groups only, not transactions or share groups: %w", kerr.InvalidRequest)
-
-// producerIDPatience is how long a producer waits here for the controller: another broker may reach it.
-const producerIDPatience = time.Second
-
-// initProducerID gives an idempotent producer its id (KIP-98), a fresh one for each request: as in Kafka,
-// only transactional producers keep theirs.
-func (m *Manager) initProducerID(ctx *wire.Request, req *kmsg.InitProducerIDRequest) (*kmsg.InitProducerIDResponse, error) {
-	resp := kmsg.NewPtrInitProducerIDResponse()
-	resp.ProducerID, resp.ProducerEpoch = -1, -1
-	if (req.ProducerID == -1) != (req.ProducerEpoch == -1) { // KIP-360: a producer that has an id has an epoch
-		resp.ErrorCode = kerr.InvalidRequest.Code
-		return resp, nil
-	}
-	if req.TransactionalID != nil {
-		resp.ErrorCode = wire.ErrorCode(errOtherCoordinator)
-		return resp, nil
-	}
-	waiting, cancel := context.WithTimeout(ctx.Context(), producerIDPatience)
-	defer cancel()
-	id, err := m.broker.NextProducerID(waiting)
-	if err != nil {
-		m.log.Debug().Err(err).Msg("no producer id")         // the heartbeats tell, too
-		resp.ErrorCode = kerr.CoordinatorLoadInProgress.Code // clients try again
-		return resp, nil
-	}
-	resp.ProducerID, resp.ProducerEpoch = id, 0
-	return resp, nil
-}
+// errNoShareGroups is the error for share coordinators. Clients ask again after most errors; this one ends them at once.
+var errNoShareGroups = fmt.Errorf("this version of kraft has no share groups: %w", kerr.InvalidRequest)

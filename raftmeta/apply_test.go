@@ -71,7 +71,7 @@ func open(t *testing.T, path string) *node {
 	must(err)
 	nobody := func(context.Context, string) (net.Conn, error) { return nil, errors.New("nobody is there") }
 	b.parts = replication.NewManager(b.meta, b.broker, b.logs, nobody, "PLAINTEXT", replication.Logs{Log: zerolog.Nop(), StateChange: zerolog.Nop()})
-	b.groups = groups.NewManager(b.meta, b.broker, b.parts, zerolog.Nop())
+	b.groups = groups.NewManager(b.meta, b.broker, b.parts, nobody, "PLAINTEXT", zerolog.Nop())
 	b.parts.Start()
 	b.groups.Start()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -217,7 +217,7 @@ func TestApply(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						_, _, _ = p.Append(data, 1, time.Now())
+						_, _, _ = p.Append(data, nil, 1, time.Now())
 					}
 				}
 			}

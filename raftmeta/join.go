@@ -11,6 +11,7 @@ import (
 
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
+	"kraft/wire"
 )
 
 // Join starts this node's part of the quorum, and returns when there is a leader and the cluster has an id. A
@@ -71,7 +72,11 @@ func (m *Meta) begin(ctx context.Context) error {
 		if id == "" {
 			id = image.EncodeUUID(controller.NewID())
 		}
-		return controller.FirstRecords(m.Config.Features, id, m.Settings().MinInSyncReplicas)
+		records := controller.FirstRecords(m.Config.Features, id, m.Settings().MinInSyncReplicas)
+		for i := range m.Config.FirstUsers {
+			records = append(records, image.SetScram(&m.Config.FirstUsers[i]))
+		}
+		return records
 	})
 	if err != nil && err != kerr.NotController {
 		return fmt.Errorf("metadata quorum: %w", err)
@@ -110,7 +115,7 @@ func (m *Meta) TellWaits() (stop func()) {
 func (m *Meta) whoIsMissing() string {
 	var out []string
 	for id, err := range m.node.Unreached() {
-		out = append(out, fmt.Sprintf("node %d at %s (%v)", NodeOf(id), m.ControllerAddress(id), err))
+		out = append(out, fmt.Sprintf("node %d at %s (%s)", NodeOf(id), m.ControllerAddress(id), wire.Unreached(err)))
 	}
 	if len(out) == 0 {
 		return "all voters are reachable and are electing a leader"

@@ -34,13 +34,15 @@ type Config struct {
 	// Waiting is called each time that a start logs which nodes it waits for, and why: from Join, and from TellWaits's goroutine until its
 	// stop. It may be nil.
 	Waiting       func(what string)
-	Address       string // of this node's controller listener, as others reach it; "" for one without, which votes only alone
-	Dial          wire.Dialer
-	InterBroker   string // inter.broker.listener.name, or the first listener's
+	Address       string      // of this node's controller listener, as others reach it; "" for one without, which votes only alone
+	Dial          wire.Dialer // to members' controller listeners
+	Probe         wire.Dialer // by plain TCP, to see whether anybody listens; nil is Dial
+	InterBroker   string      // inter.broker.listener.name, or the first listener's
 	Endpoints     []*image.Endpoint
 	Rack          *string
-	Static        map[string]string   // server.properties and flags, by Kafka's names
-	Features      map[string][2]int16 // levels that this node supports, controller.Features if nil
+	FirstUsers    []image.ScramCredential // with whom a new cluster begins
+	Static        map[string]string       // server.properties and flags, by Kafka's names
+	Features      map[string][2]int16     // levels that this node supports, controller.Features if nil
 	QuorumTick    time.Duration
 	SnapshotBytes int64
 	AcceptOlder   bool // the others are to take this node with an older disk than it had
@@ -74,6 +76,9 @@ func Open(config Config) (*Meta, error) {
 	}
 	m := &Meta{dialled: config.Dial, Config: config, log: config.Logs.For(logging.Node), controller: controller.New(config.Logs.For(logging.Controller))}
 	m.Config.Dial = m.dial
+	if config.Probe == nil {
+		m.Config.Probe = m.dial
+	}
 	m.settings.Store(m.SettingsOf(image.Empty()))
 	m.Subscribe(m.followSettings)
 	id := MemberID(config.NodeID)

@@ -54,6 +54,18 @@ type Settings struct {
 	OffsetsTopicPartitions  int32         `kafka:"offsets.topic.num.partitions"`
 	OffsetsTopicReplication int16         `kafka:"offsets.topic.replication.factor"`
 	OffsetsTopicSegment     int64         `kafka:"offsets.topic.segment.bytes"`
+
+	UnstableAPIs            bool          `kafka:"unstable.api.versions.enable"`
+	VerifyTransactions      bool          `kafka:"transaction.partition.verification.enable"`
+	TransactionTwoPhase     bool          `kafka:"transaction.two.phase.commit.enable"`
+	TransactionMaxTimeout   time.Duration `kafka:"transaction.max.timeout.ms"`
+	TransactionTimeoutCheck time.Duration `kafka:"transaction.abort.timed.out.transaction.cleanup.interval.ms"`
+	TransactionalIDExpiry   time.Duration `kafka:"transactional.id.expiration.ms"`
+	TransactionalIDCheck    time.Duration `kafka:"transaction.remove.expired.transaction.cleanup.interval.ms"`
+	TransactionPartitions   int32         `kafka:"transaction.state.log.num.partitions"`
+	TransactionReplication  int16         `kafka:"transaction.state.log.replication.factor"`
+	TransactionMinISR       int64         `kafka:"transaction.state.log.min.isr"`
+	TransactionSegment      int64         `kafka:"transaction.state.log.segment.bytes"`
 }
 
 // SettingsOf returns the settings of this broker by img.
@@ -101,6 +113,13 @@ func (m *Meta) OffsetsTopicDefaults() controller.Defaults {
 	s := m.Settings()
 	_, set := m.Config.Static["offsets.topic.replication.factor"]
 	return controller.Defaults{Partitions: s.OffsetsTopicPartitions, Factor: s.OffsetsTopicReplication, Clamp: !set}
+}
+
+// TransactionTopicDefaults are those of __transaction_state. A factor that the user never set shrinks to what the brokers allow.
+func (m *Meta) TransactionTopicDefaults() controller.Defaults {
+	s := m.Settings()
+	_, set := m.Config.Static["transaction.state.log.replication.factor"]
+	return controller.Defaults{Partitions: s.TransactionPartitions, Factor: s.TransactionReplication, Clamp: !set}
 }
 
 var (

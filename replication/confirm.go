@@ -39,3 +39,9 @@ func (c *confirmation) leads(ctx context.Context, p *Partition, epoch int32) boo
 	reg, ok := t.Partition(p.n)
 	return c.current && ok && reg.Leader == c.manager.meta.NodeID() && reg.LeaderEpoch == epoch
 }
+
+// Leads reports whether this node leads p in an epoch, by the active controller's word. Any goroutine may call it.
+func (m *Manager) Leads(ctx context.Context, p *Partition, epoch int32) bool {
+	c := confirmation{manager: m}
+	return c.leads(ctx, p, epoch)
+}

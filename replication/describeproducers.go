@@ -6,8 +6,12 @@ import (
 	"kraft/wire"
 )
 
-// describeProducers answers DescribeProducers (KIP-664) for partitions that this broker leads.
 func (m *Manager) describeProducers(_ *wire.Request, req *kmsg.DescribeProducersRequest) (*kmsg.DescribeProducersResponse, error) {
+	return m.DescribeProducers(req), nil
+}
+
+// DescribeProducers answers DescribeProducers (KIP-664) for partitions that this broker leads. Any goroutine may call it.
+func (m *Manager) DescribeProducers(req *kmsg.DescribeProducersRequest) *kmsg.DescribeProducersResponse {
 	resp := kmsg.NewPtrDescribeProducersResponse()
 	for _, t := range req.Topics {
 		out := kmsg.NewDescribeProducersResponseTopic()
@@ -21,7 +25,7 @@ func (m *Manager) describeProducers(_ *wire.Request, req *kmsg.DescribeProducers
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
-	return resp, nil
+	return resp
 }
 
 func (m *Manager) producers(topic string, n int32) ([]kmsg.DescribeProducersResponseTopicPartitionActiveProducer, error) {
@@ -35,8 +39,8 @@ func (m *Manager) producers(topic string, n int32) ([]kmsg.DescribeProducersResp
 	active := []kmsg.DescribeProducersResponseTopicPartitionActiveProducer{}
 	for _, s := range p.Log().Producers() {
 		a := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
-		a.ProducerID, a.ProducerEpoch, a.LastSequence, a.LastTimestamp = s.ID, int32(s.Epoch), s.LastSequence, s.LastTimestamp
-		a.CoordinatorEpoch, a.CurrentTxnStartOffset = s.CoordinatorEpoch, s.TxnStart
+		a.ProducerID, a.ProducerEpoch, a.LastSequence, a.LastTimestamp = s.ID, int32(s.Epoch), s.LastSequence, s.Timestamp
+		a.CoordinatorEpoch, a.CurrentTxnStartOffset = s.CoordinatorEpoch, s.TxnFirst
 		active = append(active, a)
 	}
 	return active, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,7 +131,7 @@ func (s *stage) start(r *replica) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	r.p = &Partition{topic: "t", stats: new(TopicStats), id: [16]byte{1}}
+	r.p = &Partition{topic: "t", stats: new(TopicStats), id: [16]byte{1}, leaving: new(atomic.Bool)}
 	r.p.log.Store(l)
 	s.replicas[r.id] = r
 }
@@ -188,7 +189,7 @@ func (s *stage) produce(r *replica, values []string) {
 		s.t.Fatal(err)
 	}
 	before := r.p.Log().HighWatermark()
-	a, epoch, err := r.p.Append(data, acks, s.now)
+	a, epoch, err := r.p.Append(data, nil, acks, s.now)
 	if err != nil {
 		s.say("%d: %s", r.id, code(err))
 		return

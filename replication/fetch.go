@@ -200,7 +200,7 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 	s, err := p.read(w.offset, limit, upTo, whole)
 	if err != nil {
 		if errors.Is(err, kerr.OffsetOutOfRange) {
-			out.HighWatermark, out.LastStableOffset, out.LogStartOffset = -1, -1, -1
+			out.HighWatermark, out.LastStableOffset, out.LogStartOffset, out.AbortedTransactions = -1, -1, -1, nil
 			if f.replica < 0 && l != nil && w.offset > log.EndOffset() && !f.confirmed.leads(f.ctx, p, l.epoch) {
 				return p, kerr.NotLeaderForPartition // its successor may have the offset; without it a consumer begins anew
 			}
@@ -211,7 +211,7 @@ func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Parti
 		return p, nil
 	}
 	if committed {
-		if out.AbortedTransactions, err = aborted(log, w.offset, upTo); err != nil {
+		if out.AbortedTransactions, err = aborted(log, w.offset, s.End); err != nil {
 			return p, err
 		}
 	}

@@ -45,7 +45,7 @@ func batch(t *testing.T) []byte {
 
 func appendOne(t *testing.T, p *Partition) (end int64, epoch int32) {
 	t.Helper()
-	a, epoch, err := p.Append(batch(t), -1, time.Now())
+	a, epoch, err := p.Append(batch(t), nil, -1, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestHeldAppends(t *testing.T) {
 	p.hold()
 	waiting := make(chan error, 1)
 	go func() {
-		_, _, err := p.Append(batch(t), -1, time.Now())
+		_, _, err := p.Append(batch(t), nil, -1, time.Now())
 		waiting <- err
 	}()
 	fetched(end)
@@ -126,7 +126,7 @@ func TestRolesChangeBesideValidation(t *testing.T) {
 	<-other
 	appended := make(chan error, 1)
 	go func() {
-		_, _, err := p.Append(large, -1, time.Now())
+		_, _, err := p.Append(large, nil, -1, time.Now())
 		appended <- err
 	}()
 	untilBlocked(t, "storage.(*Log).Validate", "chan send")
@@ -150,7 +150,7 @@ func TestRefusedAppends(t *testing.T) {
 	p.hold()
 	waiting := make(chan error, 1)
 	go func() {
-		_, _, err := p.Append(batch(t), -1, time.Now())
+		_, _, err := p.Append(batch(t), nil, -1, time.Now())
 		waiting <- err
 	}()
 	select {
@@ -162,12 +162,24 @@ func TestRefusedAppends(t *testing.T) {
 	if err := <-waiting; !errors.Is(err, kerr.NotLeaderForPartition) {
 		t.Errorf("the append that waited: %v", err)
 	}
-	if _, _, err := p.Append(batch(t), 1, time.Now()); !errors.Is(err, kerr.NotLeaderForPartition) {
+	if _, _, err := p.Append(batch(t), nil, 1, time.Now()); !errors.Is(err, kerr.NotLeaderForPartition) {
 		t.Errorf("a later append: %v", err)
 	}
 	p.become(registered(2, 2, 2), 1, false, 2)
 	p.become(registered(1, 3, 3), 1, false, 2)
 	appendOne(t, p)
+}
+
+// TestLeadsWhileItLeaves: a broker that comes to lead a partition after it has begun to stop, since the leader stops, too, acknowledges
+// nothing, whatever acks is: the next leader would not have it.
+func TestLeadsWhileItLeaves(t *testing.T) {
+	p, _ := leading(t)
+	p.become(registered(2, 2, 2), 1, false, 2)
+	p.leaving.Store(true)
+	p.become(registered(1, 3, 3), 1, false, 2)
+	if _, _, err := p.Append(batch(t), nil, 1, time.Now()); !errors.Is(err, kerr.NotLeaderForPartition) {
+		t.Errorf("an append: %v", err)
+	}
 }
 
 // TestCommittedInTheNextEpoch: a leader that goes on in another epoch goes on to commit what it appended before; one that came back

@@ -45,6 +45,7 @@ type Manager struct {
 	sessions     *sessions
 	reports      *reports
 	reopening    *reopening
+	enlister     Enlister // nil until Enlist
 	isr          *isrKeeper
 	fetchers     *fetchers
 	replicaFetch fetchSettings
@@ -65,6 +66,7 @@ type Manager struct {
 	byID     map[image.UUID]*topic
 	watchers map[string]Watcher
 
+	leaving          atomic.Bool  // set by Hold
 	others           TopicStats   // of topics that are gone, or never were
 	shrinks, expands atomic.Int64 // of ISRs
 }
@@ -135,10 +137,12 @@ func (m *Manager) Close() {
 
 // Hold has appends to all partitions that this node leads wait, and returns when everything appended before is committed, or ctx
 // ends. When others lead then, they have all that was acknowledged or is about to be. Appends wait until this node leads their
-// partition no more, or for Refuse.
+// partition no more, or for Refuse. A partition that this node leads only from then on, since its leader stops at the same time, refuses
+// appends from the start: nobody would wait for their replication.
 func (m *Manager) Hold(ctx context.Context) {
+	m.leaving.Store(true)
 	within(ctx, func() {
-		for _, p := range m.leading() {
+		for _, p := range m.all() { // also one that begins to lead at this moment
 			p.hold()
 		}
 		m.settleAll(ctx)
@@ -185,18 +189,21 @@ func (m *Manager) Refuse(ctx context.Context) {
 	})
 }
 
-// leading lists the partitions that this node leads.
-func (m *Manager) leading() (out []*Partition) {
+// all lists the partitions that this node replicates.
+func (m *Manager) all() (out []*Partition) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for _, t := range m.byID {
 		for _, p := range t.partitions {
-			if p.leadership.Load() != nil {
-				out = append(out, p)
-			}
+			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// leading lists the partitions that this node leads.
+func (m *Manager) leading() []*Partition {
+	return slices.DeleteFunc(m.all(), func(p *Partition) bool { return p.leadership.Load() == nil })
 }
 
 // led lists the partitions that this node leads and others replicate.
@@ -414,7 +421,7 @@ func (m *Manager) place(o opening, l *storage.Log) (*Partition, *following) {
 	}
 	p := t.partitions[o.n]
 	if p == nil {
-		p = &Partition{topic: t.name, stats: t.stats, id: t.id, n: o.n, syncs: m.commits, eager: m.rackAware}
+		p = &Partition{topic: t.name, stats: t.stats, id: t.id, n: o.n, syncs: m.commits, eager: m.rackAware, leaving: &m.leaving}
 		t.partitions[o.n] = p
 	}
 	m.mu.Unlock()

@@ -117,7 +117,8 @@ func (m *Manager) listOne(version int16, req *kmsg.ListOffsetsRequest, topic str
 	case lastTieredTime, pendingUploadTime: // nothing is tiered
 		return nil
 	case maxTimestampTime:
-		found, ok, err = p.Log().MaxTimestamp(high)
+		found, ok, err = p.Log().MaxTimestamp(p.Log().HighWatermark())
+		ok = ok && found.Offset < high // of an open transaction it is nobody's to see, and no other record has it
 	default:
 		found, ok, err = p.Log().OffsetForTime(r.Timestamp, high)
 	}

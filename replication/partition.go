@@ -36,6 +36,7 @@ type Partition struct {
 	inSync                  atomic.Bool // this node is in the ISR
 
 	offline    atomic.Bool                // there is no log, or its directory has failed
+	leaving    *atomic.Bool               // the node hands its partitions over: a leadership that begins now refuses appends
 	leadership atomic.Pointer[leadership] // nil while this node does not lead
 
 	role      locks.RWMutex // held while the role changes and while a fetcher writes to the log; read-held while the leader appends
@@ -113,6 +114,9 @@ func (p *Partition) become(reg *image.Partition, self int32, fenced bool, minInS
 	} else {
 		l.begun = old.begun
 	}
+	if old == nil && p.leaving.Load() {
+		p.held = refusing
+	}
 	p.takeUp(l, old == nil || old.epoch != l.epoch, time.Now())
 	p.advance(0)
 	return nil
@@ -174,9 +178,9 @@ func (p *Partition) replicatedTo(high int64, bytes int) {
 }
 
 // Append appends what a producer sent. acks is the request's: with -1 the ISR must be large enough
-// before anything is written. It returns the leader epoch that it appended in.
-func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appended, int32, error) {
-	a, epoch, err := p.append(data, acks, now)
+// before anything is written. guard is that of a batch that may begin a transaction. It returns the leader epoch that it appended in.
+func (p *Partition) Append(data []byte, guard *storage.Guard, acks int16, now time.Time) (storage.Appended, int32, error) {
+	a, epoch, err := p.append(data, guard, acks, now)
 	if err == nil && !a.Duplicate {
 		p.advance(a.Size)
 	}
@@ -184,7 +188,7 @@ func (p *Partition) Append(data []byte, acks int16, now time.Time) (storage.Appe
 }
 
 // append validates without holding role. Validation can take seconds: a change of roles would wait for it, and other appends for that.
-func (p *Partition) append(data []byte, acks int16, now time.Time) (a storage.Appended, epoch int32, err error) {
+func (p *Partition) append(data []byte, guard *storage.Guard, acks int16, now time.Time) (a storage.Appended, epoch int32, err error) {
 	if _, err := p.enterToWrite(acks); err != nil {
 		return a, 0, err
 	}
@@ -200,7 +204,7 @@ func (p *Partition) append(data []byte, acks int16, now time.Time) (a storage.Ap
 	}
 	defer p.role.RUnlock()
 	err = p.onLog(func(log *storage.Log) (err error) {
-		a, err = log.AppendValidated(v, l.epoch)
+		a, err = log.AppendValidated(v.Guarded(guard), l.epoch)
 		return err
 	})
 	return a, l.epoch, err
@@ -248,9 +252,9 @@ func (p *Partition) enterInternal(epoch int32) error {
 }
 
 // AppendInternal appends a batch that a coordinator of the given leader epoch made, as acks=all would. If the partition Syncs, the batch
-// counts only after SyncInternal.
-func (p *Partition) AppendInternal(b record.Batch, epoch int32, now time.Time) (storage.Appended, error) {
-	a, err := p.appendInternal(b, epoch, now)
+// counts only after SyncInternal. guard is that of a batch that may begin a transaction.
+func (p *Partition) AppendInternal(b record.Batch, guard *storage.Guard, epoch int32, now time.Time) (storage.Appended, error) {
+	a, err := p.appendInternal(b, guard, epoch, now)
 	if err == nil {
 		p.advance(len(b))
 	}
@@ -277,13 +281,13 @@ func (p *Partition) synced(log *storage.Log, offset int64) error {
 	return nil
 }
 
-func (p *Partition) appendInternal(b record.Batch, epoch int32, now time.Time) (a storage.Appended, err error) {
+func (p *Partition) appendInternal(b record.Batch, guard *storage.Guard, epoch int32, now time.Time) (a storage.Appended, err error) {
 	if err := p.enterInternal(epoch); err != nil {
 		return a, err
 	}
 	defer p.role.RUnlock()
 	err = p.onLog(func(log *storage.Log) (err error) {
-		a, err = log.AppendInternal(b, []record.Batch{b}, epoch, now)
+		a, err = log.AppendInternal(b, []record.Batch{b}, guard, epoch, now)
 		return err
 	})
 	if err == nil {

@@ -25,6 +25,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 	var failure error
 	var durable []committed
 	h := hints{manager: m, listener: ctx.Session.Listener}
+	asked := m.enlist(ctx, req, now)
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.ProduceResponseTopic{Topic: t.Topic, TopicID: t.TopicID, Partitions: make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))}
@@ -32,7 +33,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 			p := &out.Partitions[j]
 			p.Default()
 			p.Partition = t.Partitions[j].Partition
-			c, err := m.produceOne(ctx, req, t, &t.Partitions[j], p, now)
+			c, err := m.produceOne(ctx, req, t, &t.Partitions[j], asked[[2]int{i, j}], p, now)
 			if doubtful(err) && req.Acks != 0 {
 				c.answer, c.doubt = p, err
 				durable = append(durable, c)
@@ -110,7 +111,7 @@ type committed struct {
 	doubt     error // instead of a commit: an answer that only who still leads may give
 }
 
-func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, out *kmsg.ProduceResponseTopicPartition, now time.Time) (c committed, err error) {
+func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, asked enlisted, out *kmsg.ProduceResponseTopicPartition, now time.Time) (c committed, err error) {
 	p, err := m.find(ctx.Version >= 13, t.Topic, t.TopicID, in.Partition)
 	stats := &m.others
 	if p != nil {
@@ -125,7 +126,7 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 	if err != nil {
 		return c, err
 	}
-	if err := checkProduced(ctx.Version, req, in.Records); err != nil {
+	if _, err := checkProduced(ctx.Version, req, in.Records); err != nil {
 		return c, err
 	}
 	if req.Acks < -1 || req.Acks > 1 {
@@ -134,7 +135,10 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 	if image.IsInternal(p.topic) {
 		return c, fmt.Errorf("%s is written by its coordinator: %w", p.topic, kerr.InvalidTopicException)
 	}
-	a, epoch, err := p.Append(in.Records, req.Acks, now)
+	if asked.err != nil {
+		return committed{partition: p, epoch: asked.epoch}, asked.err
+	}
+	a, epoch, err := p.Append(in.Records, asked.guard, req.Acks, now)
 	if err != nil {
 		return committed{partition: p, epoch: epoch}, err
 	}
@@ -146,35 +150,34 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 	return committed{partition: p, log: p.Log(), epoch: epoch, end: a.Last + 1}, nil
 }
 
-// checkProduced checks what depends on the request's version (Kafka's ProduceRequest.validateRecords).
-func checkProduced(version int16, req *kmsg.ProduceRequest, data []byte) error {
+// checkProduced checks what depends on the request's version (Kafka's ProduceRequest.validateRecords). It returns the batch, nil for a message
+// set of magic 0 or 1.
+func checkProduced(version int16, req *kmsg.ProduceRequest, data []byte) (record.Batch, error) {
 	if len(data) < record.MinFrame+5 {
-		return fmt.Errorf("Produce request holds no records for a partition: %w", kerr.InvalidRecord)
+		return nil, fmt.Errorf("Produce request holds no records for a partition: %w", kerr.InvalidRecord)
 	}
 	if magic := record.Magic(data); magic < 0 {
-		return fmt.Errorf("magic %d: %w", magic, kerr.CorruptMessage)
+		return nil, fmt.Errorf("magic %d: %w", magic, kerr.CorruptMessage)
 	} else if magic < 2 {
 		if version >= 3 {
-			return fmt.Errorf("Produce requests with version %d are only allowed to contain record batches with magic version 2: %w", version, kerr.InvalidRecord)
+			return nil, fmt.Errorf("Produce requests with version %d are only allowed to contain record batches with magic version 2: %w", version, kerr.InvalidRecord)
 		}
-		return nil
+		return nil, nil
 	}
 	b, rest, err := record.Next(data)
 	switch {
 	case errors.Is(err, record.ErrTruncated):
-		return fmt.Errorf("Produce request holds no whole record batch for a partition: %w", kerr.InvalidRecord)
+		return nil, fmt.Errorf("Produce request holds no whole record batch for a partition: %w", kerr.InvalidRecord)
 	case err != nil:
-		return fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
+		return nil, fmt.Errorf("%v: %w", err, kerr.CorruptMessage)
 	case version >= 3 && len(rest) >= record.MinFrame+5: // less is no batch: the log refuses it
-		return fmt.Errorf("Produce requests with version %d are only allowed to contain exactly one record batch per partition: %w", version, kerr.InvalidRecord)
+		return nil, fmt.Errorf("Produce requests with version %d are only allowed to contain exactly one record batch per partition: %w", version, kerr.InvalidRecord)
 	case version < 7 && b.Codec() == record.Zstd:
-		return fmt.Errorf("Produce requests with version %d are not allowed to use ZStandard compression: %w", version, kerr.UnsupportedCompressionType)
+		return nil, fmt.Errorf("Produce requests with version %d are not allowed to use ZStandard compression: %w", version, kerr.UnsupportedCompressionType)
 	case req.TransactionID == nil && b.IsTransactional():
-		return fmt.Errorf("a transactional batch without a transactional id: %w", kerr.TransactionalIDAuthorizationFailed)
-	case b.IsTransactional():
-		return fmt.Errorf("no transaction was begun: %w", kerr.InvalidTxnState)
+		return nil, fmt.Errorf("a transactional batch without a transactional id: %w", kerr.TransactionalIDAuthorizationFailed)
 	}
-	return nil
+	return b, nil
 }
 
 // refuse puts an error into a partition's answer.

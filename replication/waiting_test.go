@@ -175,7 +175,7 @@ func TestWrittenBytesCount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := p.Append(data, -1, time.Now()); err != nil {
+	if _, _, err := p.Append(data, nil, -1, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	fetched(1)

@@ -21,6 +21,16 @@ import (
 // again is a partition of a topic that was deleted and made again: 3 of its first life's 5 records were deleted.
 func again(t *testing.T, fs *faultfs.FS) (d *disks, tp ident.TopicPartition, second [16]byte) {
 	t.Helper()
+	d, tp, second = flushedOnce(t, fs)
+	if err := d.m.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	return d, tp, second
+}
+
+// flushedOnce is such a partition that no checkpoint names yet.
+func flushedOnce(t *testing.T, fs *faultfs.FS) (d *disks, tp ident.TopicPartition, second [16]byte) {
+	t.Helper()
 	d, tp = &disks{t: t, fs: fs}, ident.TopicPartition{Topic: "again"}
 	if err := d.start("/data"); err != nil {
 		t.Fatal(err)
@@ -36,9 +46,6 @@ func again(t *testing.T, fs *faultfs.FS) (d *disks, tp ident.TopicPartition, sec
 		t.Fatal(err)
 	}
 	if err := l.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.m.Checkpoint(); err != nil {
 		t.Fatal(err)
 	}
 	return d, tp, [16]byte{2}
@@ -91,6 +98,63 @@ func TestMadeAgain(t *testing.T) {
 			defer d.m.Abandon()
 			if got, err := values(l); err != nil || !slices.Equal(got, []string{"f"}) || l.StartOffset() != 0 || l.HighWatermark() > 1 {
 				t.Errorf("from %d, high watermark %d, %v %v; want f at 0", l.StartOffset(), l.HighWatermark(), got, err)
+			}
+		})
+	}
+}
+
+// TestMadeAgainMeanwhile: the same if the checkpoint is being written while the topic is deleted and made again.
+func TestMadeAgainMeanwhile(t *testing.T) {
+	for name, write := range map[string]func(*disks) error{
+		"all":        func(d *disks) error { return d.m.Checkpoint() },
+		"log starts": func(d *disks) error { return d.m.KeepStart(ident.TopicPartition{Topic: "again"}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := faultfs.New(1)
+			d, tp, second := flushedOnce(t, fs)
+			reached, goOn := fs.HoldSync()
+			written := make(chan error, 1)
+			go func() { written <- write(d) }()
+			<-reached
+			if err := d.m.Delete(tp); err != nil {
+				t.Fatal(err)
+			}
+			opened := make(chan error, 1)
+			var l *storage.Log
+			go func() {
+				var err error
+				l, err = d.m.Open(tp, second, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig())
+				opened <- err
+			}()
+			first := opened
+			select {
+			case err := <-opened:
+				first = make(chan error, 1)
+				first <- err
+			case <-time.After(100 * time.Millisecond): // it may wait for the file
+			}
+			close(goOn)
+			if err := errors.Join(<-written, <-first); err != nil {
+				t.Fatal(err)
+			}
+			if err := put(t, l, "f"); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			d.m.Abandon()
+			fs.Restart()
+			if err := d.start("/data"); err != nil {
+				t.Fatal(err)
+			}
+			defer d.m.Abandon()
+			l, err := d.m.Open(tp, second, d.dirs[0].Meta().DirectoryID, storage.DefaultLogConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := values(l); err != nil || !slices.Equal(got, []string{"f"}) || l.StartOffset() != 0 {
+				t.Errorf("from %d, %v %v; want f at 0", l.StartOffset(), got, err)
 			}
 		})
 	}

@@ -36,6 +36,16 @@ type Validated struct {
 	batches []record.Batch
 	config  *LogConfig
 	now     time.Time
+	guard   *Guard
+}
+
+// First is the first batch. Its producer fields are those that the client sent.
+func (v *Validated) First() record.Batch { return v.batches[0] }
+
+// Guarded is v with the guard of a batch that may begin a transaction, nil for one that can't.
+func (v Validated) Guarded(g *Guard) Validated {
+	v.guard = g
+	return v
 }
 
 // Validate looks at data, one or more batches as a client sent them, and makes of them what is to be written: message sets of magic 0 and 1
@@ -50,7 +60,7 @@ func (l *Log) Validate(data []byte, now time.Time) (Validated, error) {
 	if err != nil {
 		return Validated{}, fmt.Errorf("%v: %w", l.tp, err)
 	}
-	return Validated{data, batches, config, now}, nil
+	return Validated{data: data, batches: batches, config: config, now: now}, nil
 }
 
 // AppendValidated appends v, which this log or the one whose place it took has validated, as the leader of the given epoch. Offsets and epoch are
@@ -60,7 +70,7 @@ func (l *Log) AppendValidated(v Validated, leaderEpoch int32) (Appended, error) 
 		return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
 	}
 	config, now := v.config, v.now
-	a, err := l.append(v.data, v.batches, leaderEpoch, config, now)
+	a, err := l.append(v.data, v.batches, v.guard, true, leaderEpoch, config, now)
 	if err == nil && config.FlushMessages < 1<<63-1 && l.flushDue(now) {
 		if err = l.Flush(); errors.Is(err, ErrMoved) {
 			err = nil // the log that took this one's place has what was appended, on disk
@@ -76,36 +86,30 @@ func (l *Log) TakesInternal() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.gone(); err != nil {
-		return err
-	}
-	return l.broken
+	return l.takes()
 }
 
-// AppendInternal appends batches that the broker itself made, such as group offsets.
-func (l *Log) AppendInternal(data []byte, batches []record.Batch, leaderEpoch int32, now time.Time) (Appended, error) {
+// AppendInternal appends batches that the broker itself made, such as group offsets. guard is that of a batch that may begin a transaction.
+func (l *Log) AppendInternal(data []byte, batches []record.Batch, guard *Guard, leaderEpoch int32, now time.Time) (Appended, error) {
 	if err := l.space.refuses(true); err != nil {
 		return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
 	}
-	return l.append(data, batches, leaderEpoch, l.config.Load(), now)
+	return l.append(data, batches, guard, false, leaderEpoch, l.config.Load(), now)
 }
 
-func (l *Log) append(data []byte, batches []record.Batch, leaderEpoch int32, config *LogConfig, now time.Time) (Appended, error) {
+func (l *Log) append(data []byte, batches []record.Batch, guard *Guard, ofClient bool, leaderEpoch int32, config *LogConfig, now time.Time) (Appended, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Before duplicates are looked for: a log that broke while it was cut knows of records that are gone.
-	if err := l.gone(); err != nil {
+	if err := l.takes(); err != nil {
 		return Appended{}, err
-	}
-	if l.broken != nil {
-		return Appended{}, l.broken
 	}
 	out := Appended{LogAppendTime: record.NoTimestamp}
 	if config.LogAppendTime {
 		out.LogAppendTime = now.UnixMilli()
 	}
 	for _, b := range batches {
-		dup, err := l.producers.check(b)
+		dup, err := l.producers.check(b, guard, ofClient)
 		if err != nil {
 			return Appended{}, fmt.Errorf("%v: %w", l.tp, err)
 		}
@@ -117,8 +121,21 @@ func (l *Log) append(data []byte, batches []record.Batch, leaderEpoch int32, con
 			return out, nil
 		}
 	}
+	a, err := l.place(data, batches, leaderEpoch, out.LogAppendTime, now)
+	if err == nil {
+		for _, b := range batches {
+			if b.IsTransactional() {
+				delete(l.producers.guards, b.ProducerID())
+			}
+		}
+	}
+	return a, err
+}
+
+// place sets the offsets and the leader epoch of batches and writes them. mu is held.
+func (l *Log) place(data []byte, batches []record.Batch, leaderEpoch int32, appendTime int64, now time.Time) (Appended, error) {
 	next := l.EndOffset()
-	out.First = next
+	out := Appended{First: next, LogAppendTime: appendTime}
 	for _, b := range batches {
 		b.SetBaseOffset(next)
 		b.SetLeaderEpoch(leaderEpoch)
@@ -161,17 +178,23 @@ func validate(data []byte, c *LogConfig, now time.Time) ([]byte, []record.Batch,
 		batches = append(batches, b)
 	}
 	if rebuilt {
-		data = nil
-		for _, b := range batches {
-			data = append(data, b...)
-		}
-		for i, at := 0, 0; i < len(batches); i++ { // offsets will be set in what is written
-			n := len(batches[i])
-			batches[i] = record.Batch(data[at : at+n : at+n])
-			at += n
-		}
+		data = join(batches)
 	}
 	return data, batches, nil
+}
+
+// join returns batches in one slice, whose parts they become: offsets are set in what is written.
+func join(batches []record.Batch) (data []byte) {
+	for _, b := range batches {
+		data = append(data, b...)
+	}
+	at := 0
+	for i := range batches {
+		end := at + len(batches[i])
+		batches[i] = record.Batch(data[at:end:end])
+		at = end
+	}
+	return data
 }
 
 func checkBatch(b record.Batch, c *LogConfig, now time.Time) error {

@@ -12,7 +12,7 @@ import (
 	"kraft/wire/ident"
 )
 
-// The four checkpoint files of a log directory. The cleaner's comes with the cleaner.
+// Checkpoint files of a log directory. The cleaner has another one.
 const (
 	recoveryPointFile = "recovery-point-offset-checkpoint"
 	highWatermarkFile = "replication-offset-checkpoint"
@@ -20,10 +20,10 @@ const (
 )
 
 // readCheckpoint reads Kafka's checkpoint format: version 0, count, then one line an entry. A missing
-// file is empty.
+// file has no entries; nor has an empty one, which Kafka makes when it begins with a directory.
 func readCheckpoint(fsys FS, path string) ([]string, error) {
 	data, err := fsys.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
 		return nil, nil
 	}
 	if err != nil {

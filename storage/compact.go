@@ -1,12 +1,14 @@
 package storage
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"time"
 
+	"kraft/storage/logfile"
 	"kraft/wire/record"
 )
 
@@ -98,8 +100,10 @@ func (l *Log) compact(c cleanable, keys *offsetMap, now time.Time, throttle func
 	l.mu.Lock()
 	p.last = l.producers.lastBatches()
 	l.mu.Unlock()
-	p.txns = newTransactionFilter()
 	segments := *l.segments.Load()
+	if p.txns, err = newTransactionFilter(segments, 0); err != nil {
+		return p, c.from, err
+	}
 	n := 0
 	for n < len(segments)-1 && segments[n].base < end {
 		n++
@@ -115,14 +119,14 @@ func (l *Log) compact(c cleanable, keys *offsetMap, now time.Time, throttle func
 // mapKeys fills the map with the newest offset of each key in the dirty part, as far as it has room.
 func (p *compaction) mapKeys(c cleanable) (end int64, err error) {
 	end = c.from
-	txns := newTransactionFilter()
 	segments := *p.log.segments.Load()
+	txns, err := newTransactionFilter(segments, c.from)
+	if err != nil {
+		return end, err
+	}
 	for i, s := range segments[:len(segments)-1] {
 		if segments[i+1].base <= c.from || s.base >= c.to {
 			continue
-		}
-		if err := txns.add(s); err != nil {
-			return end, err
 		}
 		x, err := s.indexed()
 		if err != nil {
@@ -152,7 +156,7 @@ func (p *compaction) mapKeys(c cleanable) (end int64, err error) {
 			return end, nil
 		}
 		if err != nil {
-			return end, fmt.Errorf("read %s%s: %w", s.path, logSuffix, err)
+			return end, fmt.Errorf("read %s%s: %w", s.path, logfile.LogSuffix, err)
 		}
 		end = max(end, min(segments[i+1].base, c.to)) // offsets may end before the next segment begins
 	}
@@ -196,7 +200,7 @@ func (p *compaction) groups(segments []*segment) [][]*segment {
 	var size, entries int64
 	for _, s := range segments {
 		add := s.size.Load()
-		more := add / max(p.config.IndexInterval, 1) * timeEntrySize
+		more := add / max(p.config.IndexInterval, 1) * logfile.TimeEntrySize
 		if n := len(out); n > 0 {
 			last := out[n-1]
 			if size+add <= p.config.SegmentBytes && entries+more <= p.config.IndexBytes && s.base-last[0].base < 1<<30 {
@@ -221,15 +225,12 @@ func (p *compaction) rewrite(group, all []*segment) error {
 	}
 	p.txns.out = &w.aborted
 	for _, s := range group {
-		if err = p.txns.add(s); err != nil {
-			break
-		}
 		next := s.base
 		if i := slices.Index(all, s); i+1 < len(all) {
 			next = all[i+1].base
 		}
 		if _, err = s.walk(0, func(b record.Batch, _ int64) error { return p.filter(w, b, next) }); err != nil {
-			err = fmt.Errorf("read %s%s: %w", s.path, logSuffix, err)
+			err = fmt.Errorf("read %s%s: %w", s.path, logfile.LogSuffix, err)
 			break
 		}
 	}
@@ -338,30 +339,34 @@ func (p *compaction) lastOfProducer(b record.Batch) bool {
 // transactionFilter follows transactions through a pass (Kafka's CleanedTransactionMetadata): data of
 // aborted ones goes, and a marker may go once its data is gone.
 type transactionFilter struct {
-	waiting   []AbortedTxn          // not reached yet, by first offset
+	waiting   []logfile.AbortedTxn  // not reached yet, by first offset
 	aborting  map[int64]*abortState // by producer: within an aborted transaction
 	committed map[int64]bool        // producers with data of a transaction that is not aborted
-	out       *[]AbortedTxn         // index of the segment being written, nil while keys are mapped
+	out       *[]logfile.AbortedTxn // index of the segment being written, nil while keys are mapped
 }
 
 type abortState struct {
-	txn  AbortedTxn
+	txn  logfile.AbortedTxn
 	data bool // some of its data was still there
 }
 
-func newTransactionFilter() transactionFilter {
-	return transactionFilter{aborting: map[int64]*abortState{}, committed: map[int64]bool{}}
-}
-
-// add takes the aborted transactions of a segment.
-func (f *transactionFilter) add(s *segment) error {
-	list, err := s.aborted()
-	if err != nil {
-		return err
+// newTransactionFilter makes the filter of a pass that begins at offset from. It knows the aborted transactions of all segments: the marker
+// of one may lie in a later segment than its records, and in one that the pass does not reach.
+func newTransactionFilter(segments []*segment, from int64) (transactionFilter, error) {
+	f := transactionFilter{aborting: map[int64]*abortState{}, committed: map[int64]bool{}}
+	for _, s := range segments {
+		list, err := s.aborted()
+		if err != nil {
+			return f, err
+		}
+		for _, t := range list {
+			if t.Last >= from {
+				f.waiting = append(f.waiting, t)
+			}
+		}
 	}
-	f.waiting = append(f.waiting, list...)
-	slices.SortStableFunc(f.waiting, func(a, b AbortedTxn) int { return int(min(1, max(-1, a.First-b.First))) })
-	return nil
+	slices.SortStableFunc(f.waiting, func(a, b logfile.AbortedTxn) int { return cmp.Compare(a.First, b.First) })
+	return f, nil
 }
 
 func (f *transactionFilter) reach(offset int64) {
@@ -427,7 +432,7 @@ func (p *producerStates) lastBatches() map[int64]lastBatch {
 type cleanedSegment struct {
 	log     *Log
 	seg     *segment
-	aborted []AbortedTxn
+	aborted []logfile.AbortedTxn
 	buf     []byte
 	pos     int64 // in the file, of buf's first byte
 }
@@ -437,7 +442,7 @@ const cleanedBuffer = 1 << 20
 func newCleanedSegment(l *Log, base int64) (*cleanedSegment, error) {
 	s := newSegment(l.fs, l.dir, base)
 	s.index = new(indexes)
-	f, err := l.fs.openSegment(s.path+logSuffix+cleanedSuffix, true)
+	f, err := l.fs.openSegment(s.path+logfile.LogSuffix+cleanedSuffix, true)
 	if err != nil {
 		return nil, err
 	}
@@ -481,13 +486,13 @@ func (w *cleanedSegment) finish() error {
 	offsets, times := w.seg.index.encode()
 	var txns []byte
 	for _, t := range w.aborted {
-		txns = t.appendTo(txns)
+		txns = t.AppendTo(txns)
 	}
 	for _, f := range []struct {
 		suffix string
 		data   []byte
-	}{{indexSuffix, offsets}, {timeIndexSuffix, times}, {txnIndexSuffix, txns}} {
-		if f.suffix == txnIndexSuffix && len(txns) == 0 {
+	}{{logfile.IndexSuffix, offsets}, {logfile.TimeIndexSuffix, times}, {logfile.TxnIndexSuffix, txns}} {
+		if f.suffix == logfile.TxnIndexSuffix && len(txns) == 0 {
 			continue
 		}
 		if err := writeSynced(w.log.fs, w.seg.path+f.suffix+cleanedSuffix, f.data); err != nil {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sort"
 
+	"kraft/storage/logfile"
 	"kraft/wire/ident"
 )
 
@@ -68,28 +69,9 @@ func (d *Dir) room() DirUsage {
 	return u
 }
 
-// Producer is an idempotent or transactional producer that has written to a partition.
-type Producer struct {
-	ID               int64
-	Epoch            int16
-	LastSequence     int32 // -1 if none is known
-	LastTimestamp    int64 // of its newest batch, milliseconds since the epoch
-	CoordinatorEpoch int32 // of the newest end of a transaction, -1 if there was none
-	TxnStart         int64 // first offset of its open transaction, -1 if none
-}
-
 // Producers lists the producers that are remembered, by id. Any goroutine may call it.
-func (l *Log) Producers() []Producer {
+func (l *Log) Producers() []logfile.Producer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := make([]Producer, 0, len(l.producers.byID))
-	for id, e := range l.producers.byID {
-		p := Producer{ID: id, Epoch: e.epoch, LastSequence: -1, LastTimestamp: e.timestamp, CoordinatorEpoch: e.coordinatorEpoch, TxnStart: e.txnFirst}
-		if n := len(e.batches); n > 0 {
-			p.LastSequence = e.batches[n-1].lastSeq
-		}
-		out = append(out, p)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
-	return out
+	return l.producers.list()
 }

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -13,8 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"crypto/rand"
-
+	"kraft/storage/logfile"
 	"kraft/wire/ident"
 	"kraft/wire/locks"
 )
@@ -323,5 +323,5 @@ func (d *Dir) partitionDirs() (f found, err error) {
 
 func hasSegments(fsys FS, dir string) (bool, error) {
 	entries, err := fsys.ReadDir(dir)
-	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), logSuffix) }), err
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), logfile.LogSuffix) }), err
 }

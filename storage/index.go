@@ -2,17 +2,14 @@ package storage
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"sort"
 	"sync/atomic"
 
-	"errors"
-)
-
-const (
-	offsetEntrySize = 8  // int32 relative offset, int32 position
-	timeEntrySize   = 12 // int64 timestamp, int32 relative offset
+	"kraft/storage/logfile"
 )
 
 // offsetEntry says that the batch at pos ends with offset base+rel.
@@ -84,6 +81,16 @@ func (x *indexes) position(rel int64) int64 {
 	return int64(e.pos)
 }
 
+// behind is a relative offset above those of all batches that begin before pos, the largest there is without an entry behind pos.
+func (x *indexes) behind(pos int64) int64 {
+	e := x.offsets.view()
+	i := sort.Search(len(e), func(i int) bool { return int64(e[i].pos) >= pos })
+	if i == len(e) {
+		return math.MaxInt32
+	}
+	return int64(e[i].rel)
+}
+
 // near is the position of a batch, by the last entry at or before pos; of one of the last five entries at least.
 func (x *indexes) near(pos int64) int64 {
 	e := x.offsets.view()
@@ -114,7 +121,7 @@ func (x *indexes) addTime(ts int64, rel int32) {
 
 // full says that one more entry would pass segment.index.bytes.
 func (x *indexes) full(limit int64) bool {
-	return (x.offsets.n.Load()+1)*offsetEntrySize > limit || (x.times.n.Load()+1)*timeEntrySize > limit
+	return (x.offsets.n.Load()+1)*logfile.OffsetEntrySize > limit || (x.times.n.Load()+1)*logfile.TimeEntrySize > limit
 }
 
 func (x *indexes) encode() (offsets, times []byte) {
@@ -129,35 +136,33 @@ func (x *indexes) encode() (offsets, times []byte) {
 	return offsets, times
 }
 
-var errBadIndex = errors.New("index cannot be right")
-
-// decodeIndexes reads both files of a segment of the given size. It returns errBadIndex if entries do not rise or pass the
+// decodeIndexes reads both files of a segment of the given size. It returns logfile.ErrBadIndex if entries do not rise or pass the
 // segment, or end in zeros: in a file that Kafka left preallocated or the kernel did not write, there is no saying what is
 // missing.
 func decodeIndexes(offsets, times []byte, size int64) (*indexes, error) {
 	x := new(indexes)
-	if len(offsets)%offsetEntrySize != 0 || len(times)%timeEntrySize != 0 {
-		return nil, fmt.Errorf("%w: %d and %d bytes", errBadIndex, len(offsets), len(times))
+	if len(offsets)%logfile.OffsetEntrySize != 0 || len(times)%logfile.TimeEntrySize != 0 {
+		return nil, fmt.Errorf("%w: %d and %d bytes", logfile.ErrBadIndex, len(offsets), len(times))
 	}
 	var oe []offsetEntry
-	for ; len(offsets) > 0; offsets = offsets[offsetEntrySize:] {
+	for ; len(offsets) > 0; offsets = offsets[logfile.OffsetEntrySize:] {
 		e := offsetEntry{int32(binary.BigEndian.Uint32(offsets)), int32(binary.BigEndian.Uint32(offsets[4:]))}
 		if n := len(oe); n > 0 && (e.rel <= oe[n-1].rel || e.pos <= oe[n-1].pos) {
-			return nil, fmt.Errorf("%w: entry %d does not rise", errBadIndex, n)
+			return nil, fmt.Errorf("%w: entry %d does not rise", logfile.ErrBadIndex, n)
 		}
 		if e.rel < 0 || e.pos < 0 || int64(e.pos) >= size && size > 0 {
-			return nil, fmt.Errorf("%w: entry %d points to %d of %d bytes", errBadIndex, len(oe), e.pos, size)
+			return nil, fmt.Errorf("%w: entry %d points to %d of %d bytes", logfile.ErrBadIndex, len(oe), e.pos, size)
 		}
 		oe = append(oe, e)
 	}
 	var te []timeEntry
-	for ; len(times) > 0; times = times[timeEntrySize:] {
+	for ; len(times) > 0; times = times[logfile.TimeEntrySize:] {
 		e := timeEntry{int64(binary.BigEndian.Uint64(times)), int32(binary.BigEndian.Uint32(times[8:]))}
 		if n := len(te); n > 0 && (e.timestamp <= te[n-1].timestamp || e.rel < te[n-1].rel) {
-			return nil, fmt.Errorf("%w: time entry %d does not rise", errBadIndex, n)
+			return nil, fmt.Errorf("%w: time entry %d does not rise", logfile.ErrBadIndex, n)
 		}
 		if e == (timeEntry{}) { // records of 1970 would be older than any retention
-			return nil, fmt.Errorf("%w: time entry %d is empty", errBadIndex, len(te))
+			return nil, fmt.Errorf("%w: time entry %d is empty", logfile.ErrBadIndex, len(te))
 		}
 		te = append(te, e)
 	}
@@ -167,11 +172,11 @@ func decodeIndexes(offsets, times []byte, size int64) (*indexes, error) {
 }
 
 func readIndexes(fsys FS, path string, size int64) (*indexes, error) {
-	offsets, err := fsys.ReadFile(path + indexSuffix)
+	offsets, err := fsys.ReadFile(path + logfile.IndexSuffix)
 	if err != nil {
 		return nil, err
 	}
-	times, err := fsys.ReadFile(path + timeIndexSuffix)
+	times, err := fsys.ReadFile(path + logfile.TimeIndexSuffix)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"kraft/storage/logfile"
 )
 
 // TestIndexesThatCannotBeRight: files of indexes whose entries do not rise, pass the segment or are empty are refused, and others are not.
@@ -30,8 +32,8 @@ func TestIndexesThatCannotBeRight(t *testing.T) {
 		"rising":                      {offsets(offsetEntry{0, 0}, offsetEntry{3, 50}, offsetEntry{4, 99}), times(timeEntry{5, 1}, timeEntry{6, 1}, timeEntry{7, 3}), 100, true},
 		"a segment of unknown size":   {offsets(offsetEntry{3, 50}), nil, 0, true},
 		"a time of 1970":              {nil, times(timeEntry{0, 1}), 100, true},
-		"half an offset":              {make([]byte, offsetEntrySize+1), nil, 100, false},
-		"half a time":                 {nil, make([]byte, timeEntrySize-1), 100, false},
+		"half an offset":              {make([]byte, logfile.OffsetEntrySize+1), nil, 100, false},
+		"half a time":                 {nil, make([]byte, logfile.TimeEntrySize-1), 100, false},
 		"the same offset":             {offsets(offsetEntry{3, 50}, offsetEntry{3, 60}), nil, 100, false},
 		"the same position":           {offsets(offsetEntry{3, 50}, offsetEntry{4, 50}), nil, 100, false},
 		"a falling position":          {offsets(offsetEntry{3, 50}, offsetEntry{4, 40}), nil, 100, false},
@@ -44,7 +46,7 @@ func TestIndexesThatCannotBeRight(t *testing.T) {
 		"an empty time":               {nil, times(timeEntry{0, 0}), 100, false},
 	} {
 		x, err := decodeIndexes(tc.offsets, tc.times, tc.size)
-		if tc.good != (err == nil) || err != nil && !errors.Is(err, errBadIndex) {
+		if tc.good != (err == nil) || err != nil && !errors.Is(err, logfile.ErrBadIndex) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err != nil {

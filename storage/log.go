@@ -168,11 +168,8 @@ func (l *Log) failed() bool {
 
 // write appends whole batches whose offsets are set, noting each. mu is held.
 func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
-	if err := l.gone(); err != nil {
+	if err := l.takes(); err != nil {
 		return err
-	}
-	if l.broken != nil {
-		return l.broken
 	}
 	if err := l.create(); err != nil {
 		l.space.failed(err)
@@ -232,6 +229,14 @@ func (l *Log) write(data []byte, batches []record.Batch, now time.Time) error {
 	l.tail.Store(&tail{offset: last + 1, segment: seg, size: at})
 	noted = true
 	return nil
+}
+
+// takes returns why the log takes no batch, nil if it does. mu is held.
+func (l *Log) takes() error {
+	if err := l.gone(); err != nil {
+		return err
+	}
+	return l.broken
 }
 
 // gone says why a closed log takes nothing more. mu is held.
@@ -366,7 +371,7 @@ func writeSealedIndexes(segments []*segment) error {
 // syncSegments syncs what lies behind point, and the indexes of segments that were sealed when their records were on disk.
 func (l *Log) syncSegments(segments []*segment, point int64) error {
 	for i, s := range segments {
-		if i+1 < len(segments) && segments[i+1].base <= point && !s.unsyncedIndex.Load() || s.size.Load() == 0 {
+		if i+1 < len(segments) && segments[i+1].base <= point && !s.unsynced() || s.size.Load() == 0 {
 			continue
 		}
 		if err := s.sync(); err != nil {
@@ -479,7 +484,7 @@ func (l *Log) seal(end int64, sync bool) error {
 			}
 		}
 		grown := i+1 == len(segments) || segments[i+1].base > l.recoveryPoint.Load()
-		if sync && s.size.Load() > 0 && (s.unsyncedIndex.Load() || grown) {
+		if sync && s.size.Load() > 0 && (s.unsynced() || grown) {
 			if err := s.sync(); err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/sync/errgroup"
 
+	"kraft/storage/logfile"
 	"kraft/wire/defect"
 	"kraft/wire/ident"
 	"kraft/wire/locks"
@@ -297,7 +299,7 @@ func hasRecords(fsys FS, dir string) (bool, error) {
 		return false, err
 	}
 	for _, e := range entries {
-		if _, ok := parseSegmentName(e.Name(), logSuffix); !ok {
+		if _, ok := logfile.ParseName(e.Name(), logfile.LogSuffix); !ok {
 			continue
 		}
 		if info, err := e.Info(); err != nil || info.Size() > 0 {
@@ -310,11 +312,13 @@ func hasRecords(fsys FS, dir string) (bool, error) {
 // beginAnew sees to it that checkpoints say nothing of a partition that has no log in a directory: what they said of a
 // deleted topic would be taken for the next one of its name.
 func (m *Manager) beginAnew(d *Dir, tp ident.TopicPartition) error {
-	m.mu.Lock()
 	st := m.states[d]
+	st.writing.Lock() // a checkpoint that is being written may still name the deleted topic's log
+	m.mu.Lock()
 	st.forget(tp)
 	named := st.checkpointed[tp]
 	m.mu.Unlock()
+	st.writing.Unlock()
 	m.cleaner.forget(d, tp)
 	if named {
 		if err := m.checkpointDir(d); err != nil {
@@ -513,30 +517,35 @@ func (m *Manager) checkpoint() error {
 }
 
 func (m *Manager) checkpointDir(d *Dir) error {
+	return m.writeCheckpoints(d, recoveryPointFile, highWatermarkFile, logStartFile)
+}
+
+// writeCheckpoints writes some of a directory's checkpoint files.
+func (m *Manager) writeCheckpoints(d *Dir, files ...string) error {
 	st := m.states[d]
 	st.writing.Lock()
 	defer st.writing.Unlock()
 	offsets := m.offsetsIn(d)
-	for _, f := range []string{recoveryPointFile, highWatermarkFile, logStartFile} {
+	named := map[ident.TopicPartition]bool{}
+	for _, file := range offsets {
+		for tp := range file {
+			named[tp] = true
+		}
+	}
+	m.mu.Lock()
+	maps.Copy(st.checkpointed, named) // also if writing fails: part of it may be on disk
+	m.mu.Unlock()
+	for _, f := range files {
 		if err := writeOffsets(d.fs, d.path, f, offsets[f]); err != nil {
 			return err
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	st.checkpointed = make(map[ident.TopicPartition]bool, len(offsets[recoveryPointFile]))
-	for tp := range offsets[recoveryPointFile] {
-		st.checkpointed[tp] = true
+	if len(files) == len(offsets) {
+		m.mu.Lock()
+		st.checkpointed = named
+		m.mu.Unlock()
 	}
 	return nil
-}
-
-// checkpointStarts writes the log starts of a directory's logs.
-func (m *Manager) checkpointStarts(d *Dir) error {
-	st := m.states[d]
-	st.writing.Lock()
-	defer st.writing.Unlock()
-	return writeOffsets(d.fs, d.path, logStartFile, m.offsetsIn(d)[logStartFile])
 }
 
 // offsetsIn is what the checkpoint files of a directory are to say, by their names. The directory's writing is held.

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/time/rate"
 
+	"kraft/storage/logfile"
 	"kraft/wire/ident"
 	"kraft/wire/locks"
 )
@@ -509,9 +510,9 @@ func (l *Log) relocate(dir string) {
 	l.epochs.path = filepath.Join(dir, epochCheckpoint)
 	for _, s := range *l.segments.Load() {
 		s.mu.Lock()
-		s.path = segmentPath(dir, s.base)
+		s.path = logfile.Path(dir, s.base)
 		if s.file != nil {
-			s.file.renamed(s.path + logSuffix)
+			s.file.renamed(s.path + logfile.LogSuffix)
 		}
 		s.mu.Unlock()
 	}

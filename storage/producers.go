@@ -1,16 +1,18 @@
 package storage
 
 import (
-	"encoding/binary"
+	"cmp"
+	"container/list"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
+	"maps"
 	"slices"
 	"sort"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/storage/logfile"
 	"kraft/wire/record"
 )
 
@@ -32,54 +34,52 @@ type producerEntry struct {
 	epoch            int16
 	coordinatorEpoch int32
 	timestamp        int64           // of the newest batch, in milliseconds
-	txnFirst         int64           // first offset of the open transaction, -1 if none
+	open             *list.Element   // its open transaction in undecided, nil if none
 	batches          []producedBatch // newest last, at most rememberedBatches
+}
+
+// txnFirst is the first offset of the open transaction, -1 if none.
+func (e *producerEntry) txnFirst() int64 {
+	if e.open == nil {
+		return -1
+	}
+	return e.open.Value.(*transaction).first
 }
 
 // producerStates are all producers of one partition. Guarded by the log's mutex.
 type producerStates struct {
 	byID map[int64]*producerEntry
 
-	ended        *endedTxn  // by the batch applied last
-	unreplicated []endedTxn // whose markers lie above the high watermark
+	undecided undecided
+	ended     *transaction     // by the batch applied last
+	guards    map[int64]*Guard // by producer id; only on the leader
 }
 
-// endedTxn is a transaction whose marker has been appended.
-type endedTxn struct {
-	producerID  int64
-	first, last int64 // the first record's offset, and the marker's
-	aborted     bool
-}
-
-// clone returns a copy that shares nothing with p.
+// clone returns a copy that shares nothing with p but the guards.
 func (p *producerStates) clone() *producerStates {
-	c := &producerStates{byID: make(map[int64]*producerEntry, len(p.byID)), unreplicated: slices.Clone(p.unreplicated)}
+	c := &producerStates{byID: make(map[int64]*producerEntry, len(p.byID)), guards: maps.Clone(p.guards)}
 	for id, e := range p.byID {
 		own := *e
-		own.batches = slices.Clone(e.batches)
+		own.batches, own.open = slices.Clone(e.batches), nil
 		c.byID[id] = &own
 	}
-	if p.ended != nil {
-		ended := *p.ended
-		c.ended = &ended
+	copies := make(map[*list.Element]*list.Element, p.undecided.byFirst.Len())
+	for e := p.undecided.byFirst.Front(); e != nil; e = e.Next() {
+		t := *e.Value.(*transaction)
+		copies[e] = c.undecided.byFirst.PushBack(&t)
+		if t.last < 0 {
+			c.byID[t.producerID].open = copies[e]
+		}
+	}
+	for _, e := range p.undecided.ended {
+		c.undecided.ended = append(c.undecided.ended, copies[e])
 	}
 	return c
 }
 
-// firstOpen is the first offset of the earliest open transaction, -1 if none is open.
-func (p *producerStates) firstOpen() int64 {
-	first := int64(-1)
-	for _, e := range p.byID {
-		if e.txnFirst >= 0 && (first < 0 || e.txnFirst < first) {
-			first = e.txnFirst
-		}
-	}
-	return first
-}
-
 // stableAfter is the last stable offset once t has ended, if all were replicated.
-func (p *producerStates) stableAfter(t *endedTxn) int64 {
-	if first := p.firstOpen(); first >= 0 {
+func (p *producerStates) stableAfter(t *transaction) int64 {
+	if first := p.undecided.firstOpen(); first >= 0 {
 		return first
 	}
 	return t.last + 1
@@ -87,40 +87,66 @@ func (p *producerStates) stableAfter(t *endedTxn) int64 {
 
 func newProducerStates() *producerStates { return &producerStates{} }
 
-// check judges a batch from a client before it is appended, as Kafka's ProducerAppendInfo does. It
-// returns the batch that it repeats, if it does.
-func (p *producerStates) check(b record.Batch) (duplicate *producedBatch, err error) {
+// check judges a batch before it is appended, as Kafka's ProducerAppendInfo does. guard is that of a batch that may begin a transaction.
+// ofClient says that a client's producer numbered the batch. It returns the batch that it repeats, if it does.
+func (p *producerStates) check(b record.Batch, guard *Guard, ofClient bool) (duplicate *producedBatch, err error) {
 	id := b.ProducerID()
 	if id < 0 {
 		return nil, nil
 	}
 	e := p.byID[id]
-	if e == nil {
-		return nil, nil // an unknown or expired producer may start anywhere
-	}
 	epoch, seq, last := b.ProducerEpoch(), b.BaseSequence(), b.LastSequence()
-	if epoch < e.epoch {
-		return nil, fmt.Errorf("producer %d epoch %d, partition has seen %d: %w", id, epoch, e.epoch, kerr.InvalidProducerEpoch)
-	}
-	if epoch > e.epoch {
-		if seq != 0 {
-			return nil, fmt.Errorf("producer %d starts epoch %d with sequence %d: %w", id, epoch, seq, kerr.OutOfOrderSequenceNumber)
-		}
-		return nil, nil
-	}
-	for i := range e.batches {
-		if e.batches[i].firstSeq == seq && e.batches[i].lastSeq == last {
-			return &e.batches[i], nil
+	if e != nil && epoch == e.epoch && ofClient {
+		for i := range e.batches {
+			if e.batches[i].firstSeq == seq && e.batches[i].lastSeq == last {
+				return &e.batches[i], nil
+			}
 		}
 	}
-	if len(e.batches) == 0 {
-		return nil, nil
+	if e != nil && epoch < e.epoch {
+		return nil, p.fenced(id, epoch, e.epoch)
 	}
-	newest := e.batches[len(e.batches)-1].lastSeq
-	if want := record.AddSequence(newest, 1); seq != want {
-		return nil, fmt.Errorf("producer %d sends sequence %d, expected %d: %w", id, seq, want, kerr.OutOfOrderSequenceNumber)
+	opens := b.IsTransactional() && (e == nil || e.open == nil || e.epoch != epoch)
+	if opens && guard != Unguarded && (guard == nil || guard != p.guards[id]) {
+		return nil, fmt.Errorf("Record was not part of an ongoing transaction: %w", kerr.InvalidTxnState)
+	}
+	if ofClient {
+		verified := p.guards[id]
+		if b.IsTransactional() && !opens {
+			verified = nil // of an earlier attempt to open the transaction
+		}
+		if err := checkSequence(e, b, verified); err != nil {
+			return nil, err
+		}
+	}
+	if e != nil && e.open != nil && !b.IsTransactional() {
+		return nil, fmt.Errorf("Expected transactional write from producer with %d: %w", id, kerr.InvalidTxnState)
 	}
 	return nil, nil
+}
+
+// checkSequence judges the first sequence of a batch of a producer that e describes, nil if it is unknown.
+func checkSequence(e *producerEntry, b record.Batch, guard *Guard) error {
+	id, epoch, seq := b.ProducerID(), b.ProducerEpoch(), b.BaseSequence()
+	if guard != nil && (seq > guard.lowest || e == nil && guard.adds && seq != 0) {
+		return fmt.Errorf("producer %d begins with sequence %d: %w", id, seq, kerr.OutOfOrderSequenceNumber)
+	}
+	switch {
+	case e == nil:
+		return nil // an unknown or expired producer may start anywhere
+	case epoch > e.epoch && seq != 0:
+		return fmt.Errorf("producer %d starts epoch %d with sequence %d: %w", id, epoch, seq, kerr.OutOfOrderSequenceNumber)
+	case epoch > e.epoch:
+		return nil
+	}
+	want := int32(0)
+	if n := len(e.batches); n > 0 {
+		want = record.AddSequence(e.batches[n-1].lastSeq, 1)
+	}
+	if seq != want {
+		return fmt.Errorf("producer %d sends sequence %d, expected %d: %w", id, seq, want, kerr.OutOfOrderSequenceNumber)
+	}
+	return nil
 }
 
 // apply notes an appended batch.
@@ -134,7 +160,7 @@ func (p *producerStates) apply(b record.Batch) {
 		if p.byID == nil {
 			p.byID = map[int64]*producerEntry{}
 		}
-		e = &producerEntry{coordinatorEpoch: -1, txnFirst: -1}
+		e = &producerEntry{epoch: noEpoch, coordinatorEpoch: -1}
 		p.byID[id] = e
 	}
 	if b.ProducerEpoch() != e.epoch {
@@ -143,11 +169,14 @@ func (p *producerStates) apply(b record.Batch) {
 	}
 	e.timestamp = b.MaxTimestamp()
 	if b.IsControl() {
-		p.applyMarker(id, e, b)
+		p.applyMarker(e, b)
 		return
 	}
-	if b.IsTransactional() && e.txnFirst < 0 {
-		e.txnFirst = b.BaseOffset()
+	if b.IsTransactional() && e.open == nil {
+		e.open = p.undecided.begin(id, b.BaseOffset())
+	}
+	if b.BaseSequence() < 0 {
+		return // the broker's own batch, of offsets: nobody sends it again
 	}
 	if len(e.batches) == rememberedBatches {
 		e.batches = append(e.batches[:0], e.batches[1:]...)
@@ -170,105 +199,78 @@ func (p *producerStates) activeSince(ms int64) bool {
 }
 
 // applyMarker ends a producer's open transaction. A marker without one moves nothing.
-func (p *producerStates) applyMarker(id int64, e *producerEntry, b record.Batch) {
+func (p *producerStates) applyMarker(e *producerEntry, b record.Batch) {
 	marker, coordinatorEpoch, ok := b.Marker()
 	if !ok {
 		return
 	}
 	e.coordinatorEpoch = coordinatorEpoch
-	if e.txnFirst >= 0 {
-		p.ended = &endedTxn{producerID: id, first: e.txnFirst, last: b.LastOffset(), aborted: marker == record.Abort}
-		e.txnFirst = -1
+	if e.open != nil {
+		p.ended = p.undecided.end(e.open, b.LastOffset(), marker == record.Abort)
+		e.open = nil
 	}
 }
 
-// expire forgets producers that wrote nothing since the given time and have no transaction open.
+// expire forgets producers that wrote nothing since the given time, in milliseconds, and have no transaction open, and guards that nobody
+// asked for since then.
 func (p *producerStates) expire(before int64) {
 	for id, e := range p.byID {
-		if e.timestamp < before && e.txnFirst < 0 {
+		if e.timestamp < before && e.open == nil {
 			delete(p.byID, id)
 		}
 	}
+	for id, g := range p.guards {
+		if g.since.UnixMilli() < before {
+			delete(p.guards, id)
+		}
+	}
 }
 
-// The snapshot file: int16 version 1, uint32 CRC-32C over what follows, int32 count, and per producer
-// a row of fixed length.
-const (
-	snapshotVersion = 1
-	snapshotEntry   = 8 + 2 + 4 + 8 + 4 + 8 + 4 + 8
-	snapshotHead    = 10
-)
+func (p *producerStates) encode() []byte { return logfile.EncodeSnapshot(p.list()) }
 
-func (p *producerStates) encode() []byte {
-	ids := make([]int64, 0, len(p.byID))
-	for id := range p.byID {
-		ids = append(ids, id)
-	}
-	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
-	be := binary.BigEndian
-	b := make([]byte, snapshotHead, snapshotHead+len(ids)*snapshotEntry)
-	be.PutUint16(b, snapshotVersion)
-	be.PutUint32(b[6:], uint32(len(ids)))
-	for _, id := range ids {
-		e := p.byID[id]
-		last := producedBatch{firstSeq: -1, lastSeq: -1, lastOffset: -1}
-		if n := len(e.batches); n > 0 {
-			last = e.batches[n-1]
+// list is all producers by id, each with its newest batch.
+func (p *producerStates) list() []logfile.Producer {
+	out := make([]logfile.Producer, 0, len(p.byID))
+	for id, e := range p.byID {
+		f := logfile.Producer{
+			ID: id, Epoch: e.epoch, CoordinatorEpoch: e.coordinatorEpoch, TxnFirst: e.txnFirst(), Timestamp: e.timestamp,
+			FirstSequence: -1, LastSequence: -1, LastOffset: -1,
 		}
-		b = be.AppendUint64(b, uint64(id))
-		b = be.AppendUint16(b, uint16(e.epoch))
-		b = be.AppendUint32(b, uint32(last.lastSeq))
-		b = be.AppendUint64(b, uint64(last.lastOffset))
-		b = be.AppendUint32(b, uint32(last.offsetDelta))
-		b = be.AppendUint64(b, uint64(e.timestamp))
-		b = be.AppendUint32(b, uint32(e.coordinatorEpoch))
-		b = be.AppendUint64(b, uint64(e.txnFirst))
+		if n := len(e.batches); n > 0 {
+			b := e.batches[n-1]
+			f.FirstSequence, f.LastSequence, f.LastOffset, f.OffsetDelta = b.firstSeq, b.lastSeq, b.lastOffset, b.offsetDelta
+		}
+		out = append(out, f)
 	}
-	be.PutUint32(b[2:], crc32.Checksum(b[6:], crc32.MakeTable(crc32.Castagnoli)))
-	return b
+	slices.SortFunc(out, func(a, b logfile.Producer) int { return cmp.Compare(a.ID, b.ID) })
+	return out
 }
 
 func decodeProducers(b []byte) (*producerStates, error) {
-	be := binary.BigEndian
-	if len(b) < snapshotHead || be.Uint16(b) != snapshotVersion {
-		return nil, fmt.Errorf("not a producer snapshot of version %d", snapshotVersion)
+	list, err := logfile.DecodeSnapshot(b)
+	if err != nil {
+		return nil, err
 	}
-	if crc32.Checksum(b[6:], crc32.MakeTable(crc32.Castagnoli)) != be.Uint32(b[2:]) {
-		return nil, fmt.Errorf("producer snapshot fails its checksum")
-	}
-	n := int(be.Uint32(b[6:]))
-	if b = b[snapshotHead:]; len(b) != n*snapshotEntry {
-		return nil, fmt.Errorf("producer snapshot of %d producers has %d bytes", n, len(b))
-	}
-	p := &producerStates{byID: make(map[int64]*producerEntry, n)}
-	for ; len(b) > 0; b = b[snapshotEntry:] {
-		e := &producerEntry{
-			epoch: int16(be.Uint16(b[8:])), timestamp: int64(be.Uint64(b[26:])),
-			coordinatorEpoch: int32(be.Uint32(b[34:])), txnFirst: int64(be.Uint64(b[38:])),
+	p := &producerStates{byID: make(map[int64]*producerEntry, len(list))}
+	open := map[int64]int64{}
+	for _, f := range list {
+		e := &producerEntry{epoch: f.Epoch, coordinatorEpoch: f.CoordinatorEpoch, timestamp: f.Timestamp}
+		if f.TxnFirst >= 0 {
+			open[f.ID] = f.TxnFirst
 		}
-		last := producedBatch{
-			lastSeq: int32(be.Uint32(b[10:])), lastOffset: int64(be.Uint64(b[14:])),
-			offsetDelta: int32(be.Uint32(b[22:])), timestamp: e.timestamp,
+		if f.LastOffset >= 0 && f.LastSequence >= 0 {
+			e.batches = []producedBatch{{firstSeq: f.FirstSequence, lastSeq: f.LastSequence, lastOffset: f.LastOffset, offsetDelta: f.OffsetDelta, timestamp: f.Timestamp}}
 		}
-		if last.lastOffset >= 0 {
-			last.firstSeq = subSequence(last.lastSeq, last.offsetDelta)
-			e.batches = []producedBatch{last}
-		}
-		p.byID[int64(be.Uint64(b))] = e
+		p.byID[f.ID] = e
 	}
+	p.reopen(open)
 	return p, nil
 }
 
-// subSequence is the inverse of record.AddSequence.
-func subSequence(seq, delta int32) int32 {
-	if seq < delta {
-		return 1<<31 - 1 - (delta - seq) + 1
-	}
-	return seq - delta
-}
-
 // snapshotPath is the file of the state valid up to offset, exclusive.
-func snapshotPath(dir string, offset int64) string { return segmentPath(dir, offset) + snapshotSuffix }
+func snapshotPath(dir string, offset int64) string {
+	return logfile.Path(dir, offset) + logfile.SnapshotSuffix
+}
 
 func writeProducers(fsys FS, dir string, offset int64, p *producerStates) error {
 	return writeWhole(fsys, snapshotPath(dir, offset), p.encode())
@@ -280,7 +282,7 @@ func writeProducers(fsys FS, dir string, offset int64, p *producerStates) error 
 func loadProducers(fsys FS, dir string, entries []fs.DirEntry, from, newest, end int64) (*producerStates, int64, error) {
 	var offsets []int64
 	for _, e := range entries {
-		if o, ok := parseSegmentName(e.Name(), snapshotSuffix); ok {
+		if o, ok := logfile.ParseName(e.Name(), logfile.SnapshotSuffix); ok {
 			offsets = append(offsets, o)
 		}
 	}

@@ -3,38 +3,24 @@ package storage
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
 
-	"kraft/wire/record"
+	"kraft/storage/logfile"
 )
-
-// TestSequencesGoBack: subSequence undoes record.AddSequence, also around the largest number.
-func TestSequencesGoBack(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	for range 100_000 {
-		seq, delta := rng.Int32(), rng.Int32()
-		if rng.IntN(2) == 0 {
-			seq, delta = rng.Int32N(10), rng.Int32N(10)
-		}
-		if got := subSequence(record.AddSequence(seq, delta), delta); got != seq {
-			t.Fatalf("%d and %d more, and back: %d", seq, delta, got)
-		}
-	}
-}
 
 // TestProducersExpire: who has a transaction open is not forgotten, however long it has been silent.
 func TestProducersExpire(t *testing.T) {
 	p := newProducerStates()
 	p.byID = map[int64]*producerEntry{
-		1: {timestamp: 99, txnFirst: -1},
-		2: {timestamp: 100, txnFirst: -1},
-		3: {timestamp: 5, txnFirst: 40},
-		4: {timestamp: 5, txnFirst: 30},
-		5: {timestamp: 200, txnFirst: 0},
+		1: {timestamp: 99},
+		2: {timestamp: 100},
+		3: {timestamp: 5},
+		4: {timestamp: 5},
+		5: {timestamp: 200},
 	}
+	p.reopen(map[int64]int64{3: 40, 4: 30, 5: 0})
 	p.expire(100)
 	var left []int64
 	for id := range p.byID {
@@ -43,14 +29,19 @@ func TestProducersExpire(t *testing.T) {
 	if slices.Sort(left); !slices.Equal(left, []int64{2, 3, 4, 5}) {
 		t.Errorf("%v are left", left)
 	}
-	if first := p.firstOpen(); first != 0 {
+	if first := p.undecided.first(); first != 0 {
 		t.Errorf("the first open transaction begins at %d", first)
 	}
+	p.undecided.end(p.byID[5].open, 50, false)
 	delete(p.byID, 5)
-	if first := p.firstOpen(); first != 30 {
+	if first, open := p.undecided.first(), p.undecided.firstOpen(); first != 0 || open != 30 {
+		t.Errorf("the first transaction whose marker is not replicated begins at %d, the first open one at %d", first, open)
+	}
+	p.undecided.replicated(51)
+	if first := p.undecided.first(); first != 30 {
 		t.Errorf("the first open transaction begins at %d", first)
 	}
-	if first := newProducerStates().firstOpen(); first != -1 {
+	if first := newProducerStates().undecided.first(); first != -1 {
 		t.Errorf("of nobody the first open transaction begins at %d", first)
 	}
 	if !p.activeSince(100) || p.activeSince(101) {
@@ -63,7 +54,7 @@ func TestProducersExpire(t *testing.T) {
 func TestProducerSnapshots(t *testing.T) {
 	fsys, dir := OS{}, t.TempDir()
 	at := func(offset int64) *producerStates {
-		return &producerStates{byID: map[int64]*producerEntry{offset: {epoch: 3, timestamp: 7, coordinatorEpoch: -1, txnFirst: -1,
+		return &producerStates{byID: map[int64]*producerEntry{offset: {epoch: 3, timestamp: 7, coordinatorEpoch: -1,
 			batches: []producedBatch{{firstSeq: 4, lastSeq: 6, lastOffset: offset - 1, offsetDelta: 2, timestamp: 7}}}}}
 	}
 	short := at(50).encode() // says two producers, has one
@@ -87,7 +78,7 @@ func TestProducerSnapshots(t *testing.T) {
 		}
 		var left []int64
 		for _, e := range entries {
-			offset, _ := parseSegmentName(e.Name(), snapshotSuffix)
+			offset, _ := logfile.ParseName(e.Name(), logfile.SnapshotSuffix)
 			left = append(left, offset)
 		}
 		return p, valid, left

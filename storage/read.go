@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/storage/logfile"
 	"kraft/wire/record"
 )
 
@@ -16,6 +17,8 @@ type Slice struct {
 	Length int
 	// FirstCut says that Length ends inside the first batch: the caller asked for less than one.
 	FirstCut bool
+	// End is above the offsets of all records in the run, and not far.
+	End int64
 }
 
 // Read returns where the records from offset on lie, up to maxBytes and to the offset upTo, exclusive.
@@ -47,7 +50,7 @@ func (l *Log) Read(offset int64, maxBytes int, upTo int64, whole bool) (Slice, e
 		}
 		if ok && first.base > offset && !l.gaps.Load() {
 			// Length and offset of a batch are not under its checksum; here one of them must be damaged.
-			return Slice{}, fmt.Errorf("%v: %s%s is damaged: offsets %d to %d are missing: %w", l.tp, s.path, logSuffix, offset, first.base-1, kerr.KafkaStorageError)
+			return Slice{}, fmt.Errorf("%v: %s%s is damaged: offsets %d to %d are missing: %w", l.tp, s.path, logfile.LogSuffix, offset, first.base-1, kerr.KafkaStorageError)
 		}
 		if !ok || first.base >= upTo {
 			continue // offsets may have gaps at a segment's end
@@ -69,7 +72,11 @@ func (l *Log) Read(offset int64, maxBytes int, upTo int64, whole bool) (Slice, e
 		if whole {
 			n = min(limit-first.pos, max(n, first.size))
 		}
-		return Slice{File: file, Offset: first.pos, Length: int(n), FirstCut: n < first.size}, nil
+		end := upTo
+		if x, err := s.indexed(); err == nil && first.pos+n < limit {
+			end = min(end, s.base+x.behind(first.pos+n))
+		}
+		return Slice{File: file, Offset: first.pos, Length: int(n), FirstCut: n < first.size, End: end}, nil
 	}
 	return Slice{}, nil
 }
@@ -174,7 +181,7 @@ func (l *Log) SegmentOffsets(ms int64, upTo int64) []int64 {
 	for i := len(segments) - 1; i >= 0; i-- {
 		s := segments[i]
 		written := s.created
-		if info, err := l.fs.Stat(s.path + logSuffix); err == nil {
+		if info, err := l.fs.Stat(s.path + logfile.LogSuffix); err == nil {
 			written = info.ModTime()
 		}
 		if written.UnixMilli() <= ms {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"kraft/storage/logfile"
 	"kraft/wire/ident"
 	"kraft/wire/record"
 )
@@ -199,7 +200,7 @@ func (l *Log) loadSegments(entries []fs.DirEntry, now time.Time) ([]*segment, er
 			}
 			continue
 		}
-		base, ok := parseSegmentName(name, logSuffix)
+		base, ok := logfile.ParseName(name, logfile.LogSuffix)
 		if !ok {
 			continue
 		}
@@ -267,10 +268,10 @@ func (l *Log) recover(segments []*segment, st logState) (kept []*segment, scanne
 			}
 		}
 		if st.clean {
-			return nil, 0, fmt.Errorf("%s%s is damaged at byte %d, offset %d, although the last stop was clean: %w", s.path, logSuffix, good, next, err)
+			return nil, 0, fmt.Errorf("%s%s is damaged at byte %d, offset %d, although the last stop was clean: %w", s.path, logfile.LogSuffix, good, next, err)
 		}
 		if next < st.recoveryPoint {
-			return nil, 0, fmt.Errorf("%s%s is damaged at byte %d, offset %d: everything below offset %d was on disk: %w", s.path, logSuffix, good, next, st.recoveryPoint, err)
+			return nil, 0, fmt.Errorf("%s%s is damaged at byte %d, offset %d: everything below offset %d was on disk: %w", s.path, logfile.LogSuffix, good, next, st.recoveryPoint, err)
 		}
 		if err := l.cutAt(s, good); err != nil {
 			return nil, 0, err
@@ -315,7 +316,7 @@ func (s *segment) foreignFormat() error {
 		return err
 	}
 	if magic := record.Magic(head); magic > 2 {
-		return fmt.Errorf("%s%s holds records of format %d, this version knows 2 at most: a newer broker wrote it", s.path, logSuffix, magic)
+		return fmt.Errorf("%s%s holds records of format %d, this version knows 2 at most: a newer broker wrote it", s.path, logfile.LogSuffix, magic)
 	}
 	return nil
 }
@@ -392,7 +393,7 @@ func (l *Log) dropAfter(segments []*segment) error {
 		if err := s.abandon(); err != nil {
 			return err
 		}
-		for _, suffix := range []string{logSuffix, indexSuffix, timeIndexSuffix, txnIndexSuffix} {
+		for _, suffix := range []string{logfile.LogSuffix, logfile.IndexSuffix, logfile.TimeIndexSuffix, logfile.TxnIndexSuffix} {
 			if err := l.fs.Remove(s.path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -434,6 +435,9 @@ func (l *Log) restoreProducers(entries []fs.DirEntry, scanned, end int64) error 
 			return nil
 		}); err != nil {
 			return fmt.Errorf("producer state of %v: %w", l.tp, err)
+		}
+		if err := s.syncAborted(); err != nil {
+			return err
 		}
 	}
 	l.updateUnstable()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/storage/logfile"
 	"kraft/wire/record"
 )
 
@@ -38,6 +39,7 @@ func (l *Log) AppendReplicated(data []byte, internal bool, now time.Time) (int, 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.producers.guards = nil // another leader has appended since they were made
 	next := l.EndOffset()
 	for len(batches) > 0 && batches[0].LastOffset() < next { // the read began inside what is here
 		data = data[len(batches[0]):]
@@ -221,7 +223,7 @@ func (l *Log) truncate(i int, end, size int64) error {
 	if err := s.dropAborted(); err != nil { // found again with the producers' state
 		return err
 	}
-	for _, suffix := range []string{indexSuffix, timeIndexSuffix} { // they know of what is gone
+	for _, suffix := range []string{logfile.IndexSuffix, logfile.TimeIndexSuffix} { // they know of what is gone
 		if err := l.fs.Remove(s.path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

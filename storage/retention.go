@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/storage/logfile"
 	"kraft/wire/defect"
 	"kraft/wire/ident"
 )
@@ -73,7 +74,7 @@ func (m *Manager) keepStarts(d *Dir) error {
 	if !d.startMoved.Swap(false) {
 		return nil
 	}
-	if err := m.checkpointStarts(d); err != nil {
+	if err := m.writeCheckpoints(d, logStartFile); err != nil {
 		d.startMoved.Store(true)
 		return storageError(err)
 	}
@@ -176,8 +177,8 @@ func (l *Log) markDeleted(s *segment, now time.Time, keepSnapshot bool) error {
 	if _, err := s.indexed(); err != nil {
 		return err
 	}
-	for _, suffix := range append(segmentSuffixes[:len(segmentSuffixes):len(segmentSuffixes)], snapshotSuffix) {
-		if suffix == snapshotSuffix && keepSnapshot {
+	for _, suffix := range append(segmentSuffixes[:len(segmentSuffixes):len(segmentSuffixes)], logfile.SnapshotSuffix) {
+		if suffix == logfile.SnapshotSuffix && keepSnapshot {
 			continue
 		}
 		from := s.path + suffix

@@ -7,25 +7,19 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"kraft/storage/logfile"
 	"kraft/wire/locks"
 	"kraft/wire/record"
 )
 
 const (
-	logSuffix       = ".log"
-	indexSuffix     = ".index"
-	timeIndexSuffix = ".timeindex"
-	txnIndexSuffix  = ".txnindex"
-	snapshotSuffix  = ".snapshot"
-	deletedSuffix   = ".deleted"
-	cleanedSuffix   = ".cleaned"
-	swapSuffix      = ".swap"
+	deletedSuffix = ".deleted"
+	cleanedSuffix = ".cleaned"
+	swapSuffix    = ".swap"
 )
 
 // segment is one .log file with its indexes. The log's appender owns the writing side of the active
@@ -40,7 +34,7 @@ type segment struct {
 	file      *segmentFile
 	abandoned bool // open fails: the files are removed
 	index     *indexes
-	txns      *[]AbortedTxn // nil until read
+	txns      *[]logfile.AbortedTxn // nil until read
 
 	// Of the appender. Sealed segments learn them from the time index when asked.
 	created     time.Time
@@ -53,25 +47,12 @@ type segment struct {
 	// isActive is set while the log appends to the segment. Its index is the appender's then, and no reader replaces it.
 	isActive atomic.Bool
 
-	unsyncedIndex atomic.Bool // the index files were written since the last sync
-}
-
-func segmentPath(dir string, base int64) string {
-	return filepath.Join(dir, fmt.Sprintf("%020d", base))
-}
-
-// parseSegmentName returns the offset in a name such as 00000000000000000042.log.
-func parseSegmentName(name, suffix string) (int64, bool) {
-	digits, ok := strings.CutSuffix(name, suffix)
-	if !ok || len(digits) != 20 {
-		return 0, false
-	}
-	v, err := strconv.ParseInt(digits, 10, 64)
-	return v, err == nil
+	unsyncedIndex  atomic.Bool // the index files were written since the last sync
+	unsyncedAborts atomic.Bool // so was the index of aborted transactions
 }
 
 func newSegment(fsys *dirFS, dir string, base int64) *segment {
-	s := &segment{fs: fsys, base: base, path: segmentPath(dir, base), firstTime: record.NoTimestamp}
+	s := &segment{fs: fsys, base: base, path: logfile.Path(dir, base), firstTime: record.NoTimestamp}
 	s.maxTime.Store(record.NoTimestamp)
 	return s
 }
@@ -84,7 +65,7 @@ func (s *segment) open(create bool) (*segmentFile, error) {
 		return nil, fs.ErrClosed
 	}
 	if s.file == nil {
-		f, err := s.fs.openSegment(s.path+logSuffix, create)
+		f, err := s.fs.openSegment(s.path+logfile.LogSuffix, create)
 		if err != nil {
 			return nil, err
 		}
@@ -181,7 +162,7 @@ func (s *segment) largestTimestamp() (int64, error) {
 	if ts := s.maxTime.Load(); ts >= 0 {
 		return ts, nil
 	}
-	info, err := s.fs.Stat(s.path + logSuffix)
+	info, err := s.fs.Stat(s.path + logfile.LogSuffix)
 	if err != nil {
 		return 0, err
 	}
@@ -294,7 +275,7 @@ func (s *segment) writeIndexes() error {
 	for _, f := range []struct {
 		suffix string
 		data   []byte
-	}{{indexSuffix, offsets}, {timeIndexSuffix, times}} {
+	}{{logfile.IndexSuffix, offsets}, {logfile.TimeIndexSuffix, times}} {
 		if err := writeWhole(s.fs, s.path+f.suffix, f.data); err != nil {
 			s.dirtyIndex.Store(true)
 			return err
@@ -323,6 +304,9 @@ func writeWhole(fsys FS, path string, data []byte) error {
 	return err
 }
 
+// unsynced says that an index was written since the last sync.
+func (s *segment) unsynced() bool { return s.unsyncedIndex.Load() || s.unsyncedAborts.Load() }
+
 // sync puts the log and, once they are written, its indexes on disk.
 func (s *segment) sync() error {
 	f, err := s.open(false)
@@ -332,10 +316,13 @@ func (s *segment) sync() error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	if err := s.syncAborted(); err != nil {
+		return err
+	}
 	if !s.unsyncedIndex.Swap(false) {
 		return nil
 	}
-	for _, suffix := range []string{indexSuffix, timeIndexSuffix} {
+	for _, suffix := range []string{logfile.IndexSuffix, logfile.TimeIndexSuffix} {
 		// A log that is cut meanwhile drops them.
 		if err := syncFile(s.fs, s.path+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -517,7 +504,7 @@ func (s *segment) seek(pos, limit int64, found func(batchRef) bool) (ref batchRe
 				if s.size.Load() < limit {
 					return ref, false, nil
 				}
-				return ref, false, fmt.Errorf("read %s%s at %d: %w", s.path, logSuffix, pos, err)
+				return ref, false, fmt.Errorf("read %s%s at %d: %w", s.path, logfile.LogSuffix, pos, err)
 			}
 			data, at = window[:n], pos
 		}
@@ -527,7 +514,7 @@ func (s *segment) seek(pos, limit int64, found func(batchRef) bool) (ref batchRe
 			if s.size.Load() < limit {
 				return ref, false, nil
 			}
-			return ref, false, fmt.Errorf("%s%s at %d: %w", s.path, logSuffix, pos, record.ErrCorrupt)
+			return ref, false, fmt.Errorf("%s%s at %d: %w", s.path, logfile.LogSuffix, pos, record.ErrCorrupt)
 		}
 		if found(ref) {
 			return ref, true, nil

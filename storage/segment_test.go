@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"testing"
+
+	"kraft/storage/logfile"
 )
 
 // TestAbandonedSegmentStaysClosed: whoever found a segment before it was cut off does not open the file that has its name now.
@@ -22,7 +24,7 @@ func TestAbandonedSegmentStaysClosed(t *testing.T) {
 	if err := s.abandon(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(s.path+logSuffix, []byte("of another segment"), 0o600); err != nil {
+	if err := os.WriteFile(s.path+logfile.LogSuffix, []byte("of another segment"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.open(false); !errors.Is(err, fs.ErrClosed) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"kraft/storage/logfile"
 	"kraft/wire/record"
 )
 
@@ -23,7 +24,7 @@ import (
 //  4. .swap renamed to its place, the .log first. A crash: as before, or index files are left to rename.
 
 // segmentSuffixes are a segment's files; the log itself comes last.
-var segmentSuffixes = []string{indexSuffix, timeIndexSuffix, txnIndexSuffix, logSuffix}
+var segmentSuffixes = []string{logfile.IndexSuffix, logfile.TimeIndexSuffix, logfile.TxnIndexSuffix, logfile.LogSuffix}
 
 // errChanged says that other segments took the place of those that an operation had looked at.
 var errChanged = errors.New("segments changed meanwhile")
@@ -40,16 +41,16 @@ func (l *Log) replace(old []*segment, w *cleanedSegment) error {
 	// The file keeps the age of what it holds, which counts where records have no timestamp.
 	modified := time.Time{}
 	for _, s := range old {
-		if info, err := l.fs.Stat(s.path + logSuffix); err == nil && info.ModTime().After(modified) {
+		if info, err := l.fs.Stat(s.path + logfile.LogSuffix); err == nil && info.ModTime().After(modified) {
 			modified = info.ModTime()
 		}
 	}
 	w.seg.created = old[0].created
-	if err := l.fs.Chtimes(w.seg.path+logSuffix+cleanedSuffix, modified); err != nil {
+	if err := l.fs.Chtimes(w.seg.path+logfile.LogSuffix+cleanedSuffix, modified); err != nil {
 		return errors.Join(err, w.discard())
 	}
 	err := l.swapFiles(old, w)
-	w.seg.file.renamed(w.seg.path + logSuffix)
+	w.seg.file.renamed(w.seg.path + logfile.LogSuffix)
 	if err != nil {
 		l.broken = fmt.Errorf("%v: replacing compacted segments: %w", l.tp, storageError(err))
 		return l.broken
@@ -101,7 +102,7 @@ func finishSwaps(fsys *dirFS, dir string, entries []fs.DirEntry) (bool, error) {
 			cleaned[base] = true
 		} else if base, ok := baseOf(name, swapSuffix); ok {
 			leftovers = append(leftovers, name)
-			swapped[base] = swapped[base] || strings.HasSuffix(name, logSuffix+swapSuffix)
+			swapped[base] = swapped[base] || strings.HasSuffix(name, logfile.LogSuffix+swapSuffix)
 		}
 	}
 	for _, name := range leftovers {
@@ -144,14 +145,14 @@ func finishSwap(fsys *dirFS, dir string, base int64, entries []fs.DirEntry) erro
 	}
 	for _, e := range entries {
 		for _, suffix := range segmentSuffixes {
-			if b, ok := parseSegmentName(e.Name(), suffix); ok && b >= base && (b < end || b == base) {
+			if b, ok := logfile.ParseName(e.Name(), suffix); ok && b >= base && (b < end || b == base) {
 				if err := fsys.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
 			}
 		}
 	}
-	path := segmentPath(dir, base)
+	path := logfile.Path(dir, base)
 	for _, suffix := range slices.Backward(segmentSuffixes) {
 		if err := renameIfThere(fsys, path+suffix+swapSuffix, path+suffix); err != nil {
 			return err
@@ -164,7 +165,7 @@ func finishSwap(fsys *dirFS, dir string, base int64, entries []fs.DirEntry) erro
 // segment that it read.
 func swapEnd(fsys *dirFS, dir string, base int64) (int64, error) {
 	s := newSegment(fsys, dir, base)
-	f, err := fsys.openSegment(s.path+logSuffix+swapSuffix, false)
+	f, err := fsys.openSegment(s.path+logfile.LogSuffix+swapSuffix, false)
 	if err != nil {
 		return 0, err
 	}
@@ -180,7 +181,7 @@ func swapEnd(fsys *dirFS, dir string, base int64) (int64, error) {
 		end = b.LastOffset() + 1
 		return b.Check()
 	}); err != nil {
-		return 0, fmt.Errorf("%s%s%s: %w", s.path, logSuffix, swapSuffix, err)
+		return 0, fmt.Errorf("%s%s%s: %w", s.path, logfile.LogSuffix, swapSuffix, err)
 	}
 	return end, nil
 }
@@ -192,7 +193,7 @@ func baseOf(name, ending string) (int64, bool) {
 		return 0, false
 	}
 	for _, suffix := range segmentSuffixes {
-		if base, ok := parseSegmentName(rest, suffix); ok {
+		if base, ok := logfile.ParseName(rest, suffix); ok {
 			return base, true
 		}
 	}

@@ -1,106 +1,87 @@
 package storage
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"sort"
 
-	"kraft/wire/record"
+	"kraft/storage/logfile"
 )
-
-// AbortedTxn is one aborted transaction in a log (KIP-98), as an entry of a segment's .txnindex: int16
-// version, then four int64.
-type AbortedTxn struct {
-	ProducerID int64
-	First      int64 // its first record's offset
-	Last       int64 // the abort marker's offset
-	LastStable int64 // last stable offset when it was aborted
-}
-
-const (
-	txnEntrySize    = 2 + 4*8
-	txnEntryVersion = 0
-)
-
-func (t AbortedTxn) appendTo(b []byte) []byte {
-	b = binary.BigEndian.AppendUint16(b, txnEntryVersion)
-	for _, v := range []int64{t.ProducerID, t.First, t.Last, t.LastStable} {
-		b = binary.BigEndian.AppendUint64(b, uint64(v))
-	}
-	return b
-}
-
-func decodeTxnIndex(data []byte) ([]AbortedTxn, error) {
-	if len(data)%txnEntrySize != 0 {
-		return nil, fmt.Errorf("%w: transaction index of %d bytes", errBadIndex, len(data))
-	}
-	var out []AbortedTxn
-	for ; len(data) > 0; data = data[txnEntrySize:] {
-		if v := binary.BigEndian.Uint16(data); v != txnEntryVersion {
-			return nil, fmt.Errorf("transaction index entry of version %d, known is %d", v, txnEntryVersion)
-		}
-		i64 := func(at int) int64 { return int64(binary.BigEndian.Uint64(data[2+8*at:])) }
-		t := AbortedTxn{i64(0), i64(1), i64(2), i64(3)}
-		if n := len(out); t.First > t.Last || n > 0 && t.Last <= out[n-1].Last {
-			return nil, fmt.Errorf("%w: transaction %d does not rise", errBadIndex, n)
-		}
-		out = append(out, t)
-	}
-	return out, nil
-}
 
 // aborted returns the segment's aborted transactions in the order of their markers, reading the index
 // file if need be. Most segments have none, and no file.
-func (s *segment) aborted() ([]AbortedTxn, error) {
+func (s *segment) aborted() ([]logfile.AbortedTxn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.txns != nil {
 		return *s.txns, nil
 	}
-	data, err := s.fs.ReadFile(s.path + txnIndexSuffix)
+	data, err := s.fs.ReadFile(s.path + logfile.TxnIndexSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
-		s.txns = new([]AbortedTxn)
+		s.txns = new([]logfile.AbortedTxn)
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	list, err := decodeTxnIndex(data)
+	list, err := logfile.DecodeTxnIndex(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s%s: %w", s.path, txnIndexSuffix, err)
+		return nil, fmt.Errorf("%s%s: %w", s.path, logfile.TxnIndexSuffix, err)
 	}
 	s.txns = &list
 	return list, nil
 }
 
-// noteAborted adds a transaction to the index, on disk at once: aborts are rare.
-func (s *segment) noteAborted(t AbortedTxn) error {
+// noteAborted appends a transaction to the index, without waiting for the disk: sync does that. Recovery makes the indexes of the segments anew
+// that were not synced.
+func (s *segment) noteAborted(t logfile.AbortedTxn) error {
 	list, err := s.aborted()
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	grown := append(list[:len(list):len(list)], t) // readers keep what they have
-	var data []byte
-	for _, e := range grown {
-		data = e.appendTo(data)
-	}
-	if err := writeSynced(s.fs, s.path+txnIndexSuffix, data); err != nil {
+	f, err := s.fs.OpenFile(s.path+logfile.TxnIndexSuffix, true)
+	if err != nil {
 		return err
 	}
-	s.txns = &grown
+	entry := t.AppendTo(nil)
+	_, err = f.WriteAt(entry, int64(len(list)*len(entry)))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list = append(list, t) // readers have the list as it was, and its length
+	s.txns = &list
+	s.unsyncedAborts.Store(true)
 	return nil
+}
+
+// syncAborted puts the index on disk if it has grown since the last time.
+func (s *segment) syncAborted() error {
+	if !s.unsyncedAborts.Swap(false) {
+		return nil
+	}
+	err := syncFile(s.fs, s.path+logfile.TxnIndexSuffix)
+	if errors.Is(err, fs.ErrNotExist) { // a log that is cut meanwhile drops it
+		return nil
+	}
+	if err == nil {
+		err = s.fs.SyncDir(filepath.Dir(s.path)) // it may be new
+	}
+	if err != nil {
+		s.unsyncedAborts.Store(true)
+	}
+	return err
 }
 
 // dropAborted forgets the index before it is rebuilt.
 func (s *segment) dropAborted() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.txns = new([]AbortedTxn)
-	if err := s.fs.Remove(s.path + txnIndexSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	s.txns = new([]logfile.AbortedTxn)
+	if err := s.fs.Remove(s.path + logfile.TxnIndexSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -108,18 +89,18 @@ func (s *segment) dropAborted() error {
 
 // AbortedTransactions lists the aborted transactions with records from offset from to upTo, exclusive, by
 // first offset: what a read_committed consumer needs to pass over them. Any goroutine may call it.
-func (l *Log) AbortedTransactions(from, upTo int64) ([]AbortedTxn, error) {
+func (l *Log) AbortedTransactions(from, upTo int64) ([]logfile.AbortedTxn, error) {
 	segments := *l.segments.Load()
 	i := sort.Search(len(segments), func(i int) bool { return segments[i].base > from }) - 1
-	var out []AbortedTxn
+	var out []logfile.AbortedTxn
 scan:
 	for _, s := range segments[max(i, 0):] {
 		list, err := s.aborted()
 		if err != nil {
 			return nil, err
 		}
-		for _, t := range list {
-			if t.Last >= from && t.First < upTo {
+		for _, t := range list[sort.Search(len(list), func(i int) bool { return list[i].Last >= from }):] {
+			if t.First < upTo {
 				out = append(out, t)
 			}
 			if t.LastStable >= upTo {
@@ -129,52 +110,4 @@ scan:
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].First < out[j].First })
 	return out, nil
-}
-
-// LastStableOffset is the offset below which no transaction is open (KIP-98): what read_committed
-// consumers may see. Any goroutine may call it.
-func (l *Log) LastStableOffset() int64 {
-	high := l.high.Load()
-	if first := l.unstable.Load(); first >= 0 && first < high {
-		return max(first, l.start.Load())
-	}
-	return high
-}
-
-// noteControl brings transactions up to date after a batch was applied. mu is held.
-func (l *Log) noteTransaction(b record.Batch, s *segment) error {
-	if !b.IsTransactional() && !b.IsControl() {
-		return nil
-	}
-	if t := l.producers.ended; t != nil {
-		l.producers.ended = nil
-		if t.aborted {
-			if err := s.noteAborted(AbortedTxn{t.producerID, t.first, t.last, l.producers.stableAfter(t)}); err != nil {
-				return err
-			}
-		}
-		l.producers.unreplicated = append(l.producers.unreplicated, *t)
-	}
-	l.updateUnstable()
-	return nil
-}
-
-// updateUnstable publishes the first offset of the earliest transaction that is open, or ended above the
-// high watermark. mu is held.
-func (l *Log) updateUnstable() {
-	p := l.producers
-	high := l.high.Load()
-	for len(p.unreplicated) > 0 && p.unreplicated[0].last < high {
-		p.unreplicated = p.unreplicated[1:]
-	}
-	first := int64(-1)
-	for _, t := range p.unreplicated {
-		if first < 0 || t.first < first {
-			first = t.first
-		}
-	}
-	if o := p.firstOpen(); o >= 0 && (first < 0 || o < first) {
-		first = o
-	}
-	l.unstable.Store(first)
 }

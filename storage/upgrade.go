@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"kraft/storage/logfile"
 	"kraft/wire/record"
 )
 
@@ -27,7 +28,7 @@ func (l *Log) upgrade(segments []*segment, st logState, entries []fs.DirEntry) e
 	for i, s := range slices.Backward(segments[:n]) {
 		flushed := st.clean || i+1 < len(segments) && segments[i+1].base <= st.recoveryPoint
 		if err := l.upgradeSegment(s, flushed, entries); err != nil {
-			return fmt.Errorf("upgrade of old messages in %s%s: %w", s.path, logSuffix, err)
+			return fmt.Errorf("upgrade of old messages in %s%s: %w", s.path, logfile.LogSuffix, err)
 		}
 	}
 	return nil
@@ -64,7 +65,7 @@ func (l *Log) upgradeSegment(s *segment, flushed bool, entries []fs.DirEntry) er
 			err = w.finish()
 		}
 		if err == nil { // the age of what it holds counts where records have no timestamp
-			err = l.fs.Chtimes(s.path+logSuffix+cleanedSuffix, s.created)
+			err = l.fs.Chtimes(s.path+logfile.LogSuffix+cleanedSuffix, s.created)
 		}
 	} else {
 		err = fmt.Errorf("byte %d: %w", good, err)

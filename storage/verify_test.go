@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kraft/storage/inspect"
+	"kraft/storage/logfile"
 )
 
 // TestVerify: a log that is sound is, and each kind of damage is found where it is.
@@ -21,7 +24,7 @@ func TestVerify(t *testing.T) {
 			appendTo(t, l, batch(t, 4, now.UnixMilli()+int64(n), 7, 0, int32(4*n)), now)
 		}
 		stop(t, m)
-		found, err := PartitionDirs(dir)
+		found, err := inspect.PartitionDirs(dir)
 		if err != nil || len(found) != 1 {
 			t.Fatalf("partitions %v (%v)", found, err)
 		}
@@ -50,20 +53,20 @@ func TestVerify(t *testing.T) {
 		says string // "" for a log that is sound
 	}{
 		"sound":            {func(*testing.T, string) {}, ""},
-		"a bit of records": {damage(logSuffix, 0, flip(300)), "checksum"},
-		"an offset":        {damage(logSuffix, 1, flip(7)), "offset"},
-		"a length":         {damage(logSuffix, 0, flip(8)), "are no batch"},
-		"the format":       {damage(logSuffix, 0, flip(16)), "magic"},
-		"a position":       {damage(indexSuffix, 0, flip(7)), "is not at byte"},
-		"half an entry":    {damage(indexSuffix, 0, func(b []byte) []byte { return b[:len(b)-3] }), "no number of entries"},
-		"a time":           {damage(timeIndexSuffix, 0, flip(0)), "cannot be right"},
-		"a producer":       {damage(snapshotSuffix, 0, flip(12)), "checksum"},
+		"a bit of records": {damage(logfile.LogSuffix, 0, flip(300)), "checksum"},
+		"an offset":        {damage(logfile.LogSuffix, 1, flip(7)), "offset"},
+		"a length":         {damage(logfile.LogSuffix, 0, flip(8)), "are no batch"},
+		"the format":       {damage(logfile.LogSuffix, 0, flip(16)), "magic"},
+		"a position":       {damage(logfile.IndexSuffix, 0, flip(7)), "is not at byte"},
+		"half an entry":    {damage(logfile.IndexSuffix, 0, func(b []byte) []byte { return b[:len(b)-3] }), "no number of entries"},
+		"a time":           {damage(logfile.TimeIndexSuffix, 0, flip(0)), "cannot be right"},
+		"a producer":       {damage(logfile.SnapshotSuffix, 0, flip(12)), "checksum"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := write(t)
 			c.do(t, dir)
 			var read int64
-			v, err := Verify(dir, func(n int64) { read += n })
+			v, err := inspect.Verify(dir, func(n int64) { read += n })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +81,7 @@ func TestVerify(t *testing.T) {
 	}
 	t.Run("a torn tail", func(t *testing.T) {
 		dir := write(t)
-		files, _ := filepath.Glob(filepath.Join(dir, "*"+logSuffix))
+		files, _ := filepath.Glob(filepath.Join(dir, "*"+logfile.LogSuffix))
 		data, err := os.ReadFile(files[len(files)-1])
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +89,7 @@ func TestVerify(t *testing.T) {
 		if err := os.WriteFile(files[len(files)-1], data[:len(data)-7], 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if v, err := Verify(dir, func(int64) {}); err != nil || v.UnfinishedTail == 0 || v.Problems != nil {
+		if v, err := inspect.Verify(dir, func(int64) {}); err != nil || v.UnfinishedTail == 0 || v.Problems != nil {
 			t.Errorf("%+v (%v)", v, err)
 		}
 	})

@@ -24,12 +24,15 @@ type Identity struct {
 
 var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
 
+// maxAPIVersions is the highest version of ApiVersions.
+const maxAPIVersions = 5
+
 const rebootstrapRequired = 129 // KIP-1242
 
 // RegisterAPIVersions serves ApiVersions from the registry itself, so that it cannot disagree with the
 // code. KIP-511: an unknown version is answered in version 0 with the range that is known.
 func RegisterAPIVersions(r *Registry, id Identity) {
-	HandleAnswer(r, 0, 5, func(ctx *Request, req *kmsg.ApiVersionsRequest) (Answer, error) {
+	HandleAnswer(r, 0, maxAPIVersions, func(ctx *Request, req *kmsg.ApiVersionsRequest) (Answer, error) {
 		resp := apiVersions(r, id, ctx.Version)
 		switch {
 		case ctx.Version >= 3 && !(softwareName.MatchString(req.ClientSoftwareName) && softwareName.MatchString(req.ClientSoftwareVersion)),
@@ -81,7 +84,7 @@ func unsupportedAPIVersions() *kmsg.ApiVersionsResponse {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	resp.ErrorCode = kerr.UnsupportedVersion.Code
 	k := kmsg.NewApiVersionsResponseApiKey()
-	k.ApiKey, k.MinVersion, k.MaxVersion = 18, 0, 5
+	k.ApiKey, k.MinVersion, k.MaxVersion = apiVersionsKey, 0, maxAPIVersions
 	resp.ApiKeys = append(resp.ApiKeys, k)
 	return resp
 }

@@ -24,6 +24,9 @@ const maxAnswer = 256 << 20
 // connectPatience is for a connection and the answer to its ApiVersions.
 const connectPatience = 2 * time.Second
 
+// sessionGrace is how long a connection whose session ends stays open for answers.
+const sessionGrace = 30 * time.Second
+
 // Client sends requests to one broker, over one connection that it opens when it is needed and again after
 // it failed. Requests overlap; answers come in any order that the broker chooses. Any goroutine may use it.
 type Client struct {
@@ -36,9 +39,10 @@ type Client struct {
 
 	dialing *semaphore.Weighted // held while a connection is opened, so that callers share it; who waits heeds its context
 
-	mu     sync.Mutex // guards the rest
-	conn   *clientConn
-	closed bool
+	mu      sync.Mutex // guards the rest
+	conn    *clientConn
+	retired *clientConn // whose session ends, with requests that may still wait
+	closed  bool
 }
 
 // NewClient makes a client with the given client id; it connects with the first request.
@@ -57,8 +61,10 @@ func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	if c.conn != nil {
-		c.conn.fail(net.ErrClosed)
+	for _, conn := range []*clientConn{c.conn, c.retired} {
+		if conn != nil {
+			conn.fail(net.ErrClosed)
+		}
 	}
 }
 
@@ -88,10 +94,15 @@ func (c *Client) usable() (*clientConn, error) {
 	if c.closed {
 		return nil, net.ErrClosed
 	}
-	if c.conn != nil && c.conn.err() == nil {
-		return c.conn, nil
+	if c.conn == nil || c.conn.err() != nil {
+		return nil, nil
 	}
-	return nil, nil
+	if old := c.conn; expires(old.tcp, time.Now()) { // requests that wait on it have their answers by then
+		c.conn, c.retired = nil, old
+		time.AfterFunc(sessionGrace, func() { old.fail(net.ErrClosed) })
+		return nil, nil
+	}
+	return c.conn, nil
 }
 
 func (c *Client) connection(ctx context.Context) (*clientConn, error) {

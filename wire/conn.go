@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ type conn struct {
 	server   *Server
 	listener string   // its name, for any goroutine; it is session's, too
 	session  *Session // of its own goroutine
+	login    *login   // of its own goroutine, nil on a listener that serves everybody
+	refused  error    // of its own goroutine: why the connection ends once the present request is answered
 	tcp      net.Conn
 	log      *zerolog.Logger
 	ctx      context.Context
@@ -117,8 +120,12 @@ func (p *peekedConn) Read(b []byte) (int, error) { return p.r.Read(b) }
 // serve reads and answers requests until the peer leaves, misbehaves or the server closes.
 func (c *conn) serve() {
 	err := c.loop()
-	if errors.Is(err, errDrained) {
+	var refused *refusedLogin
+	switch {
+	case errors.Is(err, errDrained):
 		err = nil
+		c.part()
+	case errors.As(err, &refused):
 		c.part()
 	}
 	c.cancel()
@@ -134,9 +141,12 @@ func (c *conn) serve() {
 	if err == nil || isDisconnect(err) {
 		return
 	}
+	if c.login != nil && c.login.principal == nil && !c.server.logins.Allow() {
+		return // whoever guesses passwords does not fill the disk
+	}
 	var bad *badRequest
 	event := c.log.Warn().Err(err)
-	if !errors.As(err, &bad) {
+	if refused == nil && !errors.As(err, &bad) {
 		event = defect.Tell(c.log, err)
 	}
 	event.Str("peer", c.session.Peer).Str("listener", c.session.Listener).Msg("closed connection")
@@ -145,13 +155,14 @@ func (c *conn) serve() {
 // hangUp closes the connection before all requests are answered.
 func (c *conn) hangUp() {
 	if c.answered.Load() {
-		_ = c.tcp.Close()
+		_ = below(c.tcp).Close() // TLS would wait to say goodbye
 	} else {
 		closeUnanswered(c.tcp)
 	}
 }
 
-// stopReading has the connection read no further frame, answer those that it read, and end. Any goroutine may call it.
+// stopReading has the connection read no further frame, answer those that it read, and end. One that comes in the same moment may still be
+// read, and is answered then. Any goroutine may call it.
 func (c *conn) stopReading() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -176,7 +187,7 @@ func (c *conn) await() error {
 	if t := c.server.config.IdleTimeout; t > 0 {
 		deadline = time.Now().Add(t)
 	}
-	return c.tcp.SetReadDeadline(deadline)
+	return c.tcp.SetReadDeadline(c.login.sooner(deadline))
 }
 
 // begun notes that a frame has begun, or why none came. A connection whose answers wait is not idle: await again.
@@ -224,12 +235,24 @@ func (c *conn) stream() net.Conn {
 	return c.tcp
 }
 
+// below is the connection to the peer's host, without what was read ahead of it and without TLS.
+func below(c net.Conn) net.Conn {
+	if n, ok := c.(*nodeConn); ok {
+		c = n.Conn
+	}
+	if p, ok := c.(*peekedConn); ok {
+		c = p.Conn
+	}
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return c
+}
+
 // closeUnanswered resets a connection on which nothing but ApiVersions was answered. To clients an orderly end before the first
 // answer says that they are not wanted (franz-go gives up and supposes that SASL is missing); after a reset they ask another broker.
 func closeUnanswered(tcp net.Conn) {
-	if p, ok := tcp.(*peekedConn); ok {
-		tcp = p.Conn
-	}
+	tcp = below(tcp)
 	if l, ok := tcp.(interface{ SetLinger(seconds int) error }); ok {
 		_ = l.SetLinger(0)
 	}
@@ -244,6 +267,10 @@ func isDisconnect(err error) bool {
 func (c *conn) loop() error {
 	frames := &frameReader{conn: c.tcp, maximum: c.server.config.MaxRequestBytes, begin: c.await}
 	for {
+		frames.minimum = headSize
+		if c.login.takesRaw() {
+			frames.minimum = 1
+		}
 		size, err := frames.next()
 		again, err := c.begun(err)
 		if again {
@@ -255,7 +282,15 @@ func (c *conn) loop() error {
 		if c.ctx.Err() != nil {
 			return nil
 		}
-		if err := c.request(frames, size); err != nil {
+		if c.login.takesRaw() {
+			err = c.token(frames, size)
+		} else {
+			err = c.request(frames, size)
+		}
+		if err == nil {
+			err = c.refused
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -263,7 +298,7 @@ func (c *conn) loop() error {
 
 // request reads one frame of the given size and answers it.
 func (c *conn) request(frames *frameReader, size int) error {
-	head, err := frames.peek(8)
+	head, err := frames.peek(headSize)
 	if err != nil {
 		return err
 	}
@@ -275,6 +310,9 @@ func (c *conn) request(frames *frameReader, size int) error {
 	}
 	if req.Key != produceKey && size > maxAdminFrame {
 		return &badRequest{fmt.Errorf("%s request of %d bytes, at most %d", api.Name, size, maxAdminFrame)}
+	}
+	if err := c.login.admit(req.Key, req.Version, size, req.Received); err != nil {
+		return &badRequest{err}
 	}
 	req.size = size
 	body, done, err := c.body(frames, req.Key, size, api.scoped)
@@ -332,7 +370,7 @@ func (c *conn) body(frames *frameReader, key int16, size int, scoped bool) (body
 		}
 		held, reserved = pool.enter(size, func() {
 			c.evicted.Store(true)
-			_ = c.tcp.Close()
+			_ = below(c.tcp).Close()
 		})
 		done = held.leave
 		room = min(size, promised)
@@ -380,7 +418,7 @@ func (c *conn) frameGoesOn() {
 	if t := c.server.config.IdleTimeout; t > 0 {
 		patience = min(patience, t)
 	}
-	_ = c.tcp.SetReadDeadline(time.Now().Add(patience))
+	_ = c.tcp.SetReadDeadline(c.login.sooner(time.Now().Add(patience)))
 }
 
 func asBadRequest(err error) error {

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -48,4 +52,37 @@ func ErrorMessage(err error) *string {
 		}
 	}
 	return &text
+}
+
+// Unreached says in words why a node is not reached, for people who know no system calls; of other errors it is their text.
+func Unreached(err error) string {
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "the name " + dns.Name + " does not resolve"
+	case errors.As(err, &dns):
+		return "the resolver does not answer for " + dns.Name
+	case IsRefused(err):
+		return "connection refused: no process listens there"
+	case isAny(err, noRoute):
+		return "no route to the host"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isAny(err, reset):
+		return "what listens there closes the connection"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer from there"
+	}
+	return err.Error()
+}
+
+// IsRefused reports whether no process listens at the address of a connection that could not be made.
+func IsRefused(err error) bool { return isAny(err, refused) }
+
+func isAny(err error, codes []syscall.Errno) bool {
+	return slices.ContainsFunc(codes, func(code syscall.Errno) bool { return errors.Is(err, code) })
+}
+
+// IsAny reports whether err is one of errs, as errors.Is tells.
+func IsAny(err error, errs ...error) bool {
+	return slices.ContainsFunc(errs, func(one error) bool { return errors.Is(err, one) })
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,9 +13,13 @@ import (
 // system call.
 const inlineBuffer = 1 << 10
 
+// headSize is of the part of a request's header that every request has, in bytes.
+const headSize = 8
+
 // frameReader cuts a byte stream into Kafka's length-prefixed frames. One goroutine uses it.
 type frameReader struct {
 	conn    net.Conn
+	minimum int          // of a frame's size in bytes
 	maximum int          // socket.request.max.bytes
 	begin   func() error // called before the reader waits for a frame
 	in      [inlineBuffer]byte
@@ -54,22 +59,28 @@ func (f *frameReader) next() (int, error) {
 		return 0, err
 	}
 	size := int(int32(binary.BigEndian.Uint32(f.in[f.r:])))
-	if size < 8 || size > f.maximum {
+	if size < f.minimum || size > f.maximum {
 		if text := f.in[f.r : f.r+4]; isText(text) {
 			return 0, &badRequest{fmt.Errorf("it begins with %q, which is not Kafka's protocol", text)}
 		}
-		return 0, &badRequest{fmt.Errorf("frame of %d bytes, allowed 8 to %d (socket.request.max.bytes)", size, f.maximum)}
+		if isHello(f.in[f.r : f.r+4]) {
+			return 0, &badRequest{errors.New("the client speaks TLS, which this listener does not: set its security.protocol to PLAINTEXT or SASL_PLAINTEXT, or let it connect to a listener with TLS")}
+		}
+		return 0, &badRequest{fmt.Errorf("frame of %d bytes, allowed %d to %d (socket.request.max.bytes)", size, f.minimum, f.maximum)}
 	}
 	f.r += 4
 	return size, nil
 }
+
+// isHello reports whether a TLS handshake begins so.
+func isHello(data []byte) bool { return data[0] == 22 && data[1] == 3 }
 
 // isText reports whether bytes are printable ASCII, as another protocol's are: HTTP's, a word for ZooKeeper.
 func isText(data []byte) bool {
 	return !slices.ContainsFunc(data, func(b byte) bool { return b < ' ' || b > '~' })
 }
 
-// peek returns the first n bytes of the current frame without consuming them; n is at most 8.
+// peek returns the first n bytes of the current frame without consuming them; n is at most headSize.
 func (f *frameReader) peek(n int) ([]byte, error) {
 	if err := f.fill(n); err != nil {
 		return nil, err

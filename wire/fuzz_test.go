@@ -46,7 +46,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 10, 0, 18, 0, 3, 0, 0, 0, 5, 0xff, 0xff})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fr := &frameReader{conn: &byteConn{Reader: bytes.NewReader(data)}, maximum: 1 << 16, begin: func() error { return nil }}
+		fr := &frameReader{conn: &byteConn{Reader: bytes.NewReader(data)}, minimum: headSize, maximum: 1 << 16, begin: func() error { return nil }}
 		rest := data
 		for {
 			size, err := fr.next()

@@ -118,8 +118,18 @@ var kafkaNames = strings.NewReplacer("ID", "Id", "SASL", "Sasl", "SCRAM", "Scram
 
 // Registry maps request keys to handlers. Fill it before serving; it is read-only afterwards.
 type Registry struct {
+	Unstable bool // versions are served that Kafka calls unstable (unstable.api.versions.enable)
+
 	apis  [128]*API
 	kinds []string // by Kind, from 1 on
+}
+
+// Newest is the highest version to register of an API that has unstable versions behind its stable ones.
+func (r *Registry) Newest(stable, unstable int16) int16 {
+	if r.Unstable {
+		return unstable
+	}
+	return stable
 }
 
 // Kind is a sort of requests that are counted apart from others of their API; 0 is none.

@@ -12,6 +12,8 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
+
+	"kraft/wire/ssl"
 )
 
 // Config holds a server's limits.
@@ -35,7 +37,7 @@ const (
 // mediumRequest is up to which size in bytes requests have memory of their own, a quarter of all, which larger ones cannot use up.
 const mediumRequest = 1 << 20
 
-// slowLines is how many slow requests are logged a second.
+// slowLines is how many slow requests are logged a second, and how many logins that failed.
 const slowLines = 10
 
 // Server accepts connections on any number of listeners and serves the registry's handlers.
@@ -52,6 +54,7 @@ type Server struct {
 	running  sync.WaitGroup
 	counters *counters
 	slow     *rate.Limiter // of log lines
+	logins   *rate.Limiter // of log lines about logins that failed
 	draining chan struct{} // closed when Drain begins
 
 	mu        sync.Mutex // guards the rest
@@ -65,13 +68,13 @@ type Server struct {
 // NewServer makes a server and registers ApiVersions in r, which must not change afterwards.
 func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Server {
 	RegisterAPIVersions(r, id)
-	RegisterNoSASL(r)
+	RegisterSASL(r)
 	ctx, cancel := context.WithCancel(context.Background())
 	capacity := max(config.MaxQueuedBytes, int64(config.MaxRequestBytes))
 	return &Server{
 		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
 		medium: newMemory(capacity / 4), large: newMemory(capacity - capacity/4), decoded: semaphore.NewWeighted(capacity), capacity: capacity,
-		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines),
+		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines), logins: rate.NewLimiter(slowLines, slowLines),
 		conns: map[*conn]struct{}{}, draining: make(chan struct{}),
 	}
 }
@@ -87,8 +90,10 @@ type Stream struct {
 
 // Listener is where a server accepts connections.
 type Listener struct {
-	Name     string // e.g. EXTERNAL
-	Protocol string // e.g. PLAINTEXT (listener.security.protocol.map)
+	Name     string       // e.g. EXTERNAL
+	Protocol string       // e.g. PLAINTEXT (listener.security.protocol.map)
+	TLS      *ssl.Store   // nil for a listener without TLS
+	Login    *LoginConfig // how clients log in, nil for a listener that serves everybody
 	Net      net.Listener
 	Stream   *Stream // that shares it with Kafka's protocol, or nil
 }
@@ -142,7 +147,7 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 		}
 		return
 	}
-	c := &conn{server: s, listener: l.Name, tcp: tcp, log: &s.log}
+	c := &conn{server: s, listener: l.Name, login: l.Login.begin(time.Now()), tcp: tcp, log: &s.log}
 	s.counters.accepted.Add(1)
 	c.room.L = &c.mu
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
@@ -151,7 +156,7 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 	s.running.Add(1)
 	go func() {
 		defer s.running.Done()
-		if l.Stream == nil || !c.divert(l.Stream) {
+		if c.secure(l.TLS) && (l.Stream == nil || !c.divert(l.Stream)) {
 			c.serve()
 		}
 		s.mu.Lock()

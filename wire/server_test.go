@@ -388,7 +388,7 @@ func TestDrainAnswersWhatWasRead(t *testing.T) {
 		t.Errorf("an idle connection ended with %v, wanted EOF", err)
 	}
 	r.untilDrains(t)       // the idle connection may have been the first
-	p.send(4, metadata(4)) // too late
+	p.send(4, metadata(4)) // too late, or nearly
 	if _, err := net.Dial("tcp", r.addr); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a new connection: %v, wanted that it is refused", err)
 	}
@@ -400,8 +400,12 @@ func TestDrainAnswersWhatWasRead(t *testing.T) {
 			t.Fatalf("answer %d, wanted %d", id, want)
 		}
 	}
-	if _, _, err := p.tryReceive(); !errors.Is(err, io.EOF) {
-		t.Errorf("after its answers a connection ended with %v, wanted EOF", err)
+	id, _, err := p.tryReceive()
+	if err == nil && id == 4 { // the reader was woken to end, and bytes came before it ran (runtime's pollWait): it reads this one, and answers it
+		_, _, err = p.tryReceive()
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("after its answers a connection ended with %v (answer %d), wanted EOF", err, id)
 	}
 	select {
 	case <-drained:

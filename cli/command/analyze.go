@@ -40,14 +40,14 @@ func (a *analysis) text(w io.Writer) error {
 			oldest, newest = moment(p.Oldest), moment(p.Newest)
 		}
 		if p.Stored >= 0 {
-			stored = fmt.Sprint(p.Stored)
+			stored = size(p.Stored)
 		}
-		rows = append(rows, []any{p.Partition, stored, p.Start, p.End, p.Records, p.Bytes, p.Bytes / max(p.Records, 1), p.Largest, fmt.Sprintf("%.1f", p.Rate), oldest, newest})
+		rows = append(rows, []any{p.Partition, stored, p.Start, p.End, p.Records, size(p.Bytes), size(p.Bytes / max(p.Records, 1)), size(int64(p.Largest)), fmt.Sprintf("%.1f", p.Rate), oldest, newest})
 	}
 	if err := table(w, rows); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\n%d records read, %d without a key, %d without a value", a.Records, a.Keyless, a.Tombstones)
+	fmt.Fprintf(w, "\n%s read, %d without a key, %d without a value", counted(int(a.Records), "record"), a.Keyless, a.Tombstones)
 	for _, codec := range sortedKeys(a.Codecs) {
 		fmt.Fprintf(w, ", %d %s", a.Codecs[codec], codec)
 	}
@@ -61,7 +61,7 @@ func (a *analysis) text(w io.Writer) error {
 	fmt.Fprintln(w)
 	rows = [][]any{{"KEY", "RECORDS", "BYTES"}}
 	for _, k := range a.Largest {
-		rows = append(rows, []any{k.Key, k.Records, k.Bytes})
+		rows = append(rows, []any{k.Key, k.Records, size(k.Bytes)})
 	}
 	return table(w, rows)
 }

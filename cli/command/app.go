@@ -24,11 +24,18 @@ func Main(args []string) int {
 	if status, ok := runScript(ctx, args); ok {
 		return status
 	}
-	return report(newApp(os.Stdin, os.Stdout, os.Stderr).RunContext(ctx, args), os.Stderr)
+	app := newApp(os.Stdin, os.Stdout, os.Stderr)
+	if len(args) > 1 && args[1] == completeWord {
+		runComplete(ctx, app, args[2:])
+		return 0
+	}
+	return report(app.RunContext(ctx, rearrange(args, app.Commands)), os.Stderr)
 }
 
 // errTold ends a command with status 1 whose failures have been told already.
 var errTold = errors.New("failed")
+
+func init() { cli.VersionPrinter = func(c *cli.Context) { _ = thisBuild().text(c.App.Writer) } } // --version says what kraft version does
 
 func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
 	return &cli.App{
@@ -41,32 +48,18 @@ The file you already have:    kraft server config/server.properties`,
 		UsageText: "kraft dev | kraft --node-id ID --data DIR [options] | kraft server FILE | kraft COMMAND [options]",
 		Flags:     nodeFlags(),
 		Action:    runNode,
-		Commands: []*cli.Command{
-			devCommand(), serverCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), partitionCommand(), quorumCommand(), logCommand(), storageCommand(), perfCommand(), configCommand(), profileCommand(), topCommand(), doctorCommand(), healthCommand(), scriptsCommand(), completionCommand(), versionCommand(),
-		},
-		Reader:               in,
-		Writer:               out,
-		ErrWriter:            errOut,
-		Suggest:              true,
-		EnableBashCompletion: true,
-		HideHelpCommand:      true,
+		Commands: finish("", []*cli.Command{
+			devCommand(), serverCommand(), checkCommand(), statusCommand(), stopNodesCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), partitionCommand(), transactionCommand(), userCommand(), certsCommand(), quorumCommand(), logCommand(), storageCommand(), perfCommand(), configCommand(), profileCommand(), topCommand(), doctorCommand(), healthCommand(), scriptsCommand(), completionCommand(), versionCommand(),
+		}),
+		Reader:          in,
+		Writer:          out,
+		ErrWriter:       errOut,
+		Suggest:         true,
+		HideHelpCommand: true,
 		// A value may have commas: --override log.dirs=/a,/b is one.
 		DisableSliceFlagSeparator: true,
 		OnUsageError:              usageError,
 		// The library would exit the process; Main decides on that.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
-}
-
-// usageError turns a mistyped flag into one sentence that says where to look.
-func usageError(c *cli.Context, err error, _ bool) error {
-	name := "kraft"
-	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "kraft" {
-		name = c.Command.HelpName
-	}
-	text := err.Error()
-	if hint := suggestFlag(c, text); hint != "" {
-		text += ", did you mean " + hint + "?"
-	}
-	return badUse("%s (see %s --help)", text, name)
 }

@@ -4,7 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -117,4 +122,105 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%v leaves mistyped flags to the library", path)
 		}
 	})
+}
+
+// TestExamples: the help of each command has examples, whose commands and options there are.
+func TestExamples(t *testing.T) {
+	app := newApp(nil, io.Discard, io.Discard)
+	seen := map[string]bool{}
+	var walk func(group string, commands []*cli.Command)
+	walk = func(group string, commands []*cli.Command) {
+		for _, c := range commands {
+			words := strings.TrimSpace(group + " " + c.Name)
+			seen[words] = true
+			walk(words, c.Subcommands)
+			found := 0
+			for line := range strings.Lines(c.Description) {
+				line, _, _ = strings.Cut(line, "    ")
+				i := strings.Index(line, "kraft ")
+				if i < 0 || strings.TrimLeft(line[:i], " ") != "" && !strings.Contains(line, "| kraft") {
+					continue
+				}
+				found++
+				line, _, _ = strings.Cut(line[i:], "|")
+				if says := checkLine(app, line); says != "" {
+					t.Errorf("help of kraft %s: %s", words, says)
+				}
+			}
+			if found == 0 && c.Name != "completion" {
+				t.Errorf("the help of kraft %s has no example: %q", words, c.Description)
+			}
+		}
+	}
+	walk("", app.Commands)
+	for words := range examples {
+		if !seen[words] {
+			t.Errorf("examples of kraft %s, which is not there", words)
+		}
+	}
+}
+
+// checkLine says what is wrong with the words of a command line, kraft first; "" if nothing.
+func checkLine(app *cli.App, line string) string {
+	words := strings.Fields(line)
+	if len(words) > 1 && slices.Contains(scriptNames(), words[1]) {
+		return ""
+	}
+	l := parseIncomplete(app, append(words[1:], ""))
+	if l.command == nil && (len(words) < 2 || !strings.HasPrefix(words[1], "--")) {
+		return fmt.Sprintf("%q names no command", line)
+	}
+	for _, word := range words {
+		name, _, _ := strings.Cut(strings.TrimLeft(word, "-"), "=")
+		if strings.HasPrefix(word, "-") && strings.Trim(word, "-") != "" && findFlag(append(l.flags(), bootstrapFlag()), name) == nil && !isAgo(name) && name != "help" && name != "version" {
+			return fmt.Sprintf("%q: kraft %s has no option %s", strings.TrimSpace(line), l.path, word)
+		}
+	}
+	return ""
+}
+
+// isAgo reports whether an option's value that begins with a dash is an offset or an age, without the dash.
+func isAgo(s string) bool {
+	_, age := parseAge(s)
+	_, err := strconv.Atoi(s)
+	return age || err == nil
+}
+
+// TestDocs: the command lines of all pages name commands and options that there are.
+func TestDocs(t *testing.T) {
+	app := newApp(nil, io.Discard, io.Discard)
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for _, page := range append(pages, "../../README.md") {
+		if filepath.Base(page) == "troubleshooting.md" { // which has them wrong
+			continue
+		}
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, line := range strings.Split(strings.ReplaceAll(string(text), "\\\n", " "), "\n") {
+			code, indented := strings.CutPrefix(line, "    ")
+			if !indented {
+				continue
+			}
+			code, _, _ = strings.Cut(strings.TrimPrefix(code, "$ "), " #")
+			for _, part := range regexp.MustCompile(`&&|\|\||[|;&]`).Split(code, -1) {
+				part = strings.TrimPrefix(strings.TrimSpace(part), "./")
+				if !strings.HasPrefix(part, "kraft ") || strings.HasPrefix(part, "kraft 0.") || strings.HasPrefix(part, "kraft ...") || strings.HasPrefix(part, "kraft runs") {
+					continue
+				}
+				checked++
+				if says := checkLine(app, part); says != "" {
+					t.Errorf("%s, line %d: %s", page, n+1, says)
+				}
+			}
+		}
+	}
+	if checked < 80 {
+		t.Errorf("%d command lines", checked)
+	}
 }

@@ -51,12 +51,12 @@ func interspersed(c *cli.Context) ([]string, error) {
 		}
 		if !inline {
 			if len(rest) == 0 {
-				return nil, badUse("flag needs a value: %s", arg)
+				return nil, needsValue(c.Command.Flags, name, c.Command.HelpName)
 			}
 			value, rest = rest[0], rest[1:]
 		}
 		if err := c.Set(flag.Names()[0], value); err != nil {
-			return nil, badUse("invalid value %q for flag %s: %w", value, arg, err)
+			return nil, invalidValue(c.Command.Flags, name, value, c.Command.HelpName)
 		}
 	}
 	return args, nil
@@ -69,6 +69,22 @@ func findFlag(flags []cli.Flag, name string) cli.Flag {
 				return f
 			}
 		}
+	}
+	return nil
+}
+
+// checkTopicName refuses what can be no topic's name.
+func checkTopicName(name string) error {
+	if name == "" {
+		return badUse("the topic has no name: is a variable empty?")
+	}
+	if strings.ContainsFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
+	}) {
+		return badUse("%q is no topic's name, which has letters, digits, dots, dashes and underscores; give one topic", name)
+	}
+	if name == "." || name == ".." || len(name) > 249 {
+		return badUse("%.40q is no topic's name, which has up to 249 letters, and is not . or ..", name)
 	}
 	return nil
 }

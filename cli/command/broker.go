@@ -33,8 +33,8 @@ func brokerCommand() *cli.Command {
 				OnUsageError: usageError, Flags: moveFlags(), Action: withArguments(drain),
 			},
 			{
-				Name: "remove", Usage: "forget a broker that is stopped for good and holds nothing", UsageText: "kraft broker remove N",
-				OnUsageError: usageError, Flags: []cli.Flag{bootstrapFlag()}, Action: withArguments(removeBroker),
+				Name: "remove", Usage: "forget a broker that is stopped for good and holds nothing", UsageText: "kraft broker remove N [--yes | --dry-run]",
+				OnUsageError: usageError, Flags: append(confirmFlags(), bootstrapFlag()), Action: withArguments(removeBroker),
 			},
 			{
 				Name: "log-level", Usage: "show or set how much the parts of a broker log", UsageText: "kraft broker log-level N [LOGGER=LEVEL]...",
@@ -53,14 +53,14 @@ type brokerLines []ops.Broker
 func (l brokerLines) text(w io.Writer) error {
 	rows := [][]any{{"BROKER", "ADDRESS", "RACK", "STATE", "REPLICAS", "LEADS", "BYTES"}}
 	for _, b := range l {
-		rack, size := "-", "-"
+		rack, bytes := "-", "-"
 		if b.Rack != nil {
 			rack = orDash(*b.Rack)
 		}
 		if b.Bytes >= 0 {
-			size = fmt.Sprint(b.Bytes)
+			bytes = size(b.Bytes)
 		}
-		rows = append(rows, []any{b.Broker, b.Address, rack, b.State, b.Replicas, b.Leads, size})
+		rows = append(rows, []any{b.Broker, b.Address, rack, b.State, b.Replicas, b.Leads, bytes})
 	}
 	return table(w, rows)
 }
@@ -81,6 +81,11 @@ func removeBroker(c *cli.Context, args []string) error {
 		return err
 	}
 	return withClient(c, func(client *kgo.Client) error {
+		if goOn, err := confirm(c, func() ([]string, error) {
+			return []string{fmt.Sprintf("forget broker %d", id)}, ops.CheckRemoval(c.Context, client, id)
+		}); !goOn || err != nil {
+			return err
+		}
 		if err := ops.RemoveBroker(c.Context, client, id); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/schollz/progressbar/v3"
@@ -97,9 +98,12 @@ func drain(c *cli.Context, args []string) error {
 		if err != nil {
 			return err
 		}
+		if !slices.ContainsFunc(brokers, func(b plan.Broker) bool { return b.ID == int32(id) }) && !slices.ContainsFunc(parts, func(p plan.Partition) bool { return slices.Contains(p.Replicas, int32(id)) }) {
+			return ops.NoBroker(c.Context, admin, int32(id))
+		}
 		moves, left := plan.Drain(brokers, parts, int32(id))
 		if len(left) > 0 {
-			return fmt.Errorf("cannot drain: %d partitions, %s-%d first, already have replicas on all other brokers: add a broker, or lower their replication factor", len(left), left[0].Topic, left[0].Number)
+			return fmt.Errorf("cannot drain: on all other brokers are replicas of %s already, %s-%d first: add a broker, or lower the replication factor", counted(len(left), "partition"), left[0].Topic, left[0].Number)
 		}
 		return carryOut(c, admin, moves, fmt.Sprintf("broker %d holds nothing", id))
 	})
@@ -150,6 +154,6 @@ func carryOut(c *cli.Context, admin *kadm.Client, moves []plan.Move, nothing str
 		return err
 	}
 	_ = bar.Finish()
-	fmt.Fprintf(c.App.Writer, "moved %d partitions\n", len(moves))
+	fmt.Fprintf(c.App.Writer, "moved %s\n", counted(len(moves), "partition"))
 	return nil
 }

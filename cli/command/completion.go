@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
@@ -12,52 +13,59 @@ import (
 // completions are what shells run when they start. kraft itself knows what fits: it is asked with the words so far.
 var completions = map[string]string{
 	"bash": `_kraft() {
-  local word=${COMP_WORDS[COMP_CWORD]}
-  local words=("${COMP_WORDS[@]:0:COMP_CWORD}")
-  [[ $word == -* ]] && words+=("$word")
-  COMPREPLY=($(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$word"))
+  local line=${COMP_LINE:0:COMP_POINT} word=${COMP_WORDS[COMP_CWORD]} words found
+  read -ra words <<< "$line"
+  [[ $line == *[[:space:]] ]] && words+=("")
+  local whole=${words[${#words[@]}-1]}
+  local before=${whole%"$word"}
+  COMPREPLY=()
+  while IFS= read -r found; do
+    [[ $found == "$whole"* ]] && COMPREPLY+=("${found#"$before"}")
+  done < <("${COMP_WORDS[0]}" __complete "${words[@]:1}" 2>/dev/null)
+  [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && type compopt >/dev/null 2>&1 && compopt -o nospace
 }
 complete -o bashdefault -o default -F _kraft kraft
 `,
 	"zsh": `#compdef kraft
 _kraft() {
   local -a found
-  local word=${words[-1]}
-  if [[ $word == -* ]]; then
-    found=("${(@f)$(${words[@]:0:#words[@]-1} $word --generate-bash-completion 2>/dev/null)}")
-  else
-    found=("${(@f)$(${words[@]:0:#words[@]-1} --generate-bash-completion 2>/dev/null)}")
-  fi
+  found=("${(@f)$(kraft __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
   if [[ -n ${found[1]} ]]; then
-    _describe 'values' found
+    compadd -a found
   else
     _files
   fi
 }
 compdef _kraft kraft
 `,
+	"fish": `complete -c kraft -a '(kraft __complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+`,
+	"powershell": `Register-ArgumentCompleter -Native -CommandName kraft -ScriptBlock {
+  param($word, $ast, $position)
+  $words = @($ast.CommandElements | Select-Object -Skip 1 | ForEach-Object { "$_" })
+  if ($word -eq '') { $words += '""' }
+  & kraft __complete @words 2>$null | Where-Object { $_ -like "$word*" } | ForEach-Object {
+    [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+  }
+}
+`,
 }
 
 func completionCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "completion",
-		Usage:     "print what makes a shell complete kraft's commands and options",
-		UsageText: "kraft completion bash|zsh|fish",
-		Description: `bash:  source <(kraft completion bash)            in ~/.bashrc
-zsh:   source <(kraft completion zsh)             in ~/.zshrc, behind compinit
-fish:  kraft completion fish > ~/.config/fish/completions/kraft.fish`,
-		OnUsageError: usageError,
+		Usage:     "print what makes a shell complete kraft's commands, options and names",
+		UsageText: "kraft completion bash|zsh|fish|powershell",
+		Description: `Topics, groups, brokers, profiles and settings are completed, too; names come from the cluster that the command would ask.
+
+bash:        source <(kraft completion bash)            in ~/.bashrc
+zsh:         source <(kraft completion zsh)             in ~/.zshrc, behind compinit
+fish:        kraft completion fish > ~/.config/fish/completions/kraft.fish
+PowerShell:  kraft completion powershell | Out-String | Invoke-Expression    in $PROFILE`,
 		Action: withArguments(func(c *cli.Context, args []string) error {
 			text, ok := completions[args[0]]
-			if args[0] == "fish" {
-				var err error
-				if text, err = c.App.ToFishCompletion(); err != nil {
-					return err
-				}
-				ok = true
-			}
 			if !ok || len(args) > 1 {
-				return badUse("kraft completion takes bash, zsh or fish, not %q", args[0])
+				return badUse("kraft completion takes bash, zsh, fish or powershell, not %q", strings.Join(args, " "))
 			}
 			fmt.Fprint(c.App.Writer, text)
 			return nil
@@ -81,20 +89,24 @@ func versionCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			b := build{Version: Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						b.Revision = s.Value
-					}
-				}
-			}
-			return tell(c, b)
+			return tell(c, thisBuild())
 		},
 	}
 }
 
+func thisBuild() build {
+	b := build{Version: Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.Revision = s.Value
+			}
+		}
+	}
+	return b
+}
+
 func (b build) text(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "kraft %s %s %s %s\n", b.Version, b.Platform, b.Go, b.Revision)
+	_, err := fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintf("kraft %s %s %s %s", b.Version, b.Platform, b.Go, b.Revision)))
 	return err
 }

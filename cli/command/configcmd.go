@@ -3,6 +3,8 @@ package command
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -109,6 +111,7 @@ func setConfigs(c *cli.Context, args []string) error {
 		if _, twice := changes[key]; twice {
 			return badUse("%s is given twice: give each setting one value", key)
 		}
+		value = inUnits(key, strings.TrimSpace(value))
 		changes[key] = &value
 	}
 	return changeConfigs(c, changes, "set")
@@ -131,12 +134,15 @@ func changeConfigs(c *cli.Context, changes map[string]*string, done string) erro
 		if r.Kind == kmsg.ConfigResourceTypeBroker && configs.Broker[key] == nil && changes[key] != nil {
 			return badUse("%s is not a setting that kraft or Kafka knows%s", key, configs.Hint(key))
 		}
+		if err := checkTopicSetting(key, changes[key]); r.Kind == kmsg.ConfigResourceTypeTopic && changes[key] != nil && err != nil {
+			return err
+		}
 	}
 	return withClient(c, func(client *kgo.Client) error {
 		if err := ops.ChangeConfigs(c.Context, client, r, changes); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.App.Writer, "%s %d settings of %v\n", done, len(changes), r)
+		fmt.Fprintf(c.App.Writer, "%s %s of %v\n", done, counted(len(changes), "setting"), r)
 		return nil
 	})
 }
@@ -156,6 +162,29 @@ func explainConfigs(c *cli.Context, keys []string) error {
 		return badUseOf(errTold)
 	}
 	return nil
+}
+
+// checkTopicSetting says that a key is no setting of topics, and which one is meant; or that a value, if there is one, is none for it.
+func checkTopicSetting(key string, value *string) error {
+	if d := configs.Topic[key]; d != nil {
+		if value != nil && d.Check(*value) != nil {
+			return badUse("%s takes %s, not %q", key, d.Takes(), *value)
+		}
+		return nil
+	}
+	if configs.Broker[key] != nil {
+		for name, d := range configs.Topic {
+			if slices.Contains(d.Synonyms, key) {
+				return badUse("%s is a setting of brokers: a topic's is called %s", key, name)
+			}
+		}
+		return badUse("%s is a setting of brokers, not of topics", key)
+	}
+	hint := configs.Closest(key, len(key)/4, maps.Keys(configs.Topic))
+	if hint == "" {
+		return nil // another kind of broker may know it
+	}
+	return badUse("%s is no setting of a topic, did you mean %s?", key, hint)
 }
 
 // explainConfig reports whether there is something to say.

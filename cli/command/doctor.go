@@ -47,7 +47,11 @@ func doctor(c *cli.Context) error {
 	}
 	found := findings{}
 	examined := map[string]bool{} // clusters
-	for _, address := range strings.Split(servers, ",") {
+	given, err := addresses(servers)
+	if err != nil {
+		return err
+	}
+	for _, address := range given {
 		found = append(found, ops.Examine(c.Context, strings.TrimSpace(address), login, examined)...)
 	}
 	for _, address := range c.StringSlice("admin") {

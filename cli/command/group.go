@@ -15,7 +15,7 @@ import (
 func groupCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "group",
-		Usage: "list, describe and reset consumer groups, and tell their lag",
+		Usage: "list, describe, reset and delete consumer groups, and tell their lag",
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list consumer groups", UsageText: "kraft group list",
@@ -33,6 +33,10 @@ func groupCommand() *cli.Command {
 				Action: groupLag,
 			},
 			resetCommand(),
+			{
+				Name: "delete", Usage: "delete groups without members, with their committed offsets", UsageText: "kraft group delete GROUP... [--yes | --dry-run]",
+				OnUsageError: usageError, Action: withArguments(deleteGroups), Flags: append(confirmFlags(), bootstrapFlag()),
+			},
 		},
 	}
 }
@@ -44,6 +48,28 @@ func listGroups(c *cli.Context) error {
 	return withAdmin(c, func(admin *kadm.Client) error {
 		out, err := ops.ListGroups(c.Context, admin)
 		return show(c, groupList(out), err)
+	})
+}
+
+func deleteGroups(c *cli.Context, names []string) error {
+	return withAdmin(c, func(admin *kadm.Client) error {
+		if goOn, err := confirm(c, func() (lines []string, err error) {
+			groups, err := ops.DescribeGroups(c.Context, admin, names)
+			if err != nil && len(groups) < len(names) {
+				return nil, err
+			}
+			for _, g := range groups {
+				lines = append(lines, fmt.Sprintf("delete group %s (%s, %s) with its committed offsets", g.Group, g.State, counted(g.Members, "member")))
+			}
+			return lines, nil
+		}); !goOn || err != nil {
+			return err
+		}
+		out, err := ops.DeleteGroups(c.Context, admin, names)
+		if err != nil {
+			return err
+		}
+		return each(c, "deleted group", out)
 	})
 }
 
@@ -102,6 +128,7 @@ func groupLag(c *cli.Context) error {
 	if c.Duration("interval") <= 0 {
 		return badUse("--interval must be a duration above 0, like 2s, not %v", c.Duration("interval"))
 	}
+	endWithReader(c)
 	return withAdmin(c, func(admin *kadm.Client) error {
 		for {
 			out, err := ops.Lags(c.Context, admin, names)

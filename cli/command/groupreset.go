@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -23,6 +24,7 @@ func resetCommand() *cli.Command {
 		Flags: []cli.Flag{
 			bootstrapFlag(), jsonFlag(),
 			&cli.StringFlag{Name: "to", Usage: "`WHERE` to begin"},
+			&cli.BoolFlag{Name: "create", Usage: "create the group if it does not exist"},
 			&cli.StringSliceFlag{Name: "topic", Aliases: []string{"t"}, Usage: "of `TOPIC` only; may be repeated (default: all that the group has offsets of)"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show what would change, and change nothing"},
 		},
@@ -48,12 +50,26 @@ func resetGroup(c *cli.Context, args []string) error {
 	if len(args) != 1 {
 		return badUse("kraft group reset takes one group: %s", c.Command.UsageText)
 	}
+	if !c.IsSet("to") {
+		return badUse("kraft group reset needs --to: %s", c.Command.UsageText)
+	}
 	to, err := parseWhere(c.String("to"), time.Now())
 	if err != nil {
 		return err
 	}
 	return withAdmin(c, func(admin *kadm.Client) error {
-		out, err := ops.ResetGroup(c.Context, admin, args[0], c.StringSlice("topic"), to, c.Bool("dry-run"))
+		if offset, err := strconv.ParseInt(c.String("to"), 10, 64); err == nil {
+			to = func(ctx context.Context, admin *kadm.Client, topics []string) (kadm.ListedOffsets, error) {
+				found, err := ops.At(offset)(ctx, admin, topics)
+				found.Each(func(o kadm.ListedOffset) {
+					if o.Err == nil && o.Offset < offset {
+						fmt.Fprintf(c.App.ErrWriter, "kraft: %s:%d ends at %d, before offset %d: the group goes to the end\n", o.Topic, o.Partition, o.Offset, offset)
+					}
+				})
+				return found, err
+			}
+		}
+		out, err := ops.ResetGroup(c.Context, admin, args[0], c.StringSlice("topic"), to, c.Bool("create"), c.Bool("dry-run"))
 		return show(c, offsetMoves(out), err)
 	})
 }

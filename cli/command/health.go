@@ -54,7 +54,7 @@ func health(c *cli.Context) error {
 			case resp.ControllerID < 0:
 				leaderless = true
 			default:
-				fmt.Fprintf(c.App.Writer, "ok: %d brokers, cluster %s\n", len(resp.Brokers), resp.ClusterID)
+				fmt.Fprintf(c.App.Writer, "ok: %s, cluster %s\n", counted(len(resp.Brokers), "broker"), resp.ClusterID)
 				return nil
 			}
 		}

@@ -13,7 +13,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"kraft/cli/ops"
-	"kraft/storage"
+	"kraft/storage/inspect"
+	"kraft/storage/logfile"
 	"kraft/wire/record"
 )
 
@@ -120,7 +121,7 @@ func dumpLogs(c *cli.Context, paths []string) error {
 	left := c.Int("n")
 	enough := errors.New("enough")
 	for _, path := range paths {
-		if filepath.Ext(path) != storage.SegmentSuffix {
+		if filepath.Ext(path) != logfile.LogSuffix {
 			return badUse("%s is no segment: kraft log dump reads .log files, kafka-dump-log the others of a log too", path)
 		}
 		out, lines := &dump{}, 0
@@ -132,7 +133,7 @@ func dumpLogs(c *cli.Context, paths []string) error {
 			out, lines = &dump{}, 0
 			return err
 		}
-		end, size, err := storage.WalkSegment(path, func(b record.Batch, at int64) error {
+		end, size, err := inspect.WalkSegment(path, func(b record.Batch, at int64) error {
 			if b.LastOffset() < c.Int64("offset") {
 				return nil
 			}
@@ -226,7 +227,7 @@ func (l verifiedLogs) text(w io.Writer) error {
 		if len(v.Problems) > 0 {
 			found = fmt.Sprintf("%d problems", len(v.Problems))
 		}
-		rows = append(rows, []any{filepath.Base(v.Path), v.Segments, v.Batches, v.Records, v.Bytes, v.Start, v.End, found})
+		rows = append(rows, []any{filepath.Base(v.Path), v.Segments, v.Batches, v.Records, size(v.Bytes), v.Start, v.End, found})
 	}
 	return table(w, rows)
 }
@@ -234,7 +235,7 @@ func (l verifiedLogs) text(w io.Writer) error {
 func verifyLogs(c *cli.Context, paths []string) error {
 	var dirs []string
 	for _, path := range paths {
-		found, err := storage.PartitionDirs(path)
+		found, err := inspect.PartitionDirs(path)
 		if err != nil {
 			return badUse("%w", err)
 		}
@@ -250,7 +251,7 @@ func verifyLogs(c *cli.Context, paths []string) error {
 		if c.Context.Err() != nil {
 			return c.Context.Err()
 		}
-		v, err := storage.Verify(dir, func(n int64) { _ = bar.Add64(n) })
+		v, err := inspect.Verify(dir, func(n int64) { _ = bar.Add64(n) })
 		if errors.Is(err, os.ErrNotExist) {
 			continue // its broker has deleted it
 		}
@@ -282,7 +283,7 @@ func segmentBytes(dirs []string) (total int64) {
 	for _, dir := range dirs {
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
-			if info, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), storage.SegmentSuffix) {
+			if info, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), logfile.LogSuffix) {
 				total += info.Size()
 			}
 		}

@@ -181,7 +181,7 @@ func electPartitions(c *cli.Context) error {
 		if err != nil && !lacks {
 			return err
 		}
-		fmt.Fprintf(c.App.Writer, "elected the leaders of %d partitions\n", elected)
+		fmt.Fprintf(c.App.Writer, "elected the leaders of %s\n", counted(elected, "partition"))
 		if lacks {
 			return errTold
 		}

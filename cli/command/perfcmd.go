@@ -152,6 +152,9 @@ func perfConsume(c *cli.Context, args []string) error {
 		return err
 	}
 	defer client.Close()
+	if _, err := ops.FindTopic(c.Context, client, args[0]); err != nil {
+		return withoutController(c, client, err)
+	}
 	bar := recordsBar(c, n, "reading")
 	w := perf.Window{}
 	begun := time.Now()

@@ -107,6 +107,9 @@ func connection(c *cli.Context) (servers string, opts []kgo.Opt, err error) {
 		name = p.Current
 	}
 	if name == "" {
+		if f := findDev(); f != nil {
+			servers = strings.Join(f.Addresses, ",")
+		}
 		return servers, nil, nil
 	}
 	settings, err := p.find(name)
@@ -117,6 +120,30 @@ func connection(c *cli.Context) (servers string, opts []kgo.Opt, err error) {
 		return "", nil, badUse("profile %s: %w", name, err)
 	}
 	return settings["bootstrap.servers"], opts, nil
+}
+
+// bySecureProfile reports whether a command connects by a profile that speaks TLS.
+func bySecureProfile(c *cli.Context) bool {
+	if c.IsSet("bootstrap-server") && !strings.HasPrefix(c.String("bootstrap-server"), "@") {
+		return false
+	}
+	p, err := loadProfiles()
+	return err == nil && strings.HasSuffix(strings.ToUpper(p.Profiles[profileInUse(c)]["security.protocol"]), "SSL")
+}
+
+// profileInUse is the profile that a command connects by, "" for none.
+func profileInUse(c *cli.Context) string {
+	at := c.String("bootstrap-server")
+	if name, named := strings.CutPrefix(at, "@"); named {
+		return name
+	}
+	if name := os.Getenv("KRAFT_PROFILE"); name != "" {
+		return name
+	}
+	if p, err := loadProfiles(); err == nil {
+		return p.Current
+	}
+	return ""
 }
 
 func profileCommand() *cli.Command {
@@ -174,6 +201,9 @@ func createProfile(c *cli.Context, args []string) error {
 		settings[key] = value
 	}
 	if servers := c.String("bootstrap-server"); servers != "" {
+		if _, err := addresses(servers); err != nil {
+			return err
+		}
 		settings["bootstrap.servers"] = servers
 	}
 	if settings["bootstrap.servers"] == "" {

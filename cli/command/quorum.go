@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -26,8 +27,8 @@ func quorumCommand() *cli.Command {
 				OnUsageError: usageError, Action: withArguments(addVoter), Flags: []cli.Flag{bootstrapFlag()},
 			},
 			{
-				Name: "remove", Usage: "make a voter a learner again, or forget it if it does not run", UsageText: "kraft quorum remove NODE",
-				OnUsageError: usageError, Action: withArguments(removeVoter), Flags: []cli.Flag{bootstrapFlag()},
+				Name: "remove", Usage: "make a voter a learner again, or forget it if it does not run", UsageText: "kraft quorum remove NODE [--yes | --dry-run]",
+				OnUsageError: usageError, Action: withArguments(removeVoter), Flags: append(confirmFlags(), bootstrapFlag()),
 			},
 		},
 	}
@@ -82,5 +83,42 @@ func changeVoter(c *cli.Context, args []string, change func(context.Context, *kg
 }
 
 func removeVoter(c *cli.Context, args []string) error {
-	return changeVoter(c, args, ops.RemoveVoter, "node %d votes no more\n", "node %d does not vote\n")
+	remove := func(ctx context.Context, client *kgo.Client, id int32) (bool, error) {
+		goOn, err := confirm(c, func() ([]string, error) {
+			left, votes, err := ops.VotersWithout(ctx, client, id)
+			if err == nil && !votes {
+				err = errNoVoter
+			}
+			return []string{fmt.Sprintf("remove node %d from the voters: %s", id, majority(left))}, err
+		})
+		if errors.Is(err, errNoVoter) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if !goOn {
+			return false, errDryRun
+		}
+		return ops.RemoveVoter(ctx, client, id)
+	}
+	err := changeVoter(c, args, remove, "node %d votes no more\n", "node %d does not vote\n")
+	if errors.Is(err, errDryRun) {
+		return nil
+	}
+	return err
+}
+
+// errDryRun ends a change that was a --dry-run.
+var errDryRun = errors.New("only tried")
+
+// errNoVoter says that a node to be removed does not vote.
+var errNoVoter = errors.New("does not vote")
+
+// majority says how many of some voters must run.
+func majority(voters []int32) string {
+	if len(voters) == 0 {
+		return "no voter would be left"
+	}
+	return fmt.Sprintf("the voters are then %s, and %d of them must run", ids(voters), len(voters)/2+1)
 }

@@ -1,8 +1,8 @@
 package command
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -48,7 +48,7 @@ func backgroundFlags() []cli.Flag {
 
 func nodeFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
-		&cli.IntFlag{Name: "node-id", Usage: "run the node with this `ID`, a number from 0 on"},
+		&cli.IntFlag{Name: "node-id", Value: 1, Usage: "run the node with this `ID`, a number from 0 on"},
 		&cli.StringFlag{Name: "data", Usage: "`DIR` for the node's data, created if missing"},
 		&cli.StringFlag{Name: "peers", Usage: "voters of the metadata quorum, including this node, as `ID@host:port` separated by commas; the same list on every voter"},
 		&cli.StringFlag{Name: "join", Usage: "join the cluster of the node whose controller listener is at `host:port`, several with commas"},
@@ -68,19 +68,39 @@ func serverCommand() *cli.Command {
 			if len(args) != 1 {
 				return badUse("kraft server takes one file: kraft server config/server.properties")
 			}
-			values, err := config.ReadFile(args[0])
+			values, err := readServerFile(args[0])
 			if err != nil {
-				return badUseOf(err)
+				return err
 			}
 			return serveFrom(c, config.Sources{File: values, FileName: args[0]})
 		}),
 	}
 }
 
+// readServerFile reads a server.properties, and refuses a file that can be none.
+func readServerFile(path string) (map[string]string, error) {
+	values, err := config.ReadFile(path)
+	if err != nil {
+		return nil, badUseOf(err)
+	}
+	for key := range values {
+		if config.IsSetting(key) {
+			return values, nil
+		}
+	}
+	if settings, _ := config.Environment(os.Environ()); len(values) == 0 && len(settings) > 0 { // an image's, whose settings are in the environment
+		return values, nil
+	}
+	return nil, badUse("%s has no setting of a broker in it: kraft server takes a server.properties, with lines like node.id=1 and log.dirs=/var/lib/kraft", path)
+}
+
 // runNode is kraft without a command: a node by flags.
 func runNode(c *cli.Context) error {
+	if c.Args().First() == "help" && c.NArg() == 2 && explainConfig(c.App.Writer, c.Args().Get(1)) {
+		return nil
+	}
 	if c.NArg() > 0 {
-		return unknownCommand(c, c.Args().First())
+		return unknownCommand(c, c.Args().Slice())
 	}
 	if c.NumFlags() == 0 {
 		return cli.ShowAppHelp(c)
@@ -101,6 +121,11 @@ func nodeValues(c *cli.Context, id string) (map[string]string, error) {
 	for _, key := range []string{"listeners", "advertised-listeners"} {
 		if c.IsSet(key) {
 			values[strings.ReplaceAll(key, "-", ".")] = c.String(key)
+		}
+	}
+	for _, name := range []string{"data", "peers", "join", "listeners", "advertised-listeners"} {
+		if strings.HasPrefix(c.String(name), "-") {
+			return nil, badUse("--%s has %q as its value: is a variable empty?", name, c.String(name))
 		}
 	}
 	if c.IsSet("peers") && c.IsSet("join") {
@@ -126,18 +151,10 @@ func nodeValues(c *cli.Context, id string) (map[string]string, error) {
 
 // serveFrom runs a node by its flags and by settings from other places.
 func serveFrom(c *cli.Context, from config.Sources) error {
-	var notes []string
-	from.Environment, notes = config.Environment(os.Environ())
-	from.Overrides = map[string]string{}
-	if err := override(c, from.Overrides); err != nil {
+	values, notes, err := sourcesOf(c, from)
+	if err != nil {
 		return err
 	}
-	values := from.Merge()
-	var err error
-	if from.Flags, err = nodeValues(c, cmp.Or(values["node.id"], values["broker.id"])); err != nil {
-		return err
-	}
-	values = from.Merge()
 	if values["log.dirs"] == "" && values["log.dir"] == "" && from.File == nil {
 		return badUse("give the node a directory for its data: --data DIR, or KAFKA_LOG_DIRS in the environment")
 	}
@@ -150,6 +167,11 @@ func serveFrom(c *cli.Context, from config.Sources) error {
 
 // serve runs a node until a signal comes or the node fails. Notes are for its log.
 func serve(c *cli.Context, values map[string]string, notes []string) error {
+	return serveThen(c, values, notes, func([]string) (func(), error) { return func() {}, nil })
+}
+
+// serveThen is serve that calls ready with the node's addresses when it serves, and what ready returned when it stops.
+func serveThen(c *cli.Context, values map[string]string, notes []string, ready func(addresses []string) (undo func(), err error)) error {
 	begun := time.Now()
 	conf, err := config.New(values)
 	if err != nil {
@@ -175,7 +197,8 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	defer removePID()
 	lines, warnings := conf.Table()
 	conf.Notes = append(conf.Notes, warnings...)
-	n, err := node.StartOn(c.Context, node.World{Waiting: notifyWaiting}, conf, logs)
+	record := newRecord(conf, devBrokers(c), log)
+	n, err := node.StartOn(c.Context, node.World{Waiting: notifyWaiting, Holds: record.holds}, conf, logs)
 	if err != nil && c.Context.Err() != nil {
 		log.Info().Msg("stopped while starting")
 		return nil
@@ -183,11 +206,28 @@ func serve(c *cli.Context, values map[string]string, notes []string) error {
 	if err != nil {
 		return err
 	}
+	record.serves(n)
 	announce(c, conf, n, lines, begun)
+	undo, err := ready(n.Addresses())
+	if err != nil {
+		return errors.Join(err, n.Stop())
+	}
+	defer undo()
 	if err := notifyReady(); err != nil {
 		log.Warn().Err(err).Msg("cannot report readiness")
 	}
-	return untilStopped(c, log, n.Failed(), n.Stop)
+	return untilStopped(c, log, n.Failed(), func() error {
+		record.stops()
+		return n.Stop()
+	})
+}
+
+// devBrokers is 1 for a kraft dev of one broker, 0 for another node.
+func devBrokers(c *cli.Context) int {
+	if c.Command.Name == "dev" {
+		return 1
+	}
+	return 0
 }
 
 // announce says that a node is ready, where, and with several listeners what clients of each are told.

@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"kraft/cli/config"
 	"kraft/cli/node"
 	"kraft/cli/ops"
+	"kraft/cli/running"
 	"kraft/cli/scripts"
 )
 
@@ -118,19 +116,28 @@ func serverStop(args []string, s scripts.Streams) int {
 		}
 		wanted[key] = value
 	}
-	found, err := runningNodes()
+	found, err := running.Nodes()
 	if err != nil {
 		fmt.Fprintln(s.Err, err)
 		return 1
 	}
-	found = slices.DeleteFunc(found, func(n runningNode) bool { return !n.matches(wanted) })
+	found = slices.DeleteFunc(found, func(n *running.Node) bool {
+		id, role := wanted["node-id"], wanted["process-role"]
+		return id != "" && id != fmt.Sprint(n.NodeID) || role != "" && !slices.Contains(n.Roles, role)
+	})
 	if len(found) == 0 {
 		fmt.Fprintln(s.Out, "No kafka server to stop")
 		return 1
 	}
-	for _, n := range found {
-		if err := n.terminate(); err != nil {
-			fmt.Fprintf(s.Err, "process %d: %v\n", n.pid, err)
+	if wanted["node-id"] != "" {
+		if err := partOfDev(found); err != nil {
+			fmt.Fprintln(s.Err, err)
+			return 1
+		}
+	}
+	for _, pid := range processes(found) {
+		if err := running.Terminate(pid); err != nil {
+			fmt.Fprintf(s.Err, "process %d: %v\n", pid, err)
 			return 1
 		}
 	}
@@ -163,13 +170,13 @@ func zooKeeperServer(ctx context.Context, args []string, s scripts.Streams) int 
 		fmt.Fprintln(s.Err, "Usage: zkServer.sh {start|start-foreground|stop|version|restart|status}")
 		return 1
 	}
-	found, err := runningNodes()
+	found, err := running.Nodes()
 	if err == nil && len(found) == 0 {
 		err = node.ErrNotServing
 	}
 	for _, n := range found {
 		var mode string
-		if mode, err = n.mode(ctx); err == nil {
+		if mode, err = modeOf(ctx, n); err == nil {
 			fmt.Fprintf(s.Out, "Mode: %s\n", mode)
 			return 0
 		}
@@ -180,55 +187,34 @@ func zooKeeperServer(ctx context.Context, args []string, s scripts.Streams) int 
 
 // report says why a command failed, and returns its exit status.
 func report(err error, w io.Writer) int {
+	switch {
+	case err != nil && pipeClosed.Load():
+		return 0 // nobody wants to know more
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
+	}
 	if err != nil && !errors.Is(err, errTold) {
 		fmt.Fprintln(w, "kraft: "+ops.Plain(err).Error())
 	}
 	return exitStatus(err)
 }
 
-// runningNode is a process of kraft that runs a node.
-type runningNode struct {
-	pid    int
-	values map[string]string // its settings, as far as its command line tells
-}
-
-func (n runningNode) matches(wanted map[string]string) bool {
-	if id := wanted["node-id"]; id != "" && id != n.values["node.id"] && id != n.values["broker.id"] {
-		return false
-	}
-	role, roles := wanted["process-role"], n.values["process.roles"]
-	return role == "" || roles == "" || slices.Contains(strings.Split(strings.ReplaceAll(roles, " ", ""), ","), role)
-}
-
 // modePatience is how long a node here may take to tell of the quorum.
 const modePatience = 5 * time.Second
 
-// mode is what the node is to the metadata quorum, in ZooKeeper's words.
-func (n runningNode) mode(ctx context.Context) (string, error) {
-	conf, err := config.New(n.values)
-	if err != nil {
-		return "", err
-	}
+// modeOf is what a node is to the metadata quorum, in ZooKeeper's words.
+func modeOf(ctx context.Context, n *running.Node) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, modePatience)
 	defer cancel()
-	if len(conf.ZooKeeper) > 0 {
-		return node.AskMode(ctx, conf)
+	switch {
+	case n.State != running.Serving:
+		return "", node.ErrNotServing
+	case n.Quorum != "":
+		return node.AskMode(ctx, n.Quorum)
+	case n.ZooKeeper:
+		return "observer", nil
+	case len(n.Addresses) == 0:
+		return "", fmt.Errorf("node %d is a controller only: ask a broker (kraft quorum status)", n.NodeID)
 	}
-	if len(conf.Listeners) == 0 {
-		return "", fmt.Errorf("node %d is a controller only: ask a broker (kraft quorum status)", conf.NodeID)
-	}
-	l := conf.Listeners[0]
-	host := l.Host
-	if host == "" {
-		host = "localhost"
-	}
-	return scripts.ServerMode(ctx, net.JoinHostPort(host, strconv.Itoa(l.Port)), conf.NodeID)
-}
-
-func (n runningNode) terminate() error {
-	p, err := os.FindProcess(n.pid)
-	if err != nil {
-		return err
-	}
-	return terminate(p)
+	return scripts.ServerMode(ctx, n.Addresses[0], n.NodeID)
 }

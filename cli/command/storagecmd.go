@@ -27,8 +27,9 @@ func storageCommand() *cli.Command {
 		Usage: "show or format a node's directories; formatting is optional, the first start does it",
 		Subcommands: []*cli.Command{
 			sub("info", "show which cluster and node directories belong to", "kraft storage info --config FILE", configFlag()),
-			sub("format", "tie directories to a cluster; a first start does the same", "kraft storage format --config FILE --cluster-id ID [--ignore-formatted]", configFlag(),
-				&cli.StringFlag{Name: "cluster-id", Aliases: []string{"t"}, Usage: "the cluster's `ID`"}, &cli.BoolFlag{Name: "ignore-formatted", Aliases: []string{"g"}, Usage: "leave directories alone that belong to it already"}),
+			sub("format", "tie directories to a cluster; a first start does the same", "kraft storage format --config FILE --cluster-id ID [--ignore-formatted] [--add-scram CREDENTIAL]...", configFlag(),
+				&cli.StringFlag{Name: "cluster-id", Aliases: []string{"t"}, Usage: "the cluster's `ID`"}, &cli.BoolFlag{Name: "ignore-formatted", Aliases: []string{"g"}, Usage: "leave directories alone that belong to it already"},
+				&cli.StringSliceFlag{Name: "add-scram", Aliases: []string{"S"}, Usage: "a user of the new cluster, `CREDENTIAL`: SCRAM-SHA-256=[name=alice,password=PASSWORD]"}),
 			sub("random-uuid", "make up an id for a cluster", "kraft storage random-uuid"),
 		},
 	}
@@ -39,9 +40,15 @@ func runStorage(c *cli.Context, command string, flags []cli.Flag) error {
 	args := []string{command}
 	for _, f := range flags {
 		name := f.Names()[0]
-		switch _, isBool := f.(*cli.BoolFlag); {
+		_, isBool := f.(*cli.BoolFlag)
+		_, isList := f.(*cli.StringSliceFlag)
+		switch {
 		case isBool && c.Bool(name):
 			args = append(args, "--"+name)
+		case isList:
+			for _, v := range c.StringSlice(name) {
+				args = append(args, "--"+name, v)
+			}
 		case !isBool && c.IsSet(name):
 			args = append(args, "--"+name, c.String(name))
 		case name == "config" || name == "cluster-id":

@@ -60,6 +60,7 @@ func top(c *cli.Context) error {
 		return badUse("--interval must be a duration above 0, like 2s, and --rows must be above 0")
 	}
 	once := c.Bool("once") || c.Bool("json") || !isTerminal(c.App.Writer)
+	endWithReader(c)
 	return withClient(c, func(client *kgo.Client) error {
 		before, err := ops.LookAt(c.Context, client, nil)
 		if err != nil {

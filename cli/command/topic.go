@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"kraft/cli/ops"
+	"kraft/raftmeta/image"
 )
 
 func topicCommand() *cli.Command {
@@ -24,8 +26,8 @@ func topicCommand() *cli.Command {
 				OnUsageError: usageError, Action: withArguments(createTopics),
 				Flags: []cli.Flag{
 					bootstrapFlag(),
-					&cli.IntFlag{Name: "partitions", Aliases: []string{"p"}, Value: -1, Usage: "number of partitions, the broker's num.partitions if not given"},
-					&cli.IntFlag{Name: "replication-factor", Aliases: []string{"r"}, Value: -1, Usage: "number of replicas, the broker's default.replication.factor if not given"},
+					&cli.IntFlag{Name: "partitions", Aliases: []string{"p"}, Value: -1, DefaultText: "num.partitions", Usage: "number of partitions, the broker's num.partitions if not given"},
+					&cli.IntFlag{Name: "replication-factor", Aliases: []string{"r"}, Value: -1, DefaultText: "default.replication.factor", Usage: "number of replicas, the broker's default.replication.factor if not given"},
 					&cli.StringSliceFlag{Name: "config", Aliases: []string{"c"}, Usage: "set one of the topic's settings, `KEY=VALUE`; may be repeated"},
 				},
 			},
@@ -48,25 +50,35 @@ func topicCommand() *cli.Command {
 				OnUsageError: usageError, Action: withArguments(addPartitions), Flags: []cli.Flag{bootstrapFlag(), &cli.IntFlag{Name: "to", Usage: "the `N` of partitions that there are to be"}},
 			},
 			{
-				Name: "trim", Usage: "delete records of a topic from its beginning on", UsageText: "kraft topic trim TOPIC[:PARTITION]... --before WHERE",
+				Name: "trim", Usage: "delete records of a topic from its beginning on", UsageText: "kraft topic trim TOPIC[:PARTITION]... --before WHERE [--yes | --dry-run]",
 				Description:  "WHERE is end, an offset (1200), a time (2026-11-26T15:00:00Z) or so long ago (-24h): records before it are deleted.",
-				OnUsageError: usageError, Action: withArguments(trimTopics), Flags: []cli.Flag{bootstrapFlag(), jsonFlag(), &cli.StringFlag{Name: "before", Usage: "delete what is before `WHERE`"}},
+				OnUsageError: usageError, Action: withArguments(trimTopics), Flags: append(confirmFlags(), bootstrapFlag(), jsonFlag(), &cli.StringFlag{Name: "before", Usage: "delete what is before `WHERE`"}),
 			},
 			analyzeCommand(),
 			{
-				Name: "delete", Usage: "delete topics with all their records", UsageText: "kraft topic delete TOPIC...",
-				OnUsageError: usageError, Action: withArguments(deleteTopics), Flags: []cli.Flag{bootstrapFlag()},
+				Name: "delete", Usage: "delete topics with all their records", UsageText: "kraft topic delete TOPIC... [--yes | --dry-run]",
+				OnUsageError: usageError, Action: withArguments(deleteTopics),
+				Flags: append(confirmFlags(), bootstrapFlag(), &cli.BoolFlag{Name: "internal", Usage: "delete topics that are the brokers' own, too"}),
 			},
 		},
 	}
 }
 
 func createTopics(c *cli.Context, names []string) error {
+	for _, name := range []string{"partitions", "replication-factor"} {
+		if n := c.Int(name); n < 1 && n != -1 {
+			return badUse("--%s must be from 1 on, or -1 for the broker's default, not %d", name, n)
+		}
+	}
 	configs := map[string]*string{}
 	for _, kv := range c.StringSlice("config") {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok {
 			return badUse("--config takes KEY=VALUE, got %q", kv)
+		}
+		v = inUnits(k, strings.TrimSpace(v))
+		if err := checkTopicSetting(k, &v); err != nil {
+			return err
 		}
 		configs[k] = &v
 	}
@@ -77,7 +89,24 @@ func createTopics(c *cli.Context, names []string) error {
 }
 
 func deleteTopics(c *cli.Context, names []string) error {
+	for _, name := range names {
+		if image.IsInternal(name) && !c.Bool("internal") {
+			return badUse("topic %s is the brokers' own: they keep groups' offsets and other state there; to delete it nonetheless, add --internal", name)
+		}
+	}
 	return withAdmin(c, func(admin *kadm.Client) error {
+		if goOn, err := confirm(c, func() (lines []string, err error) {
+			for _, name := range names {
+				d, err := ops.DescribeTopic(c.Context, admin, name)
+				if err := new(ops.Lacking).Of(err); err != nil {
+					return nil, err
+				}
+				lines = append(lines, fmt.Sprintf("delete topic %s with its %s (%s)", name, counted(len(d.Partitions), "partition"), d.Extent()))
+			}
+			return lines, nil
+		}); !goOn || err != nil {
+			return err
+		}
 		out, err := ops.DeleteTopics(c.Context, admin, names)
 		return eachTopic(c, "deleted", out, err)
 	})
@@ -94,6 +123,9 @@ func addPartitions(c *cli.Context, names []string) error {
 }
 
 func trimTopics(c *cli.Context, words []string) error {
+	if !c.IsSet("before") {
+		return badUse("kraft topic trim needs --before: %s", c.Command.UsageText)
+	}
 	before, err := parseWhere(c.String("before"), time.Now())
 	if err != nil || c.String("before") == "start" {
 		return badUse("--before must be end, an offset (1200), a time (2026-11-26T15:00:00Z) or an age (-24h), not %q", c.String("before"))
@@ -103,7 +135,32 @@ func trimTopics(c *cli.Context, words []string) error {
 		return badUseOf(err)
 	}
 	return withAdmin(c, func(admin *kadm.Client) error {
-		out, err := ops.TrimTopics(c.Context, admin, names, before)
+		trims, err := ops.PlanTrims(c.Context, admin, names, before)
+		if err != nil {
+			return err
+		}
+		if offset, err := strconv.ParseInt(c.String("before"), 10, 64); err == nil {
+			for _, t := range trims {
+				if t.To < offset {
+					return fmt.Errorf("%s:%d ends at %d, before offset %d: nothing has been deleted; to delete everything there, use --before end", t.Topic, t.Partition, t.To, offset)
+				}
+			}
+		}
+		if goOn, err := confirm(c, func() (lines []string, err error) {
+			for _, t := range trims {
+				if t.To <= t.From {
+					continue
+				}
+				lines = append(lines, fmt.Sprintf("delete what is before offset %d in %s:%d (%s)", t.To, t.Topic, t.Partition, counted(int(t.To-t.From), "offset")))
+			}
+			if len(lines) == 0 {
+				lines = append(lines, "delete nothing: there is no record before that")
+			}
+			return lines, nil
+		}); !goOn || err != nil {
+			return err
+		}
+		out, err := ops.TrimTopics(c.Context, admin, trims)
 		return show(c, trimmedPartitions(out), err)
 	})
 }
@@ -123,19 +180,7 @@ func eachTopic(c *cli.Context, done string, results []ops.Outcome, err error) er
 	if err != nil {
 		return err
 	}
-	failed := false
-	for _, r := range results {
-		if r.Err != nil {
-			fmt.Fprintf(c.App.ErrWriter, "kraft: topic %s: %v\n", r.Name, r.Err)
-			failed = true
-			continue
-		}
-		fmt.Fprintf(c.App.Writer, "%s topic %s\n", done, r.Name)
-	}
-	if failed {
-		return errTold
-	}
-	return nil
+	return each(c, done+" topic", results)
 }
 
 func listTopics(c *cli.Context) error {
@@ -164,7 +209,7 @@ func describeTopics(c *cli.Context, names []string) error {
 		for _, name := range names {
 			d, err := ops.DescribeTopic(c.Context, admin, name)
 			if err := lacks.Of(err); err != nil {
-				lacks.Add("topic %s: %v", name, err)
+				lacks.Add("%v", err)
 				continue
 			}
 			out = append(out, d)

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"fmt"
 	"io"
 	"strings"
 
@@ -18,7 +17,7 @@ func whyKept(c *cli.Context, names []string) error {
 			found, err := ops.WhyKept(c.Context, admin, name)
 			if err := lacks.Of(err); err != nil {
 				lacking(c, lacks.Err())
-				return fmt.Errorf("topic %s: %w", name, ops.Explain(err, ""))
+				return ops.Explain(err, "")
 			}
 			out = append(out, found...)
 		}
@@ -31,7 +30,7 @@ type keptPartitions []ops.KeptPartition
 func (l keptPartitions) text(w io.Writer) error {
 	rows := [][]any{{"TOPIC", "PARTITION", "RECORDS", "BYTES", "WHY THEY ARE STILL THERE"}}
 	for _, p := range l {
-		rows = append(rows, []any{p.Topic, p.Partition, p.Records, p.Bytes, strings.Join(p.Why, "; ")})
+		rows = append(rows, []any{p.Topic, p.Partition, p.Records, size(p.Bytes), strings.Join(p.Why, "; ")})
 	}
 	return table(w, rows)
 }

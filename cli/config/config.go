@@ -4,6 +4,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -37,6 +38,8 @@ type Config struct {
 	Votes       bool   // process.roles has controller, or is not given
 	IsBroker    bool   // process.roles
 	InterBroker string // inter.broker.listener.name, or the first of Listeners
+	Brokers     Peer   // how it connects to other brokers
+	Members     Peer   // how it connects to members of the quorum
 	Rack        *string
 	Admin       string // admin.listener, host:port for metrics and health; "" for none
 	// Static are all settings given, by Kafka's names, for DescribeConfigs and for whoever reads settings.
@@ -47,6 +50,7 @@ type Config struct {
 	AcceptLost bool
 	// AcceptOlder has the other members of the quorum take this node with a disk that is older than the one it had.
 	AcceptOlder bool
+	used        map[string]bool // settings of single listeners that have an effect
 	// Notes are sentences for the log at start: keys unknown or without effect here.
 	Notes []string
 }
@@ -103,6 +107,9 @@ func New(values map[string]string) (*Config, error) {
 		return nil, err
 	}
 	c.LogDirs = directories(values)
+	if values["log.dirs"] == "" && values["log.dir"] == "" {
+		c.Notes = append(c.Notes, fmt.Sprintf("log.dirs is not set: the data is in %s, which many systems empty at boot: set log.dirs", strings.Join(c.LogDirs, ", ")))
+	}
 	for i, d := range c.LogDirs {
 		if slices.Contains(c.LogDirs[:i], d) {
 			return nil, fmt.Errorf("log.dirs names %s twice", d)
@@ -133,7 +140,17 @@ func New(values map[string]string) (*Config, error) {
 		return nil, fmt.Errorf("authorizer.class.name=%s: kraft has no ACLs yet, so any client could read and write all data: remove the setting to start without authorization", class)
 	}
 	configs.Layers{Static: c.Static}.ReadBroker(&c.Settings)
-	return c, c.findQuorum(controllers)
+	if err := errors.Join(c.checkPrefixes(slices.Concat(listeners, controllers)), c.readTLS(), c.readLogins()); err != nil {
+		return nil, err
+	}
+	if err := c.findQuorum(controllers); err != nil {
+		return nil, err
+	}
+	if err := c.readPeers(); err != nil {
+		return nil, err
+	}
+	c.noteIdle()
+	return c, nil
 }
 
 func isPort(s string) bool {
@@ -192,6 +209,9 @@ type Settings struct {
 	MaxConnections      int           `kafka:"max.connections"`
 	SlowRequest         time.Duration `kafka:"slow.request.log.ms"`
 	ControlledShutdown  bool          `kafka:"controlled.shutdown.enable"`
+	MaxToken            int           `kafka:"sasl.server.max.receive.size"`
+	FailedLoginDelay    time.Duration `kafka:"connection.failed.authentication.delay.ms"`
+	MaxSession          time.Duration `kafka:"connections.max.reauth.ms"`
 	TelemetryMaxBytes   int           `kafka:"telemetry.max.bytes"`
 	TelemetryForwardURL string        `kafka:"telemetry.otlp.endpoint"`
 }

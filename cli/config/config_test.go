@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -8,9 +9,38 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"kraft/raftmeta/configs"
 )
+
+// loginSettings are the settings of a node with a listener CLIENTS for clients that log in, and B for brokers, with changes.
+func loginSettings(changes map[string]string) map[string]string {
+	values := map[string]string{
+		"listeners": "CLIENTS://:1,B://:2", "listener.security.protocol.map": "CLIENTS:SASL_PLAINTEXT,B:PLAINTEXT", "inter.broker.listener.name": "B", "sasl.enabled.mechanisms": "PLAIN",
+		"listener.name.clients.plain.sasl.jaas.config": `org.apache.kafka.common.security.plain.PlainLoginModule required user_me="secret";`,
+	}
+	maps.Copy(values, changes)
+	return values
+}
+
+// TestLogins: what is said for one listener counts before what is said for all, and has an effect.
+func TestLogins(t *testing.T) {
+	c, err := New(loginSettings(map[string]string{
+		"sasl.enabled.mechanisms": "GSSAPI", "listener.name.clients.sasl.enabled.mechanisms": "PLAIN", "connections.max.reauth.ms": "1000",
+		"listener.name.clients.plain.connections.max.reauth.ms": "2000", "listener.name.b.plain.sasl.jaas.config": "not read",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := c.Listeners[0].Login
+	if l == nil || l.Mechanisms["PLAIN"].Passwords["me"] != "secret" || l.Mechanisms["PLAIN"].MaxSession != 2*time.Second || c.Listeners[1].Login != nil {
+		t.Errorf("%+v", l)
+	}
+	if notes := strings.Join(c.Notes, "; "); !strings.Contains(notes, "listener.name.b.plain") || strings.Contains(notes, "name.clients") {
+		t.Error(notes)
+	}
+}
 
 func TestNew(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -28,7 +58,7 @@ func TestNew(t *testing.T) {
 		"same port":         {map[string]string{"listeners": "A://:1,B://:1", "listener.security.protocol.map": "A:PLAINTEXT,B:PLAINTEXT"}, "same address"},
 		"same name":         {map[string]string{"listeners": "PLAINTEXT://:1,PLAINTEXT://:2"}, "twice"},
 		"unmapped":          {map[string]string{"listeners": "INSIDE://:1"}, "listener.security.protocol.map"},
-		"TLS":               {map[string]string{"listeners": "SSL://:1"}, "PLAINTEXT only"},
+		"TLS":               {map[string]string{"listeners": "SSL://:1", "ssl.keystore.location": "not read here"}, ""},
 		"mapped":            {map[string]string{"listeners": "INSIDE-1://:1", "listener.security.protocol.map": "INSIDE-1:PLAINTEXT"}, ""},
 		"controller":        {map[string]string{"listeners": "PLAINTEXT://:1,CONTROLLER://:2", "controller.listener.names": "CONTROLLER"}, ""},
 		"controller only":   {map[string]string{"listeners": "CONTROLLER://:2", "controller.listener.names": "CONTROLLER"}, "no listener for clients"},
@@ -58,6 +88,28 @@ func TestNew(t *testing.T) {
 		"no ZooKeeper":      {map[string]string{"zookeeper.connect": "/kafka"}, `zookeeper.connect=/kafka: "/kafka" has no address before the chroot`},
 		"ZooKeeper's port":  {map[string]string{"zookeeper.connect": "a:2181,b:many"}, `"b:many" is not of the form host:port`},
 		"ZooKeeper twice":   {map[string]string{"zookeeper.connect": "a:2181,A/kafka"}, "a:2181 is listed twice"},
+		"SASL, untouched":   {map[string]string{"listeners": "SASL_PLAINTEXT://:1"}, "sasl.enabled.mechanisms has GSSAPI, but kraft's mechanisms are PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"},
+		"SASL, no users":    {map[string]string{"listeners": "SASL_PLAINTEXT://:1", "sasl.enabled.mechanisms": "PLAIN"}, "listener.name.sasl_plaintext.plain.sasl.jaas.config is missing, which lists the users"},
+		"SASL":              {loginSettings(nil), ""},
+		"SASL, two":         {loginSettings(map[string]string{"listener.name.clients.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256"}), ""},
+		"SASL, SCRAM":       {loginSettings(map[string]string{"sasl.enabled.mechanisms": "SCRAM-SHA-512", "listener.name.clients.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;"}), ""},
+		"SASL, none":        {loginSettings(map[string]string{"sasl.enabled.mechanisms": ""}), "sasl.enabled.mechanisms is empty"},
+		"SCRAM, other JAAS": {loginSettings(map[string]string{"sasl.enabled.mechanisms": "SCRAM-SHA-512", "listener.name.clients.scram-sha-512.sasl.jaas.config": "PlainLoginModule required;"}), "the login module of SCRAM-SHA-512 is ScramLoginModule, not PlainLoginModule"},
+		"TLS, certificates": {map[string]string{"listeners": "SSL://:1", "listener.name.ssl.ssl.client.auth": "always"}, `ssl.client.auth is none, requested or required, not "always"`},
+		"TLS, half a key":   {map[string]string{"listeners": "SSL://:1", "ssl.keystore.key": "x"}, "ssl.keystore.key and ssl.keystore.certificate.chain go together"},
+		"TLS, two keys":     {map[string]string{"listeners": "SSL://:1", "ssl.keystore.key": "x", "ssl.keystore.certificate.chain": "y", "ssl.keystore.location": "z"}, "which one is the key?"},
+		"TLS, two trusts":   {map[string]string{"listeners": "SSL://:1", "ssl.truststore.certificates": "x", "ssl.truststore.location": "z"}, "which one is trusted?"},
+		"TLS, ZooKeeper":    {map[string]string{"broker.id": "1", "zookeeper.connect": "a:2181", "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:SSL"}, "with zookeeper.connect the quorum's listener speaks PLAINTEXT"},
+		"TLS, capitals":     {map[string]string{"listeners": "SSL://:1", "listener.name.SSL.ssl.client.auth": "required"}, "in lower case there: listener.name.ssl.ssl.client.auth"},
+		"TLS, rules":        {map[string]string{"listeners": "SSL://:1", "ssl.principal.mapping.rules": "default"}, "none of DEFAULT and RULE"},
+		"TLS, own rules":    {map[string]string{"listeners": "SSL://:1", "listener.name.ssl.ssl.principal.mapping.rules": "RULE:a(?=b)/x/"}, "without look-around"},
+		"SASL, own time":    {loginSettings(map[string]string{"listener.name.clients.plain.connections.max.reauth.ms": "x"}), "Not a number"},
+		"SASL, bad JAAS":    {loginSettings(map[string]string{"listener.name.clients.plain.sasl.jaas.config": "x required"}), "an option or ; should"},
+		"SASL, other JAAS":  {loginSettings(map[string]string{"listener.name.clients.plain.sasl.jaas.config": "ScramLoginModule required;"}), "not ScramLoginModule"},
+		"SASL, class":       {loginSettings(map[string]string{"listener.name.clients.plain.sasl.server.callback.handler.class": "com.x.Y"}), "kraft loads no Java classes"},
+		"SASL, of brokers":  {loginSettings(map[string]string{"inter.broker.listener.name": "CLIENTS", "controller.quorum.voters": "1@a:1,2@b:1"}), "sasl.mechanism.inter.broker.protocol=GSSAPI is none of the listener's mechanisms (PLAIN)"},
+		"SASL, no name":     {loginSettings(map[string]string{"inter.broker.listener.name": "CLIENTS", "controller.quorum.voters": "1@a:1,2@b:1", "sasl.mechanism.inter.broker.protocol": "PLAIN"}), `listener.name.clients.plain.sasl.jaas.config needs username="..." and password="..."`},
+		"SASL, of quorum":   {loginSettings(map[string]string{"listeners": "CLIENTS://:1,B://:2,CONTROLLER://:3", "listener.security.protocol.map": "CLIENTS:SASL_PLAINTEXT,B:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT", "controller.listener.names": "CONTROLLER"}), "listener CONTROLLER is the quorum's"},
 		"directory twice":   {map[string]string{"log.dirs": "/a,/b,/a"}, "/a twice"},
 	} {
 		_, err := New(tc.values)

@@ -9,14 +9,17 @@ import (
 	"strings"
 
 	"kraft/raftmeta/configs"
+	"kraft/wire/ssl"
 )
 
 // Listener is one named address to listen on, and the address that clients of it are told.
 type Listener struct {
 	Name     string
-	Protocol string // of listener.security.protocol.map
-	Host     string // "" listens on every interface
-	Port     int    // 0 takes a free one
+	Protocol string        // of listener.security.protocol.map
+	TLS      *ssl.Settings // of SSL and SASL_SSL, else nil
+	Login    *Login        // of SASL_PLAINTEXT and SASL_SSL, else nil
+	Host     string        // "" listens on every interface
+	Port     int           // 0 takes a free one
 	// AdvertisedHost is never empty; AdvertisedPort of 0 is the port that was bound.
 	AdvertisedHost string
 	AdvertisedPort int
@@ -158,16 +161,13 @@ func parseProtocolMap(text string) (map[string]string, error) {
 	return protocols, nil
 }
 
-// plaintext is the only security protocol that kraft's listeners support.
-const plaintext = "PLAINTEXT"
-
 func protocolOf(name string, protocols map[string]string) (string, error) {
 	p, ok := protocols[name]
 	switch {
 	case !ok:
 		return "", fmt.Errorf("no security protocol defined for listener %s: add it to listener.security.protocol.map", name)
-	case p != plaintext:
-		return "", fmt.Errorf("listener %s asks for %s, but this version of kraft speaks PLAINTEXT only", name, p)
+	case p != plaintext && !hasTLS(p) && !hasSASL(p):
+		return "", fmt.Errorf("listener %s asks for %s: the security protocols are PLAINTEXT, SSL, SASL_PLAINTEXT and SASL_SSL", name, p)
 	}
 	return p, nil
 }

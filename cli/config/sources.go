@@ -59,7 +59,7 @@ func Environment(environ []string) (values map[string]string, notes []string) {
 		rest = strings.TrimPrefix(rest, "CFG_")
 		key := strings.NewReplacer("___", "-", "__", "_", "_", ".").Replace(strings.ToLower(rest))
 		switch hint := configs.Nearest(key); {
-		case configs.Broker[key] != nil || isOld(key) || configs.NoEffect(key) != "":
+		case IsSetting(key):
 			values[key] = value
 		case hint != "":
 			notes = append(notes, fmt.Sprintf("environment variable %s names no Kafka setting and has no effect, did you mean %s?", name, Variable(hint)))
@@ -100,6 +100,11 @@ var oldAddresses = []struct{ host, port, now string }{{"host.name", "port", "lis
 
 // controlPlane is the listener of its own that controllers and brokers had in the days of ZooKeeper (KIP-291).
 const controlPlane = "control.plane.listener.name"
+
+// IsSetting reports whether a key is one of Kafka's broker settings, of today or of old, whether or not it has an effect here.
+func IsSetting(key string) bool {
+	return configs.Broker[key] != nil || isOld(key) || configs.NoEffect(key) != "" || key == "cluster.id"
+}
 
 func isOld(key string) bool {
 	if key == controlPlane {
@@ -158,25 +163,32 @@ func (c *Config) modernizeControlPlane() {
 	}
 }
 
-// checkValues holds every known key against Kafka's table, and notes those that have no effect, and why.
+// checkValues holds every known key against Kafka's table.
 func (c *Config) checkValues() error {
-	idle := map[string][]string{} // by reason
 	for _, k := range slices.Sorted(maps.Keys(c.Static)) {
-		d, why := configs.Broker[k], configs.NoEffect(k)
-		switch {
-		case why != "":
-			idle[why] = append(idle[why], k)
-		case d == nil && k != "cluster.id":
-			c.Notes = append(c.Notes, k+" is not known and has no effect"+configs.Hint(k))
-		}
-		if d != nil {
+		if d := configs.Broker[k]; d != nil {
 			if err := d.Check(c.Static[k]); err != nil {
 				return err
 			}
 		}
 	}
+	return nil
+}
+
+// noteIdle notes the keys that have no effect, and why.
+func (c *Config) noteIdle() {
+	idle := map[string][]string{} // by reason
+	for _, k := range slices.Sorted(maps.Keys(c.Static)) {
+		why := configs.NoEffect(k)
+		switch {
+		case c.used[k]:
+		case why != "":
+			idle[why] = append(idle[why], k)
+		case configs.Broker[k] == nil && k != "cluster.id":
+			c.Notes = append(c.Notes, k+" is not known and has no effect"+configs.Hint(k))
+		}
+	}
 	for _, why := range slices.Sorted(maps.Keys(idle)) {
 		c.Notes = append(c.Notes, fmt.Sprintf("no effect here: %s (%s)", strings.Join(idle[why], ", "), why))
 	}
-	return nil
 }

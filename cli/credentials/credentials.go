@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"kraft/cli/jaas"
 )
 
 // Keys are the settings that count, by Kafka's names; the others of a client have no effect on where and as whom it connects.
@@ -61,17 +62,15 @@ func Options(settings map[string]string) (opts []kgo.Opt, err error) {
 	return opts, nil
 }
 
-var jaasField = regexp.MustCompile(`(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"`)
-
 func saslMechanism(settings map[string]string) (sasl.Mechanism, error) {
 	user, password := settings["sasl.username"], settings["sasl.password"]
-	for _, m := range jaasField.FindAllStringSubmatch(settings["sasl.jaas.config"], -1) {
-		value := strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(m[2])
-		switch m[1] {
-		case "username":
-			user = value
-		case "password":
-			password = value
+	if text := settings["sasl.jaas.config"]; text != "" {
+		entry, err := jaas.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("sasl.jaas.config: %w", err)
+		}
+		if name := entry.Options["username"]; name != "" {
+			user, password = name, entry.Options["password"]
 		}
 	}
 	if user == "" {

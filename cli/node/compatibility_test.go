@@ -27,7 +27,7 @@ func registry() *wire.Registry {
 	new(groups.Manager).RegisterHandlers(r)
 	new(telemetry.Manager).RegisterHandlers(r)
 	wire.RegisterAPIVersions(r, wire.Identity{})
-	wire.RegisterNoSASL(r)
+	wire.RegisterSASL(r)
 	return r
 }
 

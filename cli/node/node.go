@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -29,6 +28,7 @@ import (
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/logging"
+	"kraft/wire/ssl"
 )
 
 // metadataFile is the quorum's file in the metadata directory.
@@ -58,6 +58,9 @@ type Node struct {
 	logs        *logging.Log
 	log         zerolog.Logger // logs.For(logging.Node)
 	listeners   []net.Listener
+	stores      map[string]*ssl.Store // of the listeners with TLS, by their names
+	dialMembers wire.Dialer           // to members of the quorum, as their listeners ask for it
+	dialBrokers wire.Dialer           // to brokers, likewise
 	dirs        []*storage.Dir
 	*metadata   // nil until the node looks for its place in the quorum
 	stored      *storage.Manager
@@ -68,6 +71,8 @@ type Node struct {
 	place       place
 	owns        func(ctx context.Context, host string) (bool, error)
 	waiting     func(what string)
+	holds       func(dir string)
+	held        bool
 	toldTaken   map[string]bool // addresses that the log has reported as taken by another process
 	controllers net.Listener    // for members of the quorum, nil for a node that is alone
 	quorum      *wire.Server
@@ -91,6 +96,8 @@ type World struct {
 	Owns func(ctx context.Context, host string) (bool, error)
 	// Waiting is called while a start waits for other nodes, again and again, with what it waits for; or nil.
 	Waiting func(what string)
+	// Holds is called with a log directory once the node has locked those that work, and with "" before it unlocks them; or nil.
+	Holds func(dir string)
 }
 
 // StartOn starts a node in a given world, and returns when it serves clients. Its errors are sentences for the person who started the
@@ -108,7 +115,10 @@ func StartOn(ctx context.Context, w World, c *config.Config, log *logging.Log) (
 	if w.Owns == nil {
 		w.Owns = ownHost
 	}
-	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, owns: w.Owns, waiting: w.Waiting, features: w.Features, controllers: w.Controller, config: c, logs: log, log: log.For(logging.Node), toldTaken: map[string]bool{}, failed: make(chan struct{}), stopped: make(chan struct{})}
+	if w.Holds == nil {
+		w.Holds = func(string) {}
+	}
+	n := &Node{fs: w.FS, bind: w.Listen, dial: w.Dial, owns: w.Owns, waiting: w.Waiting, holds: w.Holds, features: w.Features, controllers: w.Controller, config: c, logs: log, log: log.For(logging.Node), toldTaken: map[string]bool{}, failed: make(chan struct{}), stopped: make(chan struct{})}
 	if err := n.start(ctx); err != nil {
 		_ = n.Stop()
 		return nil, err
@@ -121,6 +131,9 @@ func (n *Node) start(ctx context.Context) error {
 	for _, note := range n.config.Notes {
 		n.log.Warn().Msg(note)
 	}
+	if err := n.openStores(); err != nil {
+		return err
+	}
 	if err := n.listen(); err != nil {
 		return err
 	}
@@ -130,11 +143,18 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openDirs(); err != nil {
 		return err
 	}
+	if i := slices.IndexFunc(n.dirs, func(d *storage.Dir) bool { return d.Err() == nil }); i >= 0 {
+		n.held = true
+		n.holds(n.dirs[i].Path())
+	}
 	if err := n.joinQuorum(ctx); err != nil {
 		return err
 	}
 	if err := n.claimDirs(); err != nil {
 		return err
+	}
+	if err := config.RemoveFirstUsers(n.config.MetadataDir); err != nil { // the cluster has them, or began without
+		n.log.Warn().Err(err).Msg("cannot remove the file of the first users")
 	}
 	if n.config.IsBroker {
 		stop := n.meta.TellWaits()
@@ -188,22 +208,9 @@ func (n *Node) joinQuorum(ctx context.Context) error {
 	}
 }
 
-// listenAdmin serves metrics and health, if they are asked for; it is not ready yet.
-func (n *Node) listenAdmin() error {
-	if n.config.Admin == "" {
-		return nil
-	}
-	bound, err := n.bind(n.config.Admin)
-	if err != nil {
-		return fmt.Errorf("cannot listen on %s (admin.listener): %w", n.config.Admin, err)
-	}
-	n.admin = metrics.Serve(bound, n.log)
-	return nil
-}
-
 // sources are what metrics are told of.
 func (n *Node) sources(started time.Time) metrics.Sources {
-	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Telemetry: n.telemetry, Logs: n.stored, Dial: n.dial, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
+	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Telemetry: n.telemetry, Logs: n.stored, Dial: n.dialBrokers, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
 	for _, server := range []*wire.Server{n.server, n.quorum} {
 		if server != nil {
 			s.Servers = append(s.Servers, server)
@@ -252,8 +259,8 @@ func (n *Node) startBroker(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	n.parts = replication.NewManager(n.meta, n.broker, logs, n.dial, n.config.InterBroker, replication.Logs{Log: n.logs.For(logging.Replication), StateChange: n.logs.For(logging.StateChange)})
-	n.groups = groups.NewManager(n.meta, n.broker, n.parts, n.logs.For(logging.Groups))
+	n.parts = replication.NewManager(n.meta, n.broker, logs, n.dialBrokers, n.config.InterBroker, replication.Logs{Log: n.logs.For(logging.Replication), StateChange: n.logs.For(logging.StateChange)})
+	n.groups = groups.NewManager(n.meta, n.broker, n.parts, n.dialBrokers, n.config.InterBroker, n.logs.For(logging.Groups))
 	n.telemetry = telemetry.NewManager(telemetry.Config{Image: n.meta.Image, MaxBytes: n.config.TelemetryMaxBytes, Forward: n.config.TelemetryForwardURL, Log: n.log})
 	n.parts.Start()
 	n.groups.Start()
@@ -276,46 +283,6 @@ func (n *Node) startBroker(ctx context.Context) error {
 		n.serve() // clients that connected since the address was bound waited, and find leaders
 	}
 	return nil
-}
-
-// listen binds all addresses before any data is touched: a port in use is the commonest fault.
-func (n *Node) listen() error {
-	for i := range n.config.Listeners {
-		bound, err := n.listenOn(&n.config.Listeners[i])
-		if err != nil {
-			return err
-		}
-		n.listeners = append(n.listeners, bound)
-	}
-	if n.config.Controller != nil && n.controllers == nil {
-		bound, err := n.listenOn(n.config.Controller)
-		if err != nil {
-			return err
-		}
-		n.controllers = bound
-	}
-	return nil
-}
-
-func listenTCP(address string) (net.Listener, error) { return net.Listen("tcp", address) }
-
-func (n *Node) listenOn(l *config.Listener) (net.Listener, error) {
-	bound, err := n.bind(l.Address())
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("address %s (listener %s) is in use by another process: stop it or choose another port", l.Address(), l.Name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s (listener %s): %w", l.Address(), l.Name, err)
-	}
-	return bound, nil
-}
-
-// told is what others are told of a listener: host and port.
-func told(l *config.Listener, bound net.Listener) (string, int) {
-	if l.AdvertisedPort != 0 {
-		return l.AdvertisedHost, l.AdvertisedPort
-	}
-	return l.AdvertisedHost, bound.Addr().(*net.TCPAddr).Port
 }
 
 func (n *Node) openDirs() error {
@@ -410,12 +377,17 @@ func (n *Node) openMeta() error {
 	for i := range n.config.Listeners {
 		l := &n.config.Listeners[i]
 		host, port := told(l, n.listeners[i])
-		endpoints = append(endpoints, &image.Endpoint{Listener: l.Name, Host: host, Port: int32(port)})
+		endpoints = append(endpoints, &image.Endpoint{Listener: l.Name, Host: host, Port: int32(port), SecurityProtocol: securityProtocols[l.Protocol]})
+	}
+	users, err := config.ReadFirstUsers(n.config.MetadataDir)
+	if err != nil {
+		return err
 	}
 	c := raftmeta.Config{
-		NodeID: n.config.NodeID, ClusterID: id, Path: path,
+		FirstUsers: users,
+		NodeID:     n.config.NodeID, ClusterID: id, Path: path,
 		Endpoints: endpoints, Rack: n.config.Rack, Static: n.config.Static,
-		Features: n.features, Voters: n.place.voters, Join: n.place.join, Meeting: n.place.meeting, Waiting: n.waiting, Dial: n.dial, InterBroker: n.config.InterBroker,
+		Features: n.features, Voters: n.place.voters, Join: n.place.join, Meeting: n.place.meeting, Waiting: n.waiting, Dial: n.dialMembers, Probe: n.dial, InterBroker: n.config.InterBroker,
 		AcceptOlder: n.config.AcceptOlder, QuorumTick: quorumTick, SnapshotBytes: n.config.SnapshotBytes, Logs: n.logs,
 	}
 	if len(n.config.ZooKeeper) > 0 {
@@ -433,7 +405,7 @@ func (n *Node) openMeta() error {
 		n.registerControllerHandlers(r)
 		n.quorum = wire.NewServer(n.limits(), r, n.meta.Identity(), n.logs.For(logging.Wire))
 		l := n.place.listener
-		n.quorum.Serve(wire.Listener{Name: l.Name, Protocol: l.Protocol, Net: n.controllers,
+		n.quorum.Serve(wire.Listener{Name: l.Name, Protocol: l.Protocol, TLS: n.stores[l.Name], Net: n.controllers,
 			Stream: &wire.Stream{Preface: quorum.Preface, Serve: n.meta.Accept, Words: fourLetterWords(n.meta)}})
 	}
 	return nil
@@ -502,52 +474,6 @@ func (n *Node) directoryIDs() []image.UUID {
 		}
 	}
 	return ids
-}
-
-func (n *Node) serve() {
-	r := new(wire.Registry)
-	n.registerHandlers(r)
-	n.parts.RegisterHandlers(r)
-	n.groups.RegisterHandlers(r)
-	n.telemetry.RegisterHandlers(r)
-	n.server = wire.NewServer(n.limits(), r, n.meta.Identity(), n.logs.For(logging.Wire))
-	for i, l := range n.config.Listeners {
-		n.server.Serve(wire.Listener{Name: l.Name, Protocol: l.Protocol, Net: n.listeners[i]})
-	}
-}
-
-// limits are those of a server.
-func (n *Node) limits() wire.Config {
-	queued := n.config.QueuedMaxBytes
-	if queued <= 0 {
-		queued = 256 << 20
-	}
-	return wire.Config{
-		MaxRequestBytes: n.config.RequestMaxBytes, MaxQueuedBytes: queued,
-		IdleTimeout: n.config.MaxIdle, MaxConnections: n.config.MaxConnections,
-		SlowRequest: n.config.SlowRequest, RequestLog: n.logs.For(logging.Requests),
-	}
-}
-
-// Addresses are the addresses that clients are told, a listener each, as host:port; none on a controller only.
-func (n *Node) Addresses() []string {
-	var out []string
-	b, ok := n.meta.Image().Broker(n.config.NodeID)
-	if !ok || !n.config.IsBroker {
-		return nil
-	}
-	for _, e := range b.Endpoints {
-		out = append(out, e.Address())
-	}
-	return out
-}
-
-// QuorumAddress is where the node listens for members of the metadata quorum, as host:port; "" if it does not.
-func (n *Node) QuorumAddress() string {
-	if n.place.listener == nil {
-		return ""
-	}
-	return n.place.listener.Address()
 }
 
 // ClusterID is the cluster's id.
@@ -655,6 +581,9 @@ func (n *Node) stop() error {
 	}
 	if n.stored != nil {
 		note(n.stored.Close(n.broker.Epoch()))
+	}
+	if n.held {
+		n.holds("")
 	}
 	for _, d := range n.dirs {
 		note(d.Close())

@@ -21,8 +21,8 @@ import (
 	"kraft/storage"
 )
 
-// placeFile, in the metadata directory, keeps the place that a node took in the quorum that zookeeper.connect names. Its disk decides from
-// then on.
+// placeFile, in the metadata directory, keeps the place that a node took in the quorum that zookeeper.connect names, and whom a node that joins
+// by other settings is to ask until a member has admitted it. Its disk decides from then on.
 const placeFile = "kraft-quorum.json"
 
 // place is a node's place in the metadata quorum.
@@ -39,22 +39,27 @@ type place struct {
 
 // savedPlace is what placeFile says.
 type savedPlace struct {
-	List   []string         `json:"zookeeper.connect"` // as it was when Own was taken, or the node joined
-	Own    string           `json:"own,omitempty"`     // the address of List at which the node listens, "" for a broker that joins
-	Others []string         `json:"others,omitempty"`  // more addresses that a broker that joins asks
-	Voters map[string]int32 `json:"voters,omitempty"`  // node ids by address, once all have met
+	List   []string         `json:"zookeeper.connect,omitempty"` // as it was when Own was taken, or the node joined
+	Own    string           `json:"own,omitempty"`               // the address of List at which the node listens, "" for a broker that joins
+	Others []string         `json:"others,omitempty"`            // more addresses that a broker that joins asks
+	Voters map[string]int32 `json:"voters,omitempty"`            // node ids by address, once all have met
+	// Join are the members that a node without zookeeper.connect is to ask to take it in; of no use once it has been.
+	Join []string `json:"join,omitempty"`
 }
 
 // findPlace finds the node's place by its settings; by its disk, where the node has been in a quorum or has agreed on one.
 func (n *Node) findPlace(ctx context.Context) error {
 	c := n.config
 	n.place = place{voters: c.Voters, join: c.Join, listener: c.Controller}
-	if len(c.ZooKeeper) == 0 {
-		return nil
-	}
 	saved, err := n.readPlace()
 	if err != nil {
 		return err
+	}
+	if len(c.ZooKeeper) == 0 {
+		return n.rememberJoin(saved)
+	}
+	if saved != nil && saved.List == nil {
+		saved = nil
 	}
 	first, begun, err := raftmeta.Known(filepath.Join(c.MetadataDir, metadataFile))
 	if err != nil {
@@ -76,6 +81,26 @@ func (n *Node) findPlace(ctx context.Context) error {
 			strings.Join(c.ZooKeeper, ","), c.MetadataDir)
 	}
 	return n.choosePlace(ctx)
+}
+
+// rememberJoin saves whom a node with an empty directory is to join. Until somebody has taken it in, it begins no cluster of its own.
+func (n *Node) rememberJoin(saved *savedPlace) error {
+	c := n.config
+	joins := len(c.Join) > 0
+	if saved == nil && !joins {
+		return nil
+	}
+	if _, begun, err := raftmeta.Known(filepath.Join(c.MetadataDir, metadataFile)); err != nil || begun {
+		return err
+	}
+	switch {
+	case joins && (saved == nil || !sameList(saved.Join, c.Join)):
+		return n.savePlace(savedPlace{Join: c.Join})
+	case !joins && len(c.Voters) == 0 && saved != nil && len(saved.Join) > 0:
+		return fmt.Errorf("%s belongs to a node that was to join the cluster at %s, and that no member has taken in yet: start it with --join %s again, or remove %s to begin a cluster of its own",
+			c.MetadataDir, strings.Join(saved.Join, ","), strings.Join(saved.Join, ","), n.placePath())
+	}
+	return nil
 }
 
 // keepPlace has the node go by its disk.
@@ -380,17 +405,10 @@ func fourLetterWords(meta *raftmeta.Meta) map[string]func() string {
 // ErrNotServing is what zkServer.sh says where no node serves.
 var ErrNotServing = errors.New("Error contacting service. It is probably not running.")
 
-// AskMode returns what a node on this machine is to the quorum that its zookeeper.connect names, in ZooKeeper's words. It asks the node at the
-// address that the node's disk names.
-func AskMode(ctx context.Context, c *config.Config) (string, error) {
-	saved, err := (&Node{config: c}).readPlace()
-	if err != nil {
-		return "", err
-	}
-	if saved == nil || saved.Own == "" {
-		return "observer", nil
-	}
-	answer, err := quorum.FourLetterWord(ctx, dial, saved.Own, "srvr")
+// AskMode returns what the node whose quorum listener is at an address is to the quorum, in ZooKeeper's words. It gives ErrNotServing for one
+// that knows no leader.
+func AskMode(ctx context.Context, address string) (string, error) {
+	answer, err := quorum.FourLetterWord(ctx, dial, address, "srvr")
 	if err != nil {
 		return "", err
 	}

@@ -62,7 +62,7 @@ func beginAnalysis(ctx context.Context, admin *kadm.Client, topic string) (*Anal
 	d, err := DescribeTopic(ctx, admin, topic)
 	var lacking Lacking
 	if err := lacking.Of(err); err != nil {
-		return nil, fmt.Errorf("topic %s: %w", topic, err)
+		return nil, err
 	}
 	a := &Analysis{Topic: topic, Codecs: map[string]int64{}, Largest: []KeyShare{}}
 	set := kadm.TopicsSet{}

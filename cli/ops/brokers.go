@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -119,8 +120,30 @@ func heardFrom(q *kmsg.DescribeQuorumResponseTopicPartition) func(node int32) bo
 // brokerLogger is the kind of resource that a broker's loggers are.
 const brokerLogger = kmsg.ConfigResourceTypeBrokerLogger
 
-// RemoveBroker forgets a broker that does not run and holds nothing.
-func RemoveBroker(ctx context.Context, client *kgo.Client, id int32) error {
+// noBroker says that there is no such broker, and which there are.
+func noBroker(id int32, brokers []Broker) error {
+	var known []string
+	for _, b := range brokers {
+		known = append(known, fmt.Sprint(b.Broker))
+	}
+	return fmt.Errorf("broker %d does not exist: the brokers are %s", id, strings.Join(known, ", "))
+}
+
+// NoBroker returns the error for a broker id that is not registered.
+func NoBroker(ctx context.Context, admin *kadm.Client, id int32) error {
+	listed, err := admin.ListBrokers(ctx)
+	if err != nil {
+		return err
+	}
+	var brokers []Broker
+	for _, b := range listed {
+		brokers = append(brokers, Broker{Broker: b.NodeID})
+	}
+	return noBroker(id, brokers)
+}
+
+// CheckRemoval says why RemoveBroker would not forget a broker: it runs, or holds replicas.
+func CheckRemoval(ctx context.Context, client *kgo.Client, id int32) error {
 	brokers, err := Brokers(ctx, client)
 	if err != nil {
 		return err
@@ -128,11 +151,19 @@ func RemoveBroker(ctx context.Context, client *kgo.Client, id int32) error {
 	i := slices.IndexFunc(brokers, func(b Broker) bool { return b.Broker == id })
 	switch {
 	case i < 0:
-		return fmt.Errorf("there is no broker %d", id)
+		return noBroker(id, brokers)
 	case brokers[i].State != Down:
 		return fmt.Errorf("broker %d runs, and would register again: drain it (kraft broker drain %d) and stop it first", id, id)
 	case brokers[i].Replicas > 0:
 		return fmt.Errorf("broker %d still holds %d replicas: move them first (kraft broker drain %d)", id, brokers[i].Replicas, id)
+	}
+	return nil
+}
+
+// RemoveBroker forgets a broker that does not run and holds nothing.
+func RemoveBroker(ctx context.Context, client *kgo.Client, id int32) error {
+	if err := CheckRemoval(ctx, client, id); err != nil {
+		return err
 	}
 	req := kmsg.NewPtrUnregisterBrokerRequest()
 	req.BrokerID = id

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -54,11 +57,11 @@ func ListConfigs(ctx context.Context, client *kgo.Client, r Resource, all bool) 
 	out := []Config{}
 	for _, shard := range client.RequestSharded(ctx, req) {
 		if shard.Err != nil {
-			return nil, shard.Err
+			return nil, ofResource(ctx, client, r, shard.Err, nil)
 		}
 		for _, found := range shard.Resp.(*kmsg.DescribeConfigsResponse).Resources {
-			if err := Answered(found.ErrorCode, found.ErrorMessage); err != nil {
-				return nil, fmt.Errorf("%v: %w", r, err)
+			if err := kerr.ErrorForCode(found.ErrorCode); err != nil {
+				return nil, ofResource(ctx, client, r, err, found.ErrorMessage)
 			}
 			for _, e := range found.Configs {
 				if all || e.Source != kmsg.ConfigSourceDefaultConfig && (r.Kind != kmsg.ConfigResourceTypeTopic || e.Source == kmsg.ConfigSourceDynamicTopicConfig) {
@@ -86,13 +89,32 @@ func ChangeConfigs(ctx context.Context, client *kgo.Client, r Resource, values m
 	req.Resources = append(req.Resources, ask)
 	for _, shard := range client.RequestSharded(ctx, req) {
 		if shard.Err != nil {
-			return shard.Err
+			return ofResource(ctx, client, r, shard.Err, nil)
 		}
 		for _, found := range shard.Resp.(*kmsg.IncrementalAlterConfigsResponse).Resources {
-			if err := Answered(found.ErrorCode, found.ErrorMessage); err != nil {
-				return fmt.Errorf("%v: %w", r, err)
+			if err := kerr.ErrorForCode(found.ErrorCode); err != nil {
+				return ofResource(ctx, client, r, err, found.ErrorMessage)
 			}
 		}
 	}
 	return nil
+}
+
+// ofResource makes one sentence of an error about a resource's settings.
+func ofResource(ctx context.Context, client *kgo.Client, r Resource, err error, message *string) error {
+	admin := kadm.NewClient(client)
+	text := ""
+	if message != nil {
+		text = *message
+	}
+	switch id, noNumber := strconv.ParseInt(r.Name, 10, 32); {
+	case r.Kind == kmsg.ConfigResourceTypeTopic:
+		return ofTopic(ctx, admin, r.Name, err, text)
+	case r.Kind == kmsg.ConfigResourceTypeBroker && noNumber == nil:
+		listed, failed := admin.ListBrokers(ctx)
+		if failed == nil && !slices.ContainsFunc(listed, func(b kadm.BrokerDetail) bool { return b.NodeID == int32(id) }) {
+			return NoBroker(ctx, admin, int32(id))
+		}
+	}
+	return fmt.Errorf("%v: %w", r, Explain(err, text))
 }

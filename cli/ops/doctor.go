@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -16,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/raftmeta/configs"
+	"kraft/wire"
 )
 
 // Finding is the result of one check.
@@ -59,7 +59,7 @@ func Examine(ctx context.Context, given string, login []kgo.Opt, examined map[st
 	if meta.ClusterID != nil {
 		cluster = *meta.ClusterID
 	}
-	out = append(out, Finding{Fine, given, fmt.Sprintf("cluster %s with %d brokers", cluster, len(meta.Brokers))})
+	out = append(out, Finding{Fine, given, fmt.Sprintf("cluster %s with %s", cluster, Counted(len(meta.Brokers), "broker"))})
 	if meta.ControllerID < 0 {
 		out = append(out, Finding{Failure, given, ErrNoController.Error()})
 	}
@@ -124,7 +124,7 @@ func reach(ctx context.Context, address string) string {
 		return ""
 	case errors.As(err, &dns):
 		return fmt.Sprintf("the name %s is not known here", host)
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case wire.IsRefused(err):
 		return "nobody listens there"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "nothing answers there: a firewall, or another network"

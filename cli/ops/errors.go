@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire"
 )
 
 // Explain makes one sentence of an error that a broker answered.
@@ -81,6 +83,9 @@ func (l *Lacking) Of(err error) error {
 		return err
 	}
 	for _, e := range shards.Errs {
+		if e.Broker.NodeID < 0 { // of partitions without a leader, which are told apart
+			continue
+		}
 		l.Add("broker %d at %s does not answer: the result lacks the data that only this broker has", e.Broker.NodeID, net.JoinHostPort(e.Broker.Host, fmt.Sprint(e.Broker.Port)))
 	}
 	return nil
@@ -89,12 +94,20 @@ func (l *Lacking) Of(err error) error {
 // ErrEnded is what Plain returns for a connection that a broker ended before it answered.
 var ErrEnded = errors.New("the broker closed the connection without a response: it may be shutting down, or require TLS or SASL: retry, or give the command the broker's security.protocol")
 
-// Plain replaces franz-go's error for a connection that the broker ended before it answered: franz-go guesses that TLS or SASL is missing,
-// but mostly the broker is going down. The result is ErrEnded then; Plain returns other errors as they are.
+// Plain replaces franz-go's errors of connections. Of one that the broker ended before it answered franz-go guesses that TLS or SASL is missing,
+// but mostly the broker is going down: the result is ErrEnded. Of one that could not be made the result says why in words. Plain returns other
+// errors as they are.
 func Plain(err error) error {
 	var ended *kgo.ErrFirstReadEOF
 	if errors.As(err, &ended) {
 		return ErrEnded
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		if op.Addr != nil {
+			return fmt.Errorf("cannot connect to %s: %s", op.Addr, wire.Unreached(err))
+		}
+		return fmt.Errorf("cannot connect: %s", wire.Unreached(err))
 	}
 	return err
 }
@@ -115,3 +128,11 @@ func HasController(ctx context.Context, client *kgo.Client) (led, known bool) {
 
 // controllerPatience is how long HasController waits for one broker.
 const controllerPatience = time.Second / 3
+
+// Counted is a number with its noun.
+func Counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -3,10 +3,13 @@ package ops
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // GroupSummary is a group in a list.
@@ -70,12 +73,13 @@ func DescribeGroups(ctx context.Context, admin *kadm.Client, names []string) ([]
 	}
 	out := []*GroupDescription{}
 	for _, g := range lags.Sorted() {
-		if err := g.Error(); err != nil {
-			lacking.Add("group %s: %v", g.Group, Explain(err, ""))
+		err := g.Error()
+		if errors.Is(err, kerr.GroupIDNotFound) || err == nil && g.State == "Dead" {
+			lacking.Add("%v", noGroup(ctx, admin, g.Group))
 			continue
 		}
-		if g.State == "Dead" {
-			lacking.Add("group %s does not exist", g.Group)
+		if err != nil {
+			lacking.Add("group %s: %v", g.Group, Explain(err, ""))
 			continue
 		}
 		d := &GroupDescription{Group: g.Group, State: g.State, Protocol: g.Protocol, Coordinator: g.Coordinator.NodeID, Members: len(g.Members), Lag: g.Lag.Total(), Partitions: []GroupPartition{}}
@@ -144,4 +148,35 @@ func Lags(ctx context.Context, admin *kadm.Client, names []string) ([]TopicLag, 
 		}
 	}
 	return out, lacking.Err()
+}
+
+// DeleteGroups deletes groups with their committed offsets. Groups that have members stay.
+func DeleteGroups(ctx context.Context, admin *kadm.Client, names []string) (out []Outcome, err error) {
+	resp, err := admin.DeleteGroups(ctx, names...)
+	var lacking Lacking
+	if err := lacking.Of(err); err != nil {
+		return nil, err
+	}
+	for _, r := range resp.Sorted() {
+		o := Outcome{Name: r.Group}
+		switch {
+		case errors.Is(r.Err, kerr.NonEmptyGroup):
+			o.Err = fmt.Errorf("group %s has members: stop its consumers first", r.Group)
+		case errors.Is(r.Err, kerr.GroupIDNotFound):
+			o.Err = noGroup(ctx, admin, r.Group)
+		case r.Err != nil:
+			o.Err = fmt.Errorf("group %s: %w", r.Group, Explain(r.Err, ""))
+		}
+		out = append(out, o)
+	}
+	return out, lacking.Err()
+}
+
+// noGroup says that there is no such group, and which name is near.
+func noGroup(ctx context.Context, admin *kadm.Client, name string) error {
+	listed, _ := admin.ListGroups(ctx)
+	if hint := Closest(name, maps.Keys(listed)); hint != "" {
+		return fmt.Errorf("there is no group %q, did you mean %q?", name, hint)
+	}
+	return fmt.Errorf("there is no group %q: kraft group list shows the groups", name)
 }

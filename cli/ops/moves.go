@@ -240,7 +240,7 @@ func reassign(ctx context.Context, admin *kadm.Client, moves []plan.Move, progre
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("stopped waiting: the brokers are still moving %d partitions", n)
+			return fmt.Errorf("stopped waiting: the brokers are still moving %s", Counted(n, "partition"))
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -60,13 +60,18 @@ type OffsetMove struct {
 
 // ResetGroup commits a place for a group without members: in topics, or in all topics of which the group has offsets if none is named.
 // With dryRun it only returns what it would change.
-func ResetGroup(ctx context.Context, admin *kadm.Client, group string, topics []string, to Where, dryRun bool) ([]OffsetMove, error) {
+func ResetGroup(ctx context.Context, admin *kadm.Client, group string, topics []string, to Where, create, dryRun bool) ([]OffsetMove, error) {
+	if listed, err := admin.ListGroups(ctx); err == nil && !create {
+		if _, ok := listed[group]; !ok {
+			return nil, fmt.Errorf("%w; --create makes it, with the offsets", noGroup(ctx, admin, group))
+		}
+	}
 	described, err := admin.DescribeGroups(ctx, group)
 	if err != nil {
 		return nil, err
 	}
 	if d := described[group]; len(d.Members) > 0 {
-		return nil, fmt.Errorf("group %s has %d members, which would keep their positions: stop them first", group, len(d.Members))
+		return nil, fmt.Errorf("group %s has %s, whose positions would stay: stop its consumers first", group, Counted(len(d.Members), "member"))
 	}
 	committed, err := admin.FetchOffsets(ctx, group)
 	if err != nil {

@@ -34,7 +34,7 @@ func ListPartitions(ctx context.Context, admin *kadm.Client, topics []string, wa
 	out := []Partition{}
 	for _, t := range found.Sorted() {
 		if t.Err != nil {
-			return nil, fmt.Errorf("topic %s: %w", t.Topic, Explain(t.Err, ""))
+			return nil, ofTopic(ctx, admin, t.Topic, t.Err, "")
 		}
 		for _, p := range t.Partitions.Sorted() {
 			if p := (Partition{t.Topic, p.Partition, p.Leader, p.Replicas, p.ISR, p.OfflineReplicas}); wanted(p) {
@@ -82,6 +82,10 @@ func Find(ctx context.Context, admin *kadm.Client, names []PartitionName) (out [
 	if err != nil {
 		return nil, err
 	}
+	count := map[string]int{} // of partitions
+	for _, p := range all {
+		count[p.Topic]++
+	}
 	for _, name := range names {
 		found := false
 		for _, p := range all {
@@ -89,9 +93,13 @@ func Find(ctx context.Context, admin *kadm.Client, names []PartitionName) (out [
 				out, found = append(out, p), true
 			}
 		}
-		if !found {
-			return nil, fmt.Errorf("there is no partition %v", name)
+		if found {
+			continue
 		}
+		if n := count[name.Topic]; n > 0 {
+			return nil, fmt.Errorf("there is no partition %v: topic %s has partitions 0 to %d", name, name.Topic, n-1)
+		}
+		return nil, &NoTopicError{Name: name.Topic, Near: Closest(name.Topic, maps.Keys(count))}
 	}
 	return out, nil
 }

@@ -90,6 +90,8 @@ func Quorum(ctx context.Context, cl *kgo.Client) (*kmsg.DescribeQuorumResponse, 
 	return resp, q, kerr.ErrorForCode(q.ErrorCode)
 }
 
+var errNoMember = errors.New("is not in the quorum")
+
 // member finds a node of the quorum.
 func member(ctx context.Context, client *kgo.Client, id int32) (*QuorumMember, error) {
 	d, err := DescribeQuorum(ctx, client)
@@ -103,12 +105,36 @@ func member(ctx context.Context, client *kgo.Client, id int32) (*QuorumMember, e
 		}
 		known = append(known, fmt.Sprint(d.Members[i].Node))
 	}
-	return nil, fmt.Errorf("node %d is not in the quorum, which has %s: start it with --join first", id, strings.Join(known, ", "))
+	return nil, fmt.Errorf("node %d %w, which has %s", id, errNoMember, strings.Join(known, ", "))
+}
+
+// VotersWithout are the voters other than a node of the quorum, and whether that votes.
+func VotersWithout(ctx context.Context, client *kgo.Client, id int32) (left []int32, votes bool, err error) {
+	d, err := DescribeQuorum(ctx, client)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, m := range d.Members {
+		switch {
+		case m.Role == learner:
+		case m.Node == id:
+			votes = true
+		default:
+			left = append(left, m.Node)
+		}
+	}
+	if !votes {
+		_, err = member(ctx, client, id) // it may not be there at all
+	}
+	return left, votes, err
 }
 
 // AddVoter makes a learner a voter. It reports false if the node votes already.
 func AddVoter(ctx context.Context, client *kgo.Client, id int32) (changed bool, err error) {
 	m, err := member(ctx, client, id)
+	if errors.Is(err, errNoMember) {
+		return false, fmt.Errorf("%w: start it with --join first", err)
+	}
 	if err != nil || m.Role != learner {
 		return false, err
 	}

@@ -3,9 +3,11 @@ package ops
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/raftmeta/image"
@@ -46,10 +48,10 @@ func DescribeTopic(ctx context.Context, admin *kadm.Client, name string) (*Topic
 	}
 	t, ok := topics[name]
 	if !ok {
-		return nil, errors.New("not found")
+		t.Err = kerr.UnknownTopicOrPartition
 	}
 	if t.Err != nil {
-		return nil, Explain(t.Err, "")
+		return nil, ofTopic(ctx, admin, name, t.Err, "")
 	}
 	configs, err := admin.DescribeTopicConfigs(ctx, name)
 	if err != nil {
@@ -76,6 +78,21 @@ func DescribeTopic(ctx context.Context, admin *kadm.Client, name string) (*Topic
 		d.Partitions = append(d.Partitions, o)
 	}
 	return d, lacking.Err()
+}
+
+// Extent says how many offsets the topic has, for people.
+func (d *TopicDescription) Extent() string {
+	var n int64
+	for _, p := range d.Partitions {
+		if p.Start == nil || p.End == nil {
+			return "an unknown number of records"
+		}
+		n += *p.End - *p.Start
+	}
+	if n == 0 {
+		return "no record"
+	}
+	return "up to " + Counted(int(n), "record")
 }
 
 // offsetOf is a partition's offset, nil where its leader did not say.
@@ -111,23 +128,36 @@ type TrimmedPartition struct {
 // Outcome is what became of one of several things that an operation was asked for.
 type Outcome struct {
 	Name string
-	Err  error // nil for success
+	Err  error // a sentence with the name in it, nil for success
 }
 
 // CreateTopics creates topics. A number of partitions or replicas of -1 is the brokers' default.
 func CreateTopics(ctx context.Context, admin *kadm.Client, partitions int32, replicas int16, configs map[string]*string, names []string) (out []Outcome, err error) {
 	resp, err := admin.CreateTopics(ctx, partitions, replicas, configs, names...)
 	for _, r := range resp.Sorted() {
-		out = append(out, Outcome{r.Topic, Explain(r.Err, r.ErrMessage)})
+		out = append(out, Outcome{r.Topic, notCreated(ctx, admin, r)})
 	}
 	return out, err
+}
+
+// notCreated says why a topic was not created.
+func notCreated(ctx context.Context, admin *kadm.Client, r kadm.CreateTopicResponse) error {
+	switch {
+	case errors.Is(r.Err, kerr.TopicAlreadyExists):
+		return fmt.Errorf("topic %s exists already", r.Topic)
+	case errors.Is(r.Err, kerr.InvalidReplicationFactor):
+		if brokers, err := admin.ListBrokers(ctx); err == nil && len(brokers) > 0 {
+			return fmt.Errorf("topic %s: there are not enough brokers for so many replicas: %s registered (%s)", r.Topic, map[bool]string{true: "1 is", false: fmt.Sprint(len(brokers), " are")}[len(brokers) == 1], kerr.InvalidReplicationFactor.Message)
+		}
+	}
+	return ofTopic(ctx, admin, r.Topic, r.Err, r.ErrMessage)
 }
 
 // DeleteTopics deletes topics with their records.
 func DeleteTopics(ctx context.Context, admin *kadm.Client, names []string) (out []Outcome, err error) {
 	resp, err := admin.DeleteTopics(ctx, names...)
 	for _, r := range resp.Sorted() {
-		out = append(out, Outcome{r.Topic, Explain(r.Err, r.ErrMessage)})
+		out = append(out, Outcome{r.Topic, ofTopic(ctx, admin, r.Topic, r.Err, r.ErrMessage)})
 	}
 	return out, err
 }
@@ -136,7 +166,7 @@ func DeleteTopics(ctx context.Context, admin *kadm.Client, names []string) (out 
 func ExtendTopics(ctx context.Context, admin *kadm.Client, count int, names []string) (out []Outcome, err error) {
 	resp, err := admin.UpdatePartitions(ctx, count, names...)
 	for _, r := range resp.Sorted() {
-		out = append(out, Outcome{r.Topic, Explain(r.Err, r.ErrMessage)})
+		out = append(out, Outcome{r.Topic, ofTopic(ctx, admin, r.Topic, r.Err, r.ErrMessage)})
 	}
 	return out, err
 }
@@ -155,8 +185,15 @@ func ListTopics(ctx context.Context, admin *kadm.Client, internal bool) ([]Topic
 	return out, err
 }
 
-// TrimTopics deletes the records of partitions before a place. It lacks the partitions where that failed.
-func TrimTopics(ctx context.Context, admin *kadm.Client, names []PartitionName, before Where) ([]TrimmedPartition, error) {
+// Trim is what TrimTopics does to a partition.
+type Trim struct {
+	Topic     string
+	Partition int32
+	From, To  int64 // where it begins, and where it is to begin
+}
+
+// PlanTrims finds where partitions are to begin.
+func PlanTrims(ctx context.Context, admin *kadm.Client, names []PartitionName, before Where) (out []Trim, err error) {
 	parts, err := Find(ctx, admin, names)
 	if err != nil {
 		return nil, err
@@ -169,13 +206,28 @@ func TrimTopics(ctx context.Context, admin *kadm.Client, names []PartitionName, 
 	}
 	targets, err := before(ctx, admin, topics)
 	if err != nil {
-		return nil, err
+		return nil, Explain(err, "")
 	}
-	offsets := kadm.Offsets{}
+	starts, err := admin.ListStartOffsets(ctx, topics...)
+	if err != nil {
+		return nil, Explain(err, "")
+	}
 	for _, p := range parts {
-		if o, ok := targets.Lookup(p.Topic, p.Number); ok {
-			offsets.Add(kadm.Offset{Topic: p.Topic, Partition: p.Number, At: o.Offset})
+		o, ok := targets.Lookup(p.Topic, p.Number)
+		begin, known := starts.Lookup(p.Topic, p.Number)
+		if !ok || !known || o.Err != nil || begin.Err != nil || o.Offset < 0 { // of an offset of -1 a broker would delete everything
+			return nil, fmt.Errorf("%s:%d has no leader that answers: nothing has been deleted", p.Topic, p.Number)
 		}
+		out = append(out, Trim{p.Topic, p.Number, begin.Offset, o.Offset})
+	}
+	return out, nil
+}
+
+// TrimTopics deletes the records of partitions before an offset. It lacks the partitions where that failed.
+func TrimTopics(ctx context.Context, admin *kadm.Client, trims []Trim) ([]TrimmedPartition, error) {
+	offsets := kadm.Offsets{}
+	for _, t := range trims {
+		offsets.Add(kadm.Offset{Topic: t.Topic, Partition: t.Partition, At: t.To})
 	}
 	resp, err := admin.DeleteRecords(ctx, offsets)
 	if err != nil {

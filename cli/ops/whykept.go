@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -69,8 +70,25 @@ func (k kept) why(now time.Time) []string {
 	return out
 }
 
-// short prints a duration to the second.
-func short(d time.Duration) string { return d.Round(time.Second).String() }
+// short prints a duration to the second; one of two days and more in days, to the hour.
+func short(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d < 2*day {
+		text := d.Round(time.Second).String()
+		if strings.HasSuffix(text, "m0s") {
+			text = strings.TrimSuffix(text, "0s")
+		}
+		if strings.HasSuffix(text, "h0m") {
+			text = strings.TrimSuffix(text, "0m")
+		}
+		return text
+	}
+	d = d.Round(time.Hour)
+	if rest := d % day; rest > 0 {
+		return fmt.Sprintf("%dd%dh", d/day, rest/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/day)
+}
 
 // KeptPartition is a partition with the reasons why its records are still there.
 type KeptPartition struct {
@@ -92,7 +110,7 @@ func WhyKept(ctx context.Context, admin *kadm.Client, name string) (out []KeptPa
 		return nil, errors.New("the broker returned no settings")
 	}
 	if settings[0].Err != nil {
-		return nil, settings[0].Err
+		return nil, ofTopic(ctx, admin, name, settings[0].Err, settings[0].ErrMessage)
 	}
 	var base kept
 	for _, kv := range settings[0].Configs {

@@ -16,8 +16,8 @@ func TestWhyKept(t *testing.T) {
 		"newest record of each":                      {policy: []string{"compact"}, records: 1},
 		"cleanup.policy is empt":                     {records: 1},
 		"are -1: records stay":                       {policy: del, retentionMs: -1, retentionBytes: -1, records: 1},
-		"2h0m0s old, retention.ms is 3h0m0s":         {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(2), newest: ago(1)},
-		"dated 5h0m0s ahead":                         {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(9), newest: ago(-5)},
+		"2h old, retention.ms is 3h":                 {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(2), newest: ago(1)},
+		"dated 5h ahead":                             {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(9), newest: ago(-5)},
 		"the newest record of the active segment":    {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, size: 5, segmentBytes: 10, oldest: ago(9), newest: ago(1)},
 		"old records share a segment with newer":     {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, size: 50, segmentBytes: 10, oldest: ago(9), newest: ago(1)},
 		"older than retention.ms: goes":              {policy: del, retentionMs: hours(3), retentionBytes: -1, records: 1, oldest: ago(9), newest: ago(8)},
@@ -27,6 +27,15 @@ func TestWhyKept(t *testing.T) {
 	} {
 		if got := strings.Join(k.why(now), "; "); !strings.Contains(got, want) {
 			t.Errorf("%+v: %q, want %q in it", k, got, want)
+		}
+	}
+}
+
+func TestShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{0: "0s", 40 * time.Second: "40s", 1000 * time.Second: "16m40s", time.Minute: "1m", 2 * time.Hour: "2h", 90 * time.Minute: "1h30m",
+		47 * time.Hour: "47h", 7 * 24 * time.Hour: "7d", 53*time.Hour + 10*time.Minute: "2d5h", 20*time.Hour + time.Second: "20h0m1s"} {
+		if got := short(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
 		}
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"kraft/storage"
+	"kraft/storage/inspect"
+	"kraft/storage/logfile"
 	"kraft/wire/record"
 )
 
@@ -29,8 +30,8 @@ func dumpLog(c *call) error {
 		return errors.New("the cluster's metadata is in no log of Kafka's format in kraft: see kafka-metadata-quorum and kraft quorum status")
 	}
 	dumps := map[string]func(*call, string) error{
-		storage.SegmentSuffix: dumpSegment, storage.OffsetIndexSuffix: dumpOffsets, storage.TimeIndexSuffix: dumpTimes,
-		storage.ProducerStateSuffix: dumpProducers, storage.TransactionSuffix: dumpTransactions,
+		logfile.LogSuffix: dumpSegment, logfile.IndexSuffix: dumpOffsets, logfile.TimeIndexSuffix: dumpTimes,
+		logfile.SnapshotSuffix: dumpProducers, logfile.TxnIndexSuffix: dumpTransactions,
 	}
 	for _, path := range files {
 		fmt.Fprintf(c.out, "Dumping %s\n", path)
@@ -54,7 +55,7 @@ func plainText(key, value []byte) (string, string) {
 }
 
 func dumpSegment(c *call, path string) error {
-	base, err := storage.BaseOffset(path)
+	base, err := inspect.BaseOffset(path)
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func dumpSegment(c *call, path string) error {
 	last := int64(-1)
 	var gaps [][2]int64
 	stop := errors.New("enough")
-	end, size, err := storage.WalkSegment(path, func(b record.Batch, at int64) error {
+	end, size, err := inspect.WalkSegment(path, func(b record.Batch, at int64) error {
 		if at+int64(b.Size()) > limit {
 			return stop
 		}
@@ -186,7 +187,7 @@ func (c *call) recordLine(b record.Batch, r *record.Record, nth int, contents bo
 
 // dumpOffsets prints an offset index, unless it is only to be checked: each entry has to point to the batch that has its offset.
 func dumpOffsets(c *call, path string) error {
-	entries, err := storage.ReadOffsetIndex(path)
+	entries, err := inspect.ReadOffsetIndex(path)
 	if err != nil {
 		return err
 	}
@@ -195,8 +196,8 @@ func dumpOffsets(c *call, path string) error {
 		return nil
 	}
 	lasts := map[int64]int64{}
-	segment := strings.TrimSuffix(path, storage.OffsetIndexSuffix) + storage.SegmentSuffix
-	if _, _, err := storage.WalkSegment(segment, func(b record.Batch, at int64) error { lasts[at] = b.LastOffset(); return nil }); err != nil && !errors.Is(err, os.ErrNotExist) {
+	segment := strings.TrimSuffix(path, logfile.IndexSuffix) + logfile.LogSuffix
+	if _, _, err := inspect.WalkSegment(segment, func(b record.Batch, at int64) error { lasts[at] = b.LastOffset(); return nil }); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	var wrong []string
@@ -219,7 +220,7 @@ func dumpOffsets(c *call, path string) error {
 }
 
 func dumpTimes(c *call, path string) error {
-	entries, err := storage.ReadTimeIndex(path)
+	entries, err := inspect.ReadTimeIndex(path)
 	if err != nil {
 		return err
 	}
@@ -228,8 +229,8 @@ func dumpTimes(c *call, path string) error {
 		return nil
 	}
 	times := map[int64]int64{} // of batches, by their last offsets
-	segment := strings.TrimSuffix(path, storage.TimeIndexSuffix) + storage.SegmentSuffix
-	if _, _, err := storage.WalkSegment(segment, func(b record.Batch, _ int64) error { times[b.LastOffset()] = b.MaxTimestamp(); return nil }); err != nil && !errors.Is(err, os.ErrNotExist) {
+	segment := strings.TrimSuffix(path, logfile.TimeIndexSuffix) + logfile.LogSuffix
+	if _, _, err := inspect.WalkSegment(segment, func(b record.Batch, _ int64) error { times[b.LastOffset()] = b.MaxTimestamp(); return nil }); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	var wrong []string
@@ -248,12 +249,12 @@ func dumpTimes(c *call, path string) error {
 }
 
 func dumpProducers(c *call, path string) error {
-	states, err := storage.ReadProducers(path)
+	states, err := inspect.ReadProducers(path)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	for _, s := range states {
-		fmt.Fprintf(c.out, "producerId: %d producerEpoch: %d coordinatorEpoch: %d currentTxnFirstOffset: %s lastTimestamp: %d ", s.ProducerID, s.Epoch, s.CoordinatorEpoch, optional(s.TransactionBegan), s.Timestamp)
+		fmt.Fprintf(c.out, "producerId: %d producerEpoch: %d coordinatorEpoch: %d currentTxnFirstOffset: %s lastTimestamp: %d ", s.ID, s.Epoch, s.CoordinatorEpoch, optional(s.TxnFirst), s.Timestamp)
 		if s.LastOffset >= 0 {
 			fmt.Fprintf(c.out, "firstSequence: %d lastSequence: %d lastOffset: %d offsetDelta: %d timestamp: %d", s.FirstSequence, s.LastSequence, s.LastOffset, s.OffsetDelta, s.Timestamp)
 		}
@@ -263,7 +264,7 @@ func dumpProducers(c *call, path string) error {
 }
 
 func dumpTransactions(c *call, path string) error {
-	list, err := storage.ReadTransactionIndex(path)
+	list, err := inspect.ReadTransactionIndex(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

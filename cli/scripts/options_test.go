@@ -55,10 +55,10 @@ func TestRun(t *testing.T) {
 		status int
 		says   string
 	}{
-		"--help":                         {0, "--bootstrap-server VALUE"},
+		"--help":                         {0, "--bootstrap-server HOST:PORT"},
 		"--version":                      {0, "v1"},
 		"--zookeeper :1":                 {1, "--zookeeper: \":1\" is not of the form host:port"},
-		"--zookeeper 127.0.0.1:1 --list": {1, "--zookeeper 127.0.0.1:1: "},
+		"--zookeeper 127.0.0.1:1 --list": {1, "cannot connect to 127.0.0.1:1: connection refused"},
 		"--zookeeper a:1 --bootstrap-server b:1 --list": {1, "Only one of --bootstrap-server or --zookeeper"},
 		"--list":              {1, "bootstrap-server"},
 		"--list --create":     {1, "do not go together"},
@@ -92,5 +92,24 @@ func TestNames(t *testing.T) {
 func TestHashOrder(t *testing.T) {
 	if got := strings.Join(hashOrder([]string{"b", "a", "q"}), " "); got != "a q b" {
 		t.Error(got)
+	}
+}
+
+// TestHelp: --help explains each option, with a value where it takes one.
+func TestHelp(t *testing.T) {
+	used := map[string]bool{}
+	for name, sc := range all {
+		for _, o := range sc.options {
+			e := explain(name, o)
+			if e.text == "" || o.flag != (e.value == "-") {
+				t.Errorf("%s --%s: a flag: %v, explained as %+v", name, o.name, o.flag, e)
+			}
+			used[o.name], used[strings.TrimPrefix(name, "kafka-")+":"+o.name] = true, true
+		}
+	}
+	for name := range explanations {
+		if !used[name] {
+			t.Errorf("%s is explained, and no script has it", name)
+		}
 	}
 }

@@ -28,6 +28,11 @@ func (k *configsCall) alterQuotas(list []entity) error {
 	if err != nil {
 		return err
 	}
+	if kind == "users" && len(list) == 1 {
+		if done, err := k.alterScram(list[0], add); done || err != nil {
+			return err
+		}
+	}
 	var unknown []string
 	for _, key := range slices.Concat(slices.Sorted(maps.Keys(add)), k.deleted()) {
 		if !slices.Contains(quotaKeys[kind], key) {
@@ -109,6 +114,9 @@ func (k *configsCall) describeQuotas(list []entity) error {
 			values = append(values, v.Key+"="+javaDouble(v.Value))
 		}
 		fmt.Fprintf(k.out, "Quota configs for %s are %s\n", strings.Join(who, ", "), strings.Join(values, ", "))
+	}
+	if len(list) == 1 && list[0].kind == "users" && (list[0].all || list[0].name != nil) {
+		return k.describeScram(list[0])
 	}
 	return nil
 }

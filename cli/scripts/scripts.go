@@ -54,6 +54,7 @@ var all = map[string]script{
 	"kafka-broker-api-versions": apiVersionsScript,
 	"kafka-reassign-partitions": reassignScript,
 	"kafka-metadata-quorum":     metadataQuorumScript,
+	"kafka-transactions":        transactionsScript,
 	"kafka-producer-perf-test":  producerPerfScript,
 	"kafka-consumer-perf-test":  consumerPerfScript,
 }
@@ -124,20 +125,6 @@ func Run(ctx context.Context, name string, args []string, s Streams, version str
 	}
 	fmt.Fprintln(s.Err, ops.Plain(err))
 	return 1
-}
-
-func help(w io.Writer, name string, sc script) {
-	fmt.Fprintf(w, "%s: %s\n\n", name, sc.about)
-	for _, o := range sc.options {
-		text := "--" + o.name
-		if !o.flag {
-			text += " VALUE"
-		}
-		for _, a := range o.aliases {
-			text += ", --" + a
-		}
-		fmt.Fprintln(w, "  "+text)
-	}
 }
 
 // connection are the options that all scripts have; oldConnection are those of scripts that were there before --bootstrap-server.

@@ -21,7 +21,7 @@ var storageScript = script{
 	run:     storageTool,
 }
 
-// What kraft does not need of Kafka's format step is taken and has no effect: a node finds its quorum and its levels by itself.
+// What kraft does not need of Kafka's format step is taken and has no effect: a node finds its quorum and its levels by itself. --add-scram counts.
 var (
 	formatFlags = []option{{name: "ignore-formatted", flag: true, aliases: []string{"g"}}, {name: "standalone", flag: true, aliases: []string{"s"}},
 		{name: "no-initial-controllers", flag: true, aliases: []string{"N"}}}
@@ -82,6 +82,10 @@ func format(c *call) error {
 	if err != nil {
 		return err
 	}
+	users, err := firstUsers(c.all("add-scram"))
+	if err != nil {
+		return err
+	}
 	formatted := 0
 	for _, path := range allDirs(conf) {
 		d, err := storage.OpenDir(storage.OS{}, path)
@@ -91,7 +95,14 @@ func format(c *call) error {
 		had := d.Meta()
 		switch {
 		case had == nil:
-			err = d.Claim(id, conf.NodeID)
+			if path == conf.MetadataDir && len(users) > 0 { // before the directory counts as formatted
+				err = config.WriteFirstUsers(path, users)
+			}
+			if err == nil {
+				err = d.Claim(id, conf.NodeID)
+			}
+		case path == conf.MetadataDir && len(users) > 0:
+			err = fmt.Errorf("--add-scram has no effect: %s is formatted already, and the first users come with a new cluster", path)
 		case !c.has("ignore-formatted"):
 			err = fmt.Errorf("Log directory %s is already formatted. Use --ignore-formatted to ignore this directory and format the others.", path)
 		case had.ClusterID != id:

@@ -55,6 +55,14 @@ var benchmarks = []benchmark{
 		{name: "memory a partition", unit: "KB", wanted: 0.3},
 		{name: "all led again after a kill", unit: "s", wanted: 1},
 	}},
+	{name: "transactions-1", cluster: benchTransactions(1), figures: transactionFigures},
+	{name: "transactions-10", cluster: benchTransactions(10), figures: transactionFigures},
+	{name: "transactions-100", cluster: benchTransactions(100), figures: transactionFigures},
+	{name: "transactions-failover", cluster: benchTransactionFailover, figures: []figure{{name: "longest gap, the coordinator killed", unit: "ms", wanted: 1}}},
+	{name: "read-committed", cluster: benchReadCommitted, figures: []figure{
+		{name: "read_committed", unit: "MB/s", wanted: 1, more: true},
+		{name: "of the plain rate", unit: "x"},
+	}},
 	{name: "perf-1-partition", run: benchPerf(1), figures: perfTools},
 	{name: "perf-6-partitions", run: benchPerf(6), figures: perfTools},
 }

@@ -158,3 +158,15 @@ func checkProduced(body []byte) error {
 	}
 	return kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 }
+
+// lastOffset is the last offset of the whole batches in data, -1 without any.
+func lastOffset(data []byte) int64 {
+	last := int64(-1)
+	for {
+		b, rest, err := record.Next(data)
+		if err != nil {
+			return last
+		}
+		last, data = b.LastOffset(), rest
+	}
+}

@@ -26,7 +26,11 @@ func (c *Cluster) Create(topics ...string) error {
 	c.Topics = topics
 	ctx, cancel := context.WithTimeout(context.Background(), whole)
 	defer cancel()
-	return c.work().Create(ctx, Partitions, 3)
+	w := c.work()
+	if err := w.Create(ctx, Partitions, 3); err != nil {
+		return err
+	}
+	return w.CreateTransact(ctx, 3)
 }
 
 // work is what is common to all clients of a workload.
@@ -66,6 +70,12 @@ func (c *Cluster) Run(seed uint64, fail func() error) error {
 	for range 4 {
 		start(&producers, func(i int, rng *rand.Rand) error { return w.Produce(producing, i, i%2 == 0, rng) })
 	}
+	transactions, transactors := workload.NewTransactions(), []int(nil)
+	for range 2 {
+		transactors = append(transactors, client)
+		start(&producers, func(i int, rng *rand.Rand) error { return w.Transact(producing, i, transactions, rng) })
+	}
+	start(&others, func(i int, _ *rand.Rand) error { return w.ReadTransact(i, transactions) })
 	start(&others, func(i int, _ *rand.Rand) error { return w.Consume(i) })
 	again := func(i int, rng *rand.Rand) error { return w.Recreate(i, 3, rng) }
 	for _, f := range []func(int, *rand.Rand) error{w.Group, w.Group, w.Administrate, w.Administrate, w.Visit, w.Watch, again} {
@@ -89,10 +99,12 @@ func (c *Cluster) Run(seed uint64, fail func() error) error {
 	}
 	rested := time.Now()
 	others.Wait()
-	c.Topics = append(c.Topics, workload.Again.Topic)
+	c.Topics = append(c.Topics, workload.Again.Topic, workload.TransactTopic)
 	partitions, err := c.Whole(whole)
 	c.History.Say("whole again after %v", time.Since(rested))
-	problem = errors.Join(problem, err, c.stopPrograms())
+	checking, enough := context.WithTimeout(context.Background(), 2*whole)
+	defer enough()
+	problem = errors.Join(problem, err, w.CheckTransact(checking, transactors, transactions, whole), c.stopPrograms())
 	c.look(w)
 	problem = errors.Join(problem, c.Close())
 	c.CheckLogs(partitions)

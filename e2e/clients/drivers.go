@@ -13,6 +13,9 @@
 //	                                   its answers and print "closed". A further argument is the acks of a producer
 //	                                   without idempotence and with one request at a time, which keeps the order.
 //	                                   Java, confluent-kafka, franz-go and Sarama have it
+//	copy ADDR FROM TO GROUP ID         copies records of one topic to another as a member of GROUP, with transactional
+//	                                   id ID and the offsets in the transactions, and prints "copied N" for each; it ends
+//	                                   with the first error. Java, confluent-kafka, kafkajs and franz-go have it
 package clients
 
 import (

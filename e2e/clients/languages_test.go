@@ -23,23 +23,27 @@ func TestConfluentPython(t *testing.T) { checkClient(t, Confluent(t)) }
 
 func TestKafkaPython(t *testing.T) { checkClient(t, pythonDriver(t, "pure.py")) }
 
-func TestKafkaJS(t *testing.T) {
+func TestKafkaJS(t *testing.T) { checkClient(t, kafkaJS(t)) }
+
+func kafkaJS(t *testing.T) Driver {
 	harness.Need(t, "node", "npm")
 	modules := install(t, "node", []string{"package.json", "package-lock.json"}, []string{"npm", "ci", "--no-audit", "--no-fund", "--silent"})
-	checkClient(t, Driver{codecs: allCodecs, Command: func(args ...string) *exec.Cmd {
+	return Driver{codecs: allCodecs, Command: func(args ...string) *exec.Cmd {
 		cmd := exec.Command("node", append([]string{filepath.Join(dir("node"), "client.js")}, args...)...)
 		cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(modules, "node_modules"), "KAFKAJS_NO_PARTITIONER_WARNING=1")
 		return cmd
-	}})
+	}}
 }
 
-func TestRust(t *testing.T) {
+func rust(t *testing.T) Driver {
 	harness.Need(t, "cargo", "make", "gcc", "g++")
 	at := install(t, "rust", []string{"Cargo.toml", "Cargo.lock", "src/main.rs"}, []string{"cargo", "build", "--release", "--locked", "--quiet"})
-	checkClient(t, Driver{codecs: allCodecs, Command: func(args ...string) *exec.Cmd {
+	return Driver{codecs: allCodecs, Command: func(args ...string) *exec.Cmd {
 		return exec.Command(filepath.Join(at, "target", "release", "client"), args...)
-	}})
+	}}
 }
+
+func TestRust(t *testing.T) { checkClient(t, rust(t)) }
 
 func TestFranzGo(t *testing.T) { checkClient(t, Franz(t)) }
 

@@ -31,6 +31,20 @@ var build = sync.OnceValues(func() (string, error) {
 // Binary builds kraft, once a process, and returns its path. Call RemoveBinary at the end.
 func Binary() (string, error) { return build() }
 
+// Install makes a directory for a test with kraft in it, as ./kraft, and returns its path.
+func Install(t testing.TB) string {
+	t.Helper()
+	bin, err := Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(bin, filepath.Join(dir, "kraft")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // RemoveBinary removes what Binary built.
 func RemoveBinary() {
 	if bin, err := build(); err == nil {
@@ -40,8 +54,16 @@ func RemoveBinary() {
 
 // Main runs a package's tests and cleans up behind the harness; call it from TestMain.
 func Main(m *testing.M) {
+	cache, err := os.MkdirTemp("", "kraft-cache-")
+	if err != nil {
+		panic(err)
+	}
+	if err := os.Setenv("KRAFT_CACHE", cache); err != nil { // not the user's own
+		panic(err)
+	}
 	code := m.Run()
 	RemoveBinary()
+	_ = os.RemoveAll(cache)
 	os.Exit(code)
 }
 

@@ -34,7 +34,7 @@ var Mistakes = []Mistake{
 	switch {
 	case errors.Is(err, kerr.InvalidUpdateVersion),`,
 		Seeds: 1500,
-		Seed:  186,
+		Seed:  20,
 	},
 	{
 		Name:  "ISR shrunk without the controller",
@@ -42,7 +42,7 @@ var Mistakes = []Mistake{
 		Old:   `			end = min(end, f.end)`,
 		New:   `			if !planted.On("ISR shrunk without the controller") || time.Since(f.fetched) < 300*time.Millisecond { end = min(end, f.end) }`,
 		Seeds: 500,
-		Seed:  5,
+		Seed:  6,
 	},
 	{
 		Name:  "joins the ISR before it has everything",
@@ -66,7 +66,7 @@ var Mistakes = []Mistake{
 		Old:   `return common, end, common >= 0 && (common < epoch || end < offset)`,
 		New:   `return common, end, !planted.On("nothing cut off after a divergence") && common >= 0 && (common < epoch || end < offset)`,
 		Seeds: 500,
-		Seed:  4,
+		Seed:  5,
 	},
 	{
 		Name:  "epochs without records kept after a divergence",
@@ -74,7 +74,7 @@ var Mistakes = []Mistake{
 		Old:   `		l.epochs.cut(l.start.Load(), offset)`,
 		New:   `		if !planted.On("epochs without records kept after a divergence") { l.epochs.cut(l.start.Load(), offset) }`,
 		Seeds: 2000,
-		Seed:  110,
+		Seed:  38,
 	},
 	{
 		Name:  "cut to the high watermark",
@@ -98,7 +98,7 @@ var Mistakes = []Mistake{
 		Old:   `	high := p.Log().HighWatermark()`,
 		New:   `	high := p.Log().HighWatermark(); if planted.On("end offset told before it is committed") { high = p.Log().EndOffset() }`,
 		Seeds: 2000,
-		Seed:  38,
+		Seed:  43,
 	},
 	{
 		Name:  "end offset told before the high watermark is back",
@@ -106,7 +106,7 @@ var Mistakes = []Mistake{
 		Old:   `	if high < l.begun && req.ReplicaID < 0 {`,
 		New:   `	if !planted.On("end offset told before the high watermark is back") && high < l.begun && req.ReplicaID < 0 {`,
 		Seeds: 500,
-		Seed:  36,
+		Seed:  5,
 	},
 	{
 		Name:  "anybody is elected",
@@ -122,7 +122,7 @@ var Mistakes = []Mistake{
 		Old:   `	uncleanly := cleanEpoch != old.Epoch`,
 		New:   `	uncleanly := cleanEpoch != old.Epoch && !planted.On("an unclean stop taken for a clean one")`,
 		Seeds: 2000,
-		Seed:  101,
+		Seed:  47,
 	},
 	{
 		Name:  "another leader in the same epoch",
@@ -138,7 +138,7 @@ var Mistakes = []Mistake{
 		Old:   `	case r.Offset < p.keys.get(r.Key):`,
 		New:   `	case (r.Offset < p.keys.get(r.Key)) != planted.On("compaction keeps the older record of a key"):`,
 		Seeds: 2000,
-		Seed:  95,
+		Seed:  6,
 	},
 	{
 		Name:  "no sync",
@@ -182,7 +182,7 @@ var Mistakes = []Mistake{
 		Old:   `	if !p.activeSince(`,
 		New:   `	if planted.On("only a producer's last batch known after a start") || !p.activeSince(`,
 		Seeds: 2000,
-		Seed:  80,
+		Seed:  25,
 	},
 	{
 		Name:  "repeated batches appended again",
@@ -198,7 +198,7 @@ var Mistakes = []Mistake{
 		Old:   `		if err := b.Check(); err != nil {`,
 		New:   `		if err := b.Check(); err != nil && !planted.On("a torn batch taken for whole") {`,
 		Seeds: 2000,
-		Seed:  23,
+		Seed:  10,
 	},
 	{
 		Name:  "commits of offsets answered before they are replicated",
@@ -206,7 +206,7 @@ var Mistakes = []Mistake{
 		Old:   `	high := l.log.HighWatermark()`,
 		New:   `	high := l.log.HighWatermark(); if planted.On("commits of offsets answered before they are replicated") { high = 1 << 60 }`,
 		Seeds: 500,
-		Seed:  43,
+		Seed:  51,
 	},
 	{
 		Name:  "a coordinator reads only what is committed",
@@ -264,7 +264,7 @@ var Mistakes = []Mistake{
 		Old:   `		if has, knows := b.Features[c.Name]; reason == "" {`,
 		New:   `		if has, knows := b.Features[c.Name]; reason == "" && !planted.On("a level finalized that a broker does not support") {`,
 		Seeds: 2000,
-		Seed:  5,
+		Seed:  48,
 	},
 	{
 		Name: "an older disk let in",
@@ -291,7 +291,7 @@ var Mistakes = []Mistake{
 		New: `		for k, v := range c {
 			if planted.On("a snapshot forgets settings") { continue }
 			out = append(out, SetConfig(int8(key[0]), key[1:], k, &v))`},
-	{Name: "a snapshot forgets producer ids", Seed: 7, Seeds: 300, File: "raftmeta/image/image.go",
+	{Name: "a snapshot forgets producer ids", Seed: 9, Seeds: 300, File: "raftmeta/image/image.go",
 		Old: `	if m.NextProducerID > 0 {`,
 		New: `	if m.NextProducerID > 0 && !planted.On("a snapshot forgets producer ids") {`},
 	{Name: "commits of an old generation accepted", Seed: 1, Seeds: 300, File: "groups/coordinator/offsets.go",
@@ -301,14 +301,11 @@ var Mistakes = []Mistake{
 		Old: `	case g.state == CompletingRebalance:`,
 		New: `	case g.state == CompletingRebalance && !planted.On("commits during a rebalance accepted"):`},
 	{Name: "gaps of sequences accepted", Seed: 5, Seeds: 300, File: "storage/producers.go",
-		Old: `	if want := record.AddSequence(newest, 1); seq != want {`,
-		New: `	if want := record.AddSequence(newest, 1); seq != want && !planted.On("gaps of sequences accepted") {`},
-	{Name: "a fenced broker stays in its ISRs", Seed: 55, Seeds: 1500, File: "raftmeta/controller/brokers.go",
+		Old: `	if seq != want {`,
+		New: `	if seq != want && !planted.On("gaps of sequences accepted") {`},
+	{Name: "a fenced broker stays in its ISRs", Seed: 11, Seeds: 1500, File: "raftmeta/controller/brokers.go",
 		Old: `BrokerChangeRecord{Fenced: &yes})}, leaveAll(m, policy, id)...), nil`,
 		New: `BrokerChangeRecord{Fenced: &yes})}, leaveAll(m, policy, map[bool]int32{false: id, true: -5}[planted.On("a fenced broker stays in its ISRs")])...), nil`},
-	{Name: "a move ends before the new replica is in sync", Seed: 103, Seeds: 1500, File: "raftmeta/controller/reassign.go",
-		Old: `	if len(isr) == 0 || slices.ContainsFunc(b.adding,`,
-		New: `	if len(isr) == 0 || !planted.On("a move ends before the new replica is in sync") && slices.ContainsFunc(b.adding,`},
 	{Name: "eligible replicas kept when the ISR is large enough", Seed: 37, Seeds: 300, File: "raftmeta/controller/elections.go",
 		Old: `	if len(isr) >= b.minISR() {
 		return nil
@@ -316,7 +313,7 @@ var Mistakes = []Mistake{
 		New: `	if len(isr) >= b.minISR() && !planted.On("eligible replicas kept when the ISR is large enough") {
 		return nil
 	}`},
-	{Name: "an uncleanly stopped replica stays eligible", Seed: 101, Seeds: 1500, File: "raftmeta/controller/elections.go",
+	{Name: "an uncleanly stopped replica stays eligible", Seed: 47, Seeds: 1500, File: "raftmeta/controller/elections.go",
 		Old: `!(r == b.away && b.unclean) {`,
 		New: `(!(r == b.away && b.unclean) || planted.On("an uncleanly stopped replica stays eligible")) {`},
 	{Name: "DeleteRecords answered at once", Seed: 1, Seeds: 300, File: "replication/deleterecords.go",
@@ -336,4 +333,149 @@ var Mistakes = []Mistake{
 		}
 		if !ok || address != m.Own && !maps.Equal(m.met, m.answers[address]) {
 `},
+	{
+		Name:  "a coordinator answers before its records are committed",
+		File:  "groups/runtime/loop.go",
+		Old:   `	if end > l.log.HighWatermark() || len(l.uncommitted) > 0 {`,
+		New:   `	if !planted.On("a coordinator answers before its records are committed") && (end > l.log.HighWatermark() || len(l.uncommitted) > 0) {`,
+		Seeds: 300,
+		Seed:  25,
+	},
+	{
+		Name:  "offsets of transactions count once they are loaded",
+		File:  "groups/runtime/loop.go",
+		Old:   `		if b.IsTransactional() {`,
+		New:   `		if b.IsTransactional() && !planted.On("offsets of transactions count once they are loaded") {`,
+		Seeds: 300,
+		Seed:  6,
+	},
+	{
+		Name:  "the last stable offset is the high watermark",
+		File:  "storage/transactions.go",
+		Old:   `	if first := l.unstable.Load(); first >= 0 && first < high {`,
+		New:   `	if first := l.unstable.Load(); first >= 0 && first < high && !planted.On("the last stable offset is the high watermark") {`,
+		Seeds: 300,
+		Seed:  5,
+	},
+	{
+		Name:  "aborted transactions are not listed",
+		File:  "storage/txnindex.go",
+		Old:   `			if t.First < upTo {`,
+		New:   `			if t.First < upTo && !planted.On("aborted transactions are not listed") {`,
+		Seeds: 300,
+		Seed:  5,
+	},
+	{
+		Name: "an abort commits",
+		File: "storage/transactions.go",
+		Old: `	if m.Commit {
+		kind = record.Commit`,
+		New: `	if m.Commit || planted.On("an abort commits") {
+		kind = record.Commit`,
+		Seeds: 300,
+		Seed:  5,
+	},
+	{
+		Name:  "consumers of committed records read what is open",
+		File:  "replication/fetch.go",
+		Old:   `		upTo = out.LastStableOffset`,
+		New:   `		if !planted.On("consumers of committed records read what is open") { upTo = out.LastStableOffset }`,
+		Seeds: 300,
+		Seed:  5,
+	},
+	{
+		Name:  "an offset counts before its transaction is committed",
+		File:  "groups/coordinator/records.go",
+		Old:   `	if e.ProducerID >= 0 {`,
+		New:   `	if e.ProducerID >= 0 && !planted.On("an offset counts before its transaction is committed") {`,
+		Seeds: 300,
+		Seed:  6,
+	},
+	{
+		Name:  "an offset of an aborted transaction counts",
+		File:  "groups/coordinator/transactions.go",
+		Old:   `		if committed {`,
+		New:   `		if committed || planted.On("an offset of an aborted transaction counts") {`,
+		Seeds: 300,
+		Seed:  5,
+	},
+	{
+		Name: "the next coordinator writes no markers",
+		File: "groups/transaction/coordinator.go",
+		Old: `		if s.decided() {
+			e.Events`,
+		New: `		if s.decided() && !planted.On("the next coordinator writes no markers") {
+			e.Events`,
+		Seeds: 300,
+		Seed:  5,
+	},
+	{
+		Name:  "a marker counts though the leader refused it",
+		File:  "groups/markers.go",
+		Old:   `	case err == nil, errors.Is(err, kerr.UnsupportedForMessageFormat), errors.Is(err, kerr.UnsupportedVersion):`,
+		New:   `	case err == nil, planted.On("a marker counts though the leader refused it"), errors.Is(err, kerr.UnsupportedForMessageFormat), errors.Is(err, kerr.UnsupportedVersion):`,
+		Seeds: 300,
+		Seed:  5,
+	},
+	{
+		Name:  "complete before its markers are written",
+		File:  "groups/markers.go",
+		Old:   `	if len(all) == 0 {`,
+		New:   `	if len(all) == 0 || planted.On("complete before its markers are written") {`,
+		Seeds: 300,
+		Seed:  5,
+	},
+	{
+		Name: "the first partition of a transaction is forgotten",
+		File: "groups/transaction/add.go",
+		Old: `	for _, tp := range r.Partitions {
+		n.partitions[tp] = struct{}{}`,
+		New: `	for i, tp := range r.Partitions {
+		if i == 0 && len(n.partitions) > 0 && planted.On("the first partition of a transaction is forgotten") { continue }
+		n.partitions[tp] = struct{}{}`,
+		Seeds: 300,
+		Seed:  5,
+	},
+	{
+		Name:  "the producer before is not fenced",
+		File:  "groups/transaction/init.go",
+		Old:   `	if s.epoch < math.MaxInt16 {`,
+		New:   `	if s.epoch < math.MaxInt16 && !planted.On("the producer before is not fenced") {`,
+		Seeds: 300,
+		Seed:  1,
+	},
+	{
+		Name:  "a zombie ends its successor's transaction",
+		File:  "groups/transaction/end.go",
+		Old:   `	case s.epoch != r.Epoch && !again:`,
+		New:   `	case s.epoch != r.Epoch && !again && !planted.On("a zombie ends its successor's transaction"):`,
+		Seeds: 300,
+		Seed:  6,
+	},
+	{
+		Name: "transactions are not verified",
+		File: "replication/transactions.go",
+		Old: `		if err != nil {
+			at := out[of[i]]`,
+		New: `		if err != nil && !planted.On("transactions are not verified") {
+			at := out[of[i]]`,
+		Seeds: 300,
+		Seed:  1,
+	},
+	{
+		Name:  "what waits for the end of a transaction is not recorded",
+		File:  "groups/transaction/coordinator.go",
+		Old:   `				now, e.Records = next, records`,
+		New:   `				if now = next; !planted.On("what waits for the end of a transaction is not recorded") { e.Records = records }`,
+		Seeds: 300,
+		Seed:  112,
+	},
+	{
+		Name:  "transactions do not time out",
+		File:  "groups/transaction/coordinator.go",
+		Old:   `	return s.timedOut(now) || byItself`,
+		New:   `	return !planted.On("transactions do not time out") && (s.timedOut(now) || byItself)`,
+		Seeds: 300,
+		Seed:  5,
+	},
 }

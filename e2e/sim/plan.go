@@ -30,6 +30,7 @@ type Plan struct {
 	Operator       bool // somebody moves partitions all the time, of a cluster with more brokers than replicas, under more load
 	Meet           bool // nodes know the addresses of the quorum's voters alone (zookeeper.connect), and start in any order
 	Late           bool // metadata reaches some nodes later than the answers that follow from it
+	Transactors    int  // clients with transactions
 	Rules          bool // clients try what groups and logs are to refuse, and what deletion is to keep
 	operated       operated
 	Settings       map[string]string
@@ -138,6 +139,11 @@ func NewPlan(seed uint64) *Plan {
 		p.Rules = true
 		p.Settings["metadata.log.max.record.bytes.between.snapshots"] = fmt.Sprint(1 << (9 + latest.IntN(8)))
 		p.Settings["log.retention.check.interval.ms"] = "1000"
+	}
+	if latest := rand.New(rand.NewPCG(seed, 17)); latest.IntN(3) == 0 {
+		p.Transactors = 1 + latest.IntN(3)
+		p.Settings["transaction.state.log.num.partitions"] = fmt.Sprint(1 + latest.IntN(2))
+		p.Settings["transaction.abort.timed.out.transaction.cleanup.interval.ms"] = "1000"
 	}
 	p.Meet = p.Voters > 1 && rand.New(rand.NewPCG(seed, 14)).IntN(5) == 0
 	p.Late = p.Nodes() > 1 && rand.New(rand.NewPCG(seed, 16)).IntN(4) > 0

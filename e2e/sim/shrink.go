@@ -33,6 +33,7 @@ func (p *Plan) Pieces() []string {
 	add("administrator", p.Administrators)
 	add("visitor", p.Visitors)
 	add("member", p.Members)
+	add("transactor", p.Transactors)
 	if p.Recreate {
 		add("recreator", 1)
 	}
@@ -89,6 +90,12 @@ func (p *Plan) Less(pieces []string) *Plan {
 			q.Recreate = false
 		case "member":
 			q.Members--
+		case "transactor":
+			if q.Transactors--; q.Transactors == 0 {
+				q.Settings = maps.Clone(q.Settings)
+				delete(q.Settings, "transaction.state.log.num.partitions")
+				delete(q.Settings, "transaction.abort.timed.out.transaction.cleanup.interval.ms")
+			}
 		case "plain":
 			q.Plain--
 		case "idempotent":

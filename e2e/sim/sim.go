@@ -34,6 +34,8 @@ type Sim struct {
 	cluster       string      // the cluster that nodes are of which know only addresses; "" until one is
 	client        *kgo.Client // the test's own
 	administrator *kadm.Client
+	transactions  *workload.Transactions
+	transactors   []int               // of the clients with transactions
 	trimmed       workload.Trimmed    // what the trimmer knows, for the audit
 	background    sync.WaitGroup      // faults that take time
 	rotten        *workload.Partition // of which a bit has flipped: it may be unavailable from then on, and no more
@@ -63,7 +65,7 @@ var Running atomic.Pointer[workload.History]
 func Run(plan *Plan, dir string) *workload.History {
 	h := workload.NewHistory()
 	Running.Store(h)
-	s := &Sim{plan: plan, network: NewNetwork(plan.Seed), history: h, known: map[workload.Partition]registration{}, lives: map[image.UUID]int{}, brokers: map[int32]int64{}, lostAt: map[int32]int64{}}
+	s := &Sim{plan: plan, network: NewNetwork(plan.Seed), history: h, transactions: workload.NewTransactions(), known: map[workload.Partition]registration{}, lives: map[image.UUID]int{}, brokers: map[int32]int64{}, lostAt: map[int32]int64{}}
 	if err := s.run(dir); err != nil {
 		h.Wrong("unavailable", "%v", err)
 	}
@@ -115,6 +117,9 @@ func (s *Sim) run(dir string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), calm)
 	err := w.Create(ctx, s.plan.Partitions, int16(min(3, s.plan.Nodes())))
+	if err == nil && s.plan.Transactors > 0 {
+		err = w.CreateTransact(ctx, int16(min(3, s.plan.Nodes())))
+	}
 	cancel()
 	if err != nil {
 		return err
@@ -185,6 +190,13 @@ func (s *Sim) startWork(end context.Context) (done <-chan struct{}) {
 	}
 	if s.plan.Recreate {
 		client(&s.running, func(i int, rng *rand.Rand) error { return w.Recreate(i, int16(min(3, s.plan.Nodes())), rng) })
+	}
+	for n := range s.plan.Transactors {
+		s.transactors = append(s.transactors, next)
+		client(&producers, func(i int, rng *rand.Rand) error { return w.Transact(end, i, s.transactions, rng) })
+		if n == 0 {
+			client(&s.running, func(i int, _ *rand.Rand) error { return w.ReadTransact(i, s.transactions) })
+		}
 	}
 	if s.plan.Operator {
 		client(&s.running, func(i int, rng *rand.Rand) error { return w.Operate(i, s.plan.Nodes(), rng) })
@@ -275,16 +287,14 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 		if s.rotten != nil && p == *s.rotten {
 			continue
 		}
-		var replicas map[int32][]workload.Stored
-		for range readAgain {
-			if replicas = s.readReplicas(p); workload.Same(replicas) {
-				break
-			}
-			time.Sleep(time.Second)
-		}
-		s.history.CheckLogs(p, replicas)
+		s.history.CheckLogs(p, s.restingReplicas(p))
 	}
 	s.history.CheckReads()
+	if s.plan.Transactors > 0 {
+		if err := s.checkTransactions(); err != nil {
+			return err
+		}
+	}
 	s.checkAdmin()
 	if err := s.lastLook(); err != nil {
 		return err
@@ -292,8 +302,34 @@ func (s *Sim) recover(producers <-chan struct{}, stop, cancel context.CancelFunc
 	return s.audit()
 }
 
+// checkTransactions compares the history of transactional clients with the records and offsets that can be read. It does nothing if a bit of
+// some record has flipped: the record may be in their topic.
+func (s *Sim) checkTransactions() error {
+	if s.rotten != nil {
+		return nil
+	}
+	for n := range int32(workload.TransactPartitions) {
+		p := workload.Partition{Topic: workload.TransactTopic, N: n}
+		s.history.CheckSame(p, s.restingReplicas(p))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), rest)
+	defer cancel()
+	return s.work.CheckTransact(ctx, s.transactors, s.transactions, rest/2)
+}
+
 // readAgain is how often replicas are read before they count as different: one may be on its way to another directory.
 const readAgain = 5
+
+// restingReplicas reads what each replica of a partition has on its disk, again while they differ.
+func (s *Sim) restingReplicas(p workload.Partition) (replicas map[int32][]workload.Stored) {
+	for range readAgain {
+		if replicas = s.readReplicas(p); workload.Same(replicas) {
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	return replicas
+}
 
 // readReplicas reads what each replica of a partition has on its disk.
 func (s *Sim) readReplicas(p workload.Partition) map[int32][]workload.Stored {

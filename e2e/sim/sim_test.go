@@ -73,6 +73,8 @@ var (
 	laterSeeds = []int{18792}
 	// presentSeeds have on plans whose nodes knew their ids.
 	presentSeeds = []int{1279, 1460, 1969, 2676, 3200, 3698, 4086, 4383, 7592, 7873}
+	// wholeSeeds have on plans with everything.
+	wholeSeeds = []int{403, 1964}
 )
 
 // TestSeeds runs many simulations, in processes of their own.
@@ -114,6 +116,9 @@ func TestSeeds(t *testing.T) {
 	}
 	for _, seed := range presentSeeds {
 		try(seed, "meet,late")
+	}
+	for _, seed := range wholeSeeds {
+		try(seed, "")
 	}
 	each(from, count, func(seed int) { try(seed, "") })
 	t.Logf("%d simulations", ran.Load())

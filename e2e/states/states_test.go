@@ -291,7 +291,7 @@ func (s *states) untilSaid(text string, args ...string) {
 var differing = regexp.MustCompile(`leader \d+ +term \d+ +high watermark \d+|(leader|voter) +controller\d:9093 +\d+ +\d+ +\S+( ago)?|controller -?\d+\b|controller\d+:9093|process \d+ here +has \d+ of \d+|127\.0\.0\.1:\d+|\b[A-Za-z0-9_-]{22}\b|\b\d+(\.\d+)?(µs|ms|s)\b|\b\d+ (ms|seconds?)\b`)
 
 // sizes are in the lines of broker list, where a move may be under way.
-var sizes = regexp.MustCompile(`((?:running|disk full) +\d+ +\d+ +)\d+`)
+var sizes = regexp.MustCompile(`((?:running|disk full) +\d+ +\d+ +)[\d.]+ \w+`)
 
 // leaderEpochs are in the lines of topic describe: one more with each election.
 var leaderEpochs = regexp.MustCompile(`(?m)^(\d+ +-?\d+ +)\d+( +\d,)`)

@@ -99,24 +99,74 @@ func play(t *testing.T, name, page, before, dir, path string, arguments ...strin
 	}
 }
 
+// readPage returns the text of a page of this repository, by its path from the root.
+func readPage(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(harness.Root(), path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
 // TestTutorial types docs/tutorial.md into a shell, in a network namespace of its own: the ports are those of the page.
 func TestTutorial(t *testing.T) {
 	harness.Need(t, "kcat")
 	needNamespaces(t)
 	python := clients.Python(t)
-	bin, err := harness.Binary()
-	if err != nil {
-		t.Fatal(err)
+	page := readPage(t, "docs/tutorial.md")
+	dir := harness.Install(t)
+	play(t, "docs/tutorial.md", page, "ip link set lo up", dir, python)
+}
+
+// TestQuickStart types the README's quick start into a shell, where ./kraft dev runs in the background.
+func TestQuickStart(t *testing.T) {
+	harness.Need(t, "kcat")
+	needNamespaces(t)
+	data := readPage(t, "README.md")
+	_, page, _ := strings.Cut(data, "## Quick start")
+	page, _, _ = strings.Cut(page, "and Python")
+	const dev, terminal = "    $ ./kraft dev\n", "    stop it             q, or Ctrl-C\n"
+	if !strings.Contains(page, dev) || !strings.Contains(page, terminal) {
+		t.Fatalf("the quick start is another one: %s", page)
 	}
-	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "tutorial.md"))
-	if err != nil {
-		t.Fatal(err)
+	page = strings.Replace(page, dev, "    $ ./kraft dev > dev.log 2>&1 & until grep -q 'try a failure' dev.log 2> dev.missing; do :; done; grep . dev.log\n", 1)
+	page = strings.Replace(page, terminal, "", 1)
+	page = strings.ReplaceAll(page, " after 33 ms", " after ... ms")
+	dir := harness.Install(t)
+	before := "ip link set lo up; export HOME=$PWD; unset KRAFT_CACHE XDG_CACHE_HOME"
+	play(t, "README.md", page, before, dir, dir)
+}
+
+// TestGrow types the lines of docs/commands.md by which one node becomes a cluster of three voters. Nodes run in the background.
+func TestGrow(t *testing.T) {
+	needNamespaces(t)
+	data := readPage(t, "docs/commands.md")
+	_, page, _ := strings.Cut(data, "## One node becomes three")
+	page, _, _ = strings.Cut(page, "## Watching and measuring")
+	var script strings.Builder
+	nodes := 0
+	for line := range strings.Lines(page) {
+		command, isCommand := strings.CutPrefix(strings.TrimRight(line, "\n"), "    ")
+		switch {
+		case !isCommand:
+		case strings.Contains(command, "--node-id"):
+			nodes++
+			fmt.Fprintf(&script, "    $ %s > %d.log 2>&1 & until grep -q 'is ready' %d.log 2> missing; do :; done\n", strings.ReplaceAll(command, "/tmp/", "./"), nodes, nodes)
+			if nodes == 1 {
+				script.WriteString("    $ kraft topic create orders -p 2 -b localhost:9192\n    created topic orders\n")
+			}
+		default:
+			fmt.Fprintf(&script, "    $ { %s; } > said 2>&1 || cat said\n", command)
+		}
 	}
-	dir := t.TempDir()
-	if err := os.Symlink(bin, filepath.Join(dir, "kraft")); err != nil {
-		t.Fatal(err)
+	if nodes != 3 {
+		t.Fatalf("%d nodes: %s", nodes, page)
 	}
-	play(t, "docs/tutorial.md", string(page), "ip link set lo up", dir, python)
+	script.WriteString("    $ kraft quorum status -b localhost:9292 | grep -c -E 'leader|voter'\n    4\n") // with the line of the cluster
+	script.WriteString("    $ kraft topic list -b localhost:9392\n    TOPIC   PARTITIONS  REPLICAS\n    orders  2           3\n")
+	dir := harness.Install(t)
+	play(t, "docs/commands.md", script.String(), "ip link set lo up; export HOME=$PWD", dir, dir)
 }
 
 // TestZooKeeperTutorials types tutorials of the ZooKeeper days, each on the hosts that its page names, as their readers do: testdata has a page for each.

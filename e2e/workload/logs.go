@@ -80,11 +80,15 @@ func (h *History) CheckReads() {
 	}
 }
 
-// CheckLogs holds the replicas of a partition, which have come to rest, against each other and against what producers
-// and consumers were told.
-func (h *History) CheckLogs(p Partition, replicas map[int32][]Stored) {
+// CheckSame compares the logs of a partition's replicas.
+func (h *History) CheckSame(p Partition, replicas map[int32][]Stored) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.checkSame(p, replicas)
+}
+
+// checkSame returns one of the logs. mu is held.
+func (h *History) checkSame(p Partition, replicas map[int32][]Stored) []Stored {
 	var log []Stored
 	var of int32
 	for id, l := range replicas {
@@ -102,6 +106,15 @@ func (h *History) CheckLogs(p Partition, replicas map[int32][]Stored) {
 		}
 		h.violation("replicas differ", "%s on %d and on %d: %s, %s", p, of, id, describe(log, i), describe(l, i))
 	}
+	return log
+}
+
+// CheckLogs holds the replicas of a partition, which have come to rest, against each other and against what producers
+// and consumers were told.
+func (h *History) CheckLogs(p Partition, replicas map[int32][]Stored) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	log := h.checkSame(p, replicas)
 	at := map[int64]string{}
 	values := map[string]int{}
 	newest := map[int]int{} // by producer

@@ -33,10 +33,10 @@ type Coordinator struct {
 	config  Config
 	groups  map[string]*group
 	due     deadlines
-	sweepAt time.Time              // when offsets are next looked at for expiry
-	orphans []orphan               // offsets of deleted topics that could not be forgotten yet
-	open    map[int64][]openOffset // offsets of transactions without an end, by producer id
-	handed  int                    // member ids given to joining clients, each counted until the session that its client asked for ends
+	sweepAt time.Time // when offsets are next looked at for expiry
+	orphans []orphan  // offsets of deleted topics that could not be forgotten yet
+	open    openOffsets
+	handed  int // member ids given to joining clients, each counted until the session that its client asked for ends
 }
 
 // maxHanded bounds the member ids whose session time still runs: a client could ask for millions. Clients beyond that get
@@ -45,17 +45,18 @@ const maxHanded = 20_000
 
 // New returns an empty coordinator.
 func New(config Config) *Coordinator {
-	return &Coordinator{config: config, groups: map[string]*group{}, open: map[int64][]openOffset{}}
+	return &Coordinator{config: config, groups: map[string]*group{}, open: newOpenOffsets()}
 }
 
 // Loaded implements runtime.Machine: members that were there before get a full session to show up.
-func (c *Coordinator) Loaded(now time.Time) {
+func (c *Coordinator) Loaded(now time.Time) runtime.Effects {
 	c.sweepAt = now.Add(c.config.RetentionInterval)
 	for _, g := range c.groups {
 		for _, m := range g.order {
 			c.touch(g, m, now)
 		}
 	}
+	return runtime.Effects{}
 }
 
 // Next implements runtime.Machine.

@@ -105,6 +105,7 @@ func (c *Coordinator) DeleteGroup(call runtime.Call, groupID string) runtime.Eff
 	for tp := range g.offsets {
 		tps = append(tps, tp)
 	}
+	tps = append(tps, c.openOf(g, func(ident.TopicPartition) bool { return true })...)
 	e := reply(call.To, d)
 	e.Records = tombstones(g, tps, true)
 	if err := call.Check(e.Records); err != nil {

@@ -224,7 +224,7 @@ func (s *stage) command(t *testing.T, line string) {
 		}
 		s.carryOut(s.c.CommitOffsets(s.call(to), req, commits))
 	case "offsets":
-		s.carryOut(s.c.FetchOffsets(to, group, nil))
+		s.carryOut(s.c.FetchOffsets(to, group, nil, false))
 	case "delete-offsets":
 		req := kmsg.NewPtrOffsetDeleteRequest()
 		req.Group = group
@@ -400,9 +400,9 @@ func describeReply(r any) string {
 			parts = append(parts, fmt.Sprintf("%s-%d %s", c.Topic, c.Partition, text))
 		}
 		return "commit " + strings.Join(parts, ", ")
-	case map[ident.TopicPartition]Offset:
+	case Fetched:
 		var parts []string
-		for tp, o := range r {
+		for tp, o := range r.Offsets {
 			parts = append(parts, fmt.Sprintf("%s-%d@%d", tp.Topic, tp.Partition, o.Offset))
 		}
 		sort.Strings(parts)

@@ -28,6 +28,7 @@ const (
 type group struct {
 	id      string
 	offsets map[ident.TopicPartition]Offset
+	open    int  // offsets of transactions that have not ended
 	known   bool // its metadata is in a record
 
 	// While the group is Stable or Empty these equal its record, unless an Empty group's record was refused. A rebalance changes them before
@@ -102,7 +103,7 @@ func (g *group) is(states ...State) bool { return slices.Contains(states, g.stat
 
 // void says that nothing is left to keep the group for.
 func (g *group) void() bool {
-	return !g.known && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0
+	return !g.known && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0 && g.open == 0
 }
 
 func (g *group) add(m *member) {

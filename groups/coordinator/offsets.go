@@ -26,16 +26,7 @@ func (c *Coordinator) CommitOffsets(call runtime.Call, req *kmsg.OffsetCommitReq
 	if err := c.mayCommit(call.Now, req); err != nil {
 		return reply(call.To, failAll(commits, err))
 	}
-	var records []runtime.Record
-	for i := range commits {
-		cm := &commits[i]
-		if cm.Err == nil && len(cm.Offset.Metadata) > c.config.MaxMetadata {
-			cm.Err = kerr.OffsetMetadataTooLarge
-		}
-		if cm.Err == nil {
-			records = append(records, offsetRecord(req.Group, cm.TopicPartition, &cm.Offset))
-		}
-	}
+	records := c.offsetRecords(req.Group, commits)
 	if err := call.Check(records); err != nil {
 		return reply(call.To, failAll(commits, kerr.TypedErrorForCode(wire.ErrorCode(err))))
 	}
@@ -86,21 +77,35 @@ func (c *Coordinator) mayCommit(now time.Time, req *kmsg.OffsetCommitRequest) *k
 	return nil
 }
 
-// FetchOffsets serves one group of an OffsetFetch: the reply is a map of what is committed of want, or of
-// everything for nil. The map is the caller's.
-func (c *Coordinator) FetchOffsets(to runtime.Token, groupID string, want []ident.TopicPartition) runtime.Effects {
-	out := map[ident.TopicPartition]Offset{}
-	if g := c.groups[groupID]; g != nil {
+// Fetched is the reply to FetchOffsets. It is the caller's.
+type Fetched struct {
+	Offsets map[ident.TopicPartition]Offset
+	// Unstable are partitions for which a transaction has an offset and has not ended, if the caller wants stable offsets (KIP-447).
+	Unstable map[ident.TopicPartition]bool
+}
+
+// FetchOffsets serves one group of an OffsetFetch: the reply is a Fetched of what is committed of want, or of everything for nil.
+func (c *Coordinator) FetchOffsets(to runtime.Token, groupID string, want []ident.TopicPartition, stable bool) runtime.Effects {
+	out := Fetched{map[ident.TopicPartition]Offset{}, map[ident.TopicPartition]bool{}}
+	g := c.groups[groupID]
+	if g == nil {
+		return reply(to, out)
+	}
+	find := func(tp ident.TopicPartition) {
+		if o, ok := g.offsets[tp]; ok {
+			out.Offsets[tp] = o
+		}
+		if stable && g.open > 0 && c.open.unstable[groupPartition{groupID, tp}] > 0 {
+			out.Unstable[tp] = true
+		}
+	}
+	for tp := range g.offsets {
 		if want == nil {
-			for tp, o := range g.offsets {
-				out[tp] = o
-			}
+			find(tp)
 		}
-		for _, tp := range want {
-			if o, ok := g.offsets[tp]; ok {
-				out[tp] = o
-			}
-		}
+	}
+	for _, tp := range want {
+		find(tp)
 	}
 	return reply(to, out)
 }
@@ -136,7 +141,7 @@ func (c *Coordinator) DeleteOffsets(call runtime.Call, req *kmsg.OffsetDeleteReq
 			tp := ident.TopicPartition{Topic: t.Topic, Partition: p.Partition}
 			if subscribed[t.Topic] {
 				p.ErrorCode = kerr.GroupSubscribedToTopic.Code
-			} else if _, ok := g.offsets[tp]; ok {
+			} else if _, ok := g.offsets[tp]; ok || c.open.unstable[groupPartition{g.id, tp}] > 0 {
 				doomed = append(doomed, tp)
 			}
 			out.Partitions = append(out.Partitions, p)
@@ -178,6 +183,9 @@ func (c *Coordinator) ForgetTopics(call runtime.Call, topics []string) runtime.E
 				c.orphans = append(c.orphans, orphan{g.id, tp, o.at})
 			}
 		}
+		for _, tp := range c.openOf(g, func(tp ident.TopicPartition) bool { return slices.Contains(topics, tp.Topic) }) {
+			c.orphans = append(c.orphans, orphan{g.id, tp, -1})
+		}
 	}
 	e := runtime.Effects{Records: c.orphaned()}
 	if err := call.Check(e.Records); err != nil {
@@ -191,7 +199,8 @@ func (c *Coordinator) ForgetTopics(call runtime.Call, topics []string) runtime.E
 func (c *Coordinator) orphaned() (records []runtime.Record) {
 	for _, o := range c.orphans {
 		if g := c.groups[o.group]; g != nil {
-			if now, ok := g.offsets[o.TopicPartition]; ok && now.at == o.at {
+			now, ok := g.offsets[o.TopicPartition]
+			if ok && now.at == o.at || !ok && o.at < 0 && c.open.unstable[groupPartition{g.id, o.TopicPartition}] > 0 {
 				records = append(records, offsetRecord(g.id, o.TopicPartition, nil))
 			}
 		}
@@ -208,7 +217,10 @@ func (c *Coordinator) sweep(call runtime.Call) runtime.Effects {
 	again := c.sweepAt
 	for _, g := range c.groups {
 		doomed := g.expired(call.Now.UnixMilli(), c.config.OffsetsRetention.Milliseconds())
-		whole := g.state == Empty && len(doomed) == len(g.offsets) && len(g.pending) == 0
+		if g.open > 0 { // a transaction may be about to commit another
+			doomed = slices.DeleteFunc(doomed, func(tp ident.TopicPartition) bool { return c.open.unstable[groupPartition{g.id, tp}] > 0 })
+		}
+		whole := g.state == Empty && len(doomed) == len(g.offsets) && len(g.pending) == 0 && g.open == 0
 		e.Records = append(e.Records, tombstones(g, doomed, whole)...)
 		if whole {
 			c.forgetIfVoid(g)

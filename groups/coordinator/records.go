@@ -90,13 +90,6 @@ func (c *Coordinator) Replay(e runtime.Entry) error {
 	return nil // of a newer version: passed over, as Kafka does after a downgrade
 }
 
-// openOffset is an offset of an open transaction: it counts once the transaction is committed.
-type openOffset struct {
-	group string
-	ident.TopicPartition
-	Offset
-}
-
 func (c *Coordinator) replayOffset(e runtime.Entry) error {
 	var k kmsg.OffsetCommitKey
 	if err := k.ReadFrom(e.Key); err != nil {
@@ -104,10 +97,8 @@ func (c *Coordinator) replayOffset(e runtime.Entry) error {
 	}
 	tp := ident.TopicPartition{Topic: k.Topic, Partition: k.Partition}
 	if e.Value == nil {
-		for id, open := range c.open {
-			c.open[id] = slices.DeleteFunc(open, func(o openOffset) bool { return o.group == k.Group && o.TopicPartition == tp })
-		}
 		if g := c.groups[k.Group]; g != nil {
+			g.open -= c.open.drop(groupPartition{k.Group, tp})
 			delete(g.offsets, tp)
 			c.forgetIfVoid(g)
 		}
@@ -125,26 +116,13 @@ func (c *Coordinator) replayOffset(e runtime.Entry) error {
 		o.Expires = v.ExpireTimestamp
 	}
 	if e.ProducerID >= 0 {
-		c.open[e.ProducerID] = append(c.open[e.ProducerID], openOffset{k.Group, tp, o})
+		if c.open.put(e.ProducerID, groupPartition{k.Group, tp}, o) {
+			c.group(k.Group).open++
+		}
 		return nil
 	}
 	c.group(k.Group).offsets[tp] = o
 	return nil
-}
-
-// EndTransaction implements runtime.Machine. An offset whose record is later in the log than the transaction's stays.
-func (c *Coordinator) EndTransaction(producerID int64, committed bool) {
-	open := c.open[producerID]
-	delete(c.open, producerID)
-	if !committed {
-		return
-	}
-	for _, o := range open {
-		g := c.group(o.group)
-		if old, ok := g.offsets[o.TopicPartition]; !ok || o.at > old.at {
-			g.offsets[o.TopicPartition] = o.Offset
-		}
-	}
 }
 
 func (c *Coordinator) replayGroup(e runtime.Entry) error {
@@ -156,7 +134,7 @@ func (c *Coordinator) replayGroup(e runtime.Entry) error {
 		// Offset records of a deleted group may follow or precede: what is left of it is a simple group.
 		if g := c.groups[k.Group]; g != nil {
 			n := newGroup(g.id)
-			n.offsets, n.pending = g.offsets, g.pending
+			n.offsets, n.pending, n.open = g.offsets, g.pending, g.open
 			*g = *n
 			c.forgetIfVoid(g)
 		}

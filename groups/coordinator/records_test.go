@@ -89,7 +89,7 @@ func TestReplayTransactions(t *testing.T) {
 	if got[ident.TopicPartition{Topic: "a", Partition: 0}].Offset != 2 || got[ident.TopicPartition{Topic: "b", Partition: 0}].Offset != 4 || len(got) != 2 {
 		t.Errorf("after it: %v", got)
 	}
-	if len(c.open) != 0 {
+	if len(c.open.byProducer)+len(c.open.unstable) != 0 {
 		t.Errorf("still open: %v", c.open)
 	}
 }

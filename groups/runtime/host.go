@@ -13,15 +13,17 @@ import (
 // goroutine but those of the loops.
 type Host[M Machine] struct {
 	create func() M
+	emit   func(partition, epoch int32, event any)
 
 	mu     locks.RWMutex // guards the rest
 	closed bool
 	loops  map[int32]*Loop[M]
 }
 
-// NewHost makes a host whose partitions are loaded into machines that create makes.
-func NewHost[M Machine](create func() M) *Host[M] {
-	return &Host[M]{create: create, loops: map[int32]*Loop[M]{}}
+// NewHost makes a host whose partitions are loaded into machines that create makes. emit gets the events of machines with their partition and
+// its leader epoch, on the loop's goroutine, and must not block; it is nil for machines without events.
+func NewHost[M Machine](create func() M, emit func(partition, epoch int32, event any)) *Host[M] {
+	return &Host[M]{create: create, emit: emit, loops: map[int32]*Loop[M]{}}
 }
 
 // Lead says that this node leads partition n in a leader epoch. A loop of an earlier one is stopped.
@@ -30,7 +32,7 @@ func (h *Host[M]) Lead(n int32, log Log, epoch int32, logger zerolog.Logger) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {
-		h.loops[n] = Start(h.create, log, epoch, logger)
+		h.loops[n] = Start(h.create, func(event any) { h.emit(n, epoch, event) }, log, epoch, logger)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // TestHost: a host has loops from Lead until Resign, and none once it is closed.
 func TestHost(t *testing.T) {
-	h := NewHost(func() *counter { return &counter{open: map[int64]uint64{}, ticks: make(chan time.Time, 1)} })
+	h := NewHost(func() *counter { return &counter{open: map[int64]uint64{}, ticks: make(chan time.Time, 1)} }, nil)
 	ask := func(n int32) error {
 		_, err := AskOf[bool](context.Background(), h, n, false, add(1))
 		return err
@@ -61,14 +61,14 @@ func TestEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.log.end > 0 {
-				batch, err := build([]Record{{Key: []byte("n"), Value: []byte("short")}}, 1000, time.Now())
+				batch, err := build([]Record{{Key: []byte("n"), Value: []byte("short")}}, nil, 1000, time.Now())
 				if err != nil {
 					t.Fatal(err)
 				}
 				tc.log.batches = append(tc.log.batches, batch)
 			}
 			var said bytes.Buffer
-			l := Start(func() *counter { return &counter{} }, Log(tc.log), 1, zerolog.New(&said))
+			l := Start(func() *counter { return &counter{} }, nil, Log(tc.log), 1, zerolog.New(&said))
 			for range 2 {
 				if _, err := Ask[uint64](context.Background(), l, false, tc.op); !errors.Is(err, kerr.NotCoordinator) {
 					t.Errorf("answered %v", err)
@@ -86,7 +86,7 @@ func TestEnds(t *testing.T) {
 func TestLoadsLater(t *testing.T) {
 	var said bytes.Buffer
 	log := &memoryLog{auto: true, unreadable: 2}
-	l := Start(func() *counter { return &counter{} }, Log(log), 1, zerolog.New(&said))
+	l := Start(func() *counter { return &counter{} }, nil, Log(log), 1, zerolog.New(&said))
 	defer l.Stop()
 	eventually(t, func() error {
 		_, err := Ask[uint64](context.Background(), l, false, get)
@@ -105,7 +105,7 @@ func TestLoadsLater(t *testing.T) {
 func TestStopWhileLoading(t *testing.T) {
 	log := &memoryLog{auto: true, block: make(chan struct{})}
 	for range 3 {
-		batch, err := build([]Record{number(1)}, 1000, time.Now())
+		batch, err := build([]Record{number(1)}, nil, 1000, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func TestStopWhileLoading(t *testing.T) {
 	}
 	var said bytes.Buffer
 	replayed := 0
-	l := Start(func() *counting { return &counting{n: &replayed} }, Log(log), 1, zerolog.New(&said))
+	l := Start(func() *counting { return &counting{n: &replayed} }, nil, Log(log), 1, zerolog.New(&said))
 	go func() {
 		for {
 			select {

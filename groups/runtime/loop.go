@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/storage"
 	"kraft/wire/defect"
 	"kraft/wire/locks"
 	"kraft/wire/record"
@@ -39,6 +40,7 @@ const (
 // Loop runs one machine of type M on its own goroutine.
 type Loop[M Machine] struct {
 	create func() M
+	emit   func(event any) // called by the loop's goroutine; it must not block
 	log    Log
 	epoch  int32
 	logger zerolog.Logger
@@ -60,6 +62,7 @@ type Loop[M Machine] struct {
 	next        Token
 	waiting     map[Token]chan<- any
 	uncommitted []uncommitted
+	loadedTo    int64 // end of the log when it was loaded
 	failed      error // of the newest append or sync that failed
 	failedAt    time.Time
 	pause       time.Duration // after the next failure
@@ -74,15 +77,17 @@ type call[M Machine] struct {
 type uncommitted struct {
 	end     int64
 	replies []Reply
+	events  []any
 	at      time.Time
 }
 
 // refusal is the reply to a caller whose records could not be appended, or who waited in a machine that was dropped.
 type refusal struct{ err error }
 
-// Start begins a loop that loads the partition led in the given leader epoch into a machine that create makes, and then serves.
-func Start[M Machine](create func() M, log Log, epoch int32, logger zerolog.Logger) *Loop[M] {
-	l := &Loop[M]{create: create, log: log, epoch: epoch, logger: logger,
+// Start begins a loop that loads the partition led in the given leader epoch into a machine that create makes, and then serves. emit gets the
+// machine's events, on the loop's goroutine, and must not block.
+func Start[M Machine](create func() M, emit func(event any), log Log, epoch int32, logger zerolog.Logger) *Loop[M] {
+	l := &Loop[M]{create: create, emit: emit, log: log, epoch: epoch, logger: logger,
 		calls: make(chan call[M], callBacklog), stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
 		waiting: map[Token]chan<- any{}, pause: failurePause}
 	l.loading()
@@ -224,6 +229,9 @@ func (l *Loop[M]) run() {
 		}
 		l.loading()
 		l.refuseAll(dropped.cause)
+		for i := range l.uncommitted {
+			l.uncommitted[i].events = nil // the machine that is loaded emits those that still matter
+		}
 		if errors.Is(dropped, kerr.NotCoordinator) {
 			// Probably another broker leads, or the disk has failed, and Stop comes soon. A full disk gives this error, too.
 			if !l.rest(l.pause) {
@@ -254,7 +262,13 @@ func (l *Loop[M]) work() error {
 	if l.syncer != nil {
 		failedSyncs = l.syncer.failed
 	}
-	l.failedAt = time.Now() // loading may have taken longer than the pause
+	l.failedAt = time.Now()                 // loading may have taken longer than the pause
+	if l.loadedTo > l.log.HighWatermark() { // what was loaded may yet be lost
+		l.uncommitted = append(l.uncommitted, uncommitted{end: l.loadedTo, at: l.failedAt})
+	}
+	if err := l.carryOut(l.failedAt, l.machine.Loaded(l.failedAt)); err != nil {
+		return err
+	}
 	close(*l.ready.Load())
 	l.release() // replies kept over a reload
 	timer := time.NewTimer(time.Hour)
@@ -314,13 +328,14 @@ var errStopped = errors.New("stopped")
 func (l *Loop[M]) load() error {
 	start := time.Now()
 	n := 0
-	l.machine = l.create()
+	l.machine, l.loadedTo = l.create(), 0
 	err := l.log.ReadAll(func(b record.Batch) error {
 		select {
 		case <-l.stop:
 			return errStopped
 		default:
 		}
+		l.loadedTo = b.LastOffset() + 1
 		if b.IsControl() {
 			if kind, _, ok := b.Marker(); ok {
 				l.machine.EndTransaction(b.ProducerID(), kind == record.Commit)
@@ -347,7 +362,6 @@ func (l *Loop[M]) load() error {
 	if err != nil {
 		return err
 	}
-	l.machine.Loaded(time.Now())
 	if n > 0 {
 		l.logger.Debug().Int("records", n).Dur("took", time.Since(start)).Msg("coordinator loaded")
 	}
@@ -430,20 +444,33 @@ func (l *Loop[M]) runQueued() error {
 // answer must not depend on records that may still be lost. If it returns an errDropped, the machine must be dropped: its soft state
 // assumes records that are not in the log.
 func (l *Loop[M]) carryOut(now time.Time, e Effects) error {
-	if len(e.Records)+len(e.Replies) == 0 {
+	if len(e.Records)+len(e.Replies)+len(e.Events) == 0 && e.Marker == nil {
 		return nil
 	}
 	end := int64(-1)
-	if len(e.Records) > 0 {
+	switch {
+	case e.Marker != nil:
 		var err error
-		if end, err = l.append(e.Records, now); err != nil {
-			l.fail(err)
-			return errDropped{l.failed}
+		if end, err = l.log.AppendMarker(*e.Marker, l.epoch, now); err != nil {
+			l.refuse(err, e.Replies) // no state depends on it, and its coordinator sends it again
+			return nil
+		}
+		l.sync(end)
+		l.machine.EndTransaction(e.Marker.ProducerID, e.Marker.Commit)
+	case len(e.Records) > 0:
+		var err error
+		if end, err = l.append(e, now); err != nil {
+			return l.refused(err, e.Replies)
+		}
+		entry := Entry{ProducerID: -1}
+		if e.Producer != nil {
+			entry.ProducerID, entry.ProducerEpoch = e.Producer.ID, e.Producer.Epoch
 		}
 		first := end - int64(len(e.Records))
 		for i, r := range e.Records {
-			if err := l.machine.Replay(Entry{Record: r, Offset: first + int64(i), ProducerID: -1}); err != nil {
-				return fmt.Errorf("own record at offset %d: %w", first+int64(i), err)
+			entry.Record, entry.Offset = r, first+int64(i)
+			if err := l.machine.Replay(entry); err != nil {
+				return fmt.Errorf("own record at offset %d: %w", entry.Offset, err)
 			}
 		}
 	}
@@ -451,26 +478,54 @@ func (l *Loop[M]) carryOut(now time.Time, e Effects) error {
 		end = max(end, l.uncommitted[n-1].end)
 	}
 	if end > l.log.HighWatermark() || len(l.uncommitted) > 0 {
-		l.uncommitted = append(l.uncommitted, uncommitted{end, e.Replies, now})
+		l.uncommitted = append(l.uncommitted, uncommitted{end, e.Replies, e.Events, now})
 		l.release()
 		return nil
 	}
-	if len(e.Records) > 0 {
+	if len(e.Records) > 0 || e.Marker != nil {
 		l.succeeded()
 	}
-	l.reply(e.Replies)
+	l.reply(e.Replies, e.Events)
 	return nil
 }
 
-func (l *Loop[M]) append(records []Record, now time.Time) (end int64, err error) {
-	batch, err := build(records, l.log.MaxBatch(), now)
+// refused answers callers whose records were not appended. If the log rejected their producer, the machine stays; any other error drops it.
+func (l *Loop[M]) refused(err error, replies []Reply) error {
+	if errors.Is(err, kerr.InvalidProducerEpoch) || errors.Is(err, kerr.InvalidTxnState) {
+		l.refuse(err, replies)
+		return nil
+	}
+	l.fail(err)
+	return errDropped{l.failed}
+}
+
+// refuse gives err to the callers of replies.
+func (l *Loop[M]) refuse(err error, replies []Reply) {
+	for _, r := range replies {
+		l.answer(r.To, refusal{err})
+	}
+}
+
+func (l *Loop[M]) append(e Effects, now time.Time) (end int64, err error) {
+	batch, err := build(e.Records, e.Producer, l.log.MaxBatch(), now)
 	if err != nil {
 		return 0, err
 	}
-	if end, err = l.log.Append(batch, l.epoch, now); err == nil && l.syncer != nil {
-		l.syncer.to(end)
+	var guard *storage.Guard
+	if e.Producer != nil {
+		guard = e.Producer.Guard
+	}
+	if end, err = l.log.Append(batch, guard, l.epoch, now); err == nil {
+		l.sync(end)
 	}
 	return end, err
+}
+
+// sync has what is below end written to disk, where the log needs it.
+func (l *Loop[M]) sync(end int64) {
+	if l.syncer != nil {
+		l.syncer.to(end)
+	}
 }
 
 // fail has nothing be appended for a while.
@@ -505,14 +560,17 @@ func (l *Loop[M]) release() {
 	for len(l.uncommitted) > 0 && l.uncommitted[0].end <= high {
 		u := l.uncommitted[0]
 		l.uncommitted = l.uncommitted[1:]
-		l.reply(u.replies)
+		l.reply(u.replies, u.events)
 		l.succeeded()
 	}
 }
 
-func (l *Loop[M]) reply(replies []Reply) {
+func (l *Loop[M]) reply(replies []Reply, events []any) {
 	for _, r := range replies {
 		l.answer(r.To, r.Response)
+	}
+	for _, e := range events {
+		l.emit(e)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"go.uber.org/goleak"
 
+	"kraft/storage"
 	"kraft/wire/record"
 )
 
@@ -37,7 +38,19 @@ type memoryLog struct {
 	watch      chan<- struct{}
 }
 
-func (l *memoryLog) Append(b record.Batch, _ int32, _ time.Time) (int64, error) {
+func (l *memoryLog) AppendMarker(m storage.Marker, epoch int32, now time.Time) (int64, error) {
+	kind := int16(record.Abort)
+	if m.Commit {
+		kind = record.Commit
+	}
+	b, err := record.NewMarker(m.ProducerID, m.Epoch, kind, m.CoordinatorEpoch, now.UnixMilli())
+	if err != nil {
+		return 0, err
+	}
+	return l.Append(b, nil, epoch, now)
+}
+
+func (l *memoryLog) Append(b record.Batch, _ *storage.Guard, _ int32, _ time.Time) (int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.failure; err != nil {
@@ -143,8 +156,8 @@ func (c *counter) EndTransaction(producerID int64, committed bool) {
 	delete(c.open, producerID)
 }
 
-func (c *counter) Loaded(time.Time) {}
-func (c *counter) Next() time.Time  { return c.next }
+func (c *counter) Loaded(time.Time) Effects { return Effects{} }
+func (c *counter) Next() time.Time          { return c.next }
 
 func (c *counter) Tick(call Call) Effects {
 	c.next = time.Time{}
@@ -169,7 +182,7 @@ func get(c *counter, call Call) Effects {
 
 func startCounter(t *testing.T, log *memoryLog) *Loop[*counter] {
 	t.Helper()
-	l := Start(func() *counter { return &counter{open: map[int64]uint64{}, ticks: make(chan time.Time, 1)} }, Log(log), 1, zerolog.Nop())
+	l := Start(func() *counter { return &counter{open: map[int64]uint64{}, ticks: make(chan time.Time, 1)} }, nil, Log(log), 1, zerolog.Nop())
 	t.Cleanup(l.Stop)
 	return l
 }
@@ -443,7 +456,7 @@ func TestTransactions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = log.Append(batch, 0, time.Now())
+		_, _ = log.Append(batch, nil, 0, time.Now())
 	}
 	add := func(id int64, v uint64) { write(id, 0, number(v).Key, number(v).Value) }
 	end := func(id int64, kind byte) { write(id, record.ControlFlag, []byte{0, 0, 0, kind}, make([]byte, 6)) }
@@ -547,7 +560,7 @@ func TestTooLarge(t *testing.T) {
 
 // TestTooLargeTogether: what shares a batch with others' records does not fail because all together are too large for one.
 func TestTooLargeTogether(t *testing.T) {
-	one, err := build([]Record{number(1)}, 1000, time.Now())
+	one, err := build([]Record{number(1)}, nil, 1000, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -619,12 +632,12 @@ type forgetful struct{}
 
 func (forgetful) Replay(Entry) error         { return nil }
 func (forgetful) EndTransaction(int64, bool) {}
-func (forgetful) Loaded(time.Time)           {}
+func (forgetful) Loaded(time.Time) Effects   { return Effects{} }
 func (forgetful) Next() time.Time            { return time.Time{} }
 func (forgetful) Tick(Call) Effects          { return Effects{} }
 
 func startForgetful(t *testing.T, log *memoryLog) *Loop[forgetful] {
-	l := Start(func() forgetful { return forgetful{} }, Log(log), 1, zerolog.Nop())
+	l := Start(func() forgetful { return forgetful{} }, nil, Log(log), 1, zerolog.Nop())
 	t.Cleanup(l.Stop)
 	return l
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"kraft/storage"
+	"kraft/wire"
 	"kraft/wire/record"
 )
 
@@ -30,17 +32,31 @@ type Reply struct {
 	Response any
 }
 
-// Effects are what a machine wants done: its Records are appended together or not at all, and then replayed. The Replies leave when
-// the Records, and all that was appended before, are committed.
+// Effects are what a machine wants done: its Records, or its Marker, are appended together or not at all, and then replayed. The Replies
+// and the Events leave when that, and all that was appended before, is committed.
 type Effects struct {
 	Records []Record
+	// Producer is whose transaction the Records are part of, nil for none.
+	Producer *Producer
+	// Marker ends a transaction in this partition; there are no Records beside it.
+	Marker  *storage.Marker
 	Replies []Reply
+	// Events are for the host's owner, in order.
+	Events []any
 }
 
-// Add adds what other asks for.
+// Producer is a producer whose transaction records are part of.
+type Producer struct {
+	ID    int64
+	Epoch int16
+	Guard *storage.Guard // nil where the transaction is open in the partition
+}
+
+// Add adds what other asks for, which has no Producer and no Marker.
 func (e *Effects) Add(other Effects) {
 	e.Records = append(e.Records, other.Records...)
 	e.Replies = append(e.Replies, other.Replies...)
+	e.Events = append(e.Events, other.Events...)
 }
 
 // Call is the occasion of an operation.
@@ -64,8 +80,8 @@ type Machine interface {
 	Replay(e Entry) error
 	// EndTransaction says that the records of a producer's open transaction count from now on, or never.
 	EndTransaction(producerID int64, committed bool)
-	// Loaded ends loading.
-	Loaded(now time.Time)
+	// Loaded ends loading. What it returns has no Records.
+	Loaded(now time.Time) Effects
 	// Next is when Tick wants to be called; zero for never.
 	Next() time.Time
 	// Tick does what has fallen due.
@@ -76,8 +92,10 @@ type Machine interface {
 type Log interface {
 	// Takes returns why nothing can be appended by the leader of epoch, nil if it probably can.
 	Takes(epoch int32) error
-	// Append appends a batch as the leader of epoch and returns the offset behind it.
-	Append(batch record.Batch, epoch int32, now time.Time) (end int64, err error)
+	// Append appends a batch as the leader of epoch and returns the offset behind it. guard is that of a batch that may begin a transaction.
+	Append(batch record.Batch, guard *storage.Guard, epoch int32, now time.Time) (end int64, err error)
+	// AppendMarker appends the marker of a transaction as the leader of epoch and returns the offset behind it.
+	AppendMarker(m storage.Marker, epoch int32, now time.Time) (end int64, err error)
 	// Syncs reports whether records are committed only after Sync, which blocks.
 	Syncs() bool
 	// Sync writes the records below end to disk. The syncer's goroutine calls it.
@@ -115,13 +133,16 @@ func fits(records []Record, limit int) error {
 	if record.HeaderSize+atMost(records) <= limit {
 		return nil
 	}
-	_, err := build(records, limit, time.Now())
+	_, err := build(records, nil, limit, time.Now())
 	return err
 }
 
-// build makes the batch of records. It returns kerr.MessageTooLarge if it has more than limit bytes.
-func build(records []Record, limit int, now time.Time) (record.Batch, error) {
+// build makes the batch of records, of a producer's transaction or of none. It returns kerr.MessageTooLarge if it has more than limit bytes.
+func build(records []Record, of *Producer, limit int, now time.Time) (record.Batch, error) {
 	b := record.NewBuilder(record.None)
+	if of != nil {
+		b.ProducerID, b.ProducerEpoch, b.Attributes = of.ID, of.Epoch, record.TransactionalFlag
+	}
 	for _, r := range records {
 		b.Add(&record.Record{Timestamp: now.UnixMilli(), Key: r.Key, Value: r.Value})
 	}
@@ -135,14 +156,7 @@ func build(records []Record, limit int, now time.Time) (record.Batch, error) {
 // forClients turns an error of the log into one that clients know from coordinators (Kafka's CoordinatorOperationExceptionHelper).
 func forClients(err error) error {
 	known := func(k *kerr.Error) error { return fmt.Errorf("%v: %w", err, k) }
-	is := func(any ...error) bool {
-		for _, k := range any {
-			if errors.Is(err, k) {
-				return true
-			}
-		}
-		return false
-	}
+	is := func(errs ...error) bool { return wire.IsAny(err, errs...) }
 	var k *kerr.Error
 	switch {
 	case err == nil:

@@ -190,7 +190,7 @@ func (l *liveness) probe(id int32) (done bool) {
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, time.Second)
 	defer cancel()
-	return quorum.NobodyListens(ctx, l.meta.Config.Dial, e.Address()) && l.fence(b, "its process has ended")
+	return quorum.NobodyListens(ctx, l.meta.Config.Probe, e.Address()) && l.fence(b, "its process has ended")
 }
 
 const (

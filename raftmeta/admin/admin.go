@@ -34,6 +34,7 @@ func (a *Admin) RegisterHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 1, calls.Forwarded(a.calls, a.alterClientQuotas))
 	wire.Handle(r, 0, 2, calls.Forwarded(a.calls, a.updateFeatures))
 	wire.Handle(r, 0, 0, a.describeUserScramCredentials)
+	wire.Handle(r, 0, 0, calls.Forwarded(a.calls, a.alterUserScramCredentials))
 	wire.Handle(r, 0, 3, a.describeACLs)
 	wire.Handle(r, 0, 3, a.createACLs)
 	wire.Handle(r, 0, 3, a.deleteACLs)

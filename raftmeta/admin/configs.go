@@ -108,7 +108,9 @@ func (a *Admin) describeBroker(img *image.Image, name string) ([]described, erro
 	}
 	layers := a.meta.Layers(img, "")
 	for _, d := range sorted(configs.Broker) {
-		out = append(out, described{d, layers.BrokerValue(d)[0], layers.Synonyms(d.Name), d.Mode == configs.ReadOnly})
+		if v := layers.BrokerValue(d)[0]; !d.Internal || v.Source != configs.DefaultSource {
+			out = append(out, described{d, v, layers.Synonyms(d.Name), d.Mode == configs.ReadOnly})
+		}
 	}
 	return out, nil
 }

@@ -1,11 +1,9 @@
 package admin
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/raftmeta/controller"
@@ -58,23 +56,6 @@ func (a *Admin) alterClientQuotas(ctx *wire.Request, req *kmsg.AlterClientQuotas
 		})
 		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 		resp.Entries = append(resp.Entries, out)
-	}
-	return resp, nil
-}
-
-// describeUserScramCredentials answers DescribeUserScramCredentials (KIP-554): there are none in a cluster without SASL.
-func (a *Admin) describeUserScramCredentials(_ *wire.Request, req *kmsg.DescribeUserSCRAMCredentialsRequest) (*kmsg.DescribeUserSCRAMCredentialsResponse, error) {
-	resp := kmsg.NewPtrDescribeUserSCRAMCredentialsResponse()
-	name := func(u *kmsg.DescribeUserSCRAMCredentialsRequestUser) string { return u.Name }
-	twice := wire.Repeated(req.Users, name)
-	for _, u := range wire.Distinct(req.Users, name) {
-		r := kmsg.NewDescribeUserSCRAMCredentialsResponseResult()
-		err := fmt.Errorf("Attempt to describe a user credential that does not exist: %s: %w", u.Name, kerr.ResourceNotFound)
-		if twice[u.Name] {
-			err = fmt.Errorf("Cannot describe SCRAM credentials for the same user twice in a single request: %s: %w", u.Name, kerr.DuplicateResource)
-		}
-		r.User, r.ErrorCode, r.ErrorMessage = u.Name, wire.ErrorCode(err), wire.ErrorMessage(err)
-		resp.Results = append(resp.Results, r)
 	}
 	return resp, nil
 }

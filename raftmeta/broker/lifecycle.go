@@ -79,7 +79,7 @@ func (b *Broker) register(ctx context.Context, cleanEpoch int64) error {
 	b.mu.Unlock()
 	for _, e := range b.meta.Config.Endpoints {
 		l := kmsg.NewBrokerRegistrationRequestListener()
-		l.Name, l.Host, l.Port = e.Listener, e.Host, uint16(e.Port)
+		l.Name, l.Host, l.Port, l.SecurityProtocol = e.Listener, e.Host, uint16(e.Port), int16(e.SecurityProtocol)
 		req.Listeners = append(req.Listeners, l)
 	}
 	for name, r := range b.meta.Config.Features {

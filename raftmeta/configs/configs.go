@@ -58,6 +58,7 @@ type Definition struct {
 	Default  *string // nil is null
 	Mode     Mode
 	Synonyms []string // of a topic setting: the broker keys it falls back to, first to last
+	Internal bool     // Kafka describes it only where it is set
 
 	allowed  []string // of strings and of list elements; nil allows all
 	minimum  float64
@@ -158,6 +159,7 @@ func parseTable(table string) map[string]*Definition {
 			d.Mode = PerBroker
 		}
 		d.parseAllowed(strings.TrimSpace(f[3]))
+		d.Internal = f[4] == "internal"
 		d.distinct = d.Type == List && d.allowed != nil
 		defs[d.Name] = d
 	}

@@ -14,7 +14,8 @@ import (
 // FirstRecords are the first batch of a new cluster, which finalizes the highest supported level of each feature. Its min.insync.replicas is one for all brokers from then on, as in a Kafka
 // cluster with eligible leader replicas (KIP-966): they count by it.
 func FirstRecords(supported map[string][2]int16, clusterID string, minInSync int64) []*image.Record {
-	records := []*image.Record{{Kind: &image.Record_Cluster{Cluster: &image.ClusterRecord{ClusterId: clusterID}}}}
+	one, other := NewID(), NewID() // random
+	records := []*image.Record{{Kind: &image.Record_Cluster{Cluster: &image.ClusterRecord{ClusterId: clusterID, Secret: slices.Concat(one[:], other[:])}}}}
 	for name, r := range supported {
 		records = append(records, &image.Record{Kind: &image.Record_Feature{Feature: &image.FeatureRecord{Name: name, Level: int32(r[1]), Epoch: 1}}})
 	}

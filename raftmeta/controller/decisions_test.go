@@ -414,7 +414,8 @@ func TestCheckFeatures(t *testing.T) {
 		ok        bool
 	}{
 		{Features, true},
-		{map[string][2]int16{"metadata.version": {1, level + 5}, "newer": {0, 1}}, true},
+		{map[string][2]int16{"metadata.version": {1, level + 5}, TransactionVersion: {0, 2}, "newer": {0, 1}}, true},
+		{map[string][2]int16{"metadata.version": {1, level + 5}, "newer": {0, 1}}, false},
 		{map[string][2]int16{"metadata.version": {1, level - 1}}, false},
 		{map[string][2]int16{"metadata.version": {level + 1, level + 2}}, false},
 		{nil, false},

@@ -57,9 +57,7 @@ func (b *partitionBuilder) without(replica int32, uncleanly bool) *partitionBuil
 	return b
 }
 
-func minus(ids []int32, id int32) []int32 {
-	return slices.DeleteFunc(slices.Clone(ids), func(i int32) bool { return i == id })
-}
+func minus(ids []int32, id int32) []int32 { return without(ids, []int32{id}) }
 
 func (b *partitionBuilder) active(replica int32) bool {
 	if replica == b.away || !slices.Contains(b.replicas, replica) || !b.image.ReplicaOnline(b.topic.Partitions[b.n], replica) {

@@ -201,8 +201,10 @@ func TestElections(t *testing.T) {
 			"leader 1 epoch 0 isr [1 2] elr [] known [] recovering false; replicas [2 3 1] adding [] removing [1]"},
 		"until there are enough": {func(s *scene) { s.fence(3); s.reassign(2, 3); s.restart(3, true); s.alter(1, 2, 3) },
 			"leader 2 epoch 1 isr [2 3] elr [] known [] recovering false; replicas [2 3] adding [] removing []"},
-		"or none is left to wait with": {func(s *scene) { s.fence(3); s.reassign(2, 3); s.fence(1) },
-			"leader 2 epoch 1 isr [2] elr [] known [] recovering false; replicas [2 3] adding [] removing []"},
+		"or who has the records lives on only where they are to go": {func(s *scene) { s.fence(3); s.reassign(2, 3); s.fence(1) },
+			"leader 2 epoch 1 isr [2] elr [1] known [] recovering false; replicas [2 3 1] adding [] removing [1]"},
+		"who was to go and may lead stays until enough others are in sync": {func(s *scene) { s.reassign(4, 2); s.alter(1, 2, 3); s.fence(3); s.fence(2); s.reassign(1, 3) },
+			"leader 1 epoch 0 isr [1] elr [2] known [] recovering false; replicas [1 3 4 2] adding [] removing [4 2]"},
 		"what was added and is taken away again before it is in sync, and is wanted then": {func(s *scene) { s.fence(2); s.reassign(4, 3); s.reassign(1, 2); s.reassign(4, 1) },
 			"leader 1 epoch 0 isr [1 3] elr [] known [] recovering false; replicas [4 1 2 3] adding [] removing [2 3]"},
 		"another order": {func(s *scene) { s.reassign(3, 2, 1) },
@@ -285,6 +287,10 @@ func TestAlterPartitionRefusals(t *testing.T) {
 	few.alter(1, 4)
 	if _, err := Reassign(few.m, few.policy(), "t", 0, nil, false); !errors.Is(err, kerr.InvalidReplicaAssignment) {
 		t.Errorf("a reassignment taken back that leaves one in sync: %v", err)
+	}
+	few.fence(4)
+	if _, err := Reassign(few.m, few.policy(), "t", 0, nil, false); !errors.Is(err, kerr.InvalidReplicaAssignment) {
+		t.Errorf("a reassignment taken back that drops the only eligible replica beside the ISR: %v", err)
 	}
 	s.fence(1)
 	if _, err := ElectLeader(s.m, s.policy(), "t", 0, false); !errors.Is(err, kerr.PreferredLeaderNotAvailable) {

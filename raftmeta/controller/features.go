@@ -12,7 +12,11 @@ import (
 // new cluster finalizes the highest of each. Features whose APIs are not served are not listed.
 var Features = map[string][2]int16{
 	"metadata.version": {7, 30}, // 30 is Kafka 4.3's, the newest that widespread tools can name
+	TransactionVersion: {0, 2},
 }
+
+// TransactionVersion is the feature by which clients choose how they make transactions (KIP-890).
+const TransactionVersion = "transaction.version"
 
 // FeatureChange is the level that a feature is to have.
 type FeatureChange struct {

@@ -23,13 +23,16 @@ func Reassign(m *image.Image, policy Policy, topic string, n int32, target []int
 		if len(p.Adding)+len(p.Removing) == 0 {
 			return nil, kerr.NoReassignmentInProgress
 		}
-		b.takeBack()
-		if len(b.isr) == 0 && len(p.ISR) > 0 {
+		left := without(p.Replicas, p.Adding)
+		isr := without(p.ISR, p.Adding)
+		if len(isr) == 0 && len(p.ISR) > 0 {
 			return nil, fmt.Errorf("none of the replicas before the reassignment is in sync: %w", kerr.InvalidReplicaAssignment)
 		}
-		if b.tooFew(p.ISR, b.isr, b.replicas) {
-			return nil, fmt.Errorf("of the replicas before the reassignment only %d are in sync, fewer than min.insync.replicas: %w", len(b.isr), kerr.InvalidReplicaAssignment)
+		if b.losesSafety(left) {
+			return nil, fmt.Errorf("of the replicas before the reassignment only %d are in sync, fewer than min.insync.replicas: %w", len(isr), kerr.InvalidReplicaAssignment)
 		}
+		b.isr, b.adding, b.removing, b.bump = isr, nil, nil, true
+		b.setReplicas(left)
 		return b.build(), nil
 	}
 	if _, err := manualAssignment(m, map[int32][]int32{0: target}, 0); err != nil {
@@ -45,33 +48,21 @@ func Reassign(m *image.Image, policy Policy, topic string, n int32, target []int
 // reassign makes the replicas those of target and, behind them, those that are to go.
 func (b *partitionBuilder) reassign(target []int32) {
 	p := b.topic.Partitions[b.n]
-	b.adding, b.removing = nil, nil
-	for _, r := range target {
-		if !slices.Contains(p.Replicas, r) || slices.Contains(p.Adding, r) {
-			b.adding = append(b.adding, r)
-		}
-	}
-	for _, r := range p.Replicas {
-		if !slices.Contains(target, r) {
-			b.removing = append(b.removing, r)
-		}
-	}
+	b.adding = without(target, without(p.Replicas, p.Adding))
+	b.removing = without(p.Replicas, target)
 	b.setReplicas(slices.Concat(target, b.removing))
 }
 
-// takeBack restores the replicas of before a reassignment.
-func (b *partitionBuilder) takeBack() {
-	p := b.topic.Partitions[b.n]
-	left := slices.DeleteFunc(slices.Clone(p.Replicas), func(r int32) bool { return slices.Contains(p.Adding, r) })
-	b.isr = slices.DeleteFunc(slices.Clone(b.isr), func(r int32) bool { return slices.Contains(p.Adding, r) })
-	b.adding, b.removing, b.bump = nil, nil, true
-	b.setReplicas(left)
-}
-
-// tooFew reports whether dropping replicas, until only left remain, would take an ISR below min.insync.replicas. So many have what is
-// acknowledged with acks=all, and fewer may not be left by an operator's move. Apache Kafka drops them.
-func (b *partitionBuilder) tooFew(isr, after, left []int32) bool {
-	return len(after) < len(isr) && len(after) < min(b.policy.MinISR(b.image, b.topic.Name), len(left))
+// losesSafety reports whether too few copies of acknowledged records would remain if only the replicas in left stayed: fewer than
+// min.insync.replicas, and fewer than now. The replicas of the ISR and of the ELR have all records that were acknowledged with acks=all. Apache
+// Kafka does not check this.
+func (b *partitionBuilder) losesSafety(left []int32) bool {
+	want := min(b.policy.MinISR(b.image, b.topic.Name), len(left))
+	loses := func(have []int32) bool {
+		n := len(have) - len(without(have, left))
+		return n < len(have) && n < want
+	}
+	return loses(b.isr) || loses(slices.Concat(b.isr, b.eligible(b.isr)))
 }
 
 // completeReassignment ends a reassignment once all replicas that it adds are in sync, and enough of those that stay.
@@ -79,18 +70,19 @@ func (b *partitionBuilder) completeReassignment() {
 	if len(b.adding)+len(b.removing) == 0 {
 		return
 	}
-	isr := slices.DeleteFunc(slices.Clone(b.isr), func(r int32) bool { return slices.Contains(b.removing, r) })
-	if len(isr) == 0 || slices.ContainsFunc(b.adding, func(r int32) bool { return !slices.Contains(isr, r) }) {
-		return
-	}
-	left := slices.DeleteFunc(slices.Clone(b.replicas), func(r int32) bool { return slices.Contains(b.removing, r) })
-	if b.tooFew(b.isr, isr, left) {
+	isr, left := without(b.isr, b.removing), without(b.replicas, b.removing)
+	if len(isr) == 0 || len(without(b.adding, isr)) > 0 || b.losesSafety(left) {
 		return
 	}
 	// Who is dropped must not go on as if it were a replica (KIP-903): a new leader epoch says so.
 	b.bump = b.bump || len(b.removing) > 0
 	b.isr, b.adding, b.removing = isr, nil, nil
 	b.setReplicas(left)
+}
+
+// without returns ids but those that are in others.
+func without(ids, others []int32) []int32 {
+	return slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { return slices.Contains(others, id) })
 }
 
 // setReplicas keeps the directories beside their replicas, and gives new ones one.

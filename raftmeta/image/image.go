@@ -21,6 +21,7 @@ const NoLeader = -1
 // for ever; only the goroutine that made a copy by Copy may apply records to it, until it hands it on.
 type Image struct {
 	ClusterID      string
+	Secret         []byte // random bytes that only nodes know; nil in a cluster that is older
 	Features       map[string]int16
 	NextProducerID int64
 	LastEpoch      int64 // the newest broker epoch given out
@@ -31,7 +32,8 @@ type Image struct {
 	byID    *btree.Map[string, *Topic]    // by id
 	configs *btree.Map[string, ConfigMap] // by ConfigResource.key
 	voters  *btree.Map[int32, *Controller]
-	quotas  *btree.Map[string, *Quota] // by quotaKey
+	quotas  *btree.Map[string, *Quota]           // by quotaKey
+	scram   *btree.Map[string, *ScramCredential] // by scramKey
 
 	// Topics that no other image shares, since the last Copy: many changes to one topic copy it once.
 	own map[UUID]*Topic
@@ -154,6 +156,7 @@ func Empty() *Image {
 		configs:  btree.NewMap[string, ConfigMap](0),
 		voters:   btree.NewMap[int32, *Controller](0),
 		quotas:   btree.NewMap[string, *Quota](0),
+		scram:    btree.NewMap[string, *ScramCredential](0),
 	}
 }
 
@@ -162,7 +165,7 @@ func Empty() *Image {
 func (m *Image) Copy() *Image {
 	m.own = nil
 	c := *m
-	c.brokers, c.topics, c.byID, c.configs, c.voters, c.quotas = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy(), m.voters.Copy(), m.quotas.Copy()
+	c.brokers, c.topics, c.byID, c.configs, c.voters, c.quotas, c.scram = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy(), m.voters.Copy(), m.quotas.Copy(), m.scram.Copy()
 	return &c
 }
 
@@ -242,6 +245,9 @@ func (m *Image) Apply(r *Record) {
 	switch k := r.Kind.(type) {
 	case *Record_Cluster:
 		m.ClusterID, m.LastEpoch = k.Cluster.ClusterId, max(m.LastEpoch, k.Cluster.LastEpoch)
+		if len(k.Cluster.Secret) > 0 {
+			m.Secret = k.Cluster.Secret
+		}
 	case *Record_Feature:
 		features := make(map[string]int16, len(m.Features)+1)
 		for n, l := range m.Features {
@@ -277,6 +283,8 @@ func (m *Image) Apply(r *Record) {
 		m.setConfig(k.Config)
 	case *Record_ClientQuota:
 		m.setQuota(k.ClientQuota)
+	case *Record_ScramCredential:
+		m.setScram(k.ScramCredential)
 	case *Record_ProducerIds:
 		m.NextProducerID = k.ProducerIds.NextProducerId
 	case *Record_Controller:
@@ -441,12 +449,16 @@ func FromSnapshot(data []byte) (*Image, error) {
 func (m *Image) records() []*Record {
 	var out []*Record
 	if m.ClusterID != "" {
-		out = append(out, &Record{Kind: &Record_Cluster{&ClusterRecord{ClusterId: m.ClusterID, LastEpoch: m.LastEpoch}}})
+		out = append(out, &Record{Kind: &Record_Cluster{&ClusterRecord{ClusterId: m.ClusterID, LastEpoch: m.LastEpoch, Secret: m.Secret}}})
 	}
 	for name, level := range m.Features {
 		out = append(out, &Record{Kind: &Record_Feature{&FeatureRecord{Name: name, Level: int32(level), Epoch: m.FeaturesEpoch}}})
 	}
 	m.Quotas(func(q *Quota) { out = append(out, q.records()...) })
+	m.ScramCredentials("", func(c *ScramCredential) bool {
+		out = append(out, c.record(false))
+		return true
+	})
 	m.Brokers(func(b *Broker) {
 		out = append(out, Register(b))
 	})

@@ -11,12 +11,11 @@
 package image
 
 import (
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
-
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -97,6 +96,7 @@ type Record struct {
 	//	*Record_ProducerIds
 	//	*Record_Controller
 	//	*Record_ClientQuota
+	//	*Record_ScramCredential
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -256,6 +256,15 @@ func (x *Record) GetClientQuota() *ClientQuotaRecord {
 	return nil
 }
 
+func (x *Record) GetScramCredential() *ScramCredentialRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_ScramCredential); ok {
+			return x.ScramCredential
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -312,6 +321,10 @@ type Record_ClientQuota struct {
 	ClientQuota *ClientQuotaRecord `protobuf:"bytes,13,opt,name=client_quota,json=clientQuota,proto3,oneof"`
 }
 
+type Record_ScramCredential struct {
+	ScramCredential *ScramCredentialRecord `protobuf:"bytes,14,opt,name=scram_credential,json=scramCredential,proto3,oneof"`
+}
+
 func (*Record_Cluster) isRecord_Kind() {}
 
 func (*Record_Feature) isRecord_Kind() {}
@@ -338,11 +351,14 @@ func (*Record_Controller) isRecord_Kind() {}
 
 func (*Record_ClientQuota) isRecord_Kind() {}
 
+func (*Record_ScramCredential) isRecord_Kind() {}
+
 // ClusterRecord is the first record of a cluster's life.
 type ClusterRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	LastEpoch     int64                  `protobuf:"varint,2,opt,name=last_epoch,json=lastEpoch,proto3" json:"last_epoch,omitempty"` // in snapshots: the newest broker epoch given out
+	Secret        []byte                 `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`                         // random, of the first record; no client gets to know it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,6 +405,13 @@ func (x *ClusterRecord) GetLastEpoch() int64 {
 		return x.LastEpoch
 	}
 	return 0
+}
+
+func (x *ClusterRecord) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
 }
 
 type FeatureRecord struct {
@@ -1623,6 +1646,99 @@ func (x *QuotaEntity) GetName() string {
 	return ""
 }
 
+// ScramCredentialRecord sets by what a user logs in by SCRAM (KIP-554), or removes it. The password is not in it.
+type ScramCredentialRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Mechanism     int32                  `protobuf:"varint,2,opt,name=mechanism,proto3" json:"mechanism,omitempty"` // Kafka's ScramMechanism id: 1 for SCRAM-SHA-256, 2 for SCRAM-SHA-512
+	Salt          []byte                 `protobuf:"bytes,3,opt,name=salt,proto3" json:"salt,omitempty"`
+	StoredKey     []byte                 `protobuf:"bytes,4,opt,name=stored_key,json=storedKey,proto3" json:"stored_key,omitempty"`
+	ServerKey     []byte                 `protobuf:"bytes,5,opt,name=server_key,json=serverKey,proto3" json:"server_key,omitempty"`
+	Iterations    int32                  `protobuf:"varint,6,opt,name=iterations,proto3" json:"iterations,omitempty"`
+	Remove        bool                   `protobuf:"varint,7,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScramCredentialRecord) Reset() {
+	*x = ScramCredentialRecord{}
+	mi := &file_records_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScramCredentialRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScramCredentialRecord) ProtoMessage() {}
+
+func (x *ScramCredentialRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScramCredentialRecord.ProtoReflect.Descriptor instead.
+func (*ScramCredentialRecord) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ScramCredentialRecord) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ScramCredentialRecord) GetMechanism() int32 {
+	if x != nil {
+		return x.Mechanism
+	}
+	return 0
+}
+
+func (x *ScramCredentialRecord) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *ScramCredentialRecord) GetStoredKey() []byte {
+	if x != nil {
+		return x.StoredKey
+	}
+	return nil
+}
+
+func (x *ScramCredentialRecord) GetServerKey() []byte {
+	if x != nil {
+		return x.ServerKey
+	}
+	return nil
+}
+
+func (x *ScramCredentialRecord) GetIterations() int32 {
+	if x != nil {
+		return x.Iterations
+	}
+	return 0
+}
+
+func (x *ScramCredentialRecord) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
 var File_records_proto protoreflect.FileDescriptor
 
 const file_records_proto_rawDesc = "" +
@@ -1630,7 +1746,7 @@ const file_records_proto_rawDesc = "" +
 	"\rrecords.proto\x12\x0ekraft.metadata\"M\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x120\n" +
-	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\x97\a\n" +
+	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\xeb\a\n" +
 	"\x06Record\x129\n" +
 	"\acluster\x18\x01 \x01(\v2\x1d.kraft.metadata.ClusterRecordH\x00R\acluster\x129\n" +
 	"\afeature\x18\x02 \x01(\v2\x1d.kraft.metadata.FeatureRecordH\x00R\afeature\x12O\n" +
@@ -1647,13 +1763,15 @@ const file_records_proto_rawDesc = "" +
 	"\n" +
 	"controller\x18\f \x01(\v2 .kraft.metadata.ControllerRecordH\x00R\n" +
 	"controller\x12F\n" +
-	"\fclient_quota\x18\r \x01(\v2!.kraft.metadata.ClientQuotaRecordH\x00R\vclientQuotaB\x06\n" +
-	"\x04kind\"M\n" +
+	"\fclient_quota\x18\r \x01(\v2!.kraft.metadata.ClientQuotaRecordH\x00R\vclientQuota\x12R\n" +
+	"\x10scram_credential\x18\x0e \x01(\v2%.kraft.metadata.ScramCredentialRecordH\x00R\x0fscramCredentialB\x06\n" +
+	"\x04kind\"e\n" +
 	"\rClusterRecord\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1d\n" +
 	"\n" +
-	"last_epoch\x18\x02 \x01(\x03R\tlastEpoch\"O\n" +
+	"last_epoch\x18\x02 \x01(\x03R\tlastEpoch\x12\x16\n" +
+	"\x06secret\x18\x03 \x01(\fR\x06secret\"O\n" +
 	"\rFeatureRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\x05R\x05level\x12\x14\n" +
@@ -1765,7 +1883,19 @@ const file_records_proto_rawDesc = "" +
 	"\vQuotaEntity\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x17\n" +
 	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x88\x01\x01B\a\n" +
-	"\x05_nameB\x16Z\x14kraft/raftmeta/imageb\x06proto3"
+	"\x05_name\"\xd3\x01\n" +
+	"\x15ScramCredentialRecord\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
+	"\tmechanism\x18\x02 \x01(\x05R\tmechanism\x12\x12\n" +
+	"\x04salt\x18\x03 \x01(\fR\x04salt\x12\x1d\n" +
+	"\n" +
+	"stored_key\x18\x04 \x01(\fR\tstoredKey\x12\x1d\n" +
+	"\n" +
+	"server_key\x18\x05 \x01(\fR\tserverKey\x12\x1e\n" +
+	"\n" +
+	"iterations\x18\x06 \x01(\x05R\n" +
+	"iterations\x12\x16\n" +
+	"\x06remove\x18\a \x01(\bR\x06removeB\x16Z\x14kraft/raftmeta/imageb\x06proto3"
 
 var (
 	file_records_proto_rawDescOnce sync.Once
@@ -1779,7 +1909,7 @@ func file_records_proto_rawDescGZIP() []byte {
 	return file_records_proto_rawDescData
 }
 
-var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_records_proto_goTypes = []any{
 	(*Batch)(nil),                  // 0: kraft.metadata.Batch
 	(*Record)(nil),                 // 1: kraft.metadata.Record
@@ -1801,7 +1931,8 @@ var file_records_proto_goTypes = []any{
 	(*ProducerIdsRecord)(nil),      // 17: kraft.metadata.ProducerIdsRecord
 	(*ClientQuotaRecord)(nil),      // 18: kraft.metadata.ClientQuotaRecord
 	(*QuotaEntity)(nil),            // 19: kraft.metadata.QuotaEntity
-	nil,                            // 20: kraft.metadata.RegisterBrokerRecord.FeaturesEntry
+	(*ScramCredentialRecord)(nil),  // 20: kraft.metadata.ScramCredentialRecord
+	nil,                            // 21: kraft.metadata.RegisterBrokerRecord.FeaturesEntry
 }
 var file_records_proto_depIdxs = []int32{
 	1,  // 0: kraft.metadata.Batch.records:type_name -> kraft.metadata.Record
@@ -1818,24 +1949,25 @@ var file_records_proto_depIdxs = []int32{
 	17, // 11: kraft.metadata.Record.producer_ids:type_name -> kraft.metadata.ProducerIdsRecord
 	16, // 12: kraft.metadata.Record.controller:type_name -> kraft.metadata.ControllerRecord
 	18, // 13: kraft.metadata.Record.client_quota:type_name -> kraft.metadata.ClientQuotaRecord
-	5,  // 14: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
-	20, // 15: kraft.metadata.RegisterBrokerRecord.features:type_name -> kraft.metadata.RegisterBrokerRecord.FeaturesEntry
-	8,  // 16: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
-	8,  // 17: kraft.metadata.BrokerChangeRecord.scarce_dirs:type_name -> kraft.metadata.Directories
-	8,  // 18: kraft.metadata.BrokerChangeRecord.full_dirs:type_name -> kraft.metadata.Directories
-	14, // 19: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
-	14, // 20: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
-	14, // 21: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
-	14, // 22: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
-	14, // 23: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
-	14, // 24: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
-	19, // 25: kraft.metadata.ClientQuotaRecord.entity:type_name -> kraft.metadata.QuotaEntity
-	4,  // 26: kraft.metadata.RegisterBrokerRecord.FeaturesEntry.value:type_name -> kraft.metadata.FeatureRange
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	20, // 14: kraft.metadata.Record.scram_credential:type_name -> kraft.metadata.ScramCredentialRecord
+	5,  // 15: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
+	21, // 16: kraft.metadata.RegisterBrokerRecord.features:type_name -> kraft.metadata.RegisterBrokerRecord.FeaturesEntry
+	8,  // 17: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
+	8,  // 18: kraft.metadata.BrokerChangeRecord.scarce_dirs:type_name -> kraft.metadata.Directories
+	8,  // 19: kraft.metadata.BrokerChangeRecord.full_dirs:type_name -> kraft.metadata.Directories
+	14, // 20: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
+	14, // 21: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
+	14, // 22: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
+	14, // 23: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
+	14, // 24: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
+	14, // 25: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
+	19, // 26: kraft.metadata.ClientQuotaRecord.entity:type_name -> kraft.metadata.QuotaEntity
+	4,  // 27: kraft.metadata.RegisterBrokerRecord.FeaturesEntry.value:type_name -> kraft.metadata.FeatureRange
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_records_proto_init() }
@@ -1857,6 +1989,7 @@ func file_records_proto_init() {
 		(*Record_ProducerIds)(nil),
 		(*Record_Controller)(nil),
 		(*Record_ClientQuota)(nil),
+		(*Record_ScramCredential)(nil),
 	}
 	file_records_proto_msgTypes[7].OneofWrappers = []any{}
 	file_records_proto_msgTypes[13].OneofWrappers = []any{}
@@ -1868,7 +2001,7 @@ func file_records_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_records_proto_rawDesc), len(file_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"kraft/wire"
 	"kraft/wire/locks"
 )
 
@@ -164,7 +165,7 @@ func (m *meeting) missing() string {
 	var out []string
 	for _, address := range m.Addresses {
 		if err := m.trouble[address]; err != nil {
-			out = append(out, fmt.Sprintf("%s (%v)", address, err))
+			out = append(out, fmt.Sprintf("%s (%s)", address, wire.Unreached(err)))
 		}
 	}
 	if len(out) == 0 {

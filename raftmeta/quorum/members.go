@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -17,6 +18,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"kraft/raftmeta/watched"
+	"kraft/wire"
 	"kraft/wire/locks"
 )
 
@@ -264,7 +266,11 @@ func (n *Node) Join(ctx context.Context, addresses []string, waiting func(what f
 				return n.restore()
 			}
 			last = err
-			why = append(why, fmt.Sprintf("%s (%v)", address, err))
+			says := wire.Unreached(err)
+			if errors.Is(err, io.EOF) {
+				says += "; is it a port for clients? Members of the quorum use the controller listener"
+			}
+			why = append(why, fmt.Sprintf("%s (%s)", address, says))
 			if err := n.net.stranger(ctx, address, err); err != nil {
 				return err
 			}

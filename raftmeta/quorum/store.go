@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -60,7 +61,8 @@ func openStore(path string, voters []uint64, anew bool) (s *store, err error) {
 }
 
 func openInspected(path string, voters []uint64, anew bool) (*store, error) {
-	db, err := bbolt.Open(path, 0o644, &bbolt.Options{Timeout: lockPatience, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: 16 << 20})
+	_ = os.Chmod(path, 0o600) // of versions without secrets in it
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockPatience, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: 16 << 20})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%s: %w", path, ErrInUse)
 	}

@@ -179,3 +179,14 @@ func (b Batch) Marker() (kind int16, coordinatorEpoch int32, ok bool) {
 	}
 	return kind, int32(binary.BigEndian.Uint32(records[0].Value[2:])), true
 }
+
+// NewMarker builds the control batch that ends a transaction: 78 bytes, as Kafka's EndTransactionMarker. kind is Abort or Commit, ms the time
+// in milliseconds.
+func NewMarker(producerID int64, epoch, kind int16, coordinatorEpoch int32, ms int64) (Batch, error) {
+	w := NewBuilder(None)
+	w.ProducerID, w.ProducerEpoch, w.Attributes = producerID, epoch, TransactionalFlag|ControlFlag
+	key := binary.BigEndian.AppendUint16([]byte{0, 0}, uint16(kind))
+	value := binary.BigEndian.AppendUint32([]byte{0, 0}, uint32(coordinatorEpoch))
+	w.Add(&Record{Timestamp: ms, Key: key, Value: value})
+	return w.Build()
+}

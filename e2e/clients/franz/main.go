@@ -33,6 +33,8 @@ func main() {
 			opts = []kgo.Opt{kgo.DisableIdempotentWrite(), kgo.RequiredAcks(acks)}
 		}
 		err = stream(a[1], a[2], partitions, a[4], opts...)
+	case "copy":
+		err = copyRecords(a[1], a[2], a[3], a[4], a[5])
 	default:
 		err = consume(a[1], a[2], a[3])
 	}
@@ -150,6 +152,43 @@ func consume(addr, topic, group string) error {
 		return err
 	}
 	cl.Close()
+	fmt.Println("closed")
+	return nil
+}
+
+func copyRecords(addr, source, target, group, id string) error {
+	session, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(strings.Split(addr, ",")...), kgo.TransactionalID(id), kgo.TransactionTimeout(10*time.Second),
+		kgo.DefaultProduceTopic(target), kgo.ConsumeTopics(source), kgo.ConsumerGroup(group), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(300*time.Millisecond))
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		cancel()
+	}()
+	for ctx.Err() == nil {
+		fetches := session.PollRecords(ctx, 500)
+		if fetches.NumRecords() == 0 {
+			continue
+		}
+		if err := session.Begin(); err != nil {
+			return err
+		}
+		aborting := kgo.AbortingFirstErrPromise(session.Client())
+		fetches.EachRecord(func(r *kgo.Record) {
+			session.Produce(context.Background(), &kgo.Record{Key: r.Key, Value: r.Value}, aborting.Promise())
+		})
+		committed, err := session.End(context.Background(), aborting.Err() == nil)
+		if err != nil {
+			return err // the test starts the next one
+		}
+		if committed {
+			fmt.Println("copied", fetches.NumRecords())
+		}
+	}
 	fmt.Println("closed")
 	return nil
 }

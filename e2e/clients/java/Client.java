@@ -18,6 +18,7 @@ public class Client {
             case "produce" -> produce(args[1], args[2], args[3], Integer.parseInt(args[4]), Integer.parseInt(args[5]));
             case "stream" -> stream(args[1], args[2], Integer.parseInt(args[3]), args[4], args.length > 5 ? args[5] : null);
             case "consume" -> consume(args[1], args[2], args[3]);
+            case "copy" -> copy(args[1], args[2], args[3], args[4], args[5]);
             default -> throw new IllegalArgumentException(args[0]);
         }
     }
@@ -80,6 +81,40 @@ public class Client {
                 }
             }
             consumer.commitSync();
+        }
+        out.println("closed");
+    }
+
+    static void copy(String addr, String in, String to, String group, String id) throws Exception {
+        Properties c = new Properties();
+        c.put("bootstrap.servers", addr);
+        c.put("group.id", group);
+        c.put("auto.offset.reset", "earliest");
+        c.put("enable.auto.commit", "false");
+        c.put("isolation.level", "read_committed");
+        c.put("session.timeout.ms", "6000");
+        c.put("heartbeat.interval.ms", "300");
+        Properties p = new Properties();
+        p.put("bootstrap.servers", addr);
+        p.put("transactional.id", id);
+        p.put("transaction.timeout.ms", "10000");
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(c, new StringDeserializer(), new StringDeserializer());
+             Producer<String, String> producer = new KafkaProducer<>(p, new StringSerializer(), new StringSerializer())) {
+            producer.initTransactions();
+            consumer.subscribe(List.of(in));
+            while (System.in.available() == 0) { // the test sends a line to end it
+                ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(100));
+                if (records.isEmpty()) continue;
+                producer.beginTransaction();
+                Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
+                for (ConsumerRecord<String, String> r : records) {
+                    producer.send(new ProducerRecord<>(to, r.key(), r.value()));
+                    offsets.put(new TopicPartition(r.topic(), r.partition()), new OffsetAndMetadata(r.offset() + 1));
+                }
+                producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
+                producer.commitTransaction(); // an error ends the program, and the test starts the next one
+                out.println("copied " + records.count());
+            }
         }
         out.println("closed");
     }

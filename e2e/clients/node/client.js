@@ -56,6 +56,39 @@ async function consume(addr, topic, group) {
   console.log('closed')
 }
 
+async function copy(addr, source, target, group, transactionalId) {
+  const kafka = client(addr)
+  const consumer = kafka.consumer({ groupId: group, heartbeatInterval: 300, maxWaitTimeInMs: 100, sessionTimeout: 6000, readUncommitted: false })
+  const producer = kafka.producer({ transactionalId, maxInFlightRequests: 1, idempotent: true, transactionTimeout: 10000 })
+  await producer.connect()
+  await consumer.connect()
+  await consumer.subscribe({ topic: source, fromBeginning: true })
+  await consumer.run({
+    autoCommit: false,
+    eachBatch: async ({ batch, heartbeat, isRunning, isStale }) => {
+      for (let at = 0; at < batch.messages.length && isRunning() && !isStale(); at += 500) {
+        const part = batch.messages.slice(at, at + 500)
+        try {
+          const transaction = await producer.transaction()
+          await transaction.send({ topic: target, messages: part.map(({ key, value }) => ({ key, value })) })
+          const offset = (BigInt(part[part.length - 1].offset) + 1n).toString()
+          await transaction.sendOffsets({ consumerGroupId: group, topics: [{ topic: source, partitions: [{ partition: batch.partition, offset }] }] })
+          await transaction.commit()
+        } catch (err) {
+          console.error(err) // the test starts the next one
+          process.exit(1)
+        }
+        console.log(`copied ${part.length}`)
+        await heartbeat()
+      }
+    },
+  })
+  await new Promise((resolve) => process.stdin.once('data', resolve).once('end', resolve))
+  await consumer.disconnect()
+  console.log('closed')
+}
+
 const [command, ...args] = process.argv.slice(2)
-const run = command === 'produce' ? produce(args[0], args[1], args[2], Number(args[3]), Number(args[4])) : consume(...args)
+const commands = { produce: () => produce(args[0], args[1], args[2], Number(args[3]), Number(args[4])), consume: () => consume(...args), copy: () => copy(...args) }
+const run = commands[command]()
 run.then(() => process.exit(0), (err) => { console.error(err); process.exit(1) })

@@ -74,9 +74,34 @@ def consume(addr, topic, group):
     print("closed", flush=True)
 
 
+def copy(addr, source, target, group, transactional_id):
+    consumer = Consumer({
+        "bootstrap.servers": addr, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
+        "isolation.level": "read_committed", "session.timeout.ms": 6000, "heartbeat.interval.ms": 300,
+    })
+    producer = Producer({"bootstrap.servers": addr, "transactional.id": transactional_id, "transaction.timeout.ms": 10000})
+    producer.init_transactions()
+    consumer.subscribe([source])
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        messages = [m for m in consumer.consume(500, 0.1) if not m.error()]
+        if not messages:
+            continue
+        producer.begin_transaction()
+        for m in messages:
+            producer.produce(target, m.value(), m.key())
+            producer.poll(0)
+        producer.send_offsets_to_transaction(consumer.position(consumer.assignment()), consumer.consumer_group_metadata())
+        producer.commit_transaction()  # an error ends the program, and the test starts the next one
+        print("copied", len(messages), flush=True)
+    consumer.close()
+    print("closed", flush=True)
+
+
 if sys.argv[1] == "produce":
     produce(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]), int(sys.argv[6]))
 elif sys.argv[1] == "stream":
     stream(sys.argv[2], sys.argv[3], int(sys.argv[4]), *sys.argv[5:])
+elif sys.argv[1] == "copy":
+    copy(*sys.argv[2:7])
 else:
     consume(*sys.argv[2:5])

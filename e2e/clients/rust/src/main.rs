@@ -105,10 +105,58 @@ fn consume(addr: &str, topic: &str, group: &str) {
     println!("closed");
 }
 
+fn copy(addr: &str, source: &str, target: &str, group: &str, transactional_id: &str) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", addr)
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("session.timeout.ms", "6000")
+        .set("heartbeat.interval.ms", "300")
+        .create()
+        .expect("consumer");
+    let producer: BaseProducer<Deliveries> = ClientConfig::new()
+        .set("bootstrap.servers", addr)
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", "10000")
+        .create_with_context(Deliveries)
+        .expect("producer");
+    let patience = Duration::from_secs(30);
+    producer.init_transactions(patience).expect("init_transactions");
+    consumer.subscribe(&[source]).expect("subscribe");
+    loop {
+        let mut copied = 0;
+        while copied < 500 {
+            let m = match consumer.poll(Duration::from_millis(if copied == 0 { 100 } else { 0 })) {
+                Some(Ok(m)) => m,
+                Some(Err(_)) => continue,
+                None => break,
+            };
+            if copied == 0 {
+                producer.begin_transaction().expect("begin_transaction");
+            }
+            let record = BaseRecord::to(target).key(m.key().unwrap_or(b"")).payload(m.payload().unwrap_or(b""));
+            producer.send(record).map_err(|(e, _)| e).expect("send");
+            producer.poll(Duration::ZERO);
+            copied += 1;
+        }
+        if copied == 0 {
+            continue;
+        }
+        let offsets = consumer.position().expect("position");
+        let member = consumer.group_metadata().expect("group metadata");
+        producer.send_offsets_to_transaction(&offsets, &member, patience).expect("send_offsets_to_transaction");
+        producer.commit_transaction(patience).expect("commit_transaction"); // a panic ends the program, and the test starts the next one
+        println!("copied {copied}");
+    }
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args[0].as_str() {
         "produce" => produce(&args[1], &args[2], &args[3], args[4].parse().unwrap(), args[5].parse().unwrap()),
+        "copy" => copy(&args[1], &args[2], &args[3], &args[4], &args[5]),
         _ => consume(&args[1], &args[2], &args[3]),
     }
 }

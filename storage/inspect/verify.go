@@ -1,4 +1,4 @@
-package storage
+package inspect
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 
+	"kraft/storage/logfile"
 	"kraft/wire/ident"
 	"kraft/wire/record"
 )
@@ -33,10 +34,14 @@ func PartitionDirs(path string) ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		if !e.IsDir() && strings.HasSuffix(e.Name(), logSuffix) {
+		if !e.IsDir() && strings.HasSuffix(e.Name(), logfile.LogSuffix) {
 			return []string{path}, nil
 		}
-		if _, ok := ident.ParseTopicPartition(e.Name()); ok && e.IsDir() {
+		if _, ok := ident.ParseTopicPartition(e.Name()); !ok || !e.IsDir() {
+			continue
+		}
+		logs, err := filepath.Glob(filepath.Join(path, e.Name(), "*"+logfile.LogSuffix))
+		if err == nil && len(logs) > 0 { // other programs' directories are named so, too
 			out = append(out, filepath.Join(path, e.Name()))
 		}
 	}
@@ -53,7 +58,7 @@ func Verify(path string, read func(bytes int64)) (*Verified, error) {
 	}
 	var bases []int64
 	for _, e := range entries {
-		if base, ok := parseSegmentName(e.Name(), logSuffix); ok {
+		if base, ok := logfile.ParseName(e.Name(), logfile.LogSuffix); ok {
 			bases = append(bases, base)
 		}
 	}
@@ -66,7 +71,7 @@ func Verify(path string, read func(bytes int64)) (*Verified, error) {
 	}
 	v.Start = max(v.Start, 0)
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), snapshotSuffix) {
+		if strings.HasSuffix(e.Name(), logfile.SnapshotSuffix) {
 			if _, err := ReadProducers(filepath.Join(path, e.Name())); err != nil {
 				v.problem("%s: %v", e.Name(), err)
 			}
@@ -91,15 +96,15 @@ type walked struct {
 }
 
 func (v *Verified) segment(base int64, last bool, read func(int64)) error {
-	stem := segmentPath(v.Path, base)
-	name := filepath.Base(stem) + logSuffix
+	stem := logfile.Path(v.Path, base)
+	name := filepath.Base(stem) + logfile.LogSuffix
 	f := walked{byPosition: map[int64]int64{}, newest: -1}
 	next := max(base, v.End)
 	if v.Segments > 0 && base < v.End {
 		v.problem("%s begins at %d, but the segment before it goes on to %d", name, base, v.End)
 	}
 	v.Segments++
-	end, size, err := WalkSegment(stem+logSuffix, func(b record.Batch, at int64) error {
+	end, size, err := WalkSegment(stem+logfile.LogSuffix, func(b record.Batch, at int64) error {
 		read(int64(b.Size()))
 		v.Batches++
 		v.Records += int64(b.Count())
@@ -123,7 +128,7 @@ func (v *Verified) segment(base int64, last bool, read func(int64)) error {
 	case errors.Is(err, record.ErrCorrupt):
 		v.problem("%s at byte %d: %v", name, end, err)
 	case err != nil:
-		return fmt.Errorf("%s: %w", stem+logSuffix, err)
+		return fmt.Errorf("%s: %w", stem+logfile.LogSuffix, err)
 	case end < size && last:
 		v.UnfinishedTail = size - end
 	case end < size:
@@ -146,25 +151,25 @@ func verifyBatch(b record.Batch) error {
 // indexes holds a segment's indexes against its batches. Those of the segment that is written to have no files.
 func (v *Verified) indexes(stem string, f walked) {
 	name := filepath.Base(stem)
-	offsets, err := ReadOffsetIndex(stem + indexSuffix)
+	offsets, err := ReadOffsetIndex(stem + logfile.IndexSuffix)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		v.problem("%s: %v", name+indexSuffix, err)
+		v.problem("%s: %v", name+logfile.IndexSuffix, err)
 	}
 	for _, e := range offsets {
 		if last, ok := f.byPosition[e.Position]; !ok || last < e.Offset {
-			v.problem("%s: offset %d is not at byte %d", name+indexSuffix, e.Offset, e.Position)
+			v.problem("%s: offset %d is not at byte %d", name+logfile.IndexSuffix, e.Offset, e.Position)
 		}
 	}
-	times, err := ReadTimeIndex(stem + timeIndexSuffix)
+	times, err := ReadTimeIndex(stem + logfile.TimeIndexSuffix)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		v.problem("%s: %v", name+timeIndexSuffix, err)
+		v.problem("%s: %v", name+logfile.TimeIndexSuffix, err)
 	}
 	for i, e := range times {
 		if e.Timestamp > f.newest || i > 0 && e.Timestamp < times[i-1].Timestamp {
-			v.problem("%s: timestamp %d of offset %d cannot be right", name+timeIndexSuffix, e.Timestamp, e.Offset)
+			v.problem("%s: timestamp %d of offset %d cannot be right", name+logfile.TimeIndexSuffix, e.Timestamp, e.Offset)
 		}
 	}
-	if _, err := ReadTransactionIndex(stem + txnIndexSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		v.problem("%s: %v", name+txnIndexSuffix, err)
+	if _, err := ReadTransactionIndex(stem + logfile.TxnIndexSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		v.problem("%s: %v", name+logfile.TxnIndexSuffix, err)
 	}
 }

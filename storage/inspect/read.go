@@ -1,4 +1,5 @@
-package storage
+// Package inspect reads the files of a log without opening it: for tools, beside a broker that uses them or without one.
+package inspect
 
 import (
 	"bufio"
@@ -9,22 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 
+	"kraft/storage/logfile"
 	"kraft/wire/record"
 )
 
-// What follows reads the files of a log without opening it: for tools, beside a broker that uses them or without one.
-
-// Suffixes of the files of a segment, and of the state of producers.
-const (
-	SegmentSuffix         = logSuffix
-	OffsetIndexSuffix     = indexSuffix
-	TimeIndexSuffix       = timeIndexSuffix
-	TransactionSuffix     = txnIndexSuffix
-	ProducerStateSuffix   = snapshotSuffix
-	maxInspectedBatchSize = 1 << 30
-)
+// maxBatch bounds a batch in bytes.
+const maxBatch = 1 << 30
 
 // WalkSegment calls each with every batch of a segment's file and where it begins, in bytes; the batch is valid until each returns.
 // Checksums are each's to check. It returns where the last whole batch ends, and the file's size: what lies between is no batch, or
@@ -48,7 +40,7 @@ func WalkSegment(path string, each func(b record.Batch, at int64) error) (end, s
 			return end, size, err
 		}
 		n := int64(int32(binary.BigEndian.Uint32(head[8:]))) + record.MinFrame
-		if n < record.MinFrame || n > min(size-end, maxInspectedBatchSize) {
+		if n < record.MinFrame || n > min(size-end, maxBatch) {
 			break
 		}
 		buf = slices.Grow(buf[:0], int(n))[:n]
@@ -75,9 +67,9 @@ type TimeEntry struct{ Timestamp, Offset int64 }
 
 // ReadOffsetIndex reads an .index file up to the room that Kafka keeps free at its end.
 func ReadOffsetIndex(path string) ([]OffsetEntry, error) {
-	data, base, err := readIndexFile(path, indexSuffix, offsetEntrySize)
+	data, base, err := readIndexFile(path, logfile.IndexSuffix, logfile.OffsetEntrySize)
 	var out []OffsetEntry
-	for ; len(data) > 0; data = data[offsetEntrySize:] {
+	for ; len(data) > 0; data = data[logfile.OffsetEntrySize:] {
 		out = append(out, OffsetEntry{base + int64(binary.BigEndian.Uint32(data)), int64(binary.BigEndian.Uint32(data[4:]))})
 	}
 	return out, err
@@ -85,9 +77,9 @@ func ReadOffsetIndex(path string) ([]OffsetEntry, error) {
 
 // ReadTimeIndex reads a .timeindex file likewise.
 func ReadTimeIndex(path string) ([]TimeEntry, error) {
-	data, base, err := readIndexFile(path, timeIndexSuffix, timeEntrySize)
+	data, base, err := readIndexFile(path, logfile.TimeIndexSuffix, logfile.TimeEntrySize)
 	var out []TimeEntry
-	for ; len(data) > 0; data = data[timeEntrySize:] {
+	for ; len(data) > 0; data = data[logfile.TimeEntrySize:] {
 		out = append(out, TimeEntry{int64(binary.BigEndian.Uint64(data)), base + int64(binary.BigEndian.Uint32(data[8:]))})
 	}
 	return out, err
@@ -95,15 +87,15 @@ func ReadTimeIndex(path string) ([]TimeEntry, error) {
 
 // readIndexFile reads whole entries, without those at the end that are empty.
 func readIndexFile(path, suffix string, entry int) (data []byte, base int64, err error) {
-	base, ok := parseSegmentName(filepath.Base(path), suffix)
+	base, ok := logfile.ParseName(filepath.Base(path), suffix)
 	if !ok {
-		return nil, 0, fmt.Errorf("%s is not named by its first offset, like %s", path, segmentPath("", 0)+suffix)
+		return nil, 0, fmt.Errorf("%s is not named by its first offset, like %s", path, logfile.Path("", 0)+suffix)
 	}
 	if data, err = os.ReadFile(path); err != nil {
 		return nil, base, err
 	}
 	if len(data)%entry != 0 {
-		err = fmt.Errorf("%w: %d bytes are no number of entries of %d", errBadIndex, len(data), entry)
+		err = fmt.Errorf("%w: %d bytes are no number of entries of %d", logfile.ErrBadIndex, len(data), entry)
 		data = data[:len(data)/entry*entry]
 	}
 	used := bytes.TrimRight(data, "\x00")
@@ -112,53 +104,27 @@ func readIndexFile(path, suffix string, entry int) (data []byte, base int64, err
 
 // BaseOffset is the first offset of a segment by its file's name.
 func BaseOffset(path string) (int64, error) {
-	base, ok := parseSegmentName(filepath.Base(path), filepath.Ext(path))
+	base, ok := logfile.ParseName(filepath.Base(path), filepath.Ext(path))
 	if !ok {
-		return 0, fmt.Errorf("%s is not named by its first offset, like %s", path, segmentPath("", 0)+filepath.Ext(path))
+		return 0, fmt.Errorf("%s is not named by its first offset, like %s", path, logfile.Path("", 0)+filepath.Ext(path))
 	}
 	return base, nil
 }
 
-// ProducerState is a producer's in a .snapshot file; FirstSequence to OffsetDelta are of its newest batch, -1 if none is known.
-type ProducerState struct {
-	ProducerID                  int64
-	Epoch                       int16
-	CoordinatorEpoch            int32
-	TransactionBegan            int64 // first offset of its open transaction, -1 for none
-	Timestamp                   int64 // milliseconds
-	FirstSequence, LastSequence int32
-	LastOffset                  int64
-	OffsetDelta                 int32
-}
-
 // ReadProducers reads a .snapshot file, by producer.
-func ReadProducers(path string) ([]ProducerState, error) {
+func ReadProducers(path string) ([]logfile.Producer, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	p, err := decodeProducers(data)
-	if err != nil {
-		return nil, err
-	}
-	var out []ProducerState
-	for id, e := range p.byID {
-		s := ProducerState{id, e.epoch, e.coordinatorEpoch, e.txnFirst, e.timestamp, -1, -1, -1, 0}
-		if n := len(e.batches); n > 0 {
-			b := e.batches[n-1]
-			s.FirstSequence, s.LastSequence, s.LastOffset, s.OffsetDelta = b.firstSeq, b.lastSeq, b.lastOffset, b.offsetDelta
-		}
-		out = append(out, s)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].ProducerID < out[j].ProducerID })
-	return out, nil
+	return logfile.DecodeSnapshot(data)
 }
 
 // ReadTransactionIndex reads a .txnindex file.
-func ReadTransactionIndex(path string) ([]AbortedTxn, error) {
+func ReadTransactionIndex(path string) ([]logfile.AbortedTxn, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	return decodeTxnIndex(data)
+	return logfile.DecodeTxnIndex(data)
 }
