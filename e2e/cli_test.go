@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // refused runs kraft with arguments that it must refuse: status 1 and one sentence on stderr, which says
@@ -71,7 +72,7 @@ func refusedWith(t *testing.T, status int, change func(*exec.Cmd), args []string
 func TestStartErrors(t *testing.T) {
 	k := harness.NewKraft(t)
 	free := func() string {
-		port, err := harness.FreePort()
+		port, err := freeport.Get()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +158,7 @@ func TestLostDirectory(t *testing.T) {
 	if err := os.Rename(b, b+".unmounted"); err != nil {
 		t.Fatal(err)
 	}
-	port, err := harness.FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +221,7 @@ func TestStopsWithinTwoSeconds(t *testing.T) {
 }
 
 func TestServerProperties(t *testing.T) {
-	port, err := harness.FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // load is producers that go on whatever happens, and remember what was acknowledged.
@@ -535,7 +536,7 @@ func TestGroupSurvivesKills(t *testing.T) {
 func TestPeers(t *testing.T) {
 	k := harness.NewKraft(t) // for its binary
 	port := func() int {
-		p, err := harness.FreePort()
+		p, err := freeport.Get()
 		if err != nil {
 			t.Fatal(err)
 		}

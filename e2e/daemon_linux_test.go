@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // script is kraft called by a name of one of Kafka's scripts, in a directory.
@@ -53,7 +54,7 @@ func (s *script) run(name string, args ...string) (status int, stdout, stderr st
 // write writes a server.properties of a node that listens on a free port, and returns both.
 func (s *script) write(name string, id int) (file, address string) {
 	s.t.Helper()
-	port, err := harness.FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // TestInsideAndOutside: clients of each listener are told that listener's address, and kraft doctor says where that cannot work.
@@ -21,7 +22,7 @@ func TestInsideAndOutside(t *testing.T) {
 	}
 	var ports [3]int
 	for i := range ports {
-		if ports[i], err = harness.FreePort(); err != nil {
+		if ports[i], err = freeport.Get(); err != nil {
 			t.Fatal(err)
 		}
 	}

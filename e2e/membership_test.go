@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // lone is a node by its own flags, on free ports.
@@ -25,7 +26,7 @@ func newLone(t *testing.T, id int, args ...string) *lone {
 	var ports [2]int
 	for i := range ports {
 		var err error
-		if ports[i], err = harness.FreePort(); err != nil {
+		if ports[i], err = freeport.Get(); err != nil {
 			t.Fatal(err)
 		}
 	}

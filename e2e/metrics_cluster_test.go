@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // TestMetricsOfACluster: a group's coordinator tells its lag in partitions that other brokers have, one node is the controller, and
@@ -20,7 +21,7 @@ func TestMetricsOfACluster(t *testing.T) {
 	c := harness.NewCluster(t, 3)
 	var admins []string
 	for _, k := range c.Nodes {
-		port, err := harness.FreePort()
+		port, err := freeport.Get()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // scrape asks an admin listener for a path, and returns status and text.
@@ -40,7 +41,7 @@ func sample(text, series string) string {
 
 func startWithAdmin(t *testing.T, args ...string) (*harness.Kraft, string) {
 	t.Helper()
-	port, err := harness.FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 	"kraft/wire/record"
 )
 
@@ -431,7 +432,7 @@ func TestControllersApart(t *testing.T) {
 	}
 	ports := make([]int, 2)
 	for i := range ports {
-		if ports[i], err = harness.FreePort(); err != nil {
+		if ports[i], err = freeport.Get(); err != nil {
 			t.Fatal(err)
 		}
 	}

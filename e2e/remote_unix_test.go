@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // sshServer is a host: it runs what it is asked for by a shell, for who has the key. It returns its port, and a file with the key.
@@ -113,7 +114,7 @@ func TestClusterOverSSH(t *testing.T) {
 		var ports [2]int
 		for j := range ports {
 			var err error
-			if ports[j], err = harness.FreePort(); err != nil {
+			if ports[j], err = freeport.Get(); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // certificate writes a key and a certificate that signs itself, for 127.0.0.1, as PEM, and returns the files.
@@ -58,12 +59,12 @@ func TestProfiles(t *testing.T) {
 	ports := make([]int, 3) // plain, sasl, tls
 	for i := range ports {
 		var err error
-		if ports[i], err = harness.FreePort(); err != nil {
+		if ports[i], err = freeport.Get(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	at := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
-	controller, err := harness.FreePort()
+	controller, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}

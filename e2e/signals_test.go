@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // pause stops a process where it is, as a machine that hangs does.
@@ -42,7 +43,7 @@ func TestSignalWhileStarting(t *testing.T) {
 	}
 	var ports [4]int
 	for i := range ports {
-		if ports[i], err = harness.FreePort(); err != nil {
+		if ports[i], err = freeport.Get(); err != nil {
 			t.Fatal(err)
 		}
 	}

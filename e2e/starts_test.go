@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // started starts a broker with more environment and returns it when it is ready, or the error that says why it is not.
@@ -39,7 +40,7 @@ func freeListener(t *testing.T) string {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	port, err := harness.FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}

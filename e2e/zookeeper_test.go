@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // oldNode is a node by a file of the ZooKeeper days.
@@ -24,7 +25,7 @@ type oldNode struct {
 // byZooKeeper writes the file of a node and returns it, not started.
 func byZooKeeper(t *testing.T, dir string, id int, list string) *oldNode {
 	t.Helper()
-	port, err := harness.FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -145,7 +146,7 @@ func TestExactlyOnceSource(t *testing.T) {
 	var workers []*program
 	var addresses []string
 	for range 2 {
-		port, err := harness.FreePort()
+		port, err := freeport.Get()
 		if err != nil {
 			t.Fatal(err)
 		}

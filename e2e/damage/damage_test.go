@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -148,7 +149,7 @@ func hasRecords(dir string) bool {
 
 func damagedNode(t *testing.T, data string) *harness.Kraft {
 	t.Helper()
-	port, err := harness.FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}

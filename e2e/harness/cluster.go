@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kraft/internal/freeport"
 )
 
 // Cluster is several kraft nodes on loopback, each its own process.
@@ -35,7 +37,7 @@ func StartCluster(dir string, n int, args ...string) (*Cluster, error) {
 	c := &Cluster{dir: dir, args: args}
 	var peers []string
 	for i := range n {
-		port, err := FreePort()
+		port, err := freeport.Get()
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +55,7 @@ func StartCluster(dir string, n int, args ...string) (*Cluster, error) {
 }
 
 func (c *Cluster) node(id int, quorum ...string) (*Kraft, error) {
-	port, err := FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +63,7 @@ func (c *Cluster) node(id int, quorum ...string) (*Kraft, error) {
 	listeners := fmt.Sprintf("PLAINTEXT://localhost:%d", port)
 	k := &Kraft{Data: dir, Addr: fmt.Sprintf("localhost:%d", port)}
 	if quorum[0] == "--join" {
-		if port, err = FreePort(); err != nil {
+		if port, err = freeport.Get(); err != nil {
 			return nil, err
 		}
 		listeners += fmt.Sprintf(",CONTROLLER://localhost:%d", port)

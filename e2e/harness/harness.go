@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,38 +49,6 @@ func Need(t testing.TB, programs ...string) {
 func Root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
-}
-
-// FreePort returns a port of the loopback interface that nothing listens on, and that stays free until the
-// caller's program uses it: it lies below the ports that systems give to outgoing connections, and no other
-// test is given it while this process runs, because a UDP socket of the same number says that it is taken.
-func FreePort() (int, error) {
-	const lowest, count = 15_000, 17_000 // Linux gives outgoing connections 32768 and up
-	first := rand.IntN(count)
-	for i := range count {
-		port := lowest + (first+i)%count
-		address := fmt.Sprintf("127.0.0.1:%d", port)
-		claim, err := net.ListenPacket("udp", address)
-		if err != nil {
-			continue
-		}
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			claim.Close()
-			continue
-		}
-		claims.Lock()
-		claims.sockets = append(claims.sockets, claim)
-		claims.Unlock()
-		return port, l.Close()
-	}
-	return 0, errors.New("no port of the loopback interface is free")
-}
-
-// claims are what FreePort holds until the process ends.
-var claims struct {
-	sync.Mutex
-	sockets []net.PacketConn
 }
 
 // Process is a running program whose output is kept.

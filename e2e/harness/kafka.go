@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kraft/internal/freeport"
 )
 
 //go:embed kafka/pom.xml
@@ -103,7 +105,7 @@ func StartKafkaCluster(jars, dir string, n int, extra ...string) ([]*Kafka, erro
 	var voters []string
 	for i := range ports {
 		var err error
-		if ports[i], err = FreePort(); err != nil {
+		if ports[i], err = freeport.Get(); err != nil {
 			return nil, err
 		}
 		if i < n {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	_ "kraft/cli/command" // so that go test does not take a result for current when the binary would be another
+	"kraft/internal/freeport"
 )
 
 var build = sync.OnceValues(func() (string, error) {
@@ -89,7 +90,7 @@ var readyLine = regexp.MustCompile(`is ready at ([^ ,]+)`)
 // StartKraft starts `kraft dev` on a free port with its data in dir and waits until it is ready. More
 // arguments may follow.
 func StartKraft(dir string, args ...string) (*Kraft, error) {
-	port, err := FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ import (
 	"kraft/cli/node"
 	"kraft/e2e/harness"
 	"kraft/e2e/workload"
+	"kraft/internal/freeport"
 	"kraft/storage"
 	"kraft/wire/logging"
 )
@@ -56,7 +57,7 @@ func newCluster(t *testing.T) *cluster {
 	var voters []string
 	for i := range addresses {
 		for j := range addresses[i] {
-			port, err := harness.FreePort()
+			port, err := freeport.Get()
 			if err != nil {
 				t.Fatal(err)
 			}

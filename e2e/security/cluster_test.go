@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // TestSecuredCluster: three nodes whose quorum knows its members by certificates and whose brokers log in to each other over TLS serve clients
@@ -41,7 +42,7 @@ func securedCluster(t *testing.T, mechanism string) {
 	run("certs", "client", "alice", "--dir", certs)
 	ports := make([]int, 6)
 	for i := range ports {
-		if ports[i], err = harness.FreePort(); err != nil {
+		if ports[i], err = freeport.Get(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 // TestScramAsKafka: generated requests that change and describe SCRAM credentials, right and wrong ones, have the same answers as Apache Kafka
@@ -126,7 +127,7 @@ func TestFirstUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := harness.FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}

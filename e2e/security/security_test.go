@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -49,7 +50,7 @@ func start(t *testing.T, more ...string) *broker {
 	}
 	var listeners []string
 	for _, name := range []string{"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"} {
-		port, err := harness.FreePort()
+		port, err := freeport.Get()
 		if err != nil {
 			t.Fatal(err)
 		}

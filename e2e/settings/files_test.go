@@ -17,6 +17,7 @@ import (
 
 	"kraft/cli/config"
 	"kraft/e2e/harness"
+	"kraft/internal/freeport"
 	"kraft/raftmeta/configs"
 )
 
@@ -79,7 +80,7 @@ func ends(d *configs.Definition) []string {
 
 // startWith starts a broker with one setting.
 func startWith(t *testing.T, name, value string, environment bool) error {
-	port, err := harness.FreePort()
+	port, err := freeport.Get()
 	if err != nil {
 		return err
 	}

@@ -12,17 +12,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kraft/internal/freeport"
 )
 
-// free is a port that nobody listens on.
+// free is a port that nothing listens on.
 func free(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // build builds kraft.

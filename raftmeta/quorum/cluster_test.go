@@ -16,6 +16,8 @@ import (
 
 	"github.com/rs/zerolog"
 	pb "go.etcd.io/raft/v3/raftpb"
+
+	"kraft/internal/freeport"
 )
 
 // cluster is a quorum on loopback. The addresses of its members stay when they stop.
@@ -53,14 +55,13 @@ func newCluster(t *testing.T, voters ...uint64) *cluster {
 }
 
 func (c *cluster) reserve(id uint64) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Get()
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.mu.Lock()
-	c.address[id] = l.Addr().String()
+	c.address[id] = fmt.Sprintf("127.0.0.1:%d", port)
 	c.mu.Unlock()
-	_ = l.Close()
 }
 
 func (c *cluster) start(id uint64, voters []uint64, snapshotBytes int64) *Node {
