@@ -15,6 +15,7 @@ import (
 	"kraft/groups/transaction"
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/ident"
 	"kraft/wire/locks"
 )
@@ -442,7 +443,12 @@ func (t *transactions) writeTxnMarkers(ctx *wire.Request, req *kmsg.WriteTxnMark
 			}
 		}
 	}
-	errs := t.writeHere(ctx.Context(), all)
+	var errs []error
+	if err := mayMark(ctx); err != nil {
+		errs = slices.Repeat([]error{err}, len(all))
+	} else {
+		errs = t.writeHere(ctx.Context(), all)
+	}
 	resp := kmsg.NewPtrWriteTxnMarkersResponse()
 	byID := map[int64]int{}
 	i := 0
@@ -466,4 +472,12 @@ func (t *transactions) writeTxnMarkers(ctx *wire.Request, req *kmsg.WriteTxnMark
 		}
 	}
 	return resp, nil
+}
+
+// mayMark says why somebody may write no markers: brokers may, and administrators who end hanging transactions (KIP-664).
+func mayMark(ctx *wire.Request) error {
+	if ctx.CouldCluster(acl.Alter) {
+		return nil
+	}
+	return ctx.MayCluster(acl.ClusterAction)
 }

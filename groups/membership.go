@@ -10,13 +10,20 @@ import (
 	"kraft/groups/runtime"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 func (m *Manager) joinGroup(ctx *wire.Request, req *kmsg.JoinGroupRequest) (*kmsg.JoinGroupResponse, error) {
 	client := coordinator.Client{ID: ctx.ClientID, Host: "/" + ctx.Session.Host()}
 	var resp *kmsg.JoinGroupResponse
-	var err error
+	err := ctx.May(acl.Read, acl.Group, req.Group)
+	if err != nil {
+		req.MemberID = "" // the answer names none
+	}
 	ctx.Wait(func() {
+		if err != nil {
+			return
+		}
 		resp, err = ask[*kmsg.JoinGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
 			return c.Join(call, client, req)
 		})
@@ -33,8 +40,11 @@ func (m *Manager) joinGroup(ctx *wire.Request, req *kmsg.JoinGroupRequest) (*kms
 
 func (m *Manager) syncGroup(ctx *wire.Request, req *kmsg.SyncGroupRequest) (*kmsg.SyncGroupResponse, error) {
 	var resp *kmsg.SyncGroupResponse
-	var err error
+	err := ctx.May(acl.Read, acl.Group, req.Group)
 	ctx.Wait(func() {
+		if err != nil {
+			return
+		}
 		resp, err = ask[*kmsg.SyncGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
 			return c.Sync(call, req)
 		})
@@ -50,6 +60,9 @@ func (m *Manager) syncGroup(ctx *wire.Request, req *kmsg.SyncGroupRequest) (*kms
 }
 
 func (m *Manager) heartbeat(ctx *wire.Request, req *kmsg.HeartbeatRequest) (*kmsg.HeartbeatResponse, error) {
+	if err := ctx.May(acl.Read, acl.Group, req.Group); err != nil {
+		return &kmsg.HeartbeatResponse{ErrorCode: wire.ErrorCode(err)}, nil
+	}
 	code, err := ask[int16](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
 		return c.Heartbeat(call, req)
 	})
@@ -65,9 +78,13 @@ func (m *Manager) heartbeat(ctx *wire.Request, req *kmsg.HeartbeatRequest) (*kms
 }
 
 func (m *Manager) leaveGroup(ctx *wire.Request, req *kmsg.LeaveGroupRequest) (*kmsg.LeaveGroupResponse, error) {
-	resp, err := ask[*kmsg.LeaveGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
-		return c.Leave(call, req)
-	})
+	var resp *kmsg.LeaveGroupResponse
+	err := ctx.May(acl.Read, acl.Group, req.Group)
+	if err == nil {
+		resp, err = ask[*kmsg.LeaveGroupResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+			return c.Leave(call, req)
+		})
+	}
 	if err != nil {
 		resp = kmsg.NewPtrLeaveGroupResponse()
 		resp.ErrorCode = wire.ErrorCode(err)
@@ -78,28 +95,29 @@ func (m *Manager) leaveGroup(ctx *wire.Request, req *kmsg.LeaveGroupRequest) (*k
 func (m *Manager) describeGroups(ctx *wire.Request, req *kmsg.DescribeGroupsRequest) (*kmsg.DescribeGroupsResponse, error) {
 	resp := kmsg.NewPtrDescribeGroupsResponse()
 	for _, g := range req.Groups {
-		d, err := ask[kmsg.DescribeGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
-			return c.Describe(call.To, g, ctx.Version)
-		})
+		var d kmsg.DescribeGroupsResponseGroup
+		err := ctx.May(acl.Describe, acl.Group, g)
+		if err == nil {
+			d, err = ask[kmsg.DescribeGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+				return c.Describe(call.To, g, ctx.Version)
+			})
+		}
 		if err != nil {
 			d = kmsg.NewDescribeGroupsResponseGroup()
 			d.Group, d.ErrorCode = g, wire.ErrorCode(err)
 		}
-		d.AuthorizedOperations = -1 << 31
+		d.AuthorizedOperations = wire.NoOperations
 		if req.IncludeAuthorizedOperations && d.ErrorCode == 0 {
-			d.AuthorizedOperations = groupOperations
+			d.AuthorizedOperations = ctx.Authorized(acl.Group, g)
 		}
 		resp.Groups = append(resp.Groups, d)
 	}
 	return resp, nil
 }
 
-// groupOperations are those allowed on a group while there is no authorizer, as bits of AclOperation:
-// read, delete, describe, describe configs, alter configs.
-const groupOperations = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
-
 func (m *Manager) listGroups(ctx *wire.Request, req *kmsg.ListGroupsRequest) (*kmsg.ListGroupsResponse, error) {
 	resp := kmsg.NewPtrListGroupsResponse()
+	every := ctx.CouldCluster(acl.Describe)
 	for _, l := range m.host.All() {
 		groups, err := runtime.Ask[[]kmsg.ListGroupsResponseGroup](ctx.Context(), l, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
 			return c.List(call.To, req)
@@ -109,7 +127,9 @@ func (m *Manager) listGroups(ctx *wire.Request, req *kmsg.ListGroupsRequest) (*k
 			resp.Groups = nil
 			return resp, nil
 		}
-		resp.Groups = append(resp.Groups, groups...)
+		resp.Groups = append(resp.Groups, slices.DeleteFunc(groups, func(g kmsg.ListGroupsResponseGroup) bool {
+			return !every && !ctx.Could(acl.Describe, acl.Group, g.Group)
+		})...)
 	}
 	return resp, nil
 }
@@ -122,9 +142,13 @@ func (m *Manager) deleteGroups(ctx *wire.Request, req *kmsg.DeleteGroupsRequest)
 		if slices.Contains(req.Groups[:i], g) {
 			continue
 		}
-		d, err := ask[kmsg.DeleteGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
-			return c.DeleteGroup(call, g)
-		})
+		var d kmsg.DeleteGroupsResponseGroup
+		err := ctx.May(acl.Delete, acl.Group, g)
+		if err == nil {
+			d, err = ask[kmsg.DeleteGroupsResponseGroup](ctx.Context(), m, g, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+				return c.DeleteGroup(call, g)
+			})
+		}
 		if err != nil {
 			d = kmsg.NewDeleteGroupsResponseGroup()
 			d.Group, d.ErrorCode, d.ErrorMessage = g, wire.ErrorCode(err), wire.ErrorMessage(err)
@@ -139,6 +163,9 @@ const (
 	groupCoordinator       = 0
 	transactionCoordinator = 1
 )
+
+// shareCoordinators is the version of FindCoordinator that brought those of share groups (KIP-932), which only brokers ask for.
+const shareCoordinators = 6
 
 func (m *Manager) findCoordinator(ctx *wire.Request, req *kmsg.FindCoordinatorRequest) (*kmsg.FindCoordinatorResponse, error) {
 	resp := kmsg.NewPtrFindCoordinatorResponse()
@@ -166,14 +193,23 @@ func (m *Manager) findCoordinator(ctx *wire.Request, req *kmsg.FindCoordinatorRe
 
 func (m *Manager) findOne(ctx *wire.Request, key string, kind int8) (*image.Endpoint, int32, error) {
 	var topic *internalTopic
+	var denied error
 	switch kind {
 	case groupCoordinator:
-		topic = m.topic
+		topic, denied = m.topic, ctx.May(acl.Describe, acl.Group, key)
 	case transactionCoordinator:
-		topic = m.txns.topic
+		topic, denied = m.txns.topic, ctx.May(acl.Describe, acl.TransactionalID, key)
 	default:
+		if ctx.Version >= shareCoordinators {
+			if err := ctx.MayCluster(acl.ClusterAction); err != nil {
+				return nil, 0, err
+			}
+		}
 		m.logUnsupported(ctx, "share groups")
 		return nil, 0, errNoShareGroups
+	}
+	if denied != nil {
+		return nil, 0, denied
 	}
 	if _, err := topic.ensure(ctx.Context()); err != nil {
 		topic.logUnavailable(err)

@@ -12,6 +12,7 @@ import (
 	"kraft/groups/runtime"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/ident"
 )
 
@@ -26,7 +27,10 @@ func (m *Manager) offsetCommit(ctx *wire.Request, req *kmsg.OffsetCommitRequest)
 	c, cancel := context.WithTimeout(ctx.Context(), timeout)
 	defer cancel()
 	commits := m.commits(ctx, req)
-	err := m.ensureForOld(ctx)
+	err := ctx.May(acl.Read, acl.Group, req.Group)
+	if err == nil {
+		err = m.ensureForOld(ctx)
+	}
 	if err == nil && req.Group == "" && ctx.Version > 0 && len(req.Topics) == 0 {
 		err = kerr.InvalidGroupID
 	} else if err == nil && anyLeft(commits) {
@@ -75,11 +79,18 @@ func has(topic *image.Topic, n int32) bool {
 	return ok
 }
 
-// findTopic finds a topic by its id or by its name. Without one it returns nil, and the error for its partitions.
-func findTopic(img *image.Image, byID bool, name string, id image.UUID) (*image.Topic, *kerr.Error) {
+// findTopic finds a topic, which the client has to be allowed to read, by its id or by its name. Without one it returns nil, and the error for its
+// partitions.
+func findTopic(ctx *wire.Request, img *image.Image, byID bool, name string, id image.UUID) (*image.Topic, *kerr.Error) {
 	if byID {
-		t, _ := img.TopicByID(id)
-		return t, kerr.UnknownTopicID
+		t, ok := img.TopicByID(id)
+		if !ok {
+			return nil, kerr.UnknownTopicID
+		}
+		name = t.Name
+	}
+	if ctx.May(acl.Read, acl.Topic, name) != nil {
+		return nil, kerr.TopicAuthorizationFailed
 	}
 	t, _ := img.Topic(name)
 	return t, kerr.UnknownTopicOrPartition
@@ -107,7 +118,7 @@ func (m *Manager) commits(ctx *wire.Request, req *kmsg.OffsetCommitRequest) []co
 	var out []coordinator.Commit
 	now := ctx.Received.UnixMilli()
 	for _, t := range req.Topics {
-		topic, missing := findTopic(img, ctx.Version >= commitByID, t.Topic, t.TopicID)
+		topic, missing := findTopic(ctx, img, ctx.Version >= commitByID, t.Topic, t.TopicID)
 		for _, p := range t.Partitions {
 			o := coordinator.Offset{Offset: p.Offset, LeaderEpoch: -1, Committed: now, Expires: -1}
 			if p.Metadata != nil {
@@ -182,6 +193,16 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 		want = []ident.TopicPartition{}
 	}
 	names := map[image.UUID]string{}
+	denied := map[string]bool{}
+	if err := ctx.May(acl.Describe, acl.Group, req.Group); err != nil {
+		resp.ErrorCode = wire.ErrorCode(err)
+		if ctx.Version < 2 { // the partitions have it
+			for _, t := range req.Topics {
+				resp.Topics = append(resp.Topics, failedTopic(&t, err))
+			}
+		}
+		return resp
+	}
 	for _, t := range req.Topics {
 		name := t.Topic
 		if byID {
@@ -191,6 +212,10 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 			}
 			name = topic.Name
 			names[t.TopicID] = name
+		}
+		if ctx.May(acl.Describe, acl.Topic, name) != nil {
+			denied[name] = true
+			continue
 		}
 		for _, p := range t.Partitions {
 			want = append(want, ident.TopicPartition{Topic: name, Partition: p})
@@ -204,7 +229,9 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 		return resp
 	}
 	if req.Topics == nil {
-		resp.Topics = allOffsets(img, found, byID)
+		resp.Topics = slices.DeleteFunc(allOffsets(img, found, byID), func(t kmsg.OffsetFetchResponseGroupTopic) bool {
+			return !ctx.Could(acl.Describe, acl.Topic, t.Topic)
+		})
 		return resp
 	}
 	for _, t := range req.Topics {
@@ -223,6 +250,8 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 				p.ErrorCode = wire.ErrorCode(err)
 			case name == "" && byID:
 				p.ErrorCode = kerr.UnknownTopicID.Code
+			case denied[name]:
+				p.ErrorCode = kerr.TopicAuthorizationFailed.Code
 			case found.Unstable[tp]:
 				p.ErrorCode = kerr.UnstableOffsetCommit.Code
 			case ok:
@@ -233,6 +262,18 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 		resp.Topics = append(resp.Topics, out)
 	}
 	return resp
+}
+
+// failedTopic answers all partitions of a topic with an error.
+func failedTopic(t *kmsg.OffsetFetchRequestGroupTopic, err error) kmsg.OffsetFetchResponseGroupTopic {
+	out := kmsg.NewOffsetFetchResponseGroupTopic()
+	out.Topic, out.TopicID = t.Topic, t.TopicID
+	for _, n := range t.Partitions {
+		p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode = n, -1, -1, new(string), wire.ErrorCode(err)
+		out.Partitions = append(out.Partitions, p)
+	}
+	return out
 }
 
 // allOffsets groups everything that a group has committed by topic.
@@ -264,6 +305,17 @@ func allOffsets(img *image.Image, found coordinator.Fetched, byID bool) []kmsg.O
 }
 
 func (m *Manager) offsetDelete(ctx *wire.Request, req *kmsg.OffsetDeleteRequest) (*kmsg.OffsetDeleteResponse, error) {
+	if err := ctx.May(acl.Delete, acl.Group, req.Group); err != nil {
+		return &kmsg.OffsetDeleteResponse{ErrorCode: wire.ErrorCode(err)}, nil
+	}
+	var denied []kmsg.OffsetDeleteRequestTopic
+	req.Topics = slices.DeleteFunc(req.Topics, func(t kmsg.OffsetDeleteRequestTopic) bool {
+		if ctx.May(acl.Read, acl.Topic, t.Topic) == nil {
+			return false
+		}
+		denied = append(denied, t)
+		return true
+	})
 	resp, err := ask[*kmsg.OffsetDeleteResponse](ctx.Context(), m, req.Group, false, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
 		return c.DeleteOffsets(call, req)
 	})
@@ -279,6 +331,16 @@ func (m *Manager) offsetDelete(ctx *wire.Request, req *kmsg.OffsetDeleteRequest)
 			if p := &t.Partitions[j]; !has(topic, p.Partition) {
 				p.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			}
+		}
+	}
+	if resp.ErrorCode == 0 {
+		for _, t := range denied {
+			out := kmsg.NewOffsetDeleteResponseTopic()
+			out.Topic = t.Topic
+			for _, p := range t.Partitions {
+				out.Partitions = append(out.Partitions, kmsg.OffsetDeleteResponseTopicPartition{Partition: p.Partition, ErrorCode: kerr.TopicAuthorizationFailed.Code})
+			}
+			resp.Topics = append(resp.Topics, out)
 		}
 	}
 	return resp, nil

@@ -20,6 +20,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/replication"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/ident"
 )
 
@@ -170,8 +171,9 @@ func (t *transactions) freshID(ctx context.Context) (int64, error) {
 // transactions without a timeout, and none yet that outlive their producer.
 func (t *transactions) initProducerID(ctx *wire.Request, req *wire.InitProducerIDRequest) (*wire.InitProducerIDResponse, error) {
 	resp := &wire.InitProducerIDResponse{OngoingProducerID: -1, OngoingProducerEpoch: -1}
-	var g transaction.Given
+	g := transaction.Given{Err: mayInit(ctx, req)}
 	switch {
+	case g.Err != nil:
 	case (req.ProducerID == -1) != (req.ProducerEpoch == -1): // a producer that has an id has an epoch
 		g.Err = kerr.InvalidRequest
 	case req.TransactionalID == nil:
@@ -193,6 +195,20 @@ func (t *transactions) initProducerID(ctx *wire.Request, req *wire.InitProducerI
 	return resp, nil
 }
 
+// mayInit says why a producer may not have an id.
+func mayInit(ctx *wire.Request, req *wire.InitProducerIDRequest) error {
+	if req.TransactionalID == nil {
+		if ctx.CouldCluster(acl.IdempotentWrite) || ctx.CouldAny(acl.Write, acl.Topic) {
+			return nil
+		}
+		return ctx.MayCluster(acl.IdempotentWrite)
+	}
+	if err := ctx.May(acl.Write, acl.TransactionalID, *req.TransactionalID); err != nil || !req.Enable2PC {
+		return err
+	}
+	return ctx.May(acl.TwoPhaseCommit, acl.TransactionalID, *req.TransactionalID)
+}
+
 // fencedCode is the code of err; old clients know INVALID_PRODUCER_EPOCH in place of PRODUCER_FENCED.
 func fencedCode(err error, old bool) int16 {
 	code := wire.ErrorCode(err)
@@ -206,8 +222,12 @@ func fencedCode(err error, old bool) int16 {
 func (t *transactions) endTxn(ctx *wire.Request, req *kmsg.EndTxnRequest) (*kmsg.EndTxnResponse, error) {
 	resp := kmsg.NewPtrEndTxnResponse()
 	r := transaction.End{ID: req.TransactionalID, ProducerID: req.ProducerID, Epoch: req.ProducerEpoch, Commit: req.Commit, Bumps: ctx.Version >= 5}
-	g := transaction.Given{Err: kerr.InvalidRequest}
-	if r.ID != "" {
+	g := transaction.Given{Err: ctx.May(acl.Write, acl.TransactionalID, r.ID)}
+	switch {
+	case g.Err != nil:
+	case r.ID == "":
+		g.Err = kerr.InvalidRequest
+	default:
 		g = t.given(ctx.Context(), r.ID, func(c *transaction.Coordinator, call runtime.Call, fresh int64) runtime.Effects {
 			return c.End(call, r, fresh)
 		})
@@ -240,6 +260,10 @@ func (t *transactions) addPartitions(ctx *wire.Request, req *kmsg.AddPartitionsT
 		}
 		return resp, nil
 	}
+	if err := ctx.MayCluster(acl.ClusterAction); err != nil {
+		resp.ErrorCode = wire.ErrorCode(err)
+		return resp, nil
+	}
 	for i := range req.Transactions {
 		resp.Transactions = append(resp.Transactions, t.addTo(ctx, &req.Transactions[i]))
 	}
@@ -256,14 +280,28 @@ func (t *transactions) addTo(ctx *wire.Request, tx *kmsg.AddPartitionsToTxnReque
 	img := t.meta.Image()
 	var known []error
 	refused := false
+	client := ctx.Version < addsAsBroker
+	var all error // of all partitions
+	if client {
+		all = ctx.May(acl.Write, acl.TransactionalID, tx.TransactionalID)
+	}
 	for _, topic := range tx.Topics {
 		in, ok := img.Topic(topic.Topic)
+		var denied error
+		switch {
+		case client && all == nil && image.IsInternal(topic.Topic):
+			denied = kerr.TopicAuthorizationFailed // clients add them by AddOffsetsToTxn
+		case client && all == nil:
+			denied = ctx.May(acl.Write, acl.Topic, topic.Topic)
+		}
 		for _, n := range topic.Partitions {
 			r.Partitions = append(r.Partitions, ident.TopicPartition{Topic: topic.Topic, Partition: n})
 			var err error
 			switch {
-			case ctx.Version < addsAsBroker && image.IsInternal(topic.Topic):
-				err = kerr.TopicAuthorizationFailed // clients add them by AddOffsetsToTxn
+			case all != nil:
+				err = all
+			case denied != nil:
+				err = denied
 			case !ok || !has(in, n):
 				err = kerr.UnknownTopicOrPartition
 			}
@@ -313,6 +351,14 @@ func (t *transactions) add(ctx context.Context, r transaction.Add) []error {
 // addOffsets adds the partition of a group's offsets to a transaction.
 func (t *transactions) addOffsets(ctx *wire.Request, req *kmsg.AddOffsetsToTxnRequest) (*kmsg.AddOffsetsToTxnResponse, error) {
 	resp := kmsg.NewPtrAddOffsetsToTxnResponse()
+	denied := ctx.May(acl.Write, acl.TransactionalID, req.TransactionalID)
+	if denied == nil {
+		denied = ctx.May(acl.Read, acl.Group, req.Group)
+	}
+	if denied != nil {
+		resp.ErrorCode = wire.ErrorCode(denied)
+		return resp, nil
+	}
 	topic, err := t.groups.topic.ensure(ctx.Context())
 	if err != nil {
 		t.groups.topic.logUnavailable(err)

@@ -13,14 +13,20 @@ import (
 	"kraft/groups/runtime"
 	"kraft/groups/transaction"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // describe answers DescribeTransactions (KIP-664) for ids that this node coordinates.
 func (t *transactions) describe(ctx *wire.Request, req *kmsg.DescribeTransactionsRequest) (*kmsg.DescribeTransactionsResponse, error) {
 	resp := kmsg.NewPtrDescribeTransactionsResponse()
 	for _, id := range req.TransactionalIDs {
-		out, err := kmsg.NewDescribeTransactionsResponseTransactionState(), error(kerr.InvalidRequest)
-		if id != "" {
+		var out kmsg.DescribeTransactionsResponseTransactionState
+		err := ctx.May(acl.Describe, acl.TransactionalID, id)
+		switch {
+		case err != nil:
+		case id == "":
+			err = kerr.InvalidRequest
+		default:
 			out, err = askTransaction[kmsg.DescribeTransactionsResponseTransactionState](ctx.Context(), t, id, func(c *transaction.Coordinator, call runtime.Call) runtime.Effects {
 				return c.Describe(call, id)
 			})
@@ -29,6 +35,9 @@ func (t *transactions) describe(ctx *wire.Request, req *kmsg.DescribeTransaction
 			out = kmsg.NewDescribeTransactionsResponseTransactionState()
 			out.TransactionalID, out.ErrorCode = id, wire.ErrorCode(err)
 		}
+		out.Topics = slices.DeleteFunc(out.Topics, func(t kmsg.DescribeTransactionsResponseTransactionStateTopic) bool {
+			return ctx.May(acl.Describe, acl.Topic, t.Topic) != nil
+		})
 		resp.TransactionStates = append(resp.TransactionStates, out)
 	}
 	return resp, nil
@@ -73,7 +82,8 @@ func (t *transactions) list(ctx *wire.Request, req *kmsg.ListTransactionsRequest
 			case len(req.StateFilters) > 0 && !slices.Contains(req.StateFilters, s.State),
 				len(req.ProducerIDFilters) > 0 && !slices.Contains(req.ProducerIDFilters, s.ProducerID),
 				req.DurationFilterMillis >= 0 && now-s.Started <= req.DurationFilterMillis,
-				!matches(s.ID):
+				!matches(s.ID),
+				ctx.May(acl.Describe, acl.TransactionalID, s.ID) != nil:
 				continue
 			}
 			o := kmsg.NewListTransactionsResponseTransactionState()

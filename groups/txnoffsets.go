@@ -14,6 +14,7 @@ import (
 	"kraft/replication"
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/ident"
 )
 
@@ -28,8 +29,14 @@ const (
 func (m *Manager) txnOffsetCommit(ctx *wire.Request, req *kmsg.TxnOffsetCommitRequest) (*kmsg.TxnOffsetCommitResponse, error) {
 	c, cancel := context.WithTimeout(ctx.Context(), m.meta.Settings().OffsetsCommitTimeout)
 	defer cancel()
-	commits := m.txnCommits(ctx, req)
-	var err error
+	var commits []coordinator.Commit
+	err := ctx.May(acl.Write, acl.TransactionalID, req.TransactionalID)
+	if err == nil {
+		err = ctx.May(acl.Read, acl.Group, req.Group)
+	}
+	if err == nil {
+		commits = m.txnCommits(ctx, req)
+	}
 	if anyLeft(commits) {
 		var done []coordinator.Commit
 		if done, err = m.commitInTransaction(c, ctx.Version, req, commits); err == nil {
@@ -45,7 +52,7 @@ func (m *Manager) txnOffsetCommit(ctx *wire.Request, req *kmsg.TxnOffsetCommitRe
 			r := kmsg.NewTxnOffsetCommitResponseTopicPartition()
 			r.Partition = p.Partition
 			switch {
-			case commits[i].Err != nil:
+			case commits != nil && commits[i].Err != nil:
 				r.ErrorCode = commits[i].Err.Code
 			case err != nil:
 				r.ErrorCode = txnCommitCode(ctx.Version, err)
@@ -80,7 +87,7 @@ func txnCommitCode(version int16, err error) int16 {
 func (m *Manager) txnCommits(ctx *wire.Request, req *kmsg.TxnOffsetCommitRequest) (out []coordinator.Commit) {
 	img, now := m.meta.Image(), ctx.Received.UnixMilli()
 	for _, t := range req.Topics {
-		topic, missing := findTopic(img, ctx.Version >= txnCommitByID, t.Topic, t.TopicID)
+		topic, missing := findTopic(ctx, img, ctx.Version >= txnCommitByID, t.Topic, t.TopicID)
 		for _, p := range t.Partitions {
 			c := coordinator.Commit{Offset: coordinator.Offset{Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Committed: now, Expires: -1}}
 			if p.Metadata != nil {

@@ -24,6 +24,8 @@ type Settings struct {
 	AutoLeaderRebalance    bool          `kafka:"auto.leader.rebalance.enable"`
 	ImbalanceCheckInterval time.Duration `kafka:"leader.imbalance.check.interval.seconds"`
 
+	AuthorizerMode string `kafka:"authorizer.mode"`
+
 	FlushPolicy           string        `kafka:"log.flush.policy"`
 	FetchMaxBytes         int           `kafka:"fetch.max.bytes"`
 	FetchSessions         int           `kafka:"max.incremental.fetch.session.cache.slots"`

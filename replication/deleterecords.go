@@ -10,6 +10,7 @@ import (
 
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/ident"
 )
 
@@ -34,10 +35,15 @@ func (m *Manager) deleteRecords(ctx *wire.Request, req *kmsg.DeleteRecordsReques
 		t := &req.Topics[i]
 		out := kmsg.NewDeleteRecordsResponseTopic()
 		out.Topic, out.Partitions = t.Topic, make([]kmsg.DeleteRecordsResponseTopicPartition, len(t.Partitions))
+		denied := ctx.May(acl.Delete, acl.Topic, t.Topic)
 		for j := range t.Partitions {
 			p := &out.Partitions[j]
 			*p = kmsg.NewDeleteRecordsResponseTopicPartition()
 			p.Partition, p.LowWatermark = t.Partitions[j].Partition, -1
+			if denied != nil {
+				p.ErrorCode = wire.ErrorCode(denied)
+				continue
+			}
 			d, err := m.deleteBefore(t.Topic, p.Partition, t.Partitions[j].Offset)
 			if err != nil {
 				p.ErrorCode = wire.ErrorCode(err)

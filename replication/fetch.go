@@ -14,6 +14,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/record"
 )
 
@@ -33,7 +34,10 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest, replica int32
 		defer ss.close()
 		list = ss.list
 	}
-	f := &fetching{ctx: ctx.Context(), manager: m, confirmed: confirmation{manager: m}, req: req, version: ctx.Version, list: list, replica: replica, hints: hints{manager: m, listener: ctx.Session.Listener}}
+	f := &fetching{ctx: ctx.Context(), request: ctx, manager: m, confirmed: confirmation{manager: m}, req: req, version: ctx.Version, list: list, replica: replica, hints: hints{manager: m, listener: ctx.Session.Listener}}
+	if replica >= 0 {
+		f.denied = ctx.MayCluster(acl.ClusterAction)
+	}
 	f.readAll()
 	wait := time.Duration(req.MaxWaitMillis) * time.Millisecond
 	if wait > 0 && len(list) > 0 && !f.urgent && f.bytes < f.least() {
@@ -51,6 +55,7 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest, replica int32
 // fetching is one Fetch request at work.
 type fetching struct {
 	ctx       context.Context // of the request
+	request   *wire.Request
 	manager   *Manager
 	req       *kmsg.FetchRequest
 	confirmed confirmation
@@ -63,6 +68,8 @@ type fetching struct {
 	parts   []*Partition          // found
 	found   []*Partition          // beside list, nil where there is none
 	bytes   int
+	denied  error // who says to be a broker is none
+	judged  judged
 	urgent  bool  // an error or a divergence is to be told at once
 	err     error // closes the connection
 }
@@ -137,8 +144,45 @@ func (f *fetching) readAll() {
 	}
 }
 
+// judged is what was decided about a topic.
+type judged struct {
+	topic  string
+	id     image.UUID
+	known  bool // that it was
+	denied error
+}
+
+// may says why a topic may not be read. A topic is named by its id where that is known (UNKNOWN_TOPIC_ID), whether there is one of a name is
+// not told to who may not read it.
+func (f *fetching) may(w *wanted) error {
+	switch {
+	case f.replica >= 0:
+		if f.denied != nil {
+			return kerr.TopicAuthorizationFailed
+		}
+		return nil
+	case !f.request.Authorizes():
+		return nil
+	case f.judged.known && f.judged.topic == w.topic && f.judged.id == w.id:
+		return f.judged.denied
+	}
+	name := w.topic
+	if f.version >= 13 {
+		t, ok := f.manager.meta.Newest().TopicByID(w.id)
+		if !ok {
+			return kerr.UnknownTopicID
+		}
+		name = t.Name
+	}
+	f.judged = judged{w.topic, w.id, true, f.request.May(acl.Read, acl.Topic, name)}
+	return f.judged.denied
+}
+
 // read fills one partition's answer from at most budget bytes.
 func (f *fetching) read(w *wanted, out *wire.FetchPartition, budget int) (*Partition, error) {
+	if err := f.may(w); err != nil {
+		return nil, err
+	}
 	p, err := f.manager.find(f.version >= 13, w.topic, w.id, w.n)
 	if err != nil {
 		return nil, err

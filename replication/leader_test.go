@@ -61,7 +61,7 @@ func TestRefusedFetches(t *testing.T) {
 		"of a later epoch":     {2, 7, kerr.UnknownLeaderEpoch},
 		"a consumer's earlier": {-1, 0, kerr.FencedLeaderEpoch},
 	} {
-		f := &fetching{manager: m, version: 12, replica: test.replica, req: kmsg.NewPtrFetchRequest()}
+		f := &fetching{manager: m, request: wire.NewRequest(t.Context(), 12, &wire.Session{}), version: 12, replica: test.replica, req: kmsg.NewPtrFetchRequest()}
 		out := wire.NewFetchPartition(p.n)
 		if _, err := f.read(&wanted{topic: p.topic, n: p.n, leaderEpoch: test.epoch, lastFetchedEpoch: -1, maxBytes: 1 << 20}, &out, 1<<20); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, not %v", name, err, test.want)

@@ -9,13 +9,18 @@ import (
 
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/ident"
 )
 
 // describeLogDirs answers DescribeLogDirs (KIP-113, KIP-827): the directories with the partitions asked
 // for, all of them for null.
-func (m *Manager) describeLogDirs(_ *wire.Request, req *kmsg.DescribeLogDirsRequest) (*kmsg.DescribeLogDirsResponse, error) {
+func (m *Manager) describeLogDirs(ctx *wire.Request, req *kmsg.DescribeLogDirsRequest) (*kmsg.DescribeLogDirsResponse, error) {
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
+	if err := ctx.MayCluster(acl.Describe); err != nil {
+		resp.ErrorCode = wire.ErrorCode(err)
+		return resp, nil
+	}
 	for _, u := range m.logs.Usage() {
 		dir := kmsg.NewDescribeLogDirsResponseDir()
 		dir.Dir, dir.TotalBytes, dir.UsableBytes = u.Path, u.Total, u.Usable
@@ -45,6 +50,7 @@ func (m *Manager) describeLogDirs(_ *wire.Request, req *kmsg.DescribeLogDirsRequ
 // far they are.
 func (m *Manager) alterReplicaLogDirs(ctx *wire.Request, req *kmsg.AlterReplicaLogDirsRequest) (*kmsg.AlterReplicaLogDirsResponse, error) {
 	resp := kmsg.NewPtrAlterReplicaLogDirsResponse()
+	denied := ctx.MayCluster(acl.Alter)
 	at := map[string]int{}
 	for i := range req.Dirs {
 		for _, t := range req.Dirs[i].Topics {
@@ -59,7 +65,9 @@ func (m *Manager) alterReplicaLogDirs(ctx *wire.Request, req *kmsg.AlterReplicaL
 			for _, number := range t.Partitions {
 				p := kmsg.NewAlterReplicaLogDirsResponseTopicPartition()
 				p.Partition = number
-				if err := m.moveTo(req.Dirs[i].Dir, t.Topic, number); err != nil {
+				if denied != nil {
+					p.ErrorCode = wire.ErrorCode(denied)
+				} else if err := m.moveTo(req.Dirs[i].Dir, t.Topic, number); err != nil {
 					p.ErrorCode = wire.ErrorCode(err)
 					m.log.Info().Err(err).Str("dir", req.Dirs[i].Dir).Str("peer", ctx.Session.Peer).Msg("move to another log directory refused")
 				}

@@ -6,6 +6,7 @@ import (
 
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/ident"
 )
 
@@ -25,16 +26,22 @@ var timestampsSince = map[int64]int16{latestTime: 0, earliestTime: 0, maxTimesta
 func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
 	resp := kmsg.NewPtrListOffsetsResponse()
 	repeated := repeatedPartitions(req)
+	if req.ReplicaID >= 0 && !ctx.CouldCluster(acl.ClusterAction) {
+		req.ReplicaID = -1 // it is no broker, and sees what is committed
+	}
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.NewListOffsetsResponseTopic()
 		out.Topic = t.Topic
+		denied := ctx.May(acl.Describe, acl.Topic, t.Topic)
 		for j := range t.Partitions {
 			r := &t.Partitions[j]
 			p := kmsg.NewListOffsetsResponseTopicPartition()
 			p.Partition = r.Partition
 			var err error = kerr.InvalidRequest // which of two timestamps is meant cannot be known
-			if !repeated[ident.TopicPartition{Topic: t.Topic, Partition: r.Partition}] {
+			if denied != nil {
+				err = denied
+			} else if !repeated[ident.TopicPartition{Topic: t.Topic, Partition: r.Partition}] {
 				err = m.listOne(ctx.Version, req, t.Topic, r, &p)
 			}
 			if err != nil {
@@ -155,10 +162,15 @@ func oldOffsets(log *storage.Log, r *kmsg.ListOffsetsRequestTopicPartition, high
 
 func (m *Manager) offsetForLeaderEpoch(ctx *wire.Request, req *kmsg.OffsetForLeaderEpochRequest) (*kmsg.OffsetForLeaderEpochResponse, error) {
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
+	broker := ctx.CouldCluster(acl.ClusterAction)
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.NewOffsetForLeaderEpochResponseTopic()
 		out.Topic = t.Topic
+		var denied error
+		if !broker {
+			denied = ctx.May(acl.Describe, acl.Topic, t.Topic)
+		}
 		for j := range t.Partitions {
 			r := &t.Partitions[j]
 			p := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
@@ -166,6 +178,11 @@ func (m *Manager) offsetForLeaderEpoch(ctx *wire.Request, req *kmsg.OffsetForLea
 			epoch := int32(-1)
 			if ctx.Version >= 2 {
 				epoch = r.CurrentLeaderEpoch
+			}
+			if denied != nil {
+				p.ErrorCode = wire.ErrorCode(denied)
+				out.Partitions = append(out.Partitions, p)
+				continue
 			}
 			part, err := m.Partition(t.Topic, r.Partition)
 			if err == nil {

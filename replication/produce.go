@@ -12,6 +12,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/storage"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/record"
 )
 
@@ -25,7 +26,8 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 	var failure error
 	var durable []committed
 	h := hints{manager: m, listener: ctx.Session.Listener}
-	asked := m.enlist(ctx, req, now)
+	denied := m.mayProduce(ctx, req)
+	asked := m.enlist(ctx, req, denied, now)
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.ProduceResponseTopic{Topic: t.Topic, TopicID: t.TopicID, Partitions: make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))}
@@ -33,7 +35,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 			p := &out.Partitions[j]
 			p.Default()
 			p.Partition = t.Partitions[j].Partition
-			c, err := m.produceOne(ctx, req, t, &t.Partitions[j], asked[[2]int{i, j}], p, now)
+			c, err := m.produceOne(ctx, req, t, &t.Partitions[j], denied.of(i), asked[[2]int{i, j}], p, now)
 			if doubtful(err) && req.Acks != 0 {
 				c.answer, c.doubt = p, err
 				durable = append(durable, c)
@@ -111,8 +113,11 @@ type committed struct {
 	doubt     error // instead of a commit: an answer that only who still leads may give
 }
 
-func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, asked enlisted, out *kmsg.ProduceResponseTopicPartition, now time.Time) (c committed, err error) {
-	p, err := m.find(ctx.Version >= 13, t.Topic, t.TopicID, in.Partition)
+func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, in *kmsg.ProduceRequestTopicPartition, denied error, asked enlisted, out *kmsg.ProduceResponseTopicPartition, now time.Time) (c committed, err error) {
+	var p *Partition
+	if err = denied; err == nil {
+		p, err = m.find(ctx.Version >= 13, t.Topic, t.TopicID, in.Partition)
+	}
 	stats := &m.others
 	if p != nil {
 		stats = p.stats
@@ -150,6 +155,64 @@ func (m *Manager) produceOne(ctx *wire.Request, req *kmsg.ProduceRequest, t *kms
 	return committed{partition: p, log: p.Log(), epoch: epoch, end: a.Last + 1}, nil
 }
 
+// denials are why topics of a request may not be written to, by their index; nil if all may.
+type denials []error
+
+func (d denials) of(i int) error {
+	if d == nil {
+		return nil
+	}
+	return d[i]
+}
+
+// mayProduce finds the topics that the client may not write to. Where any batch is transactional, the transactional id decides on all.
+func (m *Manager) mayProduce(ctx *wire.Request, req *kmsg.ProduceRequest) denials {
+	var all error
+	if transactional(req) {
+		if req.TransactionID == nil {
+			all = fmt.Errorf("a transactional batch without a transactional id: %w", kerr.TransactionalIDAuthorizationFailed)
+		} else {
+			all = ctx.May(acl.Write, acl.TransactionalID, *req.TransactionID)
+		}
+	}
+	if all == nil && !ctx.Authorizes() {
+		return nil
+	}
+	d := make(denials, len(req.Topics))
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		if d[i] = all; all != nil {
+			continue
+		}
+		name := t.Topic
+		if ctx.Version >= 13 {
+			found, ok := m.meta.Newest().TopicByID(t.TopicID)
+			if !ok {
+				continue // which is another error
+			}
+			name = found.Name
+		}
+		d[i] = ctx.May(acl.Write, acl.Topic, name)
+	}
+	return d
+}
+
+// transactional reports whether a request has a batch of a transaction.
+func transactional(req *kmsg.ProduceRequest) bool {
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			data := req.Topics[i].Partitions[j].Records
+			if len(data) < record.MinFrame+5 || record.Magic(data) != 2 {
+				continue
+			}
+			if b, _, err := record.Next(data); err == nil && b.IsTransactional() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // checkProduced checks what depends on the request's version (Kafka's ProduceRequest.validateRecords). It returns the batch, nil for a message
 // set of magic 0 or 1.
 func checkProduced(version int16, req *kmsg.ProduceRequest, data []byte) (record.Batch, error) {
@@ -174,8 +237,6 @@ func checkProduced(version int16, req *kmsg.ProduceRequest, data []byte) (record
 		return nil, fmt.Errorf("Produce requests with version %d are only allowed to contain exactly one record batch per partition: %w", version, kerr.InvalidRecord)
 	case version < 7 && b.Codec() == record.Zstd:
 		return nil, fmt.Errorf("Produce requests with version %d are not allowed to use ZStandard compression: %w", version, kerr.UnsupportedCompressionType)
-	case req.TransactionID == nil && b.IsTransactional():
-		return nil, fmt.Errorf("a transactional batch without a transactional id: %w", kerr.TransactionalIDAuthorizationFailed)
 	}
 	return b, nil
 }

@@ -44,8 +44,8 @@ type enlisted struct {
 }
 
 // enlist asks the coordinator about the partitions of a Produce request where its batches may begin a transaction. The result is by
-// the indexes of topic and partition, and has none for partitions that need no question.
-func (m *Manager) enlist(ctx *wire.Request, req *kmsg.ProduceRequest, now time.Time) map[[2]int]enlisted {
+// the indexes of topic and partition, and has none for partitions that need no question, or that denied says are not to be written.
+func (m *Manager) enlist(ctx *wire.Request, req *kmsg.ProduceRequest, denied denials, now time.Time) map[[2]int]enlisted {
 	if req.TransactionID == nil {
 		return nil
 	}
@@ -64,6 +64,9 @@ func (m *Manager) enlist(ctx *wire.Request, req *kmsg.ProduceRequest, now time.T
 	adds := ctx.Version >= addsPartitions
 	verifies := m.meta.Settings().VerifyTransactions
 	for i := range req.Topics {
+		if denied.of(i) != nil {
+			continue
+		}
 		for j := range req.Topics[i].Partitions {
 			in := &req.Topics[i].Partitions[j]
 			b, err := checkProduced(ctx.Version, req, in.Records)

@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/wire/acl"
 	"kraft/wire/defect"
 )
 
@@ -94,6 +95,10 @@ func (c *conn) divert(stream *Stream) bool {
 		}
 		_, _ = r.Discard(len(stream.Preface))
 		_ = c.tcp.SetReadDeadline(time.Time{})
+		if (&Request{Key: noKey, Session: c.session, conn: c}).MayCluster(acl.ClusterAction) != nil {
+			_ = c.tcp.Close()
+			return true
+		}
 		stream.Serve(c.tcp, r)
 		return true
 	}

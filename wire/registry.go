@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/wire/acl"
 	"kraft/wire/defect"
 )
 
@@ -28,7 +29,8 @@ type Request struct {
 	kind   Kind
 	size   int // of its frame in bytes
 	phases [phases]time.Duration
-	mark   time.Time // when the last phase ended
+	mark   time.Time    // when the last phase ended
+	asks   acl.Question // who sent it, once a right was asked for
 }
 
 // newRequest is the request whose header begins with head, eight bytes. The rest of the header is parseHeader's.
@@ -72,6 +74,17 @@ func (r *Request) Context() context.Context { return r.conn.ctx }
 // Draining is closed when the server reads no more requests. Handlers that wait for something to happen, other than what the
 // request itself did, then answer with what there is.
 func (r *Request) Draining() <-chan struct{} { return r.conn.server.draining }
+
+// Name is Kafka's name of the kind of request.
+func (r *Request) Name() string {
+	if r.Key == noKey {
+		return "stream of a member of the quorum"
+	}
+	return APIName(r.Key)
+}
+
+// noKey is the Key of what is no request: a connection that leaves the protocol behind.
+const noKey = -1
 
 // CountAs has the request counted apart from others of its API. For the request's handler.
 func (r *Request) CountAs(k Kind) { r.kind = k }

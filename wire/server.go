@@ -23,6 +23,7 @@ type Config struct {
 	IdleTimeout     time.Duration  // connections.max.idle.ms; also for a peer that stops in mid-frame or does not read
 	MaxConnections  int            // max.connections
 	RequestLog      zerolog.Logger // a line for each request at debug
+	Authorizer      Authorizer     // nil: everybody may do everything
 	SlowRequest     time.Duration  // slow.request.log.ms: requests that are handled and sent for longer are logged; 0 for none
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/magiconair/properties"
 
+	"kraft/raftmeta/authorizer"
 	"kraft/raftmeta/configs"
 )
 
@@ -35,11 +36,12 @@ type Config struct {
 	// ZooKeeper are the addresses of zookeeper.connect where those name the quorum: its voters listen there, and this node may be one of
 	// them if it Votes. Controller, Voters and Join are empty then.
 	ZooKeeper   []string
-	Votes       bool   // process.roles has controller, or is not given
-	IsBroker    bool   // process.roles
-	InterBroker string // inter.broker.listener.name, or the first of Listeners
-	Brokers     Peer   // how it connects to other brokers
-	Members     Peer   // how it connects to members of the quorum
+	Votes       bool               // process.roles has controller, or is not given
+	IsBroker    bool               // process.roles
+	Authorizer  *authorizer.Config // nil: everybody may do everything
+	InterBroker string             // inter.broker.listener.name, or the first of Listeners
+	Brokers     Peer               // how it connects to other brokers
+	Members     Peer               // how it connects to members of the quorum
 	Rack        *string
 	Admin       string // admin.listener, host:port for metrics and health; "" for none
 	// Static are all settings given, by Kafka's names, for DescribeConfigs and for whoever reads settings.
@@ -136,11 +138,8 @@ func New(values map[string]string) (*Config, error) {
 			return nil, fmt.Errorf("telemetry.otlp.endpoint must be the URL of an OTLP metrics receiver, like http://collector:4318/v1/metrics, not %s", endpoint)
 		}
 	}
-	if class := values["authorizer.class.name"]; class != "" {
-		return nil, fmt.Errorf("authorizer.class.name=%s: kraft has no ACLs yet, so any client could read and write all data: remove the setting to start without authorization", class)
-	}
 	configs.Layers{Static: c.Static}.ReadBroker(&c.Settings)
-	if err := errors.Join(c.checkPrefixes(slices.Concat(listeners, controllers)), c.readTLS(), c.readLogins()); err != nil {
+	if err := errors.Join(c.checkPrefixes(slices.Concat(listeners, controllers)), c.readTLS(), c.readLogins(), c.readAuthorizer()); err != nil {
 		return nil, err
 	}
 	if err := c.findQuorum(controllers); err != nil {
@@ -196,6 +195,7 @@ func directories(values map[string]string) []string {
 
 // Settings are the values of broker settings that are read when a node starts. Those that may change while it runs are raftmeta.Settings.
 type Settings struct {
+	AllowEveryone       bool          `kafka:"allow.everyone.if.no.acl.found"`
 	SnapshotBytes       int64         `kafka:"metadata.log.max.record.bytes.between.snapshots"`
 	RetentionInterval   time.Duration `kafka:"log.retention.check.interval.ms"`
 	CheckpointInterval  time.Duration `kafka:"replica.high.watermark.checkpoint.interval.ms"`

@@ -127,11 +127,15 @@ func (n *Node) limits() wire.Config {
 	if queued <= 0 {
 		queued = 256 << 20
 	}
-	return wire.Config{
+	limits := wire.Config{
 		MaxRequestBytes: n.config.RequestMaxBytes, MaxQueuedBytes: queued,
 		IdleTimeout: n.config.MaxIdle, MaxConnections: n.config.MaxConnections,
 		SlowRequest: n.config.SlowRequest, RequestLog: n.logs.For(logging.Requests),
 	}
+	if n.authorizer != nil {
+		limits.Authorizer = n.authorizer
+	}
+	return limits
 }
 
 // Addresses are the addresses that clients are told, a listener each, as host:port; none on a controller only.

@@ -21,6 +21,7 @@ import (
 	"kraft/cli/metrics"
 	"kraft/groups"
 	"kraft/raftmeta"
+	"kraft/raftmeta/authorizer"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
 	"kraft/raftmeta/telemetry"
@@ -73,8 +74,9 @@ type Node struct {
 	waiting     func(what string)
 	holds       func(dir string)
 	held        bool
-	toldTaken   map[string]bool // addresses that the log has reported as taken by another process
-	controllers net.Listener    // for members of the quorum, nil for a node that is alone
+	toldTaken   map[string]bool        // addresses that the log has reported as taken by another process
+	authorizer  *authorizer.Authorizer // nil: everybody may do everything
+	controllers net.Listener           // for members of the quorum, nil for a node that is alone
 	quorum      *wire.Server
 	admin       *metrics.Admin // nil without admin.listener
 	failed      chan struct{}
@@ -399,6 +401,9 @@ func (n *Node) openMeta() error {
 	}
 	if n.metadata, err = openMetadata(c); err != nil {
 		return err
+	}
+	if c := n.config.Authorizer; c != nil {
+		n.authorizer = authorizer.New(n.meta, *c)
 	}
 	if n.controllers != nil {
 		r := new(wire.Registry)

@@ -17,14 +17,22 @@ import (
 //
 // of which the first two are regular expressions: of the whole trial, and of some of Kafka's outcome and kraft's with " | " between them.
 // Where all trials were made, each line must have been of use. With KRAFT_WRITE_DIFFERENCES=1 what is not listed goes into a file beside
-// it, whose name ends in .new.
-func Compare(t testing.TB, path string, outcomes map[string]map[string]string, all bool) {
+// it, whose name ends in .new. Files at also list more, which need not be of use.
+func Compare(t testing.TB, path string, outcomes map[string]map[string]string, all bool, also ...string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := parseDifferences(t, string(text))
+	own := parseDifferences(t, string(text))
+	known := own
+	for _, path := range also {
+		more, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known = append(known, parseDifferences(t, string(more))...)
+	}
 	var found []string
 	for _, trial := range slices.Sorted(maps.Keys(outcomes["kafka"])) {
 		kafka, kraft := outcomes["kafka"][trial], outcomes["kraft"][trial]
@@ -49,7 +57,7 @@ func Compare(t testing.TB, path string, outcomes map[string]map[string]string, a
 	for _, f := range found {
 		t.Errorf("%s", f)
 	}
-	for _, d := range known {
+	for _, d := range own {
 		if all && !d.used {
 			t.Errorf("%s lists a difference that is none any more: %v", path, d.trial)
 		}

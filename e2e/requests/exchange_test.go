@@ -28,6 +28,7 @@ type server struct {
 	conn          net.Conn
 	asked         int32
 	patience      time.Duration
+	user          string // who logs in on each connection; "" for nobody
 }
 
 var (
@@ -51,6 +52,11 @@ func (s *server) send(key, version int16, body []byte, flexible, answered bool) 
 			return nil, fmt.Errorf("%s takes no connection: %w", s.name, err)
 		}
 		s.conn = conn
+		if s.user != "" {
+			if err := s.logIn(); err != nil {
+				return nil, fmt.Errorf("%s takes no login: %w", s.name, err)
+			}
+		}
 	}
 	s.asked++
 	frame := make([]byte, 4, len(body)+64)
@@ -176,10 +182,10 @@ func (s *server) coordinate(t *testing.T) {
 	}
 }
 
-// both starts the two.
-func both(t *testing.T) []*server {
+// both starts the two, with more settings.
+func both(t *testing.T, more ...string) []*server {
 	t.Helper()
-	settings := []string{"offsets.topic.num.partitions=3", "group.initial.rebalance.delay.ms=0", "num.partitions=1", "broker.session.timeout.ms=60000"}
+	settings := append([]string{"offsets.topic.num.partitions=3", "group.initial.rebalance.delay.ms=0", "num.partitions=1", "broker.session.timeout.ms=60000"}, more...)
 	var args []string
 	for _, o := range settings {
 		args = append(args, "--override", o)

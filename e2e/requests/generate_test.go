@@ -12,8 +12,8 @@ import (
 
 // Names and ids in generated requests are symbols, since each try has names of its own and each server gives ids of its own. world replaces
 // them: T1 is a topic of two partitions with three records in its first, T2 one of one empty partition, Tx and Ty are not there unless a
-// request of the try makes them; G1 and G2 are groups; M1 and M2 are the members that were named first and second.
-var symbols = []string{"T1", "T2", "Tx", "Ty", "G1", "G2", "M1", "M2"}
+// request of the try makes them; G1 and G2 are groups, X1 and X2 transactional ids; M1 and M2 are the members that were named first and second.
+var symbols = []string{"T1", "T2", "Tx", "Ty", "G1", "G2", "M1", "M2", "X1", "X2"}
 
 // id is the symbol of an id: of a topic's, or of a telemetry client's.
 func id(what string) (out [16]byte) {
@@ -139,6 +139,7 @@ var choices = map[string]*choice{
 type generator struct {
 	*rand.Rand
 	versions map[int16][2]int16 // of each API, least and highest
+	own      map[string]*choice // in place of choices
 	oddity   float64            // how probable an odd value is, for each field
 }
 
@@ -172,7 +173,7 @@ func plain(req kmsg.Request) kmsg.Request {
 	return out
 }
 
-func find(path string) *choice {
+func find(choices map[string]*choice, path string) *choice {
 	for {
 		if c := choices[path]; c != nil {
 			return c
@@ -207,7 +208,10 @@ func (g *generator) fill(v reflect.Value, path string) {
 		}
 		return
 	}
-	c := find(path)
+	c := find(g.own, path)
+	if c == nil {
+		c = find(choices, path)
+	}
 	if c == nil {
 		c = byKind(v)
 	}

@@ -67,7 +67,7 @@ func simplify(v reflect.Value, path string, left *int) bool {
 		}
 		return false
 	}
-	c := find(path)
+	c := find(choices, path)
 	if c == nil {
 		c = byKind(v)
 	}

@@ -20,13 +20,17 @@ import (
 type trial struct {
 	steps  []kmsg.Request
 	probes []kmsg.Request
-	shared bool // with others: its requests change nothing
+	shared bool   // with others: its requests change nothing
+	as     string // the user that sends the steps; "" for the one who sends all else
 }
 
 func (tr *trial) String() string {
 	var out []string
 	for _, s := range tr.steps {
 		out = append(out, text(s))
+	}
+	if tr.as != "" {
+		return strings.Join(out, "; ") + " by " + tr.as
 	}
 	return strings.Join(out, "; ")
 }
@@ -94,11 +98,15 @@ func (tr *trial) play(s *server, w *world, pace time.Duration) []string {
 	var out []string
 	for i, req := range append(slices.Clone(tr.steps), tr.probes...) {
 		time.Sleep(pace)
-		at := fmt.Sprintf("%d ", i+1)
+		at, by := fmt.Sprintf("%d ", i+1), s
+		if tr.as != "" && i < len(tr.steps) {
+			by = s.login(tr.as)
+			defer by.hangUp()
+		}
 		if i >= len(tr.steps) {
 			at = "then " + kmsg.NameForKey(req.Key()) + " "
 		}
-		resp, err := s.ask(w.bind(req))
+		resp, err := by.ask(w.bind(req))
 		switch {
 		case err != nil:
 			out = append(out, at+err.Error())

@@ -108,6 +108,11 @@ func (w *world) batch(symbol string) []byte {
 		return encode(-1, -1, 2, 5000)
 	case "two batches":
 		return append(encode(-1, -1, 1, 5000), encode(-1, -1, 1, 6000)...)
+	case "transaction":
+		w := record.NewBuilder(record.None)
+		w.ProducerID, w.ProducerEpoch, w.BaseSequence, w.Attributes = max(producer, 5), 0, 0, record.TransactionalFlag
+		w.Add(&record.Record{Timestamp: 5000, Value: []byte("v")})
+		return built(w.Build())
 	case "producer":
 		return encode(producer, 0, 2, 5000)
 	case "sequence 5":
@@ -178,7 +183,7 @@ func (w *world) lines(resp kmsg.Response) []string {
 	return out
 }
 
-var otherTry = regexp.MustCompile(`^[TG][12xy]-(\d{6})$`)
+var otherTry = regexp.MustCompile(`^[TGX][12xy]-(\d{6})$`)
 
 func (w *world) render(out *[]string, shown, path string, v reflect.Value) {
 	if masked.MatchString(path) {

@@ -11,6 +11,7 @@ import (
 
 	"kraft/raftmeta"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/logging"
 )
 
@@ -35,16 +36,33 @@ func (c *Controller) Close() { c.liveness.close() }
 
 // RegisterHandlers adds the APIs that brokers ask a controller to r.
 func (c *Controller) RegisterHandlers(r *wire.Registry) {
-	wire.Handle(r, 0, 4, direct(c.RegisterBroker))
+	wire.Handle(r, 0, 4, brokers(c.RegisterBroker, func(code int16) *kmsg.BrokerRegistrationResponse {
+		return &kmsg.BrokerRegistrationResponse{ErrorCode: code, BrokerEpoch: -1}
+	}))
 	wire.Handle(r, 0, 2, func(ctx *wire.Request, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
-		return c.Heartbeat(ctx.Context(), ctx.Session.Ended(), req)
+		return brokers(func(context.Context, *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
+			return c.Heartbeat(ctx.Context(), ctx.Session.Ended(), req)
+		}, func(code int16) *kmsg.BrokerHeartbeatResponse {
+			return &kmsg.BrokerHeartbeatResponse{ErrorCode: code, IsFenced: true}
+		})(ctx, req)
 	})
-	wire.Handle(r, 2, 3, direct(c.AlterPartition))
-	wire.Handle(r, 0, 0, direct(c.AllocateProducerIDs))
-	wire.Handle(r, 0, 0, direct(c.AssignReplicasToDirs))
+	wire.Handle(r, 2, 3, brokers(c.AlterPartition, func(code int16) *kmsg.AlterPartitionResponse {
+		return &kmsg.AlterPartitionResponse{ErrorCode: code}
+	}))
+	wire.Handle(r, 0, 0, brokers(c.AllocateProducerIDs, func(code int16) *kmsg.AllocateProducerIDsResponse {
+		return &kmsg.AllocateProducerIDsResponse{ErrorCode: code}
+	}))
+	wire.Handle(r, 0, 0, brokers(c.AssignReplicasToDirs, func(code int16) *kmsg.AssignReplicasToDirsResponse {
+		return &kmsg.AssignReplicasToDirsResponse{ErrorCode: code}
+	}))
 }
 
-// direct is a handler that needs nothing of the connection.
-func direct[P, S any](h func(context.Context, P) (S, error)) func(*wire.Request, P) (S, error) {
-	return func(ctx *wire.Request, req P) (S, error) { return h(ctx.Context(), req) }
+// brokers is a handler of what only brokers may ask (CLUSTER_ACTION); refused makes the response to others.
+func brokers[P, S any](h func(context.Context, P) (S, error), refused func(code int16) S) func(*wire.Request, P) (S, error) {
+	return func(ctx *wire.Request, req P) (S, error) {
+		if err := ctx.MayCluster(acl.ClusterAction); err != nil {
+			return refused(wire.ErrorCode(err)), nil
+		}
+		return h(ctx.Context(), req)
+	}
 }

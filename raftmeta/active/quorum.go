@@ -12,11 +12,19 @@ import (
 	"kraft/raftmeta"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // DescribeQuorum answers DescribeQuorum (KIP-595, KIP-836) from raft's own view; only the leader knows the
 // others' progress.
 func (c *Controller) DescribeQuorum(ctx *wire.Request, req *kmsg.DescribeQuorumRequest) (*kmsg.DescribeQuorumResponse, error) {
+	if !ctx.CouldCluster(acl.ClusterAction) { // of nodes that catch up
+		if err := ctx.MayCluster(acl.Describe); err != nil {
+			resp := kmsg.NewPtrDescribeQuorumResponse()
+			resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+			return resp, nil
+		}
+	}
 	return c.QuorumStatus(ctx.Context(), req)
 }
 

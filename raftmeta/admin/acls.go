@@ -2,11 +2,15 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta/controller"
+	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // errUnknownACL closes the connection, as Apache Kafka does, of a request in which a resource type, pattern type, operation or permission type
@@ -19,39 +23,117 @@ func knownACL(kind kmsg.ACLResourceType, pattern kmsg.ACLResourcePatternType, op
 		operation != kmsg.ACLOperationUnknown && permission != kmsg.ACLPermissionTypeUnknown
 }
 
-// describeACLs answers DescribeAcls as an Apache Kafka without an authorizer does (AclApis).
-func (a *Admin) describeACLs(_ *wire.Request, req *kmsg.DescribeACLsRequest) (*kmsg.DescribeACLsResponse, error) {
+// errNoAuthorizer is what changes of ACLs are answered where authorizer.class.name is not set.
+var errNoAuthorizer = fmt.Errorf("No Authorizer is configured.: %w", kerr.SecurityDisabled)
+
+// mayACL says why the sender of a request about ACLs may not do it.
+func (a *Admin) mayACL(ctx *wire.Request, o acl.Operation) error {
+	if err := ctx.MayCluster(o); err != nil {
+		return err
+	}
+	if !ctx.Authorizes() {
+		return errNoAuthorizer
+	}
+	return nil
+}
+
+// describeACLs answers DescribeAcls (AclApis).
+func (a *Admin) describeACLs(ctx *wire.Request, req *kmsg.DescribeACLsRequest) (*kmsg.DescribeACLsResponse, error) {
 	if !knownACL(req.ResourceType, req.ResourcePatternType, req.Operation, req.PermissionType) {
 		return nil, errUnknownACL
 	}
 	resp := kmsg.NewPtrDescribeACLsResponse()
-	resp.ErrorCode, resp.ErrorMessage = kerr.SecurityDisabled.Code, kmsg.StringPtr("No Authorizer is configured on the broker")
+	err := a.mayACL(ctx, acl.Describe)
+	if errors.Is(err, errNoAuthorizer) {
+		err = fmt.Errorf("No Authorizer is configured on the broker: %w", kerr.SecurityDisabled)
+	}
+	if err != nil {
+		resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		return resp, nil
+	}
+	f := acl.Filter{Resource: req.ResourceType, Pattern: req.ResourcePatternType, Name: req.ResourceName, Principal: req.Principal, Host: req.Host, Operation: req.Operation, Permission: req.PermissionType}
+	resp.ErrorMessage = new(string)
+	a.meta.Image().ACLs().Each(func(b acl.Binding) bool { // in the order of resources
+		if !f.Matches(&b) {
+			return true
+		}
+		if n := len(resp.Resources); n == 0 || resp.Resources[n-1].ResourceType != b.Resource || resp.Resources[n-1].ResourceName != b.Name || resp.Resources[n-1].ResourcePatternType != b.Pattern {
+			r := kmsg.NewDescribeACLsResponseResource()
+			r.ResourceType, r.ResourceName, r.ResourcePatternType = b.Resource, b.Name, b.Pattern
+			resp.Resources = append(resp.Resources, r)
+		}
+		r := &resp.Resources[len(resp.Resources)-1]
+		one := kmsg.NewDescribeACLsResponseResourceACL()
+		one.Principal, one.Host, one.Operation, one.PermissionType = b.Principal, b.Host, b.Operation, b.Permission
+		r.ACLs = append(r.ACLs, one)
+		return true
+	})
 	return resp, nil
 }
 
-// createACLs answers CreateAcls, likewise.
-func (a *Admin) createACLs(_ *wire.Request, req *kmsg.CreateACLsRequest) (*kmsg.CreateACLsResponse, error) {
-	resp := kmsg.NewPtrCreateACLsResponse()
+// createACLs answers CreateAcls (AclApis).
+func (a *Admin) createACLs(ctx *wire.Request, req *kmsg.CreateACLsRequest) (*kmsg.CreateACLsResponse, error) {
+	var bindings []acl.Binding
 	for _, c := range req.Creations {
 		if !knownACL(c.ResourceType, c.ResourcePatternType, c.Operation, c.PermissionType) {
 			return nil, errUnknownACL
 		}
+		bindings = append(bindings, acl.Binding{Resource: c.ResourceType, Pattern: c.ResourcePatternType, Name: c.ResourceName, Principal: c.Principal, Host: c.Host, Operation: c.Operation, Permission: c.PermissionType})
+	}
+	var errs []error
+	err := a.mayACL(ctx, acl.Alter)
+	if err == nil {
+		err = a.change(ctx, defaultTimeout, false, func(work *image.Image) (records []*image.Record, _ error) {
+			records, errs = controller.CreateACLs(work, bindings)
+			return records, nil
+		})
+	}
+	resp := kmsg.NewPtrCreateACLsResponse()
+	for i := range bindings {
+		failed := err
+		if failed == nil {
+			failed = errs[i]
+		}
 		r := kmsg.NewCreateACLsResponseResult()
-		r.ErrorCode, r.ErrorMessage = kerr.SecurityDisabled.Code, kmsg.StringPtr("No Authorizer is configured.")
+		r.ErrorCode, r.ErrorMessage = wire.ErrorCode(failed), wire.ErrorMessage(failed)
 		resp.Results = append(resp.Results, r)
 	}
 	return resp, nil
 }
 
-// deleteACLs answers DeleteAcls, likewise.
-func (a *Admin) deleteACLs(_ *wire.Request, req *kmsg.DeleteACLsRequest) (*kmsg.DeleteACLsResponse, error) {
-	resp := kmsg.NewPtrDeleteACLsResponse()
+// deleteACLs answers DeleteAcls (AclApis).
+func (a *Admin) deleteACLs(ctx *wire.Request, req *kmsg.DeleteACLsRequest) (*kmsg.DeleteACLsResponse, error) {
+	var filters []acl.Filter
 	for _, f := range req.Filters {
 		if !knownACL(f.ResourceType, f.ResourcePatternType, f.Operation, f.PermissionType) {
 			return nil, errUnknownACL
 		}
+		filters = append(filters, acl.Filter{Resource: f.ResourceType, Pattern: f.ResourcePatternType, Name: f.ResourceName, Principal: f.Principal, Host: f.Host, Operation: f.Operation, Permission: f.PermissionType})
+	}
+	var deleted [][]acl.Binding
+	var errs []error
+	err := a.mayACL(ctx, acl.Alter)
+	if err == nil {
+		err = a.change(ctx, defaultTimeout, false, func(work *image.Image) (records []*image.Record, _ error) {
+			records, deleted, errs = controller.DeleteACLs(work, filters)
+			return records, nil
+		})
+	}
+	resp := kmsg.NewPtrDeleteACLsResponse()
+	for i := range filters {
+		failed := err
+		if failed == nil {
+			failed = errs[i]
+		}
 		r := kmsg.NewDeleteACLsResponseResult()
-		r.ErrorCode, r.ErrorMessage = kerr.SecurityDisabled.Code, kmsg.StringPtr("No Authorizer is configured.")
+		r.ErrorCode, r.ErrorMessage = wire.ErrorCode(failed), wire.ErrorMessage(failed)
+		if failed == nil {
+			for _, b := range deleted[i] {
+				m := kmsg.NewDeleteACLsResponseResultMatchingACL()
+				m.ResourceType, m.ResourcePatternType, m.ResourceName, m.Principal, m.Host, m.Operation, m.PermissionType = b.Resource, b.Pattern, b.Name, b.Principal, b.Host, b.Operation, b.Permission
+				r.MatchingACLs = append(r.MatchingACLs, m)
+			}
+		}
 		resp.Results = append(resp.Results, r)
 	}
 	return resp, nil

@@ -6,13 +6,17 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 func (a *Admin) unregisterBroker(ctx *wire.Request, req *kmsg.UnregisterBrokerRequest) (*kmsg.UnregisterBrokerResponse, error) {
 	resp := kmsg.NewPtrUnregisterBrokerResponse()
-	err := a.change(ctx, defaultTimeout, false, func(work *image.Image) ([]*image.Record, error) {
-		return controller.Unregister(work, a.meta.Policy(), req.BrokerID)
-	})
+	err := ctx.MayCluster(acl.Alter)
+	if err == nil {
+		err = a.change(ctx, defaultTimeout, false, func(work *image.Image) ([]*image.Record, error) {
+			return controller.Unregister(work, a.meta.Policy(), req.BrokerID)
+		})
+	}
 	resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 	return resp, nil
 }

@@ -14,6 +14,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 func (a *Admin) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsRequest) (*kmsg.DescribeConfigsResponse, error) {
@@ -23,7 +24,11 @@ func (a *Admin) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsRequ
 		r := &req.Resources[i]
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
-		list, err := a.describe(img, r)
+		var list []described
+		err := mayConfigs(ctx, acl.DescribeConfigs, r.ResourceType, r.ResourceName)
+		if err == nil {
+			list, err = a.describe(img, r)
+		}
 		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 		if err == nil && int8(r.ResourceType) == image.BrokerLoggerResource {
 			out.Configs = a.describeLoggers(r.ConfigNames)
@@ -36,6 +41,19 @@ func (a *Admin) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsRequ
 		resp.Resources = append(resp.Resources, out)
 	}
 	return resp, nil
+}
+
+// mayConfigs says why the settings of a resource may not be described or altered.
+func mayConfigs(ctx *wire.Request, o acl.Operation, kind kmsg.ConfigResourceType, name string) error {
+	switch int8(kind) {
+	case image.TopicResource:
+		return ctx.May(o, acl.Topic, name)
+	case image.GroupResource:
+		return ctx.May(o, acl.Group, name)
+	case image.BrokerResource, image.BrokerLoggerResource, image.ClientMetricsResource:
+		return ctx.MayCluster(o)
+	}
+	return nil // which is another error
 }
 
 // described is a setting with the value in force, and all places where it has one.
@@ -150,7 +168,7 @@ func (a *Admin) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.Incremental
 	var others []kmsg.IncrementalAlterConfigsRequestResource
 	for _, r := range req.Resources {
 		if int8(r.ResourceType) == image.BrokerLoggerResource {
-			own = append(own, a.alterLoggers(&r, req.ValidateOnly))
+			own = append(own, a.alterLoggers(ctx, &r, req.ValidateOnly))
 		} else {
 			others = append(others, r)
 		}
@@ -181,10 +199,17 @@ func (a *Admin) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConf
 		return configResource{r.ResourceType, r.ResourceName}
 	}
 	twice := wire.Repeated(req.Resources, named)
+	refused := make([]error, len(req.Resources))
+	for i := range req.Resources {
+		r := &req.Resources[i]
+		if refused[i] = errRepeatedResource; !twice[named(r)] {
+			refused[i] = mayConfigs(ctx, acl.AlterConfigs, r.ResourceType, r.ResourceName)
+		}
+	}
 	errs := a.changeEach(ctx, defaultTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
-		if twice[named(r)] {
-			return nil, errRepeatedResource
+		if refused[i] != nil {
+			return nil, refused[i]
 		}
 		var changes []controller.Alteration
 		for _, c := range r.Configs {
@@ -227,10 +252,17 @@ func (a *Admin) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (
 		return configResource{r.ResourceType, r.ResourceName}
 	}
 	twice := wire.Repeated(req.Resources, named)
+	refused := make([]error, len(req.Resources))
+	for i := range req.Resources {
+		r := &req.Resources[i]
+		if refused[i] = errRepeatedResource; !twice[named(r)] {
+			refused[i] = mayConfigs(ctx, acl.AlterConfigs, r.ResourceType, r.ResourceName)
+		}
+	}
 	errs := a.changeEach(ctx, defaultTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
-		if twice[named(r)] {
-			return nil, errRepeatedResource
+		if refused[i] != nil {
+			return nil, refused[i]
 		}
 		values := map[string]*string{}
 		for _, c := range r.Configs {
@@ -252,6 +284,10 @@ func (a *Admin) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (
 // listConfigResources answers ListConfigResources (KIP-1142), before version 1 for subscriptions to clients' metrics only.
 func (a *Admin) listConfigResources(ctx *wire.Request, req *kmsg.ListConfigResourcesRequest) (*kmsg.ListConfigResourcesResponse, error) {
 	resp := kmsg.NewPtrListConfigResourcesResponse()
+	if err := ctx.MayCluster(acl.DescribeConfigs); err != nil {
+		resp.ErrorCode = wire.ErrorCode(err)
+		return resp, nil
+	}
 	types := req.ResourceTypes
 	if ctx.Version == 0 {
 		types = []int8{image.ClientMetricsResource}

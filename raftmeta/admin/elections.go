@@ -10,6 +10,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/ident"
 )
 
@@ -22,6 +23,18 @@ const (
 // electLeaders answers ElectLeaders (KIP-460): the partitions named, or all that need it.
 func (a *Admin) electLeaders(ctx *wire.Request, req *kmsg.ElectLeadersRequest) (*kmsg.ElectLeadersResponse, error) {
 	resp := kmsg.NewPtrElectLeadersResponse()
+	if err := ctx.MayCluster(acl.Alter); err != nil {
+		resp.ErrorCode = wire.ErrorCode(err)
+		for _, t := range req.Topics {
+			out := kmsg.NewElectLeadersResponseTopic()
+			out.Topic = t.Topic
+			for _, n := range t.Partitions {
+				out.Partitions = append(out.Partitions, kmsg.ElectLeadersResponseTopicPartition{Partition: n, ErrorCode: resp.ErrorCode, ErrorMessage: wire.ErrorMessage(err)})
+			}
+			resp.Topics = append(resp.Topics, out)
+		}
+		return resp, nil
+	}
 	topics := req.Topics
 	if topics == nil {
 		a.meta.Image().Topics("", func(t *image.Topic) bool {

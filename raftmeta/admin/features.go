@@ -10,6 +10,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // Kinds of changes in UpdateFeatures.
@@ -22,6 +23,10 @@ const (
 // updateFeatures answers UpdateFeatures (KIP-584): all changes, or none.
 func (a *Admin) updateFeatures(ctx *wire.Request, req *kmsg.UpdateFeaturesRequest) (*kmsg.UpdateFeaturesResponse, error) {
 	resp := kmsg.NewPtrUpdateFeaturesResponse()
+	if err := ctx.MayCluster(acl.Alter); err != nil {
+		resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		return resp, nil
+	}
 	var changes []controller.FeatureChange
 	var err error
 	for _, f := range req.FeatureUpdates {

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // checkLoggerBroker refuses what is not this node's log: levels are each node's own (KIP-412).
@@ -36,10 +37,13 @@ func (a *Admin) describeLoggers(names []string) (out []kmsg.DescribeConfigsRespo
 }
 
 // alterLoggers sets levels, all or none, until the process ends.
-func (a *Admin) alterLoggers(r *kmsg.IncrementalAlterConfigsRequestResource, validateOnly bool) kmsg.IncrementalAlterConfigsResponseResource {
+func (a *Admin) alterLoggers(ctx *wire.Request, r *kmsg.IncrementalAlterConfigsRequestResource, validateOnly bool) kmsg.IncrementalAlterConfigsResponseResource {
 	out := kmsg.NewIncrementalAlterConfigsResponseResource()
 	out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
-	err := a.checkLoggerBroker(r.ResourceName)
+	err := ctx.MayCluster(acl.AlterConfigs)
+	if err == nil {
+		err = a.checkLoggerBroker(r.ResourceName)
+	}
 	change := func(do func(name string, level *string) error) {
 		for _, c := range r.Configs {
 			if err == nil {

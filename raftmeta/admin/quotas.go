@@ -9,16 +9,21 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // describeClientQuotas answers DescribeClientQuotas (KIP-546).
-func (a *Admin) describeClientQuotas(_ *wire.Request, req *kmsg.DescribeClientQuotasRequest) (*kmsg.DescribeClientQuotasResponse, error) {
+func (a *Admin) describeClientQuotas(ctx *wire.Request, req *kmsg.DescribeClientQuotasRequest) (*kmsg.DescribeClientQuotasResponse, error) {
 	resp := kmsg.NewPtrDescribeClientQuotasResponse()
 	var filters []controller.QuotaFilter
 	for _, c := range req.Components {
 		filters = append(filters, controller.QuotaFilter{Type: c.EntityType, Match: int8(c.MatchType), Name: c.Match})
 	}
-	found, err := controller.MatchQuotas(a.meta.Image(), filters, req.Strict)
+	var found []*image.Quota
+	err := ctx.MayCluster(acl.DescribeConfigs)
+	if err == nil {
+		found, err = controller.MatchQuotas(a.meta.Image(), filters, req.Strict)
+	}
 	resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 	if err == nil {
 		resp.Entries = []kmsg.DescribeClientQuotasResponseEntry{} // null is for errors
@@ -39,6 +44,7 @@ func (a *Admin) describeClientQuotas(_ *wire.Request, req *kmsg.DescribeClientQu
 // alterClientQuotas answers AlterClientQuotas (KIP-546).
 func (a *Admin) alterClientQuotas(ctx *wire.Request, req *kmsg.AlterClientQuotasRequest) (*kmsg.AlterClientQuotasResponse, error) {
 	resp := kmsg.NewPtrAlterClientQuotasResponse()
+	refused := ctx.MayCluster(acl.AlterConfigs)
 	for i := range req.Entries {
 		r := &req.Entries[i]
 		out := kmsg.NewAlterClientQuotasResponseEntry()
@@ -51,9 +57,12 @@ func (a *Admin) alterClientQuotas(ctx *wire.Request, req *kmsg.AlterClientQuotas
 		for _, op := range r.Ops {
 			changes = append(changes, controller.QuotaChange{Key: op.Key, Value: op.Value, Remove: op.Remove})
 		}
-		err := a.change(ctx, defaultTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
-			return controller.AlterQuotas(work, entity, changes)
-		})
+		err := refused
+		if err == nil {
+			err = a.change(ctx, defaultTimeout, req.ValidateOnly, func(work *image.Image) ([]*image.Record, error) {
+				return controller.AlterQuotas(work, entity, changes)
+			})
+		}
 		out.ErrorCode, out.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 		resp.Entries = append(resp.Entries, out)
 	}

@@ -8,6 +8,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/ident"
 )
 
@@ -15,6 +16,18 @@ import (
 // partition.
 func (a *Admin) alterPartitionReassignments(ctx *wire.Request, req *kmsg.AlterPartitionAssignmentsRequest) (*kmsg.AlterPartitionAssignmentsResponse, error) {
 	resp := kmsg.NewPtrAlterPartitionAssignmentsResponse()
+	if err := ctx.MayCluster(acl.Alter); err != nil {
+		resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		for _, t := range req.Topics {
+			out := kmsg.NewAlterPartitionAssignmentsResponseTopic()
+			out.Topic = t.Topic
+			for _, p := range t.Partitions {
+				out.Partitions = append(out.Partitions, kmsg.AlterPartitionAssignmentsResponseTopicPartition{Partition: p.Partition, ErrorCode: resp.ErrorCode, ErrorMessage: resp.ErrorMessage})
+			}
+			resp.Topics = append(resp.Topics, out)
+		}
+		return resp, nil
+	}
 	resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
 	keep := ctx.Version >= 1 && !req.AllowReplicationFactorChange
 	var partitions []ident.TopicPartition
@@ -42,8 +55,20 @@ func (a *Admin) alterPartitionReassignments(ctx *wire.Request, req *kmsg.AlterPa
 }
 
 // listPartitionReassignments answers ListPartitionReassignments: those under way of the partitions named, or all.
-func (a *Admin) listPartitionReassignments(_ *wire.Request, req *kmsg.ListPartitionReassignmentsRequest) (*kmsg.ListPartitionReassignmentsResponse, error) {
+func (a *Admin) listPartitionReassignments(ctx *wire.Request, req *kmsg.ListPartitionReassignmentsRequest) (*kmsg.ListPartitionReassignmentsResponse, error) {
 	resp := kmsg.NewPtrListPartitionReassignmentsResponse()
+	if err := ctx.MayCluster(acl.Describe); err != nil {
+		resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		for _, t := range req.Topics { // what was asked for, as Apache Kafka has it
+			out := kmsg.NewListPartitionReassignmentsResponseTopic()
+			out.Topic = t.Topic
+			for _, n := range t.Partitions {
+				out.Partitions = append(out.Partitions, kmsg.ListPartitionReassignmentsResponseTopicPartition{Partition: n})
+			}
+			resp.Topics = append(resp.Topics, out)
+		}
+		return resp, nil
+	}
 	add := func(t *image.Topic, wanted func(int32) bool) {
 		out := kmsg.NewListPartitionReassignmentsResponseTopic()
 		out.Topic = t.Name

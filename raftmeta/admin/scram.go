@@ -9,12 +9,20 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // describeUserScramCredentials answers DescribeUserScramCredentials (KIP-554), in the order of the request, or of names where it asks for all.
-func (a *Admin) describeUserScramCredentials(_ *wire.Request, req *kmsg.DescribeUserSCRAMCredentialsRequest) (*kmsg.DescribeUserSCRAMCredentialsResponse, error) {
+func (a *Admin) describeUserScramCredentials(ctx *wire.Request, req *kmsg.DescribeUserSCRAMCredentialsRequest) (*kmsg.DescribeUserSCRAMCredentialsResponse, error) {
 	resp := kmsg.NewPtrDescribeUserSCRAMCredentialsResponse()
 	resp.ErrorMessage = new(string)
+	if err := ctx.MayCluster(acl.Describe); err != nil {
+		resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+		for range req.Users {
+			resp.Results = append(resp.Results, kmsg.DescribeUserSCRAMCredentialsResponseResult{ErrorCode: resp.ErrorCode, ErrorMessage: resp.ErrorMessage})
+		}
+		return resp, nil
+	}
 	img := a.meta.Image()
 	users := map[string]*kmsg.DescribeUserSCRAMCredentialsResponseResult{}
 	var all []string
@@ -66,11 +74,14 @@ func (a *Admin) alterUserScramCredentials(ctx *wire.Request, req *kmsg.AlterUser
 		changes = append(changes, controller.ScramChange{User: u.Name, Mechanism: u.Mechanism, Iterations: u.Iterations, Salt: u.Salt, SaltedPassword: u.SaltedPassword})
 	}
 	var refused map[string]error
-	err := a.change(ctx, defaultTimeout, false, func(work *image.Image) ([]*image.Record, error) {
-		records, errs := controller.AlterScram(work, changes)
-		refused = errs
-		return records, nil
-	})
+	err := ctx.MayCluster(acl.Alter)
+	if err == nil {
+		err = a.change(ctx, defaultTimeout, false, func(work *image.Image) ([]*image.Record, error) {
+			records, errs := controller.AlterScram(work, changes)
+			refused = errs
+			return records, nil
+		})
+	}
 	resp := kmsg.NewPtrAlterUserSCRAMCredentialsResponse()
 	for _, c := range wire.Distinct(changes, func(c *controller.ScramChange) string { return c.User }) {
 		failed := err

@@ -12,6 +12,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 var errRepeatedTopic = fmt.Errorf("Duplicate topic name.: %w", kerr.InvalidRequest)
@@ -21,18 +22,31 @@ func (a *Admin) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (
 	name := func(r *kmsg.CreateTopicsRequestTopic) string { return r.Topic }
 	asked, twice := wire.Distinct(req.Topics, name), wire.Repeated(req.Topics, name)
 	resp.Topics = make([]kmsg.CreateTopicsResponseTopic, len(asked))
+	refused, shown := make([]error, len(asked)), make([]bool, len(asked))
+	every := ctx.CouldCluster(acl.Create)
 	for i := range asked {
+		name := asked[i].Topic
 		resp.Topics[i].Default()
-		resp.Topics[i].Topic = asked[i].Topic
+		resp.Topics[i].Topic = name
+		switch {
+		case twice[name]:
+			refused[i] = errRepeatedTopic
+		case !every:
+			refused[i] = ctx.May(acl.Create, acl.Topic, name)
+		}
+		shown[i] = refused[i] == nil && ctx.Could(acl.DescribeConfigs, acl.Topic, name)
 	}
 	errs := a.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
-		if twice[asked[i].Topic] {
-			return nil, errRepeatedTopic
+		if refused[i] != nil {
+			return nil, refused[i]
 		}
 		return a.createOne(work, &asked[i], &resp.Topics[i])
 	})
 	for i, err := range errs {
 		t := &resp.Topics[i]
+		if !shown[i] {
+			t.ConfigErrorCode, t.NumPartitions, t.ReplicationFactor, t.Configs = kerr.TopicAuthorizationFailed.Code, -1, -1, nil
+		}
 		if t.ErrorCode, t.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err); err != nil {
 			*t = kmsg.CreateTopicsResponseTopic{Topic: t.Topic, ErrorCode: t.ErrorCode, ErrorMessage: t.ErrorMessage, NumPartitions: -1, ReplicationFactor: -1, Configs: []kmsg.CreateTopicsResponseTopicConfig{}}
 		}
@@ -91,7 +105,14 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 	for i := range req.TopicNames {
 		targets = append(targets, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
 	}
-	targets, refused := doomed(a.meta.Newest(), targets)
+	img := a.meta.Newest()
+	targets, refused := doomed(img, targets)
+	every := ctx.CouldCluster(acl.Delete)
+	for i := range targets {
+		if refused[i] == nil && !every && a.meta.Settings().DeleteTopics {
+			refused[i] = mayDelete(ctx, img, &targets[i])
+		}
+	}
 	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(targets))
 	for i := range targets {
 		t := &resp.Topics[i]
@@ -120,6 +141,29 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 		resp.Topics[i].ErrorCode, resp.Topics[i].ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 	}
 	return resp, nil
+}
+
+// mayDelete says why a topic may not be deleted. Who may not describe a topic does not learn whether there is one of its name, nor what it is called.
+func mayDelete(ctx *wire.Request, img *image.Image, r *kmsg.DeleteTopicsRequestTopic) error {
+	name := r.Topic
+	if name == nil {
+		t, ok := img.TopicByID(r.TopicID)
+		if !ok {
+			return nil // which is another error
+		}
+		name = &t.Name
+	}
+	if err := ctx.May(acl.Describe, acl.Topic, *name); err != nil {
+		return err
+	}
+	if _, ok := img.Topic(*name); !ok {
+		return nil
+	}
+	err := ctx.May(acl.Delete, acl.Topic, *name)
+	if err != nil {
+		r.Topic = name
+	}
+	return err
 }
 
 // doomed names each topic of a DeleteTopics request once, and says beside it why it is not to be deleted: a request that contradicts itself
@@ -169,10 +213,16 @@ func (a *Admin) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRe
 	resp := kmsg.NewPtrCreatePartitionsResponse()
 	name := func(r *kmsg.CreatePartitionsRequestTopic) string { return r.Topic }
 	asked, twice := wire.Distinct(req.Topics, name), wire.Repeated(req.Topics, name)
+	refused := make([]error, len(asked))
+	for i := range asked {
+		if refused[i] = errRepeatedTopic; !twice[asked[i].Topic] {
+			refused[i] = ctx.May(acl.Alter, acl.Topic, asked[i].Topic)
+		}
+	}
 	errs := a.changeEach(ctx, req.TimeoutMillis, req.ValidateOnly, len(asked), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &asked[i]
-		if twice[r.Topic] {
-			return nil, errRepeatedTopic
+		if refused[i] != nil {
+			return nil, refused[i]
 		}
 		var assignment [][]int32 // null where the controller is to choose, which an empty one is not
 		if r.Assignment != nil {

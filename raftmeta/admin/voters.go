@@ -19,12 +19,13 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // addRaftVoter answers AddRaftVoter (KIP-853): a node that has joined becomes a voter.
 func (a *Admin) addRaftVoter(ctx *wire.Request, req *kmsg.AddRaftVoterRequest) (*kmsg.AddRaftVoterResponse, error) {
 	resp := kmsg.NewPtrAddRaftVoterResponse()
-	err := a.checkVoterRequest(req.ClusterID)
+	err := a.checkVoterRequest(ctx, req.ClusterID)
 	if err == nil {
 		err = a.promote(ctx.Context(), req)
 	}
@@ -32,7 +33,10 @@ func (a *Admin) addRaftVoter(ctx *wire.Request, req *kmsg.AddRaftVoterRequest) (
 	return resp, nil
 }
 
-func (a *Admin) checkVoterRequest(cluster *string) error {
+func (a *Admin) checkVoterRequest(ctx *wire.Request, cluster *string) error {
+	if err := ctx.MayCluster(acl.Alter); err != nil {
+		return err
+	}
 	if id := a.meta.Image().ClusterID; cluster != nil && *cluster != id {
 		return fmt.Errorf("this is cluster %s, not %s: %w", id, *cluster, kerr.InconsistentClusterID)
 	}
@@ -82,7 +86,7 @@ func (a *Admin) memberOf(id uint64) string {
 // forgotten.
 func (a *Admin) removeRaftVoter(ctx *wire.Request, req *kmsg.RemoveRaftVoterRequest) (*kmsg.RemoveRaftVoterResponse, error) {
 	resp := kmsg.NewPtrRemoveRaftVoterResponse()
-	err := a.checkVoterRequest(req.ClusterID)
+	err := a.checkVoterRequest(ctx, req.ClusterID)
 	if err == nil && req.VoterID == a.meta.Config.NodeID && a.meta.Leads() && a.yield(ctx.Context()) {
 		return calls.Forwarded(a.calls, a.removeRaftVoter)(ctx, req)
 	}
@@ -158,7 +162,10 @@ func (a *Admin) demote(ctx context.Context, voter int32) error {
 // noted again, and a voter's address is needed, so that those are refused; Kafka forgets them too, for a moment.
 func (a *Admin) unregisterController(ctx *wire.Request, req *kmsg.UnregisterControllerRequest) (*kmsg.UnregisterControllerResponse, error) {
 	resp := kmsg.NewPtrUnregisterControllerResponse()
-	err := a.forget(ctx.Context(), req.ControllerID)
+	err := ctx.MayCluster(acl.Alter)
+	if err == nil {
+		err = a.forget(ctx.Context(), req.ControllerID)
+	}
 	resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 	return resp, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // Forwarded returns a handler that handles a request if this node is the active controller, and otherwise sends the request there as it
@@ -52,6 +53,10 @@ var errNowLeading = errors.New("this node leads now")
 func (c *Calls) Envelope(r *wire.Registry) func(*wire.Request, *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
 	return func(ctx *wire.Request, req *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
 		resp := kmsg.NewPtrEnvelopeResponse()
+		if err := ctx.MayCluster(acl.ClusterAction); err != nil {
+			resp.ErrorCode = wire.ErrorCode(err)
+			return resp, nil
+		}
 		if !c.meta.Leads() {
 			resp.ErrorCode = kerr.NotController.Code
 			return resp, nil

@@ -48,7 +48,7 @@ func (d *Discovery) describeCluster(ctx *wire.Request, req *kmsg.DescribeCluster
 	resp := kmsg.NewPtrDescribeClusterResponse()
 	img := d.meta.Image()
 	resp.ClusterID, resp.ControllerID, resp.EndpointType = img.ClusterID, d.clientsController(), 1
-	resp.ClusterAuthorizedOperations = noOperations
+	resp.ClusterAuthorizedOperations = wire.NoOperations
 	if ctx.Version >= 1 && req.EndpointType != brokerEndpoint {
 		err := fmt.Errorf("Unsupported endpoint type %d: %w", req.EndpointType, kerr.UnsupportedEndpointType)
 		if req.EndpointType == controllerEndpoint {
@@ -57,9 +57,7 @@ func (d *Discovery) describeCluster(ctx *wire.Request, req *kmsg.DescribeCluster
 		resp.ErrorCode, resp.ErrorMessage, resp.ControllerID = wire.ErrorCode(err), wire.ErrorMessage(err), -1
 		return resp, nil
 	}
-	if req.IncludeClusterAuthorizedOperations {
-		resp.ClusterAuthorizedOperations = clusterOperations
-	}
+	resp.ClusterAuthorizedOperations = clusterOperations(ctx, req.IncludeClusterAuthorizedOperations)
 	img.Brokers(func(b *image.Broker) {
 		e, ok := d.endpoint(b, ctx.Session.Listener)
 		if !ok || b.Fenced && !req.IncludeFencedBrokers {

@@ -3,10 +3,12 @@ package discovery
 
 import (
 	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/raftmeta"
 	"kraft/raftmeta/broker"
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/logging"
 )
 
@@ -26,17 +28,28 @@ func New(meta *raftmeta.Meta, b *broker.Broker) *Discovery {
 func (d *Discovery) RegisterHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 13, d.metadata)
 	wire.Handle(r, 0, 0, d.describeTopicPartitions)
-	d.RegisterControllerHandlers(r)
+	wire.Handle(r, 0, 2, d.describeCluster)
 }
 
 // RegisterControllerHandlers adds the APIs of this package that controllers serve to r.
 func (d *Discovery) RegisterControllerHandlers(r *wire.Registry) {
-	wire.Handle(r, 0, 2, d.describeCluster)
+	wire.Handle(r, 0, 2, func(ctx *wire.Request, req *kmsg.DescribeClusterRequest) (*kmsg.DescribeClusterResponse, error) {
+		if err := ctx.MayCluster(acl.Alter); err != nil {
+			resp := kmsg.NewPtrDescribeClusterResponse()
+			resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
+			return resp, nil
+		}
+		return d.describeCluster(ctx, req)
+	})
 }
 
-// Operations allowed while there is no authorizer, as bits of Kafka's AclOperation.
-const (
-	noOperations      = -1 << 31 // not asked for
-	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
-	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
-)
+// clusterOperations are what an answer tells of the operations on the cluster that a client may do.
+func clusterOperations(ctx *wire.Request, asked bool) int32 {
+	switch {
+	case !asked:
+		return wire.NoOperations
+	case !ctx.CouldCluster(acl.Describe):
+		return 0
+	}
+	return ctx.Authorized(acl.Cluster, acl.ClusterName)
+}

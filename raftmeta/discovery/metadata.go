@@ -11,6 +11,7 @@ import (
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/acl"
 )
 
 // metadata answers Metadata. Topics that a client names and that may be created automatically are there
@@ -27,9 +28,14 @@ func (d *Discovery) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kms
 	}
 	all := req.Topics == nil || ctx.Version == 0 && len(req.Topics) == 0
 	req.Topics = wire.Distinct(req.Topics, keyOf)
-	failed := map[string]error{}
+	may, failed := map[string]error{}, map[string]error{} // by name: why a topic is not described, and why one was not created
+	for _, r := range req.Topics {
+		if r.Topic != nil {
+			may[*r.Topic] = ctx.May(acl.Describe, acl.Topic, *r.Topic)
+		}
+	}
 	if !all && (ctx.Version < 4 || req.AllowAutoTopicCreation) {
-		d.autoCreate(ctx, req, failed)
+		d.autoCreate(ctx, req, may, failed)
 	}
 	img := d.meta.Image()
 	listener := ctx.Session.Listener
@@ -42,30 +48,41 @@ func (d *Discovery) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kms
 	})
 	resp.ClusterID = &img.ClusterID
 	resp.ControllerID = d.clientsController()
-	resp.AuthorizedOperations = noOperations
-	if req.IncludeClusterAuthorizedOperations {
-		resp.AuthorizedOperations = clusterOperations
-	}
+	resp.AuthorizedOperations = clusterOperations(ctx, req.IncludeClusterAuthorizedOperations)
 	add := func(t *image.Topic) {
 		mt := metadataTopic(img, t, listener)
 		if req.IncludeTopicAuthorizedOperations {
-			mt.AuthorizedOperations = topicOperations
+			mt.AuthorizedOperations = ctx.Authorized(acl.Topic, t.Name)
 		}
 		resp.Topics = append(resp.Topics, mt)
 	}
 	if all {
-		img.Topics("", func(t *image.Topic) bool { add(t); return true })
+		img.Topics("", func(t *image.Topic) bool {
+			if ctx.Could(acl.Describe, acl.Topic, t.Name) {
+				add(t)
+			}
+			return true
+		})
 		return resp, nil
 	}
 	for i := range req.Topics {
 		r := &req.Topics[i]
-		if t, ok := controller.FindTopic(img, r.Topic, r.TopicID); ok {
+		t, ok := controller.FindTopic(img, r.Topic, r.TopicID)
+		var hidden error
+		if r.Topic != nil {
+			hidden = may[*r.Topic]
+		} else if ok {
+			hidden = ctx.May(acl.Describe, acl.Topic, t.Name)
+		}
+		if ok && hidden == nil {
 			add(t)
 			continue
 		}
 		mt := kmsg.NewMetadataResponseTopic()
-		mt.Topic, mt.TopicID, mt.AuthorizedOperations = r.Topic, r.TopicID, noOperations
+		mt.Topic, mt.TopicID, mt.AuthorizedOperations = r.Topic, r.TopicID, wire.NoOperations
 		switch {
+		case hidden != nil:
+			mt.ErrorCode = wire.ErrorCode(hidden)
 		case r.Topic == nil:
 			mt.ErrorCode = kerr.UnknownTopicID.Code
 		case failed[*r.Topic] != nil:
@@ -88,7 +105,7 @@ func invalidMetadata(req *kmsg.MetadataRequest) *kmsg.MetadataResponse {
 	resp := kmsg.NewPtrMetadataResponse()
 	for _, r := range req.Topics {
 		mt := kmsg.NewMetadataResponseTopic()
-		mt.Topic, mt.TopicID, mt.ErrorCode, mt.AuthorizedOperations = r.Topic, r.TopicID, kerr.InvalidRequest.Code, noOperations
+		mt.Topic, mt.TopicID, mt.ErrorCode, mt.AuthorizedOperations = r.Topic, r.TopicID, kerr.InvalidRequest.Code, wire.NoOperations
 		if mt.Topic == nil {
 			mt.Topic = new(string) // no version before metadataByID can say null
 		}
@@ -112,15 +129,16 @@ func keyOf(t *kmsg.MetadataRequestTopic) topicKey {
 }
 
 // autoCreate creates the topics that are missing, if auto.create.topics.enable allows. Why one could not
-// be created goes into failed.
-func (d *Discovery) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, failed map[string]error) {
+// be created goes into failed. Those that may not be described, by may, are not.
+func (d *Discovery) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, may, failed map[string]error) {
 	img := d.meta.Image()
+	every := ctx.CouldCluster(acl.Create)
 	for i := range req.Topics {
 		name := req.Topics[i].Topic
 		if ctx.Context().Err() != nil {
 			return // a request may name millions
 		}
-		if name == nil || failed[*name] != nil {
+		if name == nil || may[*name] != nil || failed[*name] != nil {
 			continue
 		}
 		if _, ok := img.Topic(*name); ok {
@@ -131,6 +149,11 @@ func (d *Discovery) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, fai
 		}
 		if !d.meta.Settings().AutoCreateTopics {
 			continue
+		}
+		if !every {
+			if failed[*name] = ctx.May(acl.Create, acl.Topic, *name); failed[*name] != nil {
+				continue
+			}
 		}
 		err := d.broker.CreateTopic(ctx.Context(), controller.NewTopic{Name: *name, Partitions: -1, Factor: -1}, d.meta.Defaults())
 		if err == nil {
@@ -146,7 +169,7 @@ func (d *Discovery) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, fai
 
 func metadataTopic(img *image.Image, t *image.Topic, listener string) kmsg.MetadataResponseTopic {
 	mt := kmsg.NewMetadataResponseTopic()
-	mt.Topic, mt.TopicID, mt.IsInternal, mt.AuthorizedOperations = &t.Name, t.ID, image.IsInternal(t.Name), noOperations
+	mt.Topic, mt.TopicID, mt.IsInternal, mt.AuthorizedOperations = &t.Name, t.ID, image.IsInternal(t.Name), wire.NoOperations
 	for n, p := range t.Partitions {
 		mp := kmsg.NewMetadataResponseTopicPartition()
 		mp.Partition, mp.Leader, mp.LeaderEpoch, mp.Replicas, mp.ISR = int32(n), p.Leader, p.LeaderEpoch, p.Replicas, p.ISR
@@ -202,7 +225,9 @@ func (d *Discovery) describeTopicPartitions(ctx *wire.Request, req *kmsg.Describ
 			from = req.Cursor.Topic
 		}
 		img.Topics(from, func(t *image.Topic) bool {
-			names = append(names, t.Name)
+			if ctx.May(acl.Describe, acl.Topic, t.Name) == nil {
+				names = append(names, t.Name)
+			}
 			return len(names) <= limit
 		})
 	} else {
@@ -225,7 +250,16 @@ func (d *Discovery) describeTopicPartitions(ctx *wire.Request, req *kmsg.Describ
 			resp.NextCursor = &cursor
 			break
 		}
+		if err := ctx.May(acl.Describe, acl.Topic, name); err != nil {
+			hidden := kmsg.NewDescribeTopicPartitionsResponseTopic()
+			hidden.Topic, hidden.ErrorCode, hidden.IsInternal = kmsg.StringPtr(name), wire.ErrorCode(err), false
+			resp.Topics = append(resp.Topics, hidden)
+			continue
+		}
 		t, next := describedTopic(img, name, first, &limit, ctx.Session.Listener)
+		if t.ErrorCode == 0 {
+			t.AuthorizedOperations = ctx.Authorized(acl.Topic, name)
+		}
 		resp.Topics = append(resp.Topics, t)
 		if next >= 0 {
 			cursor := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
@@ -249,7 +283,7 @@ func describedTopic(img *image.Image, name string, first int32, limit *int, list
 		}
 		return out, -1
 	}
-	out.TopicID, out.AuthorizedOperations = t.ID, topicOperations
+	out.TopicID = t.ID
 	for n := int(first); n < len(t.Partitions); n++ {
 		if *limit == 0 {
 			return out, int32(n)

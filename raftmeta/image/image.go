@@ -12,6 +12,8 @@ import (
 
 	"github.com/tidwall/btree"
 	"google.golang.org/protobuf/proto"
+
+	"kraft/wire/acl"
 )
 
 // NoLeader is the leader of a partition that has none.
@@ -34,6 +36,7 @@ type Image struct {
 	voters  *btree.Map[int32, *Controller]
 	quotas  *btree.Map[string, *Quota]           // by quotaKey
 	scram   *btree.Map[string, *ScramCredential] // by scramKey
+	acls    *acl.Rules
 
 	// Topics that no other image shares, since the last Copy: many changes to one topic copy it once.
 	own map[UUID]*Topic
@@ -157,6 +160,7 @@ func Empty() *Image {
 		voters:   btree.NewMap[int32, *Controller](0),
 		quotas:   btree.NewMap[string, *Quota](0),
 		scram:    btree.NewMap[string, *ScramCredential](0),
+		acls:     acl.NewRules(),
 	}
 }
 
@@ -166,6 +170,7 @@ func (m *Image) Copy() *Image {
 	m.own = nil
 	c := *m
 	c.brokers, c.topics, c.byID, c.configs, c.voters, c.quotas, c.scram = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy(), m.voters.Copy(), m.quotas.Copy(), m.scram.Copy()
+	c.acls = m.acls.Copy()
 	return &c
 }
 
@@ -285,6 +290,8 @@ func (m *Image) Apply(r *Record) {
 		m.setQuota(k.ClientQuota)
 	case *Record_ScramCredential:
 		m.setScram(k.ScramCredential)
+	case *Record_Acl:
+		m.setACL(k.Acl)
 	case *Record_ProducerIds:
 		m.NextProducerID = k.ProducerIds.NextProducerId
 	case *Record_Controller:
@@ -457,6 +464,10 @@ func (m *Image) records() []*Record {
 	m.Quotas(func(q *Quota) { out = append(out, q.records()...) })
 	m.ScramCredentials("", func(c *ScramCredential) bool {
 		out = append(out, c.record(false))
+		return true
+	})
+	m.acls.Each(func(b acl.Binding) bool {
+		out = append(out, AddACL(b))
 		return true
 	})
 	m.Brokers(func(b *Broker) {

@@ -97,6 +97,7 @@ type Record struct {
 	//	*Record_Controller
 	//	*Record_ClientQuota
 	//	*Record_ScramCredential
+	//	*Record_Acl
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -265,6 +266,15 @@ func (x *Record) GetScramCredential() *ScramCredentialRecord {
 	return nil
 }
 
+func (x *Record) GetAcl() *AclRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_Acl); ok {
+			return x.Acl
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -325,6 +335,10 @@ type Record_ScramCredential struct {
 	ScramCredential *ScramCredentialRecord `protobuf:"bytes,14,opt,name=scram_credential,json=scramCredential,proto3,oneof"`
 }
 
+type Record_Acl struct {
+	Acl *AclRecord `protobuf:"bytes,15,opt,name=acl,proto3,oneof"`
+}
+
 func (*Record_Cluster) isRecord_Kind() {}
 
 func (*Record_Feature) isRecord_Kind() {}
@@ -352,6 +366,8 @@ func (*Record_Controller) isRecord_Kind() {}
 func (*Record_ClientQuota) isRecord_Kind() {}
 
 func (*Record_ScramCredential) isRecord_Kind() {}
+
+func (*Record_Acl) isRecord_Kind() {}
 
 // ClusterRecord is the first record of a cluster's life.
 type ClusterRecord struct {
@@ -1739,6 +1755,107 @@ func (x *ScramCredentialRecord) GetRemove() bool {
 	return false
 }
 
+// AclRecord adds a rule of who may do what, or removes it. Numbers are Kafka's.
+type AclRecord struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ResourceType   int32                  `protobuf:"varint,1,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"`
+	PatternType    int32                  `protobuf:"varint,2,opt,name=pattern_type,json=patternType,proto3" json:"pattern_type,omitempty"`
+	ResourceName   string                 `protobuf:"bytes,3,opt,name=resource_name,json=resourceName,proto3" json:"resource_name,omitempty"`
+	Principal      string                 `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
+	Host           string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
+	Operation      int32                  `protobuf:"varint,6,opt,name=operation,proto3" json:"operation,omitempty"`
+	PermissionType int32                  `protobuf:"varint,7,opt,name=permission_type,json=permissionType,proto3" json:"permission_type,omitempty"`
+	Remove         bool                   `protobuf:"varint,8,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AclRecord) Reset() {
+	*x = AclRecord{}
+	mi := &file_records_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AclRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AclRecord) ProtoMessage() {}
+
+func (x *AclRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AclRecord.ProtoReflect.Descriptor instead.
+func (*AclRecord) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AclRecord) GetResourceType() int32 {
+	if x != nil {
+		return x.ResourceType
+	}
+	return 0
+}
+
+func (x *AclRecord) GetPatternType() int32 {
+	if x != nil {
+		return x.PatternType
+	}
+	return 0
+}
+
+func (x *AclRecord) GetResourceName() string {
+	if x != nil {
+		return x.ResourceName
+	}
+	return ""
+}
+
+func (x *AclRecord) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *AclRecord) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *AclRecord) GetOperation() int32 {
+	if x != nil {
+		return x.Operation
+	}
+	return 0
+}
+
+func (x *AclRecord) GetPermissionType() int32 {
+	if x != nil {
+		return x.PermissionType
+	}
+	return 0
+}
+
+func (x *AclRecord) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
 var File_records_proto protoreflect.FileDescriptor
 
 const file_records_proto_rawDesc = "" +
@@ -1746,7 +1863,7 @@ const file_records_proto_rawDesc = "" +
 	"\rrecords.proto\x12\x0ekraft.metadata\"M\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x120\n" +
-	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\xeb\a\n" +
+	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\x9a\b\n" +
 	"\x06Record\x129\n" +
 	"\acluster\x18\x01 \x01(\v2\x1d.kraft.metadata.ClusterRecordH\x00R\acluster\x129\n" +
 	"\afeature\x18\x02 \x01(\v2\x1d.kraft.metadata.FeatureRecordH\x00R\afeature\x12O\n" +
@@ -1764,7 +1881,8 @@ const file_records_proto_rawDesc = "" +
 	"controller\x18\f \x01(\v2 .kraft.metadata.ControllerRecordH\x00R\n" +
 	"controller\x12F\n" +
 	"\fclient_quota\x18\r \x01(\v2!.kraft.metadata.ClientQuotaRecordH\x00R\vclientQuota\x12R\n" +
-	"\x10scram_credential\x18\x0e \x01(\v2%.kraft.metadata.ScramCredentialRecordH\x00R\x0fscramCredentialB\x06\n" +
+	"\x10scram_credential\x18\x0e \x01(\v2%.kraft.metadata.ScramCredentialRecordH\x00R\x0fscramCredential\x12-\n" +
+	"\x03acl\x18\x0f \x01(\v2\x19.kraft.metadata.AclRecordH\x00R\x03aclB\x06\n" +
 	"\x04kind\"e\n" +
 	"\rClusterRecord\x12\x1d\n" +
 	"\n" +
@@ -1895,7 +2013,16 @@ const file_records_proto_rawDesc = "" +
 	"\n" +
 	"iterations\x18\x06 \x01(\x05R\n" +
 	"iterations\x12\x16\n" +
-	"\x06remove\x18\a \x01(\bR\x06removeB\x16Z\x14kraft/raftmeta/imageb\x06proto3"
+	"\x06remove\x18\a \x01(\bR\x06remove\"\x89\x02\n" +
+	"\tAclRecord\x12#\n" +
+	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12!\n" +
+	"\fpattern_type\x18\x02 \x01(\x05R\vpatternType\x12#\n" +
+	"\rresource_name\x18\x03 \x01(\tR\fresourceName\x12\x1c\n" +
+	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\x12\x1c\n" +
+	"\toperation\x18\x06 \x01(\x05R\toperation\x12'\n" +
+	"\x0fpermission_type\x18\a \x01(\x05R\x0epermissionType\x12\x16\n" +
+	"\x06remove\x18\b \x01(\bR\x06removeB\x16Z\x14kraft/raftmeta/imageb\x06proto3"
 
 var (
 	file_records_proto_rawDescOnce sync.Once
@@ -1909,7 +2036,7 @@ func file_records_proto_rawDescGZIP() []byte {
 	return file_records_proto_rawDescData
 }
 
-var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_records_proto_goTypes = []any{
 	(*Batch)(nil),                  // 0: kraft.metadata.Batch
 	(*Record)(nil),                 // 1: kraft.metadata.Record
@@ -1932,7 +2059,8 @@ var file_records_proto_goTypes = []any{
 	(*ClientQuotaRecord)(nil),      // 18: kraft.metadata.ClientQuotaRecord
 	(*QuotaEntity)(nil),            // 19: kraft.metadata.QuotaEntity
 	(*ScramCredentialRecord)(nil),  // 20: kraft.metadata.ScramCredentialRecord
-	nil,                            // 21: kraft.metadata.RegisterBrokerRecord.FeaturesEntry
+	(*AclRecord)(nil),              // 21: kraft.metadata.AclRecord
+	nil,                            // 22: kraft.metadata.RegisterBrokerRecord.FeaturesEntry
 }
 var file_records_proto_depIdxs = []int32{
 	1,  // 0: kraft.metadata.Batch.records:type_name -> kraft.metadata.Record
@@ -1950,24 +2078,25 @@ var file_records_proto_depIdxs = []int32{
 	16, // 12: kraft.metadata.Record.controller:type_name -> kraft.metadata.ControllerRecord
 	18, // 13: kraft.metadata.Record.client_quota:type_name -> kraft.metadata.ClientQuotaRecord
 	20, // 14: kraft.metadata.Record.scram_credential:type_name -> kraft.metadata.ScramCredentialRecord
-	5,  // 15: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
-	21, // 16: kraft.metadata.RegisterBrokerRecord.features:type_name -> kraft.metadata.RegisterBrokerRecord.FeaturesEntry
-	8,  // 17: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
-	8,  // 18: kraft.metadata.BrokerChangeRecord.scarce_dirs:type_name -> kraft.metadata.Directories
-	8,  // 19: kraft.metadata.BrokerChangeRecord.full_dirs:type_name -> kraft.metadata.Directories
-	14, // 20: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
-	14, // 21: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
-	14, // 22: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
-	14, // 23: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
-	14, // 24: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
-	14, // 25: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
-	19, // 26: kraft.metadata.ClientQuotaRecord.entity:type_name -> kraft.metadata.QuotaEntity
-	4,  // 27: kraft.metadata.RegisterBrokerRecord.FeaturesEntry.value:type_name -> kraft.metadata.FeatureRange
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	21, // 15: kraft.metadata.Record.acl:type_name -> kraft.metadata.AclRecord
+	5,  // 16: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
+	22, // 17: kraft.metadata.RegisterBrokerRecord.features:type_name -> kraft.metadata.RegisterBrokerRecord.FeaturesEntry
+	8,  // 18: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
+	8,  // 19: kraft.metadata.BrokerChangeRecord.scarce_dirs:type_name -> kraft.metadata.Directories
+	8,  // 20: kraft.metadata.BrokerChangeRecord.full_dirs:type_name -> kraft.metadata.Directories
+	14, // 21: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
+	14, // 22: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
+	14, // 23: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
+	14, // 24: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
+	14, // 25: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
+	14, // 26: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
+	19, // 27: kraft.metadata.ClientQuotaRecord.entity:type_name -> kraft.metadata.QuotaEntity
+	4,  // 28: kraft.metadata.RegisterBrokerRecord.FeaturesEntry.value:type_name -> kraft.metadata.FeatureRange
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_records_proto_init() }
@@ -1990,6 +2119,7 @@ func file_records_proto_init() {
 		(*Record_Controller)(nil),
 		(*Record_ClientQuota)(nil),
 		(*Record_ScramCredential)(nil),
+		(*Record_Acl)(nil),
 	}
 	file_records_proto_msgTypes[7].OneofWrappers = []any{}
 	file_records_proto_msgTypes[13].OneofWrappers = []any{}
@@ -2001,7 +2131,7 @@ func file_records_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_records_proto_rawDesc), len(file_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

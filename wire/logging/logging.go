@@ -24,6 +24,7 @@ const (
 	Replication Part = "replication"
 	StateChange Part = "state-change" // at info a line for each change of a partition's leader or ISR on this broker
 	Groups      Part = "groups"
+	Authorizer  Part = "authorizer" // a line for each denial
 	Controller  Part = "controller"
 	Quorum      Part = "quorum"
 )
@@ -40,6 +41,7 @@ var kafkaNames = []struct {
 	{Replication, "kafka.server.ReplicaManager"},
 	{StateChange, "state.change.logger"},
 	{Groups, "org.apache.kafka.coordinator.group.GroupCoordinatorService"},
+	{Authorizer, "kafka.authorizer.logger"},
 	{Controller, "org.apache.kafka.controller.QuorumController"},
 	{Quorum, "org.apache.kafka.raft.KafkaRaftClient"},
 }
