@@ -57,7 +57,7 @@ func TestExitStatus(t *testing.T) {
 		"produce": "x", "consume": "x", "group list": "", "group describe": "x", "group lag": "x", "group reset": "x --to start", "group delete": "x",
 		"cluster describe": "", "cluster rebalance": "", "broker list": "", "broker drain": "1", "broker remove": "1", "broker log-level": "1", "partition list": "", "partition move": "x:1 --to 1",
 		"partition status": "", "partition cancel": "x", "partition unthrottle": "", "partition elect": "", "quorum status": "", "quorum add": "1", "quorum remove": "1",
-		"transaction list": "", "transaction describe": "x", "transaction hanging": "", "transaction abort": "x", "user list": "", "user set": "x --generate", "user delete": "x", "perf produce": "x", "perf consume": "x", "config list": "--topic x", "config set": "retention.ms=1 --topic x", "config unset": "retention.ms --topic x", "top": "--once", "health": "", "doctor": "",
+		"transaction list": "", "transaction describe": "x", "transaction hanging": "", "transaction abort": "x", "user list": "", "acl list": "", "acl grant": "x read --topic y", "acl revoke": "x read --topic y", "acl why": "--principal x --operation read --topic y", "user set": "x --generate", "user delete": "x", "perf produce": "x", "perf consume": "x", "config list": "--topic x", "config set": "retention.ms=1 --topic x", "config unset": "retention.ms --topic x", "top": "--once", "health": "", "doctor": "",
 	}
 	// Those that ask none.
 	alone := "dev stop-broker,dev start-broker,dev snippet,dev status,dev stop,dev reset,server,check,status,stop,cluster start,cluster stop,log verify,log dump,storage info,storage format," +

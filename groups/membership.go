@@ -41,6 +41,9 @@ func (m *Manager) joinGroup(ctx *wire.Request, req *kmsg.JoinGroupRequest) (*kms
 func (m *Manager) syncGroup(ctx *wire.Request, req *kmsg.SyncGroupRequest) (*kmsg.SyncGroupResponse, error) {
 	var resp *kmsg.SyncGroupResponse
 	err := ctx.May(acl.Read, acl.Group, req.Group)
+	if ctx.Version >= 5 && (req.ProtocolType == nil || req.Protocol == nil) { // KIP-559
+		err = kerr.InconsistentGroupProtocol
+	}
 	ctx.Wait(func() {
 		if err != nil {
 			return

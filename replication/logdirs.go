@@ -79,6 +79,9 @@ func (m *Manager) alterReplicaLogDirs(ctx *wire.Request, req *kmsg.AlterReplicaL
 }
 
 func (m *Manager) moveTo(dir, topic string, n int32) error {
+	if err := m.logs.CheckDir(dir); err != nil {
+		return err
+	}
 	p, err := m.Partition(topic, n)
 	if err == nil && p.offline.Load() {
 		err = storage.ErrDirOffline

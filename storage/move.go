@@ -79,16 +79,8 @@ func (v *mover) throttle(bytes int64) {
 // there already (AlterReplicaLogDirs). Errors wrap kerr.LogDirNotFound, kerr.KafkaStorageError,
 // kerr.ReplicaNotAvailable or kerr.InvalidTopicException.
 func (m *Manager) Move(tp ident.TopicPartition, path string) error {
-	var to *Dir
-	for _, d := range m.dirs {
-		if filepath.Clean(d.path) == filepath.Clean(path) {
-			to = d
-		}
-	}
-	if to == nil {
-		return fmt.Errorf("%s is none of this broker's log directories: %w", path, kerr.LogDirNotFound)
-	}
-	if err := to.offline(); err != nil {
+	to, err := m.dirAt(path)
+	if err != nil {
 		return err
 	}
 	m.mu.RLock()
@@ -106,6 +98,21 @@ func (m *Manager) Move(tp ident.TopicPartition, path string) error {
 		return fmt.Errorf("The topic name is too long.: %w", kerr.InvalidTopicException)
 	}
 	return m.mover.begin(p, to, future)
+}
+
+// CheckDir says why no log can be moved to a directory, whatever log.
+func (m *Manager) CheckDir(path string) error {
+	_, err := m.dirAt(path)
+	return err
+}
+
+func (m *Manager) dirAt(path string) (*Dir, error) {
+	for _, d := range m.dirs {
+		if filepath.Clean(d.path) == filepath.Clean(path) {
+			return d, d.offline()
+		}
+	}
+	return nil, fmt.Errorf("%s is none of this broker's log directories: %w", path, kerr.LogDirNotFound)
 }
 
 // trimSuffixes leaves <topic>-<n> of <topic>-<n>.<id>-future.

@@ -21,7 +21,7 @@ var others = map[string][]string{
 	"get": {"list", "describe"}, "show": {"describe", "list"}, "describe": {"describe", "list", "status"}, "info": {"describe", "list"}, "status": {"status", "describe", "list"},
 	"ls": {"list"}, "new": {"create"}, "add": {"create", "add"}, "make": {"create"}, "alter": {"set"}, "update": {"set"}, "edit": {"set"}, "put": {"set"},
 	"produce": {"produce"}, "publish": {"produce"}, "send": {"produce"}, "write": {"produce"}, "subscribe": {"consume"}, "read": {"consume"}, "tail": {"consume"}, "listen": {"consume"},
-	"start": {"start-broker", "dev", "server"}, "run": {"dev", "server"}, "up": {"dev"}, "down": {"stop"}, "kill": {"stop"}, "cluster": {"cluster"}, "acl": {}, "user": {},
+	"start": {"start-broker", "dev", "server"}, "run": {"dev", "server"}, "up": {"dev"}, "down": {"stop"}, "kill": {"stop"}, "cluster": {"cluster"},
 }
 
 // finish completes commands with what all of them have. group is the words before theirs.

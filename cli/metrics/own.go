@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"kraft/wire"
+	"kraft/wire/acl"
 	"kraft/wire/defect"
 )
 
@@ -26,6 +27,13 @@ func (v *view) own(o out) {
 		o.gauge("kraft_connections", "Open connections.", float64(n), "listener", listener)
 	}
 	o.counter("kraft_connections_accepted_total", "Connections accepted.", float64(v.accepted))
+	if v.Authorizer != nil {
+		for denied, n := range v.Authorizer.Counts() {
+			o.counter("kraft_authorization_denied_total", "Requests refused by the access control lists, or that would be (authorizer.mode=audit).", float64(n),
+				"operation", acl.OperationName(denied.Operation), "resource", acl.Noun(denied.Resource))
+		}
+		o.gauge("kraft_acls", "Rules of the access control lists.", float64(v.Meta.Image().ACLs().Len()))
+	}
 	v.ownTopics(o)
 	v.ownGroups(o)
 	v.ownClients(o)

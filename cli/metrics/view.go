@@ -10,6 +10,7 @@ import (
 	"kraft/groups"
 	"kraft/groups/coordinator"
 	"kraft/raftmeta"
+	"kraft/raftmeta/authorizer"
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
 	"kraft/raftmeta/telemetry"
@@ -26,7 +27,8 @@ type Sources struct {
 	Groups      *groups.Manager
 	Telemetry   *telemetry.Manager
 	Logs        *storage.Manager
-	Servers     []*wire.Server // the first's requests are told of, the connections of all
+	Authorizer  *authorizer.Authorizer // nil where everybody may do everything
+	Servers     []*wire.Server         // the first's requests are told of, the connections of all
 	Dial        wire.Dialer
 	InterBroker string // the listener of brokers that this one connects to
 	Version     string

@@ -2,6 +2,7 @@ package security
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kraft/e2e/harness"
@@ -69,6 +71,7 @@ func securedCluster(t *testing.T, mechanism string) {
 			"sasl.enabled.mechanisms=" + mechanism, "sasl.mechanism.inter.broker.protocol=" + mechanism,
 			"listener.name.brokers." + strings.ToLower(mechanism) + ".sasl.jaas.config=" + login + ` required username="broker" password="of-brokers"` + users + ";",
 			"log.dirs=" + data, "min.insync.replicas=2", "connections.max.reauth.ms=2000", "offsets.topic.num.partitions=1",
+			standardAuthorizer, "super.users=User:broker;User:CN=b1;User:CN=b2;User:CN=b3",
 		}, "\n")), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -92,13 +95,14 @@ func securedCluster(t *testing.T, mechanism string) {
 			t.Fatal(err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	grantAlice(ctx, t, addresses, b, mechanism)
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addresses...), kgo.DialTLSConfig(b.trust(t, false)), kgo.SASL(mechanismOf(mechanism, "alice", password)), kgo.DefaultProduceTopic("orders"), kgo.ConsumeTopics("orders"), kgo.ConsumerGroup("g"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.CloseAllowingRebalance()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	if _, err := kadm.NewClient(cl).CreateTopic(ctx, 3, 3, nil, "orders"); err != nil {
 		t.Fatal(err)
 	}
@@ -155,5 +159,44 @@ func securedCluster(t *testing.T, mechanism string) {
 		if strings.Contains(n.Output(), "expired") {
 			t.Error("a session expired")
 		}
+	}
+}
+
+// grantAlice lets alice create and use the topic orders, and use the group g; before that she may not. It logs in as the brokers do.
+func grantAlice(ctx context.Context, t *testing.T, addresses []string, b *broker, mechanism string) {
+	t.Helper()
+	as := func(user, password string) *kgo.Client {
+		cl, err := kgo.NewClient(kgo.SeedBrokers(addresses...), kgo.DialTLSConfig(b.trust(t, false)), kgo.SASL(mechanismOf(mechanism, user, password)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(cl.Close)
+		return cl
+	}
+	alice := kadm.NewClient(as("alice", password))
+	if r, err := alice.CreateTopic(ctx, 3, 3, nil, "orders"); !errors.Is(err, kerr.TopicAuthorizationFailed) {
+		t.Errorf("alice makes a topic: %v %v", r, err)
+	}
+	rules := kadm.NewACLs().Allow("User:alice").AllowHosts("*").Topics("orders").Groups("g").ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpAll)
+	results, err := kadm.NewClient(as("broker", "of-brokers")).CreateACLs(ctx, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	if err := harness.Eventually(10*time.Second, func() error { // until the broker that she asks knows the rules
+		_, err := alice.ListTopics(ctx, "orders")
+		if err == nil {
+			_, err = alice.CreateTopic(ctx, 3, 3, nil, "orders")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alice.DeleteTopic(ctx, "orders"); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -360,20 +360,30 @@ func TestScriptsOnCluster(t *testing.T) {
 	}
 }
 
-// TestACLs: kafka-acls does with an Apache Kafka that has an authorizer what Kafka's own does, and prints the same.
+// TestACLs: kafka-acls does what Kafka's own does, and prints the same, with an Apache Kafka that has an authorizer and with kraft; so does
+// Kafka's own with kraft.
 func TestACLs(t *testing.T) {
 	jars := harness.NeedKafka(t)
 	settings := []string{"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users=User:ANONYMOUS"}
-	kafka, other := harness.NewKafka(t, settings...), harness.NewKafka(t, settings...)
-	reference := &target{newJVM(t, jars), kafka.Addr, kafka.Data, "", nil}
-	subject := &target{nil, other.Addr, other.Data, "", map[string]bool{"acls": true}}
-	for _, c := range readCommands(t, "testdata/acls.txt") {
-		want, got := both(t, c, reference, subject)
-		want, got = want.said(), got.said()
-		if want.status != got.status || want.status == "0" && want.sorted() != got.sorted() {
-			t.Errorf("%s\n--- Kafka's: %v\n--- kraft's: %v", c.text, want, got)
-		}
-		t.Logf("%s\n%v", c.text, want)
+	jvm := newJVM(t, jars)
+	kraft := harness.NewKraft(t, "--override", settings[0], "--override", settings[1])
+	other := harness.NewKafka(t, settings...)
+	for name, subject := range map[string]*target{
+		"kraft's with Kafka": {nil, other.Addr, other.Data, "", map[string]bool{"acls": true}},
+		"Kafka's with kraft": {newJVM(t, jars), kraft.Addr, kraft.Data, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kafka := harness.NewKafka(t, settings...)
+			reference := &target{jvm, kafka.Addr, kafka.Data, "", nil}
+			for _, c := range readCommands(t, "testdata/acls.txt") {
+				want, got := both(t, c, reference, subject)
+				want, got = want.said(), got.said()
+				if want.status != got.status || want.status == "0" && want.sorted() != got.sorted() {
+					t.Errorf("%s\n--- Kafka: %v\n--- %s: %v", c.text, want, name, got)
+				}
+				t.Logf("%s\n%v", c.text, want)
+			}
+		})
 	}
 }
 

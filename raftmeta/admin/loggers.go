@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -60,7 +61,7 @@ func (a *Admin) alterLoggers(ctx *wire.Request, r *kmsg.IncrementalAlterConfigsR
 		case kmsg.IncrementalAlterConfigOpDelete:
 			r.Configs[i].Value = nil
 		default:
-			err = fmt.Errorf("%v operation is not allowed for the BROKER_LOGGER resource: %w", c.Op, kerr.InvalidRequest)
+			err = cmp.Or(err, fmt.Errorf("%v operation is not allowed for the BROKER_LOGGER resource: %w", c.Op, kerr.InvalidRequest))
 		}
 	}
 	change(a.meta.Config.Logs.Check)

@@ -48,6 +48,9 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 		seen[c.Key] = true
 		d, ok := definitions[c.Key]
 		if !ok {
+			if c.Op == Delete && (resourceType == image.GroupResource || resourceType == image.ClientMetricsResource) {
+				continue
+			}
 			switch resourceType {
 			case image.TopicResource:
 				return nil, fmt.Errorf("Unknown topic config name: %s: %w", c.Key, kerr.InvalidConfig)

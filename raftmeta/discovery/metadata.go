@@ -80,6 +80,9 @@ func (d *Discovery) metadata(ctx *wire.Request, req *kmsg.MetadataRequest) (*kms
 		}
 		mt := kmsg.NewMetadataResponseTopic()
 		mt.Topic, mt.TopicID, mt.AuthorizedOperations = r.Topic, r.TopicID, wire.NoOperations
+		if hidden == nil && r.Topic != nil && req.IncludeTopicAuthorizedOperations {
+			mt.AuthorizedOperations = ctx.Authorized(acl.Topic, *r.Topic)
+		}
 		switch {
 		case hidden != nil:
 			mt.ErrorCode = wire.ErrorCode(hidden)
@@ -257,9 +260,7 @@ func (d *Discovery) describeTopicPartitions(ctx *wire.Request, req *kmsg.Describ
 			continue
 		}
 		t, next := describedTopic(img, name, first, &limit, ctx.Session.Listener)
-		if t.ErrorCode == 0 {
-			t.AuthorizedOperations = ctx.Authorized(acl.Topic, name)
-		}
+		t.AuthorizedOperations = ctx.Authorized(acl.Topic, name)
 		resp.Topics = append(resp.Topics, t)
 		if next >= 0 {
 			cursor := kmsg.NewDescribeTopicPartitionsResponseNextCursor()
