@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -53,8 +54,8 @@ users. A rule with --deny is stronger than all that allow.`,
 				OnUsageError: usageError, Action: why,
 				Flags: append([]cli.Flag{
 					bootstrapFlag(), jsonFlag(),
-					&cli.StringFlag{Name: "principal", Usage: "`WHO`: User:NAME, or NAME alone", Required: true},
-					&cli.StringFlag{Name: "operation", Usage: "what: an `OPERATION` of Kafka's, like Read", Required: true},
+					&cli.StringFlag{Name: "principal", Usage: "`WHO`: User:NAME, or NAME alone"},
+					&cli.StringFlag{Name: "operation", Usage: "what: an `OPERATION` of Kafka's, like Read"},
 					&cli.StringFlag{Name: "host", DefaultText: "any", Usage: "from where: an IP `ADDRESS`"},
 				}, resources()...),
 			},
@@ -331,10 +332,13 @@ func flagOf(q acl.Question) string {
 }
 
 func why(c *cli.Context) error {
-	if c.NArg() > 0 {
-		return badUse("%s is not a flag: %s", c.Args().First(), c.Command.UsageText)
+	if args, err := interspersed(c); err != nil || len(args) > 0 {
+		return cmp.Or(err, badUse("%s is no option: %s", strings.Join(args, " "), c.Command.UsageText))
 	}
 	on := targets(c)
+	if c.String("principal") == "" || c.String("operation") == "" {
+		return badUse("name who and what: %s", c.Command.UsageText)
+	}
 	if len(on) != 1 {
 		return badUse("name one topic, group or transactional id, or the cluster: %s", c.Command.UsageText)
 	}
