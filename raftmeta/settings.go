@@ -24,7 +24,10 @@ type Settings struct {
 	AutoLeaderRebalance    bool          `kafka:"auto.leader.rebalance.enable"`
 	ImbalanceCheckInterval time.Duration `kafka:"leader.imbalance.check.interval.seconds"`
 
-	AuthorizerMode string `kafka:"authorizer.mode"`
+	AuthorizerMode         string `kafka:"authorizer.mode"`
+	MaxConnections         int    `kafka:"max.connections"`
+	MaxConnectionsPerIP    int    `kafka:"max.connections.per.ip"`
+	MaxConnectionsOverride string `kafka:"max.connections.per.ip.overrides"`
 
 	FlushPolicy           string        `kafka:"log.flush.policy"`
 	FetchMaxBytes         int           `kafka:"fetch.max.bytes"`

@@ -122,7 +122,7 @@ func TestLoginPhases(t *testing.T) {
 // TestLargeTokens: a token alone that is larger than sasl.server.max.receive.size ends the connection before it is read.
 func TestLargeTokens(t *testing.T) {
 	log := &lockedBuffer{}
-	s := NewServer(Config{MaxRequestBytes: 1 << 20, MaxConnections: 10}, new(Registry), Identity{}, zerolog.New(log))
+	s := NewServer(Config{MaxRequestBytes: 1 << 20, Limits: limits(10)}, new(Registry), Identity{}, zerolog.New(log))
 	defer s.Close()
 	bound, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -21,7 +21,7 @@ type Config struct {
 	MaxRequestBytes int            // socket.request.max.bytes
 	MaxQueuedBytes  int64          // queued.max.request.bytes: all requests together while read and handled
 	IdleTimeout     time.Duration  // connections.max.idle.ms; also for a peer that stops in mid-frame or does not read
-	MaxConnections  int            // max.connections
+	Limits          func() *Limits // of connections; called for each, with a lock held
 	RequestLog      zerolog.Logger // a line for each request at debug
 	Authorizer      Authorizer     // nil: everybody may do everything
 	SlowRequest     time.Duration  // slow.request.log.ms: requests that are handled and sent for longer are logged; 0 for none
@@ -63,7 +63,8 @@ type Server struct {
 	suspended bool // whoever comes is turned away
 	listeners []net.Listener
 	conns     map[*conn]struct{}
-	refused   time.Time // when a refused connection was last logged
+	addresses map[netip.Addr]int // how many of conns each peer has
+	refused   time.Time          // when a refused connection was last logged
 }
 
 // NewServer makes a server and registers ApiVersions in r, which must not change afterwards.
@@ -76,7 +77,7 @@ func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Ser
 		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
 		medium: newMemory(capacity / 4), large: newMemory(capacity - capacity/4), decoded: semaphore.NewWeighted(capacity), capacity: capacity,
 		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines), logins: rate.NewLimiter(slowLines, slowLines),
-		conns: map[*conn]struct{}{}, draining: make(chan struct{}),
+		conns: map[*conn]struct{}{}, addresses: map[netip.Addr]int{}, draining: make(chan struct{}),
 	}
 }
 
@@ -140,11 +141,12 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 		closeUnanswered(tcp)
 		return
 	}
-	if len(s.conns) >= s.config.MaxConnections {
+	from := addressOf(tcp)
+	if why := s.config.Limits().refuse(len(s.conns), s.addresses[from], from); why != "" {
 		_ = tcp.Close()
 		if now := time.Now(); now.Sub(s.refused) > time.Second {
 			s.refused = now
-			s.log.Warn().Str("peer", tcp.RemoteAddr().String()).Msg(fmt.Sprintf("refused connection: %d are open (max.connections)", len(s.conns)))
+			s.log.Warn().Str("peer", tcp.RemoteAddr().String()).Msg("refused connection: " + why)
 		}
 		return
 	}
@@ -154,6 +156,7 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
 	c.session = &Session{Principal: Anonymous, Listener: l.Name, Protocol: l.Protocol, Peer: tcp.RemoteAddr().String(), ended: c.ctx.Done()}
 	s.conns[c] = struct{}{}
+	s.addresses[from]++
 	s.running.Add(1)
 	go func() {
 		defer s.running.Done()
@@ -162,6 +165,9 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 		}
 		s.mu.Lock()
 		delete(s.conns, c)
+		if s.addresses[from]--; s.addresses[from] == 0 {
+			delete(s.addresses, from)
+		}
 		s.mu.Unlock()
 	}()
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -87,7 +88,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 			}
 		}}, nil
 	})
-	config := Config{MaxRequestBytes: 1 << 20, MaxQueuedBytes: 64 << 20, IdleTimeout: time.Minute, MaxConnections: 100}
+	config := Config{MaxRequestBytes: 1 << 20, MaxQueuedBytes: 64 << 20, IdleTimeout: time.Minute, Limits: limits(100)}
 	if change != nil {
 		change(&config)
 	}
@@ -103,6 +104,28 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	r.Serve(Listener{Name: "PLAINTEXT", Protocol: "PLAINTEXT", Net: l})
 	t.Cleanup(r.Close)
 	return r
+}
+
+// limits are those of a server that takes some connections, from whatever address.
+func limits(connections int) func() *Limits {
+	return func() *Limits { return &Limits{Connections: connections, PerAddress: connections} }
+}
+
+// TestLimits: how many connections there may be at all, from one address, and from one that has a limit of its own.
+func TestLimits(t *testing.T) {
+	l := Limits{Connections: 10, PerAddress: 3, Overrides: map[netip.Addr]int{netip.MustParseAddr("10.0.0.1"): 5, netip.MustParseAddr("::1"): 0}}
+	for _, tc := range []struct {
+		open, same int
+		from       string
+		want       string
+	}{
+		{0, 0, "10.0.0.2", ""}, {9, 2, "10.0.0.2", ""}, {10, 0, "10.0.0.2", "max.connections)"}, {5, 3, "10.0.0.2", "max.connections.per.ip"},
+		{5, 4, "10.0.0.1", ""}, {5, 5, "10.0.0.1", "max.connections.per.ip"}, {0, 0, "::1", "max.connections.per.ip"},
+	} {
+		if got := l.refuse(tc.open, tc.same, netip.MustParseAddr(tc.from)); (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
+			t.Errorf("%+v: %q", tc, got)
+		}
+	}
 }
 
 // brokenTopics is how many topics a request has that the rig cannot answer.
@@ -336,7 +359,7 @@ func (r *rig) expectLogged(t *testing.T, name, says, peer string) {
 }
 
 func TestConnectionLimits(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxConnections, c.IdleTimeout = 2, 50*time.Millisecond })
+	r := newRig(t, func(c *Config) { c.Limits, c.IdleTimeout = limits(2), 50*time.Millisecond })
 	a, b := r.dial(t), r.dial(t)
 	a.send(1, metadata(1))
 	a.receive()

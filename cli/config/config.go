@@ -206,7 +206,6 @@ type Settings struct {
 	QueuedMaxBytes      int64         `kafka:"queued.max.request.bytes"`
 	RequestMaxBytes     int           `kafka:"socket.request.max.bytes"`
 	MaxIdle             time.Duration `kafka:"connections.max.idle.ms"`
-	MaxConnections      int           `kafka:"max.connections"`
 	SlowRequest         time.Duration `kafka:"slow.request.log.ms"`
 	ControlledShutdown  bool          `kafka:"controlled.shutdown.enable"`
 	MaxToken            int           `kafka:"sasl.server.max.receive.size"`

@@ -129,7 +129,7 @@ func (n *Node) limits() wire.Config {
 	}
 	limits := wire.Config{
 		MaxRequestBytes: n.config.RequestMaxBytes, MaxQueuedBytes: queued,
-		IdleTimeout: n.config.MaxIdle, MaxConnections: n.config.MaxConnections,
+		IdleTimeout: n.config.MaxIdle, Limits: n.limit.Load,
 		SlowRequest: n.config.SlowRequest, RequestLog: n.logs.For(logging.Requests),
 	}
 	if n.authorizer != nil {

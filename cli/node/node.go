@@ -74,7 +74,8 @@ type Node struct {
 	waiting     func(what string)
 	holds       func(dir string)
 	held        bool
-	toldTaken   map[string]bool        // addresses that the log has reported as taken by another process
+	toldTaken   map[string]bool // addresses that the log has reported as taken by another process
+	limit       atomic.Pointer[wire.Limits]
 	authorizer  *authorizer.Authorizer // nil: everybody may do everything
 	controllers net.Listener           // for members of the quorum, nil for a node that is alone
 	quorum      *wire.Server
@@ -402,6 +403,7 @@ func (n *Node) openMeta() error {
 	if n.metadata, err = openMetadata(c); err != nil {
 		return err
 	}
+	n.followLimits()
 	if c := n.config.Authorizer; c != nil {
 		n.authorizer = authorizer.New(n.meta, *c)
 	}

@@ -50,6 +50,11 @@ func (d *Definition) Check(value string) error {
 			return fmt.Errorf("Invalid value %s for configuration %s: %s must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...", value, d.Name, d.Name)
 		}
 	case String:
+		if d.Name == "max.connections.per.ip.overrides" {
+			if _, err := HostLimits(text); err != nil {
+				return fmt.Errorf("Invalid value %s for configuration %s: %w", value, d.Name, err)
+			}
+		}
 		if d.allowed != nil && !slices.Contains(d.allowed, text) {
 			return fmt.Errorf("Invalid value %s for configuration %s: String must be one of: %s", value, d.Name, strings.Join(d.allowed, ", "))
 		}
@@ -148,4 +153,26 @@ func formatDouble(f float64) string {
 	}
 	n, _ := strconv.Atoi(exponent)
 	return digits + "E" + strconv.Itoa(n)
+}
+
+// HostLimit is an entry of max.connections.per.ip.overrides.
+type HostLimit struct {
+	Host  string // an IP address or a name
+	Limit int
+}
+
+// HostLimits reads max.connections.per.ip.overrides: HOST:COUNT, separated by commas.
+func HostLimits(text string) (out []HostLimit, err error) {
+	for _, entry := range SplitList(text) {
+		i := strings.LastIndexByte(entry, ':')
+		if i <= 0 {
+			return nil, fmt.Errorf("%q is not HOST:COUNT", entry)
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(entry[i+1:]), 10, 32)
+		if err != nil || n < 0 {
+			return nil, fmt.Errorf("%q is not HOST:COUNT", entry)
+		}
+		out = append(out, HostLimit{strings.Trim(strings.TrimSpace(entry[:i]), "[]"), int(n)})
+	}
+	return out, nil
 }
