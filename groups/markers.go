@@ -444,7 +444,7 @@ func (t *transactions) writeTxnMarkers(ctx *wire.Request, req *kmsg.WriteTxnMark
 		}
 	}
 	var errs []error
-	if err := mayMark(ctx); err != nil {
+	if err := authorizeMarkers(ctx); err != nil {
 		errs = slices.Repeat([]error{err}, len(all))
 	} else {
 		errs = t.writeHere(ctx.Context(), all)
@@ -474,9 +474,9 @@ func (t *transactions) writeTxnMarkers(ctx *wire.Request, req *kmsg.WriteTxnMark
 	return resp, nil
 }
 
-// mayMark says why somebody may write no markers: brokers may, and administrators who end hanging transactions (KIP-664).
-func mayMark(ctx *wire.Request) error {
-	if ctx.CouldCluster(acl.Alter) {
+// authorizeMarkers returns why the sender may write no markers: brokers may, and administrators who end hanging transactions (KIP-664).
+func authorizeMarkers(ctx *wire.Request) error {
+	if ctx.HoldsCluster(acl.Alter) {
 		return nil
 	}
 	return ctx.MayCluster(acl.ClusterAction)

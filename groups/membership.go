@@ -97,7 +97,7 @@ func (m *Manager) leaveGroup(ctx *wire.Request, req *kmsg.LeaveGroupRequest) (*k
 
 func (m *Manager) describeGroups(ctx *wire.Request, req *kmsg.DescribeGroupsRequest) (*kmsg.DescribeGroupsResponse, error) {
 	resp := kmsg.NewPtrDescribeGroupsResponse()
-	for _, g := range req.Groups {
+	for _, g := range wire.Distinct(req.Groups, func(g *string) string { return *g }) {
 		var d kmsg.DescribeGroupsResponseGroup
 		err := ctx.May(acl.Describe, acl.Group, g)
 		if err == nil {

@@ -160,9 +160,6 @@ func (m *Manager) offsetFetch(ctx *wire.Request, req *kmsg.OffsetFetchRequest) (
 		gt.Topic, gt.Partitions = t.Topic, t.Partitions
 		g.Topics = append(g.Topics, gt)
 	}
-	if err := m.ensureForOld(ctx); err != nil {
-		m.log.Error().Err(err).Msg("cannot create " + offsetsTopic)
-	}
 	found := m.fetchGroup(ctx, &g, req.RequireStable)
 	resp.ErrorCode = found.ErrorCode
 	for _, t := range found.Topics {
@@ -202,6 +199,9 @@ func (m *Manager) fetchGroup(ctx *wire.Request, req *kmsg.OffsetFetchRequestGrou
 			}
 		}
 		return resp
+	}
+	if err := m.ensureForOld(ctx); err != nil {
+		m.log.Error().Err(err).Msg("cannot create " + offsetsTopic)
 	}
 	for _, t := range req.Topics {
 		name := t.Topic

@@ -171,7 +171,7 @@ func (t *transactions) freshID(ctx context.Context) (int64, error) {
 // transactions without a timeout, and none yet that outlive their producer.
 func (t *transactions) initProducerID(ctx *wire.Request, req *wire.InitProducerIDRequest) (*wire.InitProducerIDResponse, error) {
 	resp := &wire.InitProducerIDResponse{OngoingProducerID: -1, OngoingProducerEpoch: -1}
-	g := transaction.Given{Err: mayInit(ctx, req)}
+	g := transaction.Given{Err: authorizeInit(ctx, req)}
 	switch {
 	case g.Err != nil:
 	case (req.ProducerID == -1) != (req.ProducerEpoch == -1): // a producer that has an id has an epoch
@@ -195,10 +195,10 @@ func (t *transactions) initProducerID(ctx *wire.Request, req *wire.InitProducerI
 	return resp, nil
 }
 
-// mayInit says why a producer may not have an id.
-func mayInit(ctx *wire.Request, req *wire.InitProducerIDRequest) error {
+// authorizeInit returns why a producer may not have an id.
+func authorizeInit(ctx *wire.Request, req *wire.InitProducerIDRequest) error {
 	if req.TransactionalID == nil {
-		if ctx.CouldCluster(acl.IdempotentWrite) || ctx.CouldAny(acl.Write, acl.Topic) {
+		if ctx.HoldsCluster(acl.IdempotentWrite) || ctx.HoldsAny(acl.Write, acl.Topic) {
 			return nil
 		}
 		return ctx.MayCluster(acl.IdempotentWrite)

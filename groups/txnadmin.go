@@ -46,12 +46,18 @@ func (t *transactions) describe(ctx *wire.Request, req *kmsg.DescribeTransaction
 // transactionStates are the names of states that ListTransactions filters by.
 var transactionStates = []string{"Empty", "Ongoing", "PrepareCommit", "PrepareAbort", "CompleteCommit", "CompleteAbort", "Dead", "PrepareEpochFence"}
 
+// maxPattern bounds the length of a pattern in bytes: compiled it is many times as large.
+const maxPattern = 4096
+
 // list answers ListTransactions (KIP-664, KIP-994, KIP-1152) with the ids that this node coordinates.
 func (t *transactions) list(ctx *wire.Request, req *kmsg.ListTransactionsRequest) (*kmsg.ListTransactionsResponse, error) {
 	resp := kmsg.NewPtrListTransactionsResponse()
 	matches := func(string) bool { return true }
 	if p := req.TransactionalIDPattern; p != nil && *p != "" {
-		re, err := regexp.Compile(`\A(?:` + *p + `)\z`)
+		re, err := (*regexp.Regexp)(nil), error(kerr.InvalidRegularExpression)
+		if len(*p) <= maxPattern {
+			re, err = regexp.Compile(`\A(?:` + *p + `)\z`)
+		}
 		if err == nil {
 			_, err = regexp.Compile(*p) // by itself, too
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 func (m *Manager) describeProducers(ctx *wire.Request, req *kmsg.DescribeProducersRequest) (*kmsg.DescribeProducersResponse, error) {
-	broker := ctx.CouldCluster(acl.ClusterAction) // a coordinator that writes markers
+	broker := ctx.HoldsCluster(acl.ClusterAction) // a coordinator that writes markers
 	return m.producersOf(req, func(topic string) error {
 		if broker {
 			return nil

@@ -68,10 +68,10 @@ type fetching struct {
 	parts   []*Partition          // found
 	found   []*Partition          // beside list, nil where there is none
 	bytes   int
-	denied  error // who says to be a broker is none
-	judged  judged
-	urgent  bool  // an error or a divergence is to be told at once
-	err     error // closes the connection
+	denied  error                // why the sender is no broker, though it claims to be one
+	decided map[sessionKey]error // by topic, for a consumer: why it may not be read
+	urgent  bool                 // an error or a divergence is to be told at once
+	err     error                // closes the connection
 }
 
 // wait parks the request on its partitions until enough bytes have come or the time is over, and reads
@@ -102,6 +102,7 @@ func (f *fetching) wait(ctx *wire.Request, wait time.Duration) error {
 	if err := ctx.Context().Err(); err != nil {
 		return err
 	}
+	f.decided = nil // rights may have been taken away meanwhile
 	f.readAll()
 	return nil
 }
@@ -144,16 +145,8 @@ func (f *fetching) readAll() {
 	}
 }
 
-// judged is what was decided about a topic.
-type judged struct {
-	topic  string
-	id     image.UUID
-	known  bool // that it was
-	denied error
-}
-
-// may says why a topic may not be read. A topic is named by its id where that is known (UNKNOWN_TOPIC_ID), whether there is one of a name is
-// not told to who may not read it.
+// may returns why a topic may not be read. An id that there is not is UNKNOWN_TOPIC_ID; a name that there is not is denied like any other to
+// who may not read it.
 func (f *fetching) may(w *wanted) error {
 	switch {
 	case f.replica >= 0:
@@ -163,8 +156,10 @@ func (f *fetching) may(w *wanted) error {
 		return nil
 	case !f.request.Authorizes():
 		return nil
-	case f.judged.known && f.judged.topic == w.topic && f.judged.id == w.id:
-		return f.judged.denied
+	}
+	key := sessionKey{topic: w.topic, id: w.id}
+	if err, known := f.decided[key]; known {
+		return err
 	}
 	name := w.topic
 	if f.version >= 13 {
@@ -174,8 +169,12 @@ func (f *fetching) may(w *wanted) error {
 		}
 		name = t.Name
 	}
-	f.judged = judged{w.topic, w.id, true, f.request.May(acl.Read, acl.Topic, name)}
-	return f.judged.denied
+	if f.decided == nil {
+		f.decided = map[sessionKey]error{}
+	}
+	err := f.request.May(acl.Read, acl.Topic, name)
+	f.decided[key] = err
+	return err
 }
 
 // read fills one partition's answer from at most budget bytes.

@@ -26,14 +26,18 @@ var timestampsSince = map[int64]int16{latestTime: 0, earliestTime: 0, maxTimesta
 func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
 	resp := kmsg.NewPtrListOffsetsResponse()
 	repeated := repeatedPartitions(req)
-	if req.ReplicaID >= 0 && !ctx.CouldCluster(acl.ClusterAction) {
-		req.ReplicaID = -1 // it is no broker, and sees what is committed
+	broker := req.ReplicaID >= 0 && ctx.HoldsCluster(acl.ClusterAction)
+	if !broker {
+		req.ReplicaID = min(req.ReplicaID, -1) // a client that claims to be a broker sees what is committed
 	}
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.NewListOffsetsResponseTopic()
 		out.Topic = t.Topic
-		denied := ctx.May(acl.Describe, acl.Topic, t.Topic)
+		var denied error
+		if !broker {
+			denied = ctx.May(acl.Describe, acl.Topic, t.Topic)
+		}
 		for j := range t.Partitions {
 			r := &t.Partitions[j]
 			p := kmsg.NewListOffsetsResponseTopicPartition()
@@ -162,7 +166,7 @@ func oldOffsets(log *storage.Log, r *kmsg.ListOffsetsRequestTopicPartition, high
 
 func (m *Manager) offsetForLeaderEpoch(ctx *wire.Request, req *kmsg.OffsetForLeaderEpochRequest) (*kmsg.OffsetForLeaderEpochResponse, error) {
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
-	broker := ctx.CouldCluster(acl.ClusterAction)
+	broker := ctx.HoldsCluster(acl.ClusterAction)
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.NewOffsetForLeaderEpochResponseTopic()

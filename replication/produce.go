@@ -26,7 +26,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 	var failure error
 	var durable []committed
 	h := hints{manager: m, listener: ctx.Session.Listener}
-	denied := m.mayProduce(ctx, req)
+	denied := m.authorizeProduce(ctx, req)
 	asked := m.enlist(ctx, req, denied, now)
 	for i := range req.Topics {
 		t := &req.Topics[i]
@@ -53,6 +53,9 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 	if req.Acks == 0 {
 		for _, c := range durable { // nobody waits for it, and it has to be seen
 			failure = errors.Join(failure, c.partition.synced(c.log, c.end))
+		}
+		if failure != nil && quiet(failure) {
+			return wire.Answer{}, wire.Refuse(fmt.Errorf("produce with acks=0: %w", failure))
 		}
 		if failure != nil {
 			return wire.Answer{}, fmt.Errorf("produce with acks=0: %w", failure)
@@ -165,8 +168,8 @@ func (d denials) of(i int) error {
 	return d[i]
 }
 
-// mayProduce finds the topics that the client may not write to. Where any batch is transactional, the transactional id decides on all.
-func (m *Manager) mayProduce(ctx *wire.Request, req *kmsg.ProduceRequest) denials {
+// authorizeProduce returns the topics that the client may not write to, with the reasons. Where any batch is transactional, the transactional id decides on all.
+func (m *Manager) authorizeProduce(ctx *wire.Request, req *kmsg.ProduceRequest) denials {
 	var all error
 	if transactional(req) {
 		if req.TransactionID == nil {
@@ -188,7 +191,8 @@ func (m *Manager) mayProduce(ctx *wire.Request, req *kmsg.ProduceRequest) denial
 		if ctx.Version >= 13 {
 			found, ok := m.meta.Newest().TopicByID(t.TopicID)
 			if !ok {
-				continue // which is another error
+				d[i] = kerr.UnknownTopicID
+				continue
 			}
 			name = found.Name
 		}
@@ -202,11 +206,15 @@ func transactional(req *kmsg.ProduceRequest) bool {
 	for i := range req.Topics {
 		for j := range req.Topics[i].Partitions {
 			data := req.Topics[i].Partitions[j].Records
-			if len(data) < record.MinFrame+5 || record.Magic(data) != 2 {
-				continue
-			}
-			if b, _, err := record.Next(data); err == nil && b.IsTransactional() {
-				return true
+			for len(data) >= record.MinFrame+5 && record.Magic(data) == 2 { // several before version 3
+				b, rest, err := record.Next(data)
+				if err != nil {
+					break
+				}
+				if b.IsTransactional() {
+					return true
+				}
+				data = rest
 			}
 		}
 	}

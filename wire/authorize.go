@@ -9,47 +9,65 @@ import (
 	"kraft/wire/acl"
 )
 
-// Authorizer decides what who sends requests may do (Kafka's Authorizer). Any goroutine may call it.
+// Authorizer decides what the senders of requests may do (Kafka's Authorizer). Any goroutine may call it.
 type Authorizer interface {
-	// Authorize answers a question that r's handler asks. A denial is logged if audited is set.
-	Authorize(r *Request, q acl.Question, audited bool) bool
-	// AuthorizeAny answers whether any resource of a type is allowed; q.Name is "".
-	AuthorizeAny(r *Request, q acl.Question) bool
+	// Authorize answers a question that r's handler asks.
+	Authorize(r *Request, q acl.Question, how Asking) bool
+	// HoldsAny answers, by the rules alone, whether an operation on any resource of a type is allowed; q.Name is "".
+	HoldsAny(q acl.Question) bool
 }
 
-// NoOperations stands in answers for authorized operations that nobody asked for, or that nobody is told.
+// Asking is how an Authorizer is asked.
+type Asking int
+
+const (
+	Logged   Asking = iota // a denial is logged, and let through where the authorizer only audits
+	Quietly                // the same, without a log line
+	Strictly               // by the rules alone
+)
+
+// NoOperations stands in answers for authorized operations that were not asked for, or that the sender may not know.
 const NoOperations = -1 << 31
 
 // Authorizes reports whether there is an authorizer. Without one everybody may do everything.
 func (r *Request) Authorizes() bool { return r.conn.server.config.Authorizer != nil }
 
-// May returns nil if who sent the request may do an operation on a resource, and otherwise the error of Kafka for that type of resource. A
-// denial is logged. For the request's handler, as the other methods about what is allowed.
+// May returns nil if the sender of the request may do an operation on a resource, and otherwise the error of Kafka for that type of resource.
+// A denial is logged. Only the request's handler may call it, and the other methods about rights.
 func (r *Request) May(o acl.Operation, resource acl.Resource, name string) error {
-	if r.authorize(o, resource, name, true) {
+	if r.authorize(o, resource, name, Logged) {
 		return nil
 	}
-	return deniedErrors[resource]
+	if err := deniedErrors[resource]; err != nil {
+		return err
+	}
+	return kerr.UnknownServerError
 }
 
 // MayCluster is May for an operation on the cluster.
 func (r *Request) MayCluster(o acl.Operation) error { return r.May(o, acl.Cluster, acl.ClusterName) }
 
-// Could is May without the log line: for what is left out of an answer, and for one of several rights that are enough.
+// Could is May without the log line: for what is left out of an answer where it is denied.
 func (r *Request) Could(o acl.Operation, resource acl.Resource, name string) bool {
-	return r.authorize(o, resource, name, false)
+	return r.authorize(o, resource, name, Quietly)
 }
 
 // CouldCluster is Could for an operation on the cluster.
 func (r *Request) CouldCluster(o acl.Operation) bool { return r.Could(o, acl.Cluster, acl.ClusterName) }
 
-// CouldAny reports whether who sent the request may do an operation on any resource of a type.
-func (r *Request) CouldAny(o acl.Operation, resource acl.Resource) bool {
-	a := r.conn.server.config.Authorizer
-	return a == nil || a.AuthorizeAny(r, r.question(o, resource, ""))
+// HoldsCluster reports whether the sender has a right to the cluster that makes another one unnecessary. What follows if not is asked by
+// May, which logs the denial and lets it through where the authorizer only audits.
+func (r *Request) HoldsCluster(o acl.Operation) bool {
+	return r.authorize(o, acl.Cluster, acl.ClusterName, Strictly)
 }
 
-// Authorized is what an answer tells of the operations on a resource that who sent the request may do, as bits.
+// HoldsAny is HoldsCluster for an operation on any resource of a type.
+func (r *Request) HoldsAny(o acl.Operation, resource acl.Resource) bool {
+	a := r.conn.server.config.Authorizer
+	return a == nil || a.HoldsAny(r.question(o, resource, ""))
+}
+
+// Authorized is what an answer tells of the operations on a resource that the sender may do, as bits.
 func (r *Request) Authorized(resource acl.Resource, name string) int32 {
 	bits := int32(0)
 	for _, o := range acl.Operations(resource) {
@@ -60,9 +78,9 @@ func (r *Request) Authorized(resource acl.Resource, name string) int32 {
 	return bits
 }
 
-func (r *Request) authorize(o acl.Operation, resource acl.Resource, name string, audited bool) bool {
+func (r *Request) authorize(o acl.Operation, resource acl.Resource, name string, how Asking) bool {
 	a := r.conn.server.config.Authorizer
-	return a == nil || a.Authorize(r, r.question(o, resource, name), audited)
+	return a == nil || a.Authorize(r, r.question(o, resource, name), how)
 }
 
 // question is what the request's sender wants.

@@ -146,10 +146,11 @@ func (c *conn) serve() {
 	if err == nil || isDisconnect(err) {
 		return
 	}
-	if c.login != nil && c.login.principal == nil && !c.server.logins.Allow() {
-		return // whoever guesses passwords does not fill the disk
-	}
 	var bad *badRequest
+	clients := refused != nil || errors.As(err, &bad) || c.login != nil && c.login.principal == nil
+	if clients && !c.server.refusals.Allow() {
+		return // whoever guesses passwords, or sends what is no request, does not fill the disk
+	}
 	event := c.log.Warn().Err(err)
 	if refused == nil && !errors.As(err, &bad) {
 		event = defect.Tell(c.log, err)

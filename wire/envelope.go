@@ -48,6 +48,9 @@ var errNoAnswer = errors.New("the request has no answer")
 // the Envelope's: kerr.PrincipalDeserializationFailure if its principal cannot be read, kerr.InvalidRequest if its client's address cannot be
 // one, or that its request is none that brokers forward.
 func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte, error) {
+	if len(e.RequestPrincipal) == 0 && ctx.Authorizes() { // who that is would be guessed
+		return nil, fmt.Errorf("an envelope without a principal: %w", kerr.PrincipalDeserializationFailure)
+	}
 	session, err := enveloped(ctx.Session, e)
 	if err != nil {
 		return nil, err

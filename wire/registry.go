@@ -30,7 +30,7 @@ type Request struct {
 	size   int // of its frame in bytes
 	phases [phases]time.Duration
 	mark   time.Time    // when the last phase ended
-	asks   acl.Question // who sent it, once a right was asked for
+	asks   acl.Question // the sender, from the first question about its rights on
 }
 
 // newRequest is the request whose header begins with head, eight bytes. The rest of the header is parseHeader's.
@@ -216,6 +216,9 @@ func add[Q any, P request[Q]](r *Registry, minimum, maximum int16, scoped bool, 
 type badRequest struct{ error }
 
 func (b *badRequest) Unwrap() error { return b.error }
+
+// Refuse marks an error by which a handler closes the connection as the client's doing.
+func Refuse(err error) error { return &badRequest{err} }
 
 // decode parses body into q. What kmsg makes of bytes from outside must never take the process down.
 func decode(q kmsg.Request, body []byte) (err error) {

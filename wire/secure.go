@@ -32,7 +32,7 @@ func (c *conn) secure(store *ssl.Store) bool {
 	if err != nil {
 		c.cancel()
 		_ = c.tcp.Close() // in good order: the client is to read the alert
-		if !isDisconnect(err) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) && c.server.logins.Allow() {
+		if !isDisconnect(err) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) && c.server.refusals.Allow() {
 			c.log.Warn().Err(explainHandshake(err)).Str("peer", c.session.Peer).Str("listener", c.session.Listener).Msg("TLS handshake failed")
 		}
 		return false

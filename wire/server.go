@@ -38,7 +38,7 @@ const (
 // mediumRequest is up to which size in bytes requests have memory of their own, a quarter of all, which larger ones cannot use up.
 const mediumRequest = 1 << 20
 
-// slowLines is how many slow requests are logged a second, and how many logins that failed.
+// slowLines is how many slow requests are logged a second, and how many logins that failed and connections closed for what clients sent.
 const slowLines = 10
 
 // Server accepts connections on any number of listeners and serves the registry's handlers.
@@ -55,7 +55,7 @@ type Server struct {
 	running  sync.WaitGroup
 	counters *counters
 	slow     *rate.Limiter // of log lines
-	logins   *rate.Limiter // of log lines about logins that failed
+	refusals *rate.Limiter // of log lines about logins that failed, and connections that were closed for what the client sent
 	draining chan struct{} // closed when Drain begins
 
 	mu        sync.Mutex // guards the rest
@@ -76,7 +76,7 @@ func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Ser
 	return &Server{
 		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
 		medium: newMemory(capacity / 4), large: newMemory(capacity - capacity/4), decoded: semaphore.NewWeighted(capacity), capacity: capacity,
-		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines), logins: rate.NewLimiter(slowLines, slowLines),
+		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines), refusals: rate.NewLimiter(slowLines, slowLines),
 		conns: map[*conn]struct{}{}, addresses: map[netip.Addr]int{}, draining: make(chan struct{}),
 	}
 }

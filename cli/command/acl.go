@@ -342,6 +342,9 @@ func why(c *cli.Context) error {
 	if len(on) != 1 {
 		return badUse("name one topic, group or transactional id, or the cluster: %s", c.Command.UsageText)
 	}
+	if on[0].pattern == acl.Prefixed || on[0].name == acl.Any {
+		return badUse("ask about one %s by its whole name", acl.Noun(on[0].resource))
+	}
 	o, err := operation(c.String("operation"))
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (c *Config) readAuthorizer() error {
 	case !known:
 		return fmt.Errorf("authorizer.class.name=%s: kraft loads no Java classes: it has Kafka's own authorizer, %s", class, authorizers[0])
 	}
-	c.Authorizer = &authorizer.Config{SuperUsers: map[string]bool{}, AllowEveryone: c.Settings.AllowEveryone}
+	c.Authorizer = &authorizer.Config{SuperUsers: map[string]bool{}, AllowEveryone: c.Settings.AllowEveryone, Audit: c.Static["authorizer.mode"] == authorizer.Audit}
 	for _, user := range strings.Split(c.Static["super.users"], ";") {
 		user = strings.TrimSpace(user)
 		kind, name, ok := strings.Cut(user, ":")

@@ -166,6 +166,11 @@ func (n *Node) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	} else if n.authorizer != nil {
+		if err := n.broker.CatchUp(ctx); err != nil {
+			return err
+		}
+		n.authorizer.Ready()
 	}
 	if n.admin != nil {
 		n.admin.Ready(n.sources(begun))
@@ -264,6 +269,9 @@ func (n *Node) startBroker(ctx context.Context) error {
 	}
 	n.parts = replication.NewManager(n.meta, n.broker, logs, n.dialBrokers, n.config.InterBroker, replication.Logs{Log: n.logs.For(logging.Replication), StateChange: n.logs.For(logging.StateChange)})
 	n.groups = groups.NewManager(n.meta, n.broker, n.parts, n.dialBrokers, n.config.InterBroker, n.logs.For(logging.Groups))
+	if n.authorizer != nil {
+		n.authorizer.Ready() // this node has its registration, and what was committed before
+	}
 	n.telemetry = telemetry.NewManager(telemetry.Config{Image: n.meta.Image, MaxBytes: n.config.TelemetryMaxBytes, Forward: n.config.TelemetryForwardURL, Log: n.log})
 	n.parts.Start()
 	n.groups.Start()

@@ -3,6 +3,7 @@ package requests
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -138,6 +139,9 @@ var unasked = map[int16]string{
 	17: "a login", 18: "asked before a login", 36: "a login", 71: "metrics that clients push about themselves", 72: "the same",
 }
 
+// neverDenied are the APIs that leave out what somebody may not know.
+var neverDenied = map[int16]string{16: "groups", 60: "operations", 66: "transactions"}
+
 // authorized are the APIs that trials of rights ask, by what shows what they did.
 var authorized = []struct {
 	keys   []int16
@@ -149,8 +153,8 @@ var authorized = []struct {
 	{groupKeys, groupProbes},
 }
 
-// TestAuthorized: whatever rights somebody has, kraft answers as Apache Kafka does. For each API in its newest version it asks as each user, and
-// for the other versions as some. KRAFT_REQUESTS says how often, KRAFT_REQUESTS_SEED which.
+// TestAuthorized: whatever rights somebody has, kraft answers as Apache Kafka does. It asks each API in each version as some users, the newest as
+// more of them. Where KRAFT_REQUESTS says how often, it asks as each user; KRAFT_REQUESTS_SEED says with which requests.
 func TestAuthorized(t *testing.T) {
 	n, seed := number(t, "KRAFT_REQUESTS", 1), number(t, "KRAFT_REQUESTS_SEED", 1)
 	all := users()
@@ -168,8 +172,15 @@ func TestAuthorized(t *testing.T) {
 			for version := served[key][0]; version <= served[key][1]; version++ {
 				g := &generator{versions: served, own: authorizedChoices, Rand: rand.New(rand.NewPCG(uint64(seed), uint64(key)<<16|uint64(version)))}
 				as := all
-				if version < served[key][1] || !harness.All() {
-					as = []user{all[0], all[g.IntN(len(all))], all[g.IntN(len(all))]}
+				if os.Getenv("KRAFT_REQUESTS") == "" { // nobody, everything, others, and some between them
+					as = []user{all[0], all[1], all[len(all)-1], all[g.IntN(len(all))], all[g.IntN(len(all))]}
+					if version < served[key][1] || !harness.All() {
+						as = []user{all[0], all[g.IntN(len(all))], all[g.IntN(len(all))]}
+					} else {
+						for range 8 {
+							as = append(as, all[g.IntN(len(all))])
+						}
+					}
 				}
 				for range n {
 					for _, u := range as {
@@ -195,6 +206,11 @@ func TestAuthorized(t *testing.T) {
 		}
 	}
 	t.Logf("%d trials in %v", len(trials), time.Since(began).Round(time.Second))
+	for key := range tested {
+		if was := b.denied[key]; harness.All() && (!was[0] || !was[1]) && neverDenied[key] == "" {
+			t.Errorf("%s: once allowed %v, once denied %v", kmsg.NameForKey(key), was[0], was[1])
+		}
+	}
 	harness.Compare(t, "testdata/authorized.txt", outcomes, false, "testdata/requests.txt")
 }
 

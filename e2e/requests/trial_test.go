@@ -217,6 +217,7 @@ type bench struct {
 	t       *testing.T
 	servers []*server
 	shared  []*world
+	denied  map[int16][2]bool // of APIs: whether kraft allowed it to a user, and denied it
 	tries   int
 }
 
@@ -254,6 +255,18 @@ func (b *bench) once(tr *trial, pace time.Duration) (differ [2]string) {
 	<-done
 	if err := errors.Join(failed[:]...); err != nil {
 		b.t.Fatal(err)
+	}
+	if key := tr.steps[0].Key(); tr.as != "" {
+		was := b.denied[key]
+		if slices.ContainsFunc(lines[1], func(l string) bool { return strings.HasPrefix(l, "1 ") && strings.Contains(l, "AUTHORIZATION_FAILED") }) {
+			was[1] = true
+		} else {
+			was[0] = true
+		}
+		if b.denied == nil {
+			b.denied = map[int16][2]bool{}
+		}
+		b.denied[key] = was
 	}
 	return [2]string{without(lines[0], lines[1]), without(lines[1], lines[0])}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/semaphore"
 
@@ -36,33 +37,40 @@ func (c *Controller) Close() { c.liveness.close() }
 
 // RegisterHandlers adds the APIs that brokers ask a controller to r.
 func (c *Controller) RegisterHandlers(r *wire.Registry) {
-	wire.Handle(r, 0, 4, brokers(c.RegisterBroker, func(code int16) *kmsg.BrokerRegistrationResponse {
+	wire.Handle(r, 0, 4, brokers(c, c.RegisterBroker, func(code int16) *kmsg.BrokerRegistrationResponse {
 		return &kmsg.BrokerRegistrationResponse{ErrorCode: code, BrokerEpoch: -1}
 	}))
 	wire.Handle(r, 0, 2, func(ctx *wire.Request, req *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
-		return brokers(func(context.Context, *kmsg.BrokerHeartbeatRequest) (*kmsg.BrokerHeartbeatResponse, error) {
-			return c.Heartbeat(ctx.Context(), ctx.Session.Ended(), req)
-		}, func(code int16) *kmsg.BrokerHeartbeatResponse {
-			return &kmsg.BrokerHeartbeatResponse{ErrorCode: code, IsFenced: true}
-		})(ctx, req)
+		if err := c.authorize(ctx); err != nil {
+			return &kmsg.BrokerHeartbeatResponse{ErrorCode: wire.ErrorCode(err), IsFenced: true}, nil
+		}
+		return c.Heartbeat(ctx.Context(), ctx.Session.Ended(), req)
 	})
-	wire.Handle(r, 2, 3, brokers(c.AlterPartition, func(code int16) *kmsg.AlterPartitionResponse {
+	wire.Handle(r, 2, 3, brokers(c, c.AlterPartition, func(code int16) *kmsg.AlterPartitionResponse {
 		return &kmsg.AlterPartitionResponse{ErrorCode: code}
 	}))
-	wire.Handle(r, 0, 0, brokers(c.AllocateProducerIDs, func(code int16) *kmsg.AllocateProducerIDsResponse {
+	wire.Handle(r, 0, 0, brokers(c, c.AllocateProducerIDs, func(code int16) *kmsg.AllocateProducerIDsResponse {
 		return &kmsg.AllocateProducerIDsResponse{ErrorCode: code}
 	}))
-	wire.Handle(r, 0, 0, brokers(c.AssignReplicasToDirs, func(code int16) *kmsg.AssignReplicasToDirsResponse {
+	wire.Handle(r, 0, 0, brokers(c, c.AssignReplicasToDirs, func(code int16) *kmsg.AssignReplicasToDirsResponse {
 		return &kmsg.AssignReplicasToDirsResponse{ErrorCode: code}
 	}))
 }
 
-// brokers is a handler of what only brokers may ask (CLUSTER_ACTION); refused makes the response to others.
-func brokers[P, S any](h func(context.Context, P) (S, error), refused func(code int16) S) func(*wire.Request, P) (S, error) {
+// brokers is a handler of what only brokers may ask; refused makes the response to others.
+func brokers[P, S any](c *Controller, h func(context.Context, P) (S, error), refused func(code int16) S) func(*wire.Request, P) (S, error) {
 	return func(ctx *wire.Request, req P) (S, error) {
-		if err := ctx.MayCluster(acl.ClusterAction); err != nil {
+		if err := c.authorize(ctx); err != nil {
 			return refused(wire.ErrorCode(err)), nil
 		}
 		return h(ctx.Context(), req)
 	}
+}
+
+// authorize returns why the sender is not served as a broker. A node that does not lead may not have the ACLs yet.
+func (c *Controller) authorize(ctx *wire.Request) error {
+	if !c.meta.Leads() {
+		return kerr.NotController
+	}
+	return ctx.MayCluster(acl.ClusterAction)
 }

@@ -18,7 +18,7 @@ import (
 // DescribeQuorum answers DescribeQuorum (KIP-595, KIP-836) from raft's own view; only the leader knows the
 // others' progress.
 func (c *Controller) DescribeQuorum(ctx *wire.Request, req *kmsg.DescribeQuorumRequest) (*kmsg.DescribeQuorumResponse, error) {
-	if !ctx.CouldCluster(acl.ClusterAction) { // of nodes that catch up
+	if !ctx.HoldsCluster(acl.ClusterAction) { // of nodes that catch up
 		if err := ctx.MayCluster(acl.Describe); err != nil {
 			resp := kmsg.NewPtrDescribeQuorumResponse()
 			resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta/calls"
 	"kraft/raftmeta/controller"
 	"kraft/raftmeta/image"
 	"kraft/wire"
@@ -15,7 +16,7 @@ import (
 
 // errUnknownACL closes the connection, as Apache Kafka does, of a request in which a resource type, pattern type, operation or permission type
 // is UNKNOWN. Numbers that Kafka does not define are another matter: only an authorizer looks at them.
-var errUnknownACL = errors.New("ACL request: resource type, pattern type, operation or permission type is UNKNOWN")
+var errUnknownACL = wire.Refuse(errors.New("ACL request: resource type, pattern type, operation or permission type is UNKNOWN"))
 
 // knownACL reports whether nothing that an ACL, or a filter of ACLs, names is UNKNOWN.
 func knownACL(kind kmsg.ACLResourceType, pattern kmsg.ACLResourcePatternType, operation kmsg.ACLOperation, permission kmsg.ACLPermissionType) bool {
@@ -26,8 +27,8 @@ func knownACL(kind kmsg.ACLResourceType, pattern kmsg.ACLResourcePatternType, op
 // errNoAuthorizer is what changes of ACLs are answered where authorizer.class.name is not set.
 var errNoAuthorizer = fmt.Errorf("No Authorizer is configured.: %w", kerr.SecurityDisabled)
 
-// mayACL says why the sender of a request about ACLs may not do it.
-func (a *Admin) mayACL(ctx *wire.Request, o acl.Operation) error {
+// authorizeACLs returns why the sender of a request about ACLs may not do it.
+func (a *Admin) authorizeACLs(ctx *wire.Request, o acl.Operation) error {
 	if err := ctx.MayCluster(o); err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func (a *Admin) describeACLs(ctx *wire.Request, req *kmsg.DescribeACLsRequest) (
 		return nil, errUnknownACL
 	}
 	resp := kmsg.NewPtrDescribeACLsResponse()
-	err := a.mayACL(ctx, acl.Describe)
+	err := a.authorizeACLs(ctx, acl.Describe)
 	if errors.Is(err, errNoAuthorizer) {
 		err = fmt.Errorf("No Authorizer is configured on the broker: %w", kerr.SecurityDisabled)
 	}
@@ -73,15 +74,21 @@ func (a *Admin) describeACLs(ctx *wire.Request, req *kmsg.DescribeACLsRequest) (
 
 // createACLs answers CreateAcls (AclApis).
 func (a *Admin) createACLs(ctx *wire.Request, req *kmsg.CreateACLsRequest) (*kmsg.CreateACLsResponse, error) {
-	var bindings []acl.Binding
 	for _, c := range req.Creations {
 		if !knownACL(c.ResourceType, c.ResourcePatternType, c.Operation, c.PermissionType) {
 			return nil, errUnknownACL
 		}
+	}
+	return calls.Forwarded(a.calls, a.addACLs)(ctx, req)
+}
+
+func (a *Admin) addACLs(ctx *wire.Request, req *kmsg.CreateACLsRequest) (*kmsg.CreateACLsResponse, error) {
+	var bindings []acl.Binding
+	for _, c := range req.Creations {
 		bindings = append(bindings, acl.Binding{Resource: c.ResourceType, Pattern: c.ResourcePatternType, Name: c.ResourceName, Principal: c.Principal, Host: c.Host, Operation: c.Operation, Permission: c.PermissionType})
 	}
 	var errs []error
-	err := a.mayACL(ctx, acl.Alter)
+	err := a.authorizeACLs(ctx, acl.Alter)
 	if err == nil {
 		err = a.change(ctx, defaultTimeout, false, func(work *image.Image) (records []*image.Record, _ error) {
 			records, errs = controller.CreateACLs(work, bindings)
@@ -103,16 +110,22 @@ func (a *Admin) createACLs(ctx *wire.Request, req *kmsg.CreateACLsRequest) (*kms
 
 // deleteACLs answers DeleteAcls (AclApis).
 func (a *Admin) deleteACLs(ctx *wire.Request, req *kmsg.DeleteACLsRequest) (*kmsg.DeleteACLsResponse, error) {
-	var filters []acl.Filter
 	for _, f := range req.Filters {
 		if !knownACL(f.ResourceType, f.ResourcePatternType, f.Operation, f.PermissionType) {
 			return nil, errUnknownACL
 		}
+	}
+	return calls.Forwarded(a.calls, a.removeACLs)(ctx, req)
+}
+
+func (a *Admin) removeACLs(ctx *wire.Request, req *kmsg.DeleteACLsRequest) (*kmsg.DeleteACLsResponse, error) {
+	var filters []acl.Filter
+	for _, f := range req.Filters {
 		filters = append(filters, acl.Filter{Resource: f.ResourceType, Pattern: f.ResourcePatternType, Name: f.ResourceName, Principal: f.Principal, Host: f.Host, Operation: f.Operation, Permission: f.PermissionType})
 	}
 	var deleted [][]acl.Binding
 	var errs []error
-	err := a.mayACL(ctx, acl.Alter)
+	err := a.authorizeACLs(ctx, acl.Alter)
 	if err == nil {
 		err = a.change(ctx, defaultTimeout, false, func(work *image.Image) (records []*image.Record, _ error) {
 			records, deleted, errs = controller.DeleteACLs(work, filters)

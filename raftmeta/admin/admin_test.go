@@ -48,7 +48,8 @@ func TestDoomed(t *testing.T) {
 		"neither":             {[]kmsg.DeleteTopicsRequestTopic{{}}, []bool{true}},
 		"by name and another": {[]kmsg.DeleteTopicsRequestTopic{byName("a"), byID(image.UUID{9})}, []bool{false, false}},
 	} {
-		targets, refused := doomed(img, tc.asked)
+		targets, refused := doomed(tc.asked)
+		targets, refused = namedTwice(img, targets, refused)
 		var got []bool
 		for _, err := range refused {
 			got = append(got, err != nil)

@@ -20,12 +20,15 @@ import (
 func (a *Admin) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsRequest) (*kmsg.DescribeConfigsResponse, error) {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
 	img := a.meta.Image()
-	for i := range req.Resources {
-		r := &req.Resources[i]
+	asked := wire.Distinct(req.Resources, func(r *kmsg.DescribeConfigsRequestResource) string {
+		return fmt.Sprint(r.ResourceType, r.ResourceName, r.ConfigNames)
+	})
+	for i := range asked { // once each: an answer is much larger than what asks for it
+		r := &asked[i]
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
 		var list []described
-		err := mayConfigs(ctx, acl.DescribeConfigs, r.ResourceType, r.ResourceName)
+		err := authorizeConfigs(ctx, acl.DescribeConfigs, r.ResourceType, r.ResourceName)
 		if err == nil {
 			list, err = a.describe(img, r)
 		}
@@ -43,8 +46,8 @@ func (a *Admin) describeConfigs(ctx *wire.Request, req *kmsg.DescribeConfigsRequ
 	return resp, nil
 }
 
-// mayConfigs says why the settings of a resource may not be described or altered.
-func mayConfigs(ctx *wire.Request, o acl.Operation, kind kmsg.ConfigResourceType, name string) error {
+// authorizeConfigs returns why the sender may not describe or alter the settings of a resource.
+func authorizeConfigs(ctx *wire.Request, o acl.Operation, kind kmsg.ConfigResourceType, name string) error {
 	switch int8(kind) {
 	case image.TopicResource:
 		return ctx.May(o, acl.Topic, name)
@@ -203,7 +206,7 @@ func (a *Admin) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConf
 	for i := range req.Resources {
 		r := &req.Resources[i]
 		if refused[i] = errRepeatedResource; !twice[named(r)] {
-			refused[i] = mayConfigs(ctx, acl.AlterConfigs, r.ResourceType, r.ResourceName)
+			refused[i] = authorizeConfigs(ctx, acl.AlterConfigs, r.ResourceType, r.ResourceName)
 		}
 	}
 	errs := a.changeEach(ctx, defaultTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
@@ -256,7 +259,7 @@ func (a *Admin) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (
 	for i := range req.Resources {
 		r := &req.Resources[i]
 		if refused[i] = errRepeatedResource; !twice[named(r)] {
-			refused[i] = mayConfigs(ctx, acl.AlterConfigs, r.ResourceType, r.ResourceName)
+			refused[i] = authorizeConfigs(ctx, acl.AlterConfigs, r.ResourceType, r.ResourceName)
 		}
 	}
 	errs := a.changeEach(ctx, defaultTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta/image"
 	"kraft/wire"
 	"kraft/wire/acl"
 )
@@ -41,7 +42,11 @@ func (a *Admin) describeLoggers(names []string) (out []kmsg.DescribeConfigsRespo
 func (a *Admin) alterLoggers(ctx *wire.Request, r *kmsg.IncrementalAlterConfigsRequestResource, validateOnly bool) kmsg.IncrementalAlterConfigsResponseResource {
 	out := kmsg.NewIncrementalAlterConfigsResponseResource()
 	out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
-	err := ctx.MayCluster(acl.AlterConfigs)
+	right := acl.AlterConfigs
+	if !slices.ContainsFunc(a.meta.Config.Endpoints, func(e *image.Endpoint) bool { return e.Listener == ctx.Session.Listener }) {
+		right = acl.ClusterAction // on the quorum's listener (ControllerApis)
+	}
+	err := ctx.MayCluster(right)
 	if err == nil {
 		err = a.checkLoggerBroker(r.ResourceName)
 	}

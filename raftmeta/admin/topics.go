@@ -23,7 +23,7 @@ func (a *Admin) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (
 	asked, twice := wire.Distinct(req.Topics, name), wire.Repeated(req.Topics, name)
 	resp.Topics = make([]kmsg.CreateTopicsResponseTopic, len(asked))
 	refused, shown := make([]error, len(asked)), make([]bool, len(asked))
-	every := ctx.CouldCluster(acl.Create)
+	every := ctx.HoldsCluster(acl.Create) || ctx.HoldsCluster(acl.ClusterAction) // brokers make topics for themselves and for clients
 	for i := range asked {
 		name := asked[i].Topic
 		resp.Topics[i].Default()
@@ -106,12 +106,17 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 		targets = append(targets, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
 	}
 	img := a.meta.Newest()
-	targets, refused := doomed(img, targets)
-	every := ctx.CouldCluster(acl.Delete)
+	targets, refused := doomed(targets)
+	every := ctx.HoldsCluster(acl.Delete)
 	for i := range targets {
 		if refused[i] == nil && !every && a.meta.Settings().DeleteTopics {
-			refused[i] = mayDelete(ctx, img, &targets[i])
+			refused[i] = authorizeDelete(ctx, img, &targets[i])
 		}
+	}
+	targets, refused = namedTwice(img, targets, refused)
+	found := make([]*image.Topic, len(targets)) // what the sender may delete: nothing that is made later
+	for i := range targets {
+		found[i], _ = controller.FindTopic(img, targets[i].Topic, targets[i].TopicID)
 	}
 	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(targets))
 	for i := range targets {
@@ -127,7 +132,11 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 		if refused[i] != nil {
 			return nil, refused[i]
 		}
-		topic, ok := controller.FindTopic(work, r.Topic, r.TopicID)
+		var topic *image.Topic
+		ok := false
+		if found[i] != nil {
+			topic, ok = work.TopicByID(found[i].ID)
+		}
 		if !ok && r.Topic == nil {
 			return nil, fmt.Errorf("This server does not host this topic ID.: %w", kerr.UnknownTopicID)
 		}
@@ -143,8 +152,8 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 	return resp, nil
 }
 
-// mayDelete says why a topic may not be deleted. Who may not describe a topic does not learn whether there is one of its name, nor what it is called.
-func mayDelete(ctx *wire.Request, img *image.Image, r *kmsg.DeleteTopicsRequestTopic) error {
+// authorizeDelete returns why the sender may not delete a topic. Who may not describe a topic does not learn whether there is one of its name, nor what it is called.
+func authorizeDelete(ctx *wire.Request, img *image.Image, r *kmsg.DeleteTopicsRequestTopic) error {
 	name := r.Topic
 	if name == nil {
 		t, ok := img.TopicByID(r.TopicID)
@@ -168,7 +177,7 @@ func mayDelete(ctx *wire.Request, img *image.Image, r *kmsg.DeleteTopicsRequestT
 
 // doomed names each topic of a DeleteTopics request once, and says beside it why it is not to be deleted: a request that contradicts itself
 // deletes nothing of what it contradicts itself about (Kafka's ControllerApis.deleteTopics).
-func doomed(img *image.Image, asked []kmsg.DeleteTopicsRequestTopic) (targets []kmsg.DeleteTopicsRequestTopic, refused []error) {
+func doomed(asked []kmsg.DeleteTopicsRequestTopic) (targets []kmsg.DeleteTopicsRequestTopic, refused []error) {
 	invalid := func(why string) error { return fmt.Errorf("%s: %w", why, kerr.InvalidRequest) }
 	byName, byID := map[string]int{}, map[image.UUID]int{}
 	for _, r := range asked {
@@ -193,11 +202,26 @@ func doomed(img *image.Image, asked []kmsg.DeleteTopicsRequestTopic) (targets []
 		}
 		targets, refused = append(targets, r), append(refused, why)
 	}
-	var again []int // ids of topics that are named, too: answered with the name
-	for name, i := range byName {
-		if t, ok := img.Topic(name); ok {
-			if j, ok := byID[t.ID]; ok {
-				targets[i].TopicID, refused[i] = t.ID, invalid("The provided topic name maps to an ID that was already supplied.")
+	return targets, refused
+}
+
+// namedTwice refuses topics that a request names both by name and by id. It answers them once, with both. Names that are refused already tell
+// nothing of their ids.
+func namedTwice(img *image.Image, targets []kmsg.DeleteTopicsRequestTopic, refused []error) ([]kmsg.DeleteTopicsRequestTopic, []error) {
+	byID := map[image.UUID]int{}
+	for i, r := range targets {
+		if r.Topic == nil {
+			byID[r.TopicID] = i
+		}
+	}
+	var again []int
+	for i := range targets {
+		if targets[i].Topic == nil || refused[i] != nil {
+			continue
+		}
+		if t, ok := img.Topic(*targets[i].Topic); ok {
+			if j, ok := byID[t.ID]; ok && targets[j].Topic == nil {
+				targets[i].TopicID, refused[i] = t.ID, fmt.Errorf("The provided topic name maps to an ID that was already supplied.: %w", kerr.InvalidRequest)
 				again = append(again, j)
 			}
 		}

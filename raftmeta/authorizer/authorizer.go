@@ -1,8 +1,9 @@
-// Package authorizer decides by the cluster's ACLs what clients may do (Kafka's StandardAuthorizer), and tells of what it refuses.
+// Package authorizer decides by the cluster's ACLs what clients may do (Kafka's StandardAuthorizer), and logs and counts what it denies.
 package authorizer
 
 import (
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,9 +20,10 @@ import (
 type Config struct {
 	SuperUsers    map[string]bool // super.users, as Type:name
 	AllowEveryone bool            // allow.everyone.if.no.acl.found
+	Audit         bool            // authorizer.mode=audit: the setting may end that while the node runs, and not begin it
 }
 
-// Audit is the authorizer.mode in which nothing is refused, but told as if it were.
+// Audit is the authorizer.mode in which nothing is denied. What would be is logged and counted.
 const Audit = "audit"
 
 // Authorizer implements wire.Authorizer by the newest metadata of a node. Any goroutine may use it.
@@ -29,11 +31,11 @@ type Authorizer struct {
 	config Config
 	meta   *raftmeta.Meta
 	log    zerolog.Logger
-	lines  *rate.Limiter // of denials
+	ready  atomic.Bool
 
-	mu     locks.Mutex      // guards the rest
-	denied map[Denied]int64 // how often, since the start
-	untold int64            // denials without a log line, since the last line
+	mu      locks.Mutex           // guards the rest
+	denied  map[Denied]int64      // how often, since the start
+	logging map[string]*denialsOf // by principal
 }
 
 // Denied is what denials are counted by.
@@ -42,66 +44,118 @@ type Denied struct {
 	Resource  acl.Resource
 }
 
-// New returns the authorizer of a node.
-func New(meta *raftmeta.Meta, config Config) *Authorizer {
-	return &Authorizer{config: config, meta: meta, log: meta.Config.Logs.For(logging.Authorizer), lines: rate.NewLimiter(lineRate, lineRate), denied: map[Denied]int64{}}
+// denialsOf limits the log lines about one principal.
+type denialsOf struct {
+	lines    *rate.Limiter
+	unlogged int64 // denials since the last line
 }
 
-// lineRate is how many denials are logged a second: clients go on asking.
-const lineRate = 20
+const (
+	lineRate      = 20   // denials of a principal that are logged in a second: clients go on asking
+	maxPrincipals = 1000 // whose log lines are limited apart
+)
+
+// New returns the authorizer of a node. Until Ready is called it allows nothing but to super users.
+func New(meta *raftmeta.Meta, config Config) *Authorizer {
+	return &Authorizer{config: config, meta: meta, log: meta.Config.Logs.For(logging.Authorizer), denied: map[Denied]int64{}, logging: map[string]*denialsOf{}}
+}
+
+// Ready says that the node has the cluster's metadata, and with it the ACLs.
+func (a *Authorizer) Ready() { a.ready.Store(true) }
 
 // Authorize implements wire.Authorizer.
-func (a *Authorizer) Authorize(r *wire.Request, q acl.Question, audited bool) bool {
-	if a.config.SuperUsers[q.Principal] {
-		return true
+func (a *Authorizer) Authorize(r *wire.Request, q acl.Question, how wire.Asking) bool {
+	allowed, rule := a.decide(q)
+	if allowed || how == wire.Strictly {
+		return allowed
 	}
-	v := a.meta.Image().ACLs().Decide(q)
-	if v.Allowed || !v.Ruled && a.config.AllowEveryone {
-		return true
+	audit := a.audits()
+	if how == wire.Logged {
+		a.logDenial(r, q, rule, audit)
 	}
-	audits := a.meta.Settings().AuthorizerMode == Audit
-	if audited {
-		a.tell(r, q, v.Rule, audits)
-	}
-	return audits
+	return audit
 }
 
-// AuthorizeAny implements wire.Authorizer.
-func (a *Authorizer) AuthorizeAny(r *wire.Request, q acl.Question) bool {
+// decide answers a question by super.users, the ACLs and allow.everyone.if.no.acl.found. rule is the ACL that denies, if one does.
+func (a *Authorizer) decide(q acl.Question) (allowed bool, rule acl.Binding) {
+	if a.config.SuperUsers[q.Principal] {
+		return true, rule
+	}
+	if !a.ready.Load() {
+		return false, rule
+	}
+	v := a.meta.Image().ACLs().Decide(q)
+	return v.Allowed || !v.Ruled && a.config.AllowEveryone, v.Rule
+}
+
+func (a *Authorizer) audits() bool {
+	return a.config.Audit && a.meta.Settings().AuthorizerMode == Audit
+}
+
+// HoldsAny implements wire.Authorizer.
+func (a *Authorizer) HoldsAny(q acl.Question) bool {
 	named := q
 	named.Name = anyName
-	return a.config.SuperUsers[q.Principal] || a.Authorize(r, named, false) || a.meta.Image().ACLs().DecideAny(q)
+	allowed, _ := a.decide(named)
+	return allowed || a.ready.Load() && a.meta.Image().ACLs().DecideAny(q)
 }
 
 // anyName is the resource by which Kafka's authorizer finds out whether super.users or allow.everyone.if.no.acl.found let somebody do anything.
 const anyName = "hardcode"
 
-func (a *Authorizer) tell(r *wire.Request, q acl.Question, rule acl.Binding, audits bool) {
-	now := time.Now()
-	a.mu.Lock()
-	a.denied[Denied{q.Operation, q.Resource}]++
-	tells, untold := a.lines.AllowN(now, 1), a.untold
-	if a.untold = 0; !tells {
-		a.untold = untold + 1
-	}
-	a.mu.Unlock()
-	if !tells {
+func (a *Authorizer) logDenial(r *wire.Request, q acl.Question, rule acl.Binding, audit bool) {
+	logged, unlogged := a.count(q, time.Now())
+	if !logged {
 		return
 	}
 	reason := "no rule allows it"
 	if rule != (acl.Binding{}) {
 		reason = rule.String()
+	} else if !a.ready.Load() {
+		reason = "the node does not have the rules yet"
 	}
 	event, message := a.log.Warn(), "denied"
-	if audits {
+	if audit {
 		message = "would be denied: authorizer.mode is audit"
 	}
-	event.Str("principal", q.Principal).Str("operation", acl.OperationName(q.Operation)).Str("resource", acl.Noun(q.Resource)).Str("name", q.Name).
-		Str("rule", reason).Str("request", r.Name()).Str("client", r.ClientID).Str("peer", r.Session.Peer)
-	if untold > 0 {
-		event.Int64("more", untold) // since the last line, which went without one
+	event.Str("principal", q.Principal).Str("operation", acl.OperationName(q.Operation)).Str("resource", acl.Noun(q.Resource)).Str("name", cut(q.Name)).
+		Str("rule", reason).Str("request", r.Name()).Str("client", cut(r.ClientID)).Str("peer", r.Session.Peer)
+	if unlogged > 0 {
+		event.Int64("more", unlogged) // of this principal since its last line
 	}
 	event.Msg(message)
+}
+
+// cut shortens what a client has made up, for a log line.
+func cut(text string) string {
+	if len(text) > maxLogged {
+		return text[:maxLogged] + "..."
+	}
+	return text
+}
+
+// maxLogged is how many bytes of a name are logged: Kafka's longest name of a topic.
+const maxLogged = 249
+
+// count counts a denial, and reports whether it is to be logged, and how many of the principal were not since the last one that was.
+func (a *Authorizer) count(q acl.Question, now time.Time) (logged bool, unlogged int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.denied[Denied{q.Operation, q.Resource}]++
+	d := a.logging[q.Principal]
+	if d == nil {
+		if len(a.logging) >= maxPrincipals {
+			clear(a.logging)
+		}
+		d = &denialsOf{lines: rate.NewLimiter(lineRate, lineRate)}
+		a.logging[q.Principal] = d
+	}
+	if !d.lines.AllowN(now, 1) {
+		d.unlogged++
+		return false, 0
+	}
+	unlogged, d.unlogged = d.unlogged, 0
+	return true, unlogged
 }
 
 // Counts are the denials since the start, by operation and type of resource.

@@ -53,12 +53,12 @@ var errNowLeading = errors.New("this node leads now")
 func (c *Calls) Envelope(r *wire.Registry) func(*wire.Request, *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
 	return func(ctx *wire.Request, req *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
 		resp := kmsg.NewPtrEnvelopeResponse()
-		if err := ctx.MayCluster(acl.ClusterAction); err != nil {
-			resp.ErrorCode = wire.ErrorCode(err)
-			return resp, nil
-		}
 		if !c.meta.Leads() {
 			resp.ErrorCode = kerr.NotController.Code
+			return resp, nil
+		}
+		if err := ctx.MayCluster(acl.ClusterAction); err != nil {
+			resp.ErrorCode = wire.ErrorCode(err)
 			return resp, nil
 		}
 		data, err := r.ServeEnvelope(ctx, req)

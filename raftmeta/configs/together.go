@@ -43,6 +43,9 @@ func CheckBroker(changed map[string]*string, now func(name string) string) error
 	touches := func(names ...string) bool { // what was wrong before keeps no other change from being made
 		return slices.ContainsFunc(names, func(n string) bool { _, ok := changed[n]; return ok })
 	}
+	if v := changed["authorizer.mode"]; v != nil && strings.TrimSpace(*v) == "audit" { // whoever may alter settings may not do everything
+		return fmt.Errorf("authorizer.mode can be set to audit in a node's server.properties only; enforce ends it while the node runs.")
+	}
 	for _, name := range threadPools {
 		if !touches(name) {
 			continue

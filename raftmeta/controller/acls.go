@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -16,6 +17,9 @@ import (
 // beside bindings. A rule that is there already is no error, and no record.
 func CreateACLs(m *image.Image, bindings []acl.Binding) (records []*image.Record, errs []error) {
 	errs = make([]error, len(bindings))
+	if len(bindings) > maxACLs {
+		return nil, slices.Repeat([]error{fmt.Errorf("Cannot add more than %d acls in a single create operation.: %w", maxACLs, kerr.InvalidRequest)}, len(bindings))
+	}
 	added := map[acl.Binding]bool{}
 	for i, b := range bindings {
 		if errs[i] = checkACL(b); errs[i] == nil && !added[b] && !m.ACLs().Has(b) {
@@ -48,6 +52,8 @@ func checkACL(b acl.Binding) error {
 		return invalid("Could not parse principal from `%s` (no colon is present separating the principal type from the principal name)", b.Principal)
 	case b.Host == "":
 		return invalid("Host name should not be empty")
+	case strings.Contains(b.Name+b.Principal+b.Host, "\x00"):
+		return invalid("A rule cannot have a NUL")
 	}
 	if strings.Contains(b.Host, "/") {
 		if _, err := netip.ParsePrefix(b.Host); err != nil {
@@ -57,20 +63,26 @@ func checkACL(b acl.Binding) error {
 	return nil
 }
 
-// maxDeletedACLs bounds how many rules one request deletes (Kafka's MAX_RECORDS_PER_USER_OP).
-const maxDeletedACLs = 10_000
+// maxACLs bounds how many rules one request adds or deletes, and its filters (Kafka's MAX_RECORDS_PER_USER_OP).
+const maxACLs = 10_000
 
 // DeleteACLs finds the rules that filters match. deleted and errs are beside filters; a rule that several match is told by each of them.
 func DeleteACLs(m *image.Image, filters []acl.Filter) (records []*image.Record, deleted [][]acl.Binding, errs []error) {
 	deleted, errs = make([][]acl.Binding, len(filters)), make([]error, len(filters))
-	gone := map[acl.Binding]bool{}
+	gone, matches := map[acl.Binding]bool{}, 0
 	for i := range filters {
+		if matches > maxACLs || len(filters) > maxACLs {
+			break
+		}
 		f := &filters[i]
 		if errs[i] = checkFilter(f); errs[i] != nil {
 			continue
 		}
 		m.ACLs().Each(func(b acl.Binding) bool {
 			if f.Matches(&b) {
+				if matches++; matches > maxACLs {
+					return false
+				}
 				deleted[i] = append(deleted[i], b)
 				if !gone[b] {
 					gone[b] = true
@@ -80,8 +92,8 @@ func DeleteACLs(m *image.Image, filters []acl.Filter) (records []*image.Record, 
 			return true
 		})
 	}
-	if len(records) > maxDeletedACLs {
-		err := fmt.Errorf("Cannot remove more than %d acls in a single delete operation.: %w", maxDeletedACLs, kerr.InvalidRequest)
+	if matches > maxACLs || len(filters) > maxACLs {
+		err := fmt.Errorf("Cannot remove more than %d acls in a single delete operation.: %w", maxACLs, kerr.InvalidRequest)
 		for i := range errs {
 			deleted[i], errs[i] = nil, err
 		}

@@ -135,7 +135,7 @@ func keyOf(t *kmsg.MetadataRequestTopic) topicKey {
 // be created goes into failed. Those that may not be described, by may, are not.
 func (d *Discovery) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, may, failed map[string]error) {
 	img := d.meta.Image()
-	every := ctx.CouldCluster(acl.Create)
+	every := ctx.HoldsCluster(acl.Create)
 	for i := range req.Topics {
 		name := req.Topics[i].Topic
 		if ctx.Context().Err() != nil {
@@ -253,7 +253,11 @@ func (d *Discovery) describeTopicPartitions(ctx *wire.Request, req *kmsg.Describ
 			resp.NextCursor = &cursor
 			break
 		}
-		if err := ctx.May(acl.Describe, acl.Topic, name); err != nil {
+		var err error
+		if len(req.Topics) > 0 {
+			err = ctx.May(acl.Describe, acl.Topic, name)
+		}
+		if err != nil {
 			hidden := kmsg.NewDescribeTopicPartitionsResponseTopic()
 			hidden.Topic, hidden.ErrorCode, hidden.IsInternal = kmsg.StringPtr(name), wire.ErrorCode(err), false
 			resp.Topics = append(resp.Topics, hidden)

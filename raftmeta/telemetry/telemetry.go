@@ -95,10 +95,13 @@ func (m *Manager) RegisterHandlers(r *wire.Registry) {
 	wire.Handle(r, 0, 0, m.push)
 }
 
+// maxClientID bounds what is kept of a client's id, in bytes.
+const maxClientID = 1000
+
 func clientOf(ctx *wire.Request, id [16]byte) Client {
 	s := ctx.Session
 	_, port, _ := net.SplitHostPort(s.Peer)
-	return Client{InstanceID: id, ClientID: ctx.ClientID, SoftwareName: s.SoftwareName, SoftwareVersion: s.SoftwareVersion, SourceAddress: s.Host(), SourcePort: port}
+	return Client{InstanceID: id, ClientID: ctx.ClientID[:min(len(ctx.ClientID), maxClientID)], SoftwareName: s.SoftwareName, SoftwareVersion: s.SoftwareVersion, SourceAddress: s.Host(), SourcePort: port}
 }
 
 // getSubscriptions answers GetTelemetrySubscriptions as Kafka's ClientMetricsManager, but asks for sums from the beginning in place
@@ -189,6 +192,13 @@ func (m *Manager) admitPush(c Client, s Subscription, req *kmsg.PushTelemetryReq
 func (m *Manager) instance(c Client, s Subscription, now time.Time) *instance {
 	i, ok := m.instances[c.InstanceID]
 	if !ok {
+		for first := m.byHeard.Front(); first != nil; first = m.byHeard.Front() {
+			id := first.Value.([16]byte)
+			if i := m.instances[id]; now.Sub(i.heard) <= max(forgetAfter*i.interval, leastMemory) {
+				break
+			}
+			m.forget(id)
+		}
 		if len(m.instances) >= maxInstances {
 			m.forget(m.byHeard.Front().Value.([16]byte))
 		}

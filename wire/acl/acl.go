@@ -33,7 +33,7 @@ const ClusterName = "kafka-cluster"
 // Any is the name of a literal pattern that matches every resource of its type.
 const Any = "*"
 
-// Everyone is the principal of bindings that hold for all users.
+// Everyone is the principal of bindings that hold for all principals, of whatever type.
 const Everyone = "User:*"
 
 // Patterns of bindings.
@@ -137,15 +137,6 @@ func Operations(r Resource) []Operation {
 		return []Operation{CreateTokens, DescribeTokens}
 	}
 	return nil
-}
-
-// Bits is a set of operations as the protocol tells it: a bit for each, by its number.
-func Bits(operations []Operation) int32 {
-	bits := int32(0)
-	for _, o := range operations {
-		bits |= 1 << o
-	}
-	return bits
 }
 
 // covers reports whether a binding's operation decides on the asked one: whether an ALLOW of it grants what is asked, or a DENY of it refuses it.

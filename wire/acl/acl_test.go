@@ -20,7 +20,7 @@ func plain(all []Binding, q Question) (allowed, ruled bool) {
 		}
 		ruled = true
 		here := b.Host == Any || b.Host == q.Host.String()
-		if p, err := netip.ParsePrefix(b.Host); err == nil {
+		if p, err := netip.ParsePrefix(strings.ReplaceAll(b.Host, "::ffff:10.0.0.0/104", "10.0.0.0/8")); err == nil {
 			here = p.Contains(q.Host)
 		}
 		implied := map[Operation][]Operation{Describe: {Read, Write, Delete, Alter}, DescribeConfigs: {AlterConfigs}}[q.Operation]
@@ -35,7 +35,7 @@ func plain(all []Binding, q Question) (allowed, ruled bool) {
 
 var (
 	someNames = []string{"a", "ab", "abc", "abd", "b", "ba", "", "a.b", "aa", "zz"}
-	someHosts = []string{Any, "10.0.0.1", "10.0.0.0/8", "::1", "10.0.0.2/32", "host.example"}
+	someHosts = []string{Any, "10.0.0.1", "10.0.0.0/8", "::1", "10.0.0.2/32", "::ffff:10.0.0.0/104", "host.example"}
 	anyRule   = rapid.Custom(func(t *rapid.T) Binding {
 		b := Binding{Resource: rapid.SampledFrom([]Resource{Topic, Group}).Draw(t, "resource"), Pattern: rapid.SampledFrom([]Pattern{Literal, Prefixed}).Draw(t, "pattern"),
 			Name: rapid.SampledFrom(someNames[:6]).Draw(t, "name"), Principal: rapid.SampledFrom([]string{"User:a", "User:b", Everyone}).Draw(t, "principal"),
@@ -72,7 +72,11 @@ func TestDecide(t *testing.T) {
 				}
 			}
 		}
-		for rules, bindings := range map[*Rules][]Binding{r: all, kept: before} {
+		for _, at := range []struct {
+			rules    *Rules
+			bindings []Binding
+		}{{r, all}, {kept, before}} {
+			rules, bindings := at.rules, at.bindings
 			if rules == nil {
 				continue
 			}

@@ -39,6 +39,9 @@ func parseHost(host string) addresses {
 		return addresses{all: true}
 	}
 	if p, err := netip.ParsePrefix(host); err == nil {
+		if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+		}
 		return addresses{in: p.Masked()}
 	}
 	if a, err := netip.ParseAddr(host); err == nil {
@@ -71,8 +74,8 @@ func (r *Rules) Each(f func(Binding) bool) {
 
 // Has reports whether b is among the rules.
 func (r *Rules) Has(b Binding) bool {
-	_, ok := r.all.Get(b.key())
-	return ok
+	found, ok := r.all.Get(b.key())
+	return ok && found == b
 }
 
 func (b Binding) key() string {
@@ -81,9 +84,11 @@ func (b Binding) key() string {
 
 // Add adds a binding. One that is there stays.
 func (r *Rules) Add(b Binding) {
-	if _, there := r.all.Set(b.key(), b); there {
+	key := b.key()
+	if _, there := r.all.Get(key); there {
 		return
 	}
+	r.all.Set(key, b)
 	r.ruled.set(b.Resource, b.Pattern, b.Name, r.ruled.get(b.Resource, b.Pattern, b.Name)+1)
 	p := r.owned(b.Principal)
 	rules := p.get(b.Resource, b.Pattern, b.Name)
@@ -92,9 +97,10 @@ func (r *Rules) Add(b Binding) {
 
 // Remove removes a binding, if it is there.
 func (r *Rules) Remove(b Binding) {
-	if _, there := r.all.Delete(b.key()); !there {
+	if !r.Has(b) {
 		return
 	}
+	r.all.Delete(b.key())
 	if n := r.ruled.get(b.Resource, b.Pattern, b.Name); n > 1 {
 		r.ruled.set(b.Resource, b.Pattern, b.Name, n-1)
 	} else {
