@@ -94,6 +94,77 @@ func TestAbortsSurvive(t *testing.T) {
 	}
 }
 
+// TestAbortOnAFullDisk: wherever the disk becomes full while a transaction is aborted, the log goes on when there is room again, and its index of
+// aborted transactions is what its records say; also after a stop and after a crash.
+func TestAbortOnAFullDisk(t *testing.T) {
+	tp, c := ident.TopicPartition{Topic: "t"}, storage.DefaultLogConfig()
+	for room := range int64(160) {
+		for _, end := range []string{"flush", "stop", "crash"} {
+			d := &disks{t: t, fs: faultfs.New(uint64(room) + 1)}
+			if err := d.start("/data"); err != nil {
+				t.Fatal(err)
+			}
+			l := d.open(tp, 0, c)
+			seqs := map[int64]int32{}
+			abort := func(pid int64) error {
+				_, _, err := l.AppendMarkers([]storage.Marker{{ProducerID: pid, CoordinatorEpoch: 1}}, 0, time.Now())
+				return err
+			}
+			for pid := range int64(3) {
+				if err := appendOf(l, pid, seqs); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := abort(0); err != nil {
+				t.Fatal(err)
+			}
+			d.fs.SetCapacity(true, room)
+			full := abort(1) != nil
+			_ = l.Flush() // which may have no room either
+			d.fs.SetCapacity(false, 0)
+			d.m.LookAtSpace()
+			if full {
+				if err := abort(1); err != nil {
+					t.Fatalf("%d bytes of room, then more: %v", room, err)
+				}
+			}
+			if err := abort(2); err != nil {
+				t.Fatalf("%d bytes of room, then more: %v", room, err)
+			}
+			switch end {
+			case "flush":
+				if err := l.Flush(); err != nil {
+					t.Fatalf("%d bytes of room, then more: %v", room, err)
+				}
+				d.m.Abandon()
+				d.fs.Crash()
+				d.fs.Restart()
+			case "stop":
+				if err := d.m.Close(1); err != nil {
+					t.Fatal(err)
+				}
+				d.fs.Kill()
+			case "crash":
+				d.m.Abandon()
+				d.fs.Kill()
+			}
+			if err := d.start("/data"); err != nil {
+				t.Fatal(err)
+			}
+			l = d.open(tp, 0, c)
+			l.SetHighWatermark(l.EndOffset())
+			got, err := l.AbortedTransactions(0, l.EndOffset())
+			for i := range got {
+				got[i].LastStable = 0
+			}
+			if want := abortsIn(t, l); err != nil || len(want) != 3 || !slices.Equal(got, want) {
+				t.Fatalf("%d bytes of room, %s: aborted %v %v, the records say %v", room, end, got, err, want)
+			}
+			d.m.Abandon()
+		}
+	}
+}
+
 func appendOf(l *storage.Log, pid int64, seqs map[int64]int32) error {
 	w := record.NewBuilder(record.None)
 	w.ProducerID, w.ProducerEpoch, w.BaseSequence, w.Attributes = pid, 0, seqs[pid], record.TransactionalFlag

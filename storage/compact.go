@@ -500,7 +500,7 @@ func (w *cleanedSegment) finish() error {
 		}
 	}
 	w.seg.dirtyIndex.Store(false)
-	w.seg.txns = &w.aborted
+	w.seg.txns, w.seg.txnsInFile = &w.aborted, len(w.aborted)
 	return nil
 }
 

@@ -50,3 +50,6 @@ func (m *Manager) Abandon() {
 
 // Segments is the number of segments.
 func (l *Log) Segments() int { return len(*l.segments.Load()) }
+
+// LookAtSpace has the manager look now how full its disks are.
+func (m *Manager) LookAtSpace() { m.watchSpace() }

@@ -4,6 +4,7 @@
 package storage
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -313,6 +314,9 @@ func (l *Log) Flush() error {
 	var unwritten error
 	if broken == nil && created {
 		unwritten = writeSealedIndexes(segments)
+		for _, s := range segments {
+			unwritten = cmp.Or(unwritten, s.writeAborts())
+		}
 	}
 	l.mu.Unlock()
 	if broken != nil || !created {
@@ -478,6 +482,9 @@ func (l *Log) seal(end int64, sync bool) error {
 		return l.epochs.save(end, sync)
 	}
 	for i, s := range segments {
+		if err := s.writeAborts(); err != nil {
+			return err
+		}
 		if !small {
 			if err := s.writeIndexes(); err != nil {
 				return err

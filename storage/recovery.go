@@ -436,7 +436,7 @@ func (l *Log) restoreProducers(entries []fs.DirEntry, scanned, end int64) error 
 		}); err != nil {
 			return fmt.Errorf("producer state of %v: %w", l.tp, err)
 		}
-		if err := s.syncAborted(); err != nil {
+		if err := errors.Join(s.writeAborts(), s.syncAborted()); err != nil {
 			return err
 		}
 	}

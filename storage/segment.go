@@ -30,11 +30,12 @@ type segment struct {
 	path string // without suffix
 	size atomic.Int64
 
-	mu        locks.Mutex // guards opening file and indexes, and closing
-	file      *segmentFile
-	abandoned bool // open fails: the files are removed
-	index     *indexes
-	txns      *[]logfile.AbortedTxn // nil until read
+	mu         locks.Mutex // guards opening file and indexes, and closing
+	file       *segmentFile
+	abandoned  bool // open fails: the files are removed
+	index      *indexes
+	txns       *[]logfile.AbortedTxn // nil until read
+	txnsInFile int                   // how many of them the file has
 
 	// Of the appender. Sealed segments learn them from the time index when asked.
 	created     time.Time

@@ -30,24 +30,15 @@ func (s *segment) aborted() ([]logfile.AbortedTxn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s%s: %w", s.path, logfile.TxnIndexSuffix, err)
 	}
-	s.txns = &list
+	s.txns, s.txnsInFile = &list, len(list)
 	return list, nil
 }
 
 // noteAborted appends a transaction to the index, without waiting for the disk: sync does that. Recovery makes the indexes of the segments anew
-// that were not synced.
+// that were not synced. Where the disk is full, the file gets the entry later: the marker is in the log already.
 func (s *segment) noteAborted(t logfile.AbortedTxn) error {
 	list, err := s.aborted()
 	if err != nil {
-		return err
-	}
-	f, err := s.fs.OpenFile(s.path+logfile.TxnIndexSuffix, true)
-	if err != nil {
-		return err
-	}
-	entry := t.AppendTo(nil)
-	_, err = f.WriteAt(entry, int64(len(list)*len(entry)))
-	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -55,7 +46,40 @@ func (s *segment) noteAborted(t logfile.AbortedTxn) error {
 	list = append(list, t) // readers have the list as it was, and its length
 	s.txns = &list
 	s.unsyncedAborts.Store(true)
+	if err := s.writeAborted(); err != nil && !IsDiskFull(err) {
+		return err
+	}
 	return nil
+}
+
+// writeAborted writes what the file of the index lacks. mu is held.
+func (s *segment) writeAborted() error {
+	if s.txns == nil || s.txnsInFile >= len(*s.txns) {
+		return nil
+	}
+	list := *s.txns
+	var entries []byte
+	for _, t := range list[s.txnsInFile:] {
+		entries = t.AppendTo(entries)
+	}
+	size := len(entries) / (len(list) - s.txnsInFile)
+	f, err := s.fs.OpenFile(s.path+logfile.TxnIndexSuffix, true)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(entries, int64(s.txnsInFile*size))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	s.txnsInFile = len(list)
+	return nil
+}
+
+// writeAborts writes what the file of the index lacks since the disk was full. It comes before syncAborted.
+func (s *segment) writeAborts() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writeAborted()
 }
 
 // syncAborted puts the index on disk if it has grown since the last time.
@@ -80,7 +104,7 @@ func (s *segment) syncAborted() error {
 func (s *segment) dropAborted() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.txns = new([]logfile.AbortedTxn)
+	s.txns, s.txnsInFile = new([]logfile.AbortedTxn), 0
 	if err := s.fs.Remove(s.path + logfile.TxnIndexSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
