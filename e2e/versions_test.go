@@ -240,7 +240,8 @@ var plainRequests = map[int16]func(req kmsg.Request, v int16, id [16]byte) func(
 		}
 	},
 	14: func(req kmsg.Request, _ int16, _ [16]byte) func(kmsg.Response) int16 {
-		req.(*kmsg.SyncGroupRequest).Group = "nobody"
+		r := req.(*kmsg.SyncGroupRequest)
+		r.Group, r.ProtocolType, r.Protocol = "nobody", kmsg.StringPtr("consumer"), kmsg.StringPtr("range") // needed from version 5 on (KIP-559)
 		return func(resp kmsg.Response) int16 {
 			return resp.(*kmsg.SyncGroupResponse).ErrorCode - kerr.UnknownMemberID.Code
 		}
