@@ -18,6 +18,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/raftmeta/quorum"
 	"kraft/wire"
+	"kraft/wire/locks"
 	"kraft/wire/logging"
 )
 
@@ -149,10 +150,17 @@ func MemberID(node int32) uint64 { return uint64(node) + controller.FirstRaftID 
 func NodeOf(member uint64) int32 { return int32(member - controller.FirstRaftID) }
 
 // Decide has the controller commit the records that d returns, if this node leads; see controller.Controller.Decide. An error of d is
-// returned as it is.
+// returned as it is. When Decide has returned, because ctx has ended say, d does not run any more.
 func (m *Meta) Decide(ctx context.Context, d func(*image.Image) ([]*image.Record, error)) error {
+	var mu locks.Mutex // guards the rest
 	var failure error
+	over := false
 	err := m.controller.Decide(ctx, func(work *image.Image, _ time.Time) []*image.Record {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return nil
+		}
 		records, err := d(work)
 		if err != nil {
 			failure = err
@@ -160,6 +168,9 @@ func (m *Meta) Decide(ctx context.Context, d func(*image.Image) ([]*image.Record
 		}
 		return records
 	})
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
 	if err != nil {
 		return err
 	}
