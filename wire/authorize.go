@@ -2,7 +2,6 @@ package wire
 
 import (
 	"fmt"
-	"net/netip"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -87,11 +86,7 @@ func (r *Request) authorize(o acl.Operation, resource acl.Resource, name string,
 func (r *Request) question(o acl.Operation, resource acl.Resource, name string) acl.Question {
 	if r.asks.Principal == "" {
 		r.asks.Principal = r.Session.Principal.String()
-		if at, err := netip.ParseAddrPort(r.Session.Peer); err == nil {
-			r.asks.Host = at.Addr().Unmap().WithZone("")
-		} else if a, err := netip.ParseAddr(r.Session.Peer); err == nil { // forwarded
-			r.asks.Host = a.Unmap()
-		}
+		r.asks.Host = peerAddress(r.Session.Peer)
 	}
 	q := r.asks
 	q.Operation, q.Resource, q.Name = o, resource, name

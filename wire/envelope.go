@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,12 +15,7 @@ func Envelop(ctx *Request, req kmsg.Request) *kmsg.EnvelopeRequest {
 	e := kmsg.NewPtrEnvelopeRequest()
 	e.RequestData = kmsg.NewRequestFormatter(kmsg.FormatterClientID(ctx.ClientID)).AppendRequest(nil, req, 1)[4:]
 	e.RequestPrincipal = ctx.Session.Principal.encode()
-	host, _, _ := strings.Cut(ctx.Session.Host(), "%") // a link-local address has its interface behind it
-	ip := net.ParseIP(host)
-	if four := ip.To4(); four != nil {
-		ip = four
-	}
-	e.ClientHostAddress = ip
+	e.ClientHostAddress = peerAddress(ctx.Session.Peer).AsSlice()
 	return e
 }
 

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 )
 
@@ -26,12 +25,4 @@ func (l *Limits) refuse(open, same int, from netip.Addr) string {
 		return fmt.Sprintf("the address has %d open (max.connections.per.ip)", same)
 	}
 	return ""
-}
-
-// addressOf is a peer's address, the zero Addr if it has none.
-func addressOf(c net.Conn) netip.Addr {
-	if at, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
-		return at.Addr().Unmap().WithZone("")
-	}
-	return netip.Addr{}
 }

@@ -141,7 +141,7 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 		closeUnanswered(tcp)
 		return
 	}
-	from := addressOf(tcp)
+	from := peerAddress(tcp.RemoteAddr().String())
 	if why := s.config.Limits().refuse(len(s.conns), s.addresses[from], from); why != "" {
 		_ = tcp.Close()
 		if now := time.Now(); now.Sub(s.refused) > time.Second {

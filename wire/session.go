@@ -2,6 +2,7 @@ package wire
 
 import (
 	"net"
+	"net/netip"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -25,6 +26,15 @@ func (s *Session) Host() string {
 		return host
 	}
 	return s.Peer
+}
+
+// peerAddress is the IP address in a Session's Peer, without its zone; the zero Addr if there is none.
+func peerAddress(peer string) netip.Addr {
+	if at, err := netip.ParseAddrPort(peer); err == nil {
+		return at.Addr().Unmap().WithZone("")
+	}
+	a, _ := netip.ParseAddr(peer) // of a request that another broker forwarded
+	return a.Unmap().WithZone("")
 }
 
 // Ended returns a channel that is closed when the connection has ended. All sessions of a connection return the same channel.

@@ -248,7 +248,11 @@ func grant(c *cli.Context, args []string) error {
 		return err
 	}
 	return withClient(c, func(cl *kgo.Client) error {
-		if err := ops.Grant(c.Context, cl, rules); err != nil {
+		refused, err := ops.Grant(c.Context, cl, rules)
+		if refused != nil {
+			err = fmt.Errorf("%s: %w", acl.Binding(*refused), err)
+		}
+		if err != nil {
 			return noAuthorizer(err)
 		}
 		for _, r := range rules {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/netip"
 	"time"
@@ -12,7 +13,7 @@ import (
 	"kraft/wire"
 )
 
-// followLimits has the limits of connections follow the settings. It is called once, before anybody is served.
+// followLimits has the limits of connections follow the settings. It is called for each metadata that the node opens, before anybody is served.
 func (n *Node) followLimits() {
 	follow := func(s *raftmeta.Settings) {
 		l := &wire.Limits{Connections: s.MaxConnections, PerAddress: s.MaxConnectionsPerIP, Overrides: map[netip.Addr]int{}}
@@ -44,10 +45,8 @@ func (n *Node) followLimits() {
 func (n *Node) resolveLimits(l *wire.Limits, names []configs.HostLimit) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupPatience)
 	defer cancel()
-	resolved := &wire.Limits{Connections: l.Connections, PerAddress: l.PerAddress, Overrides: map[netip.Addr]int{}}
-	for a, limit := range l.Overrides {
-		resolved.Overrides[a] = limit
-	}
+	resolved := *l
+	resolved.Overrides = maps.Clone(l.Overrides)
 	for _, h := range names {
 		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", h.Host)
 		if err != nil {
@@ -58,7 +57,7 @@ func (n *Node) resolveLimits(l *wire.Limits, names []configs.HostLimit) {
 			resolved.Overrides[a.Unmap()] = h.Limit
 		}
 	}
-	n.limit.CompareAndSwap(l, resolved)
+	n.limit.CompareAndSwap(l, &resolved)
 }
 
 // lookupPatience is how long the names of max.connections.per.ip.overrides are looked up.

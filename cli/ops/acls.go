@@ -60,8 +60,8 @@ func Rules(ctx context.Context, cl *kgo.Client, f acl.Filter) ([]Rule, error) {
 	return out, nil
 }
 
-// Grant adds rules. Those that are there already stay.
-func Grant(ctx context.Context, cl *kgo.Client, rules []Rule) error {
+// Grant adds rules. Those that are there already stay. It returns the first one that the cluster refuses, with its error; another error is of all.
+func Grant(ctx context.Context, cl *kgo.Client, rules []Rule) (refused *Rule, err error) {
 	req := kmsg.NewPtrCreateACLsRequest()
 	for _, r := range rules {
 		req.Creations = append(req.Creations, kmsg.CreateACLsRequestCreation{ResourceType: r.Resource, ResourcePatternType: r.Pattern, ResourceName: r.Name,
@@ -69,14 +69,14 @@ func Grant(ctx context.Context, cl *kgo.Client, rules []Rule) error {
 	}
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, r := range resp.Results {
 		if err := wire.AnswerError(r.ErrorCode, r.ErrorMessage); err != nil {
-			return fmt.Errorf("%s: %w", acl.Binding(rules[i]), err)
+			return &rules[i], err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // Revoke removes what filters match, and returns it.
@@ -95,6 +95,9 @@ func Revoke(ctx context.Context, cl *kgo.Client, filters []acl.Filter) (gone []R
 			return gone, err
 		}
 		for _, m := range r.MatchingACLs {
+			if err := wire.AnswerError(m.ErrorCode, m.ErrorMessage); err != nil {
+				return gone, err
+			}
 			one := Rule{Resource: m.ResourceType, Pattern: m.ResourcePatternType, Name: m.ResourceName, Principal: m.Principal, Host: m.Host, Operation: m.Operation, Permission: m.PermissionType}
 			if !slices.Contains(gone, one) {
 				gone = append(gone, one)

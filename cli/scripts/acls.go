@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/cli/ops"
-	"kraft/wire"
+	rights "kraft/wire/acl"
 )
 
 var aclsScript = script{
@@ -23,9 +23,6 @@ var aclsScript = script{
 		valued("operation", "allow-principal", "deny-principal", "principal", "allow-host", "deny-host"), flags("producer", "consumer", "idempotent")),
 	run: acls,
 }
-
-// clusterName is the only resource of its type.
-const clusterName = "kafka-cluster"
 
 // aclResources are the types of resources: the option that names some, and the operations on them besides All (AclEntry.supportedOperations).
 var aclResources = []struct {
@@ -146,7 +143,7 @@ func (c *call) aclRules(action string) (rules []aclRule, err error) {
 		return nil, err
 	}
 	if c.has("idempotent") {
-		if rules, err = c.aclRule(rules, resource{kmsg.ACLResourceTypeCluster, clusterName, kmsg.ACLResourcePatternTypeLiteral}, []kmsg.ACLOperation{kmsg.ACLOperationIdempotentWrite}); err != nil {
+		if rules, err = c.aclRule(rules, resource{kmsg.ACLResourceTypeCluster, rights.ClusterName, kmsg.ACLResourcePatternTypeLiteral}, []kmsg.ACLOperation{kmsg.ACLOperationIdempotentWrite}); err != nil {
 			return nil, err
 		}
 	}
@@ -154,7 +151,7 @@ func (c *call) aclRules(action string) (rules []aclRule, err error) {
 	for _, of := range aclResources {
 		names := c.distinct(of.option)
 		if of.kind == kmsg.ACLResourceTypeCluster && len(names) > 0 {
-			names = []string{clusterName}
+			names = []string{rights.ClusterName}
 			if pattern != kmsg.ACLResourcePatternTypeLiteral { // as in AclCommand
 				names = nil
 			}
@@ -331,24 +328,18 @@ func (c *call) listACLs(cl *kgo.Client, rules []aclRule) error {
 
 // findACLs asks for the ACLs of resources.
 func (c *call) findACLs(cl *kgo.Client, of resource) (map[resource][]acl, error) {
-	req := kmsg.NewPtrDescribeACLsRequest()
-	req.ResourceType, req.ResourcePatternType, req.Operation, req.PermissionType = of.kind, of.pattern, kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
+	f := rights.Filter{Resource: of.kind, Pattern: of.pattern, Operation: kmsg.ACLOperationAny, Permission: kmsg.ACLPermissionTypeAny}
 	if of.name != "" {
-		req.ResourceName = &of.name
+		f.Name = &of.name
 	}
-	resp, err := req.RequestWith(c.ctx, cl)
-	if err == nil {
-		err = wire.AnswerError(resp.ErrorCode, resp.ErrorMessage)
-	}
+	list, err := ops.Rules(c.ctx, cl, f)
 	if err != nil {
 		return nil, err
 	}
 	found := map[resource][]acl{}
-	for _, r := range resp.Resources {
-		at := resource{r.ResourceType, r.ResourceName, r.ResourcePatternType}
-		for _, a := range r.ACLs {
-			found[at] = append(found[at], acl{a.Principal, a.Host, a.Operation, a.PermissionType})
-		}
+	for _, r := range list {
+		at := resource{r.Resource, r.Name, r.Pattern}
+		found[at] = append(found[at], acl{r.Principal, r.Host, r.Operation, r.Permission})
 	}
 	return found, nil
 }
@@ -359,7 +350,6 @@ func (c *call) addACLs(cl *kgo.Client, rules []aclRule) error {
 		if err != nil {
 			return err
 		}
-		req := kmsg.NewPtrCreateACLsRequest()
 		rule.acls = slices.DeleteFunc(rule.acls, func(a acl) bool {
 			exists := slices.Contains(existing[rule.resource], a)
 			if exists {
@@ -367,24 +357,17 @@ func (c *call) addACLs(cl *kgo.Client, rules []aclRule) error {
 			}
 			return exists
 		})
-		for _, a := range rule.acls {
-			n := kmsg.NewCreateACLsRequestCreation()
-			n.ResourceType, n.ResourceName, n.ResourcePatternType = rule.resource.kind, rule.resource.name, rule.resource.pattern
-			n.Principal, n.Host, n.Operation, n.PermissionType = a.principal, a.host, a.operation, a.permission
-			req.Creations = append(req.Creations, n)
-		}
-		if len(req.Creations) == 0 {
+		if len(rule.acls) == 0 {
 			continue
 		}
 		rule.print(c, "Adding ACLs", " \n ")
-		resp, err := req.RequestWith(c.ctx, cl)
-		if err != nil {
-			return err
+		var added []ops.Rule
+		for _, a := range rule.acls {
+			added = append(added, ops.Rule{Resource: rule.resource.kind, Pattern: rule.resource.pattern, Name: rule.resource.name,
+				Principal: a.principal, Host: a.host, Operation: a.operation, Permission: a.permission})
 		}
-		for _, r := range resp.Results {
-			if err := wire.AnswerError(r.ErrorCode, r.ErrorMessage); err != nil {
-				return err
-			}
+		if _, err := ops.Grant(c.ctx, cl, added); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -393,19 +376,19 @@ func (c *call) addACLs(cl *kgo.Client, rules []aclRule) error {
 func (c *call) removeACLs(cl *kgo.Client, rules []aclRule) error {
 	answers := bufio.NewReader(c.in)
 	for _, rule := range rules {
-		req := kmsg.NewPtrDeleteACLsRequest()
+		var filters []rights.Filter
 		question := fmt.Sprintf("Are you sure you want to delete all ACLs for resource filter `%v`? (y/n)", rule.resource)
 		if len(rule.acls) > 0 {
 			var lines []string
 			for _, a := range rule.acls {
 				lines = append(lines, "\t"+a.String())
 				f := rule.filter()
-				f.Principal, f.Host, f.Operation, f.PermissionType = &a.principal, &a.host, a.operation, a.permission
-				req.Filters = append(req.Filters, f)
+				f.Principal, f.Host, f.Operation, f.Permission = &a.principal, &a.host, a.operation, a.permission
+				filters = append(filters, f)
 			}
 			question = fmt.Sprintf("Are you sure you want to remove ACLs: \n %s\n from resource filter `%v`? (y/n)", strings.Join(lines, "\n"), rule.resource)
 		} else {
-			req.Filters = append(req.Filters, rule.filter())
+			filters = append(filters, rule.filter())
 		}
 		if !c.has("force") {
 			fmt.Fprintln(c.out, question)
@@ -413,27 +396,14 @@ func (c *call) removeACLs(cl *kgo.Client, rules []aclRule) error {
 				continue
 			}
 		}
-		resp, err := req.RequestWith(c.ctx, cl)
-		if err != nil {
+		if _, err := ops.Revoke(c.ctx, cl, filters); err != nil {
 			return err
-		}
-		for _, r := range resp.Results {
-			err := wire.AnswerError(r.ErrorCode, r.ErrorMessage)
-			for _, a := range r.MatchingACLs {
-				err = cmp.Or(err, wire.AnswerError(a.ErrorCode, a.ErrorMessage))
-			}
-			if err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
 // filter matches all ACLs for the rule's resource.
-func (r *aclRule) filter() kmsg.DeleteACLsRequestFilter {
-	f := kmsg.NewDeleteACLsRequestFilter()
-	f.ResourceType, f.ResourceName, f.ResourcePatternType = r.resource.kind, &r.resource.name, r.resource.pattern
-	f.Operation, f.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
-	return f
+func (r *aclRule) filter() rights.Filter {
+	return rights.Filter{Resource: r.resource.kind, Pattern: r.resource.pattern, Name: &r.resource.name, Operation: kmsg.ACLOperationAny, Permission: kmsg.ACLPermissionTypeAny}
 }

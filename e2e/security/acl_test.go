@@ -1,9 +1,7 @@
 package security
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,16 +19,14 @@ import (
 
 	"kraft/e2e/harness"
 	"kraft/internal/freeport"
+	"kraft/wire"
 )
 
 const standardAuthorizer = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 
 // TestACLCommands: what kraft acl grants, alice may do at once, and what it revokes she may not; kraft acl why, the log and a metric say why.
 func TestACLCommands(t *testing.T) {
-	admin, err := freeport.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
+	admin := freeport.For(t)
 	b := start(t, standardAuthorizer, "super.users=User:ANONYMOUS;User:root", "allow.everyone.if.no.acl.found=false", fmt.Sprintf("admin.listener=localhost:%d", admin))
 	b.CLI(t, "", "topic", "create", "orders")
 	alice := func(do func(context.Context, *kgo.Client) error) error {
@@ -110,11 +106,7 @@ func TestACLCommands(t *testing.T) {
 		{"why", "--principal", "a", "--operation", "read"}, {"why", "--principal", "a", "--operation", "read", "--topic", "x", "--host", "here"},
 		{"why", "--principal", "a", "--operation", "read", "--topic", "x", "--topic", "y"}, {"why", "--principal", "a", "--operation", "read", "--topic", "x*"},
 	} {
-		bin, err := harness.Binary()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command(bin, append(append([]string{"acl"}, args...), "-b", b.Addr)...).CombinedOutput(); err == nil || strings.Count(string(out), "\n") > 2 {
+		if out, err := b.TryCLI(t, "", append([]string{"acl"}, args...)...); err == nil || strings.Count(out+err.Error(), "\n") > 2 {
 			t.Errorf("kraft acl %s: %v %s", strings.Join(args, " "), err, out)
 		}
 	}
@@ -151,8 +143,8 @@ func TestAudit(t *testing.T) {
 	if err := create("refused"); !errors.Is(err, kerr.TopicAuthorizationFailed) {
 		t.Error(err)
 	}
-	if out, err := exec.Command(mustBinary(t), "config", "set", "authorizer.mode=audit", "--all-brokers", "-b", b.Addr).CombinedOutput(); err == nil || !strings.Contains(string(out), "in a node's server.properties only") {
-		t.Errorf("audit by a setting: %v %s", err, out)
+	if _, err := b.TryCLI(t, "", "config", "set", "authorizer.mode=audit", "--all-brokers"); err == nil || !strings.Contains(err.Error(), "in a node's server.properties only") {
+		t.Errorf("audit by a setting: %v", err)
 	}
 }
 
@@ -190,14 +182,9 @@ func kerrOf(err error) error {
 // TestNoAuthorizer: without an authorizer kraft acl says so.
 func TestNoAuthorizer(t *testing.T) {
 	k := harness.NewKraft(t)
-	bin, err := harness.Binary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, args := range [][]string{{"list"}, {"grant", "alice", "admin"}, {"revoke", "alice", "admin"}} {
-		out, err := exec.Command(bin, append(append([]string{"acl"}, args...), "-b", k.Addr)...).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "no access control lists, so everybody may do everything") {
-			t.Errorf("kraft acl %v: %v %s", args, err, out)
+		if _, err := k.TryCLI(t, "", append([]string{"acl"}, args...)...); err == nil || !strings.Contains(err.Error(), "no access control lists, so everybody may do everything") {
+			t.Errorf("kraft acl %v: %v", args, err)
 		}
 	}
 	if out := k.CLI(t, "", "acl", "why", "--principal", "a", "--operation", "read", "--topic", "x"); !strings.Contains(out, "User:a may Read topic x: authorizer.class.name is not set") {
@@ -208,39 +195,19 @@ func TestNoAuthorizer(t *testing.T) {
 // TestStrangersAtTheQuorum: who is not allowed ClusterAction is no broker and no member of the quorum, whatever it says of itself: what it puts into
 // an Envelope in the name of a super user is not done.
 func TestStrangersAtTheQuorum(t *testing.T) {
-	port, err := freeport.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	quorum := fmt.Sprintf("127.0.0.1:%d", port)
+	quorum := fmt.Sprintf("127.0.0.1:%d", freeport.For(t))
 	k := harness.NewKraft(t, "--override", standardAuthorizer, "--override", "super.users=User:root", "--override", "process.roles=broker,controller", "--override", "controller.listener.names=CONTROLLER",
-		"--override", fmt.Sprintf("listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://%s", freePort(t), quorum), "--override", "controller.quorum.voters=1@"+quorum)
+		"--override", fmt.Sprintf("listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://%s", freeport.For(t), quorum), "--override", "controller.quorum.voters=1@"+quorum)
+	client := wire.NewClient(func(ctx context.Context, address string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}, quorum, "stranger")
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
 	ask := func(req kmsg.Request) kmsg.Response {
 		t.Helper()
-		c, err := net.Dial("tcp", quorum)
+		resp, err := client.Do(ctx, req)
 		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-		if _, err := c.Write(kmsg.NewRequestFormatter().AppendRequest(nil, req, 1)); err != nil {
-			t.Fatal(err)
-		}
-		r := bufio.NewReader(c)
-		var head [4]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			t.Fatalf("%T: %v", req, err)
-		}
-		body := make([]byte, binary.BigEndian.Uint32(head[:]))
-		if _, err := io.ReadFull(r, body); err != nil {
-			t.Fatal(err)
-		}
-		body = body[4:]
-		if req.IsFlexible() {
-			body = body[1:]
-		}
-		resp := req.ResponseKind()
-		if err := resp.ReadFrom(body); err != nil {
 			t.Fatalf("%T: %v", req, err)
 		}
 		return resp
@@ -272,7 +239,11 @@ func TestStrangersAtTheQuorum(t *testing.T) {
 	if r := ask(&kmsg.DescribeClusterRequest{Version: 1, EndpointType: 2}).(*kmsg.DescribeClusterResponse); r.ErrorCode != denied {
 		t.Errorf("the quorum's members for a stranger: %v", kerr.ErrorForCode(r.ErrorCode))
 	}
-	member := exec.Command(mustBinary(t), "--node-id", "2", "--data", t.TempDir(), "--join", quorum, "--override", fmt.Sprintf("listeners=PLAINTEXT://127.0.0.1:%d", freePort(t)))
+	bin, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	member := exec.Command(bin, "--node-id", "2", "--data", t.TempDir(), "--join", quorum, "--override", fmt.Sprintf("listeners=PLAINTEXT://127.0.0.1:%d", freeport.For(t)))
 	p, err := harness.Start(member)
 	if err != nil {
 		t.Fatal(err)
@@ -294,22 +265,4 @@ func TestStrangersAtTheQuorum(t *testing.T) {
 	if brokers, err := kadm.NewClient(cl).ListBrokers(t.Context()); err != nil || len(brokers) != 1 {
 		t.Errorf("brokers: %v %v", brokers, err)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	port, err := freeport.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
-func mustBinary(t *testing.T) string {
-	t.Helper()
-	bin, err := harness.Binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bin
 }

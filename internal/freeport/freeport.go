@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"testing"
 )
 
 // Get returns a port of the loopback interface that nothing listens on. It stays free until the caller's program
@@ -34,6 +35,16 @@ func Get() (int, error) {
 		return port, l.Close()
 	}
 	return 0, errors.New("no port of the loopback interface is free")
+}
+
+// For is Get for a test, which it fails where no port is free.
+func For(t testing.TB) int {
+	t.Helper()
+	port, err := Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // claims are what Get holds until the process ends.

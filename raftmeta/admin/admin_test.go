@@ -27,8 +27,8 @@ func alone(t *testing.T) *Admin {
 
 func topic(name string) *string { return &name }
 
-// TestDoomed: a request that names a topic twice, by name and id or in one way, deletes nothing of it.
-func TestDoomed(t *testing.T) {
+// TestDeletions: a request that names a topic twice, by name and id or in one way, deletes nothing of it.
+func TestDeletions(t *testing.T) {
 	img := image.Empty()
 	a := image.UUID{1}
 	img.Apply(&image.Record{Kind: &image.Record_Topic{Topic: &image.TopicRecord{Name: "a", Id: a[:]}}})
@@ -48,14 +48,13 @@ func TestDoomed(t *testing.T) {
 		"neither":             {[]kmsg.DeleteTopicsRequestTopic{{}}, []bool{true}},
 		"by name and another": {[]kmsg.DeleteTopicsRequestTopic{byName("a"), byID(image.UUID{9})}, []bool{false, false}},
 	} {
-		targets, refused := doomed(tc.asked)
-		targets, refused = namedTwice(img, targets, refused)
+		list := namedTwice(deletions(img, tc.asked))
 		var got []bool
-		for _, err := range refused {
-			got = append(got, err != nil)
+		for _, d := range list {
+			got = append(got, d.refused != nil)
 		}
-		if len(targets) != len(refused) || !slices.Equal(got, tc.refused) {
-			t.Errorf("%s: %d targets, refused %v", name, len(targets), refused)
+		if !slices.Equal(got, tc.refused) {
+			t.Errorf("%s: %+v", name, list)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"kraft/raftmeta/calls"
 	"kraft/raftmeta/image"
 	"kraft/wire"
-	"kraft/wire/locks"
 )
 
 // errValidateOnly stops a decision after its checks.
@@ -37,15 +36,7 @@ func (a *Admin) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly 
 	errs := make([]error, count)
 	for next := 0; next < count; {
 		first := next
-		// A decision that comes after its caller's time is over must touch nothing of the answer.
-		var mu locks.Mutex // guards the rest
-		over := false
 		err := a.change(ctx, timeoutMillis, validateOnly, func(work *image.Image) ([]*image.Record, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if over {
-				return nil, context.DeadlineExceeded
-			}
 			after := work.Copy()
 			var all []*image.Record
 			for next = first; next < count && len(all) < recordsOfAChange; next++ {
@@ -63,9 +54,6 @@ func (a *Admin) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly 
 		if err == nil {
 			continue
 		}
-		mu.Lock()
-		over = true
-		mu.Unlock()
 		for ; first < count; first++ {
 			errs[first] = err // also of parts that were refused: by a state that may never be
 		}

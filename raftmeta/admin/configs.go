@@ -196,19 +196,25 @@ type configResource struct {
 
 var errRepeatedResource = fmt.Errorf("Each resource must appear at most once.: %w", kerr.InvalidRequest)
 
+// refuseResources returns why the settings of resources are not altered, nil for those that may be. named names a resource of a request.
+func refuseResources[R any](ctx *wire.Request, resources []R, named func(*R) configResource) []error {
+	twice := wire.Repeated(resources, named)
+	refused := make([]error, len(resources))
+	for i := range resources {
+		r := named(&resources[i])
+		if refused[i] = errRepeatedResource; !twice[r] {
+			refused[i] = authorizeConfigs(ctx, acl.AlterConfigs, r.kind, r.name)
+		}
+	}
+	return refused
+}
+
 func (a *Admin) alterResources(ctx *wire.Request, req *kmsg.IncrementalAlterConfigsRequest) (*kmsg.IncrementalAlterConfigsResponse, error) {
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
 	named := func(r *kmsg.IncrementalAlterConfigsRequestResource) configResource {
 		return configResource{r.ResourceType, r.ResourceName}
 	}
-	twice := wire.Repeated(req.Resources, named)
-	refused := make([]error, len(req.Resources))
-	for i := range req.Resources {
-		r := &req.Resources[i]
-		if refused[i] = errRepeatedResource; !twice[named(r)] {
-			refused[i] = authorizeConfigs(ctx, acl.AlterConfigs, r.ResourceType, r.ResourceName)
-		}
-	}
+	refused := refuseResources(ctx, req.Resources, named)
 	errs := a.changeEach(ctx, defaultTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
 		if refused[i] != nil {
@@ -254,14 +260,7 @@ func (a *Admin) alterConfigs(ctx *wire.Request, req *kmsg.AlterConfigsRequest) (
 	named := func(r *kmsg.AlterConfigsRequestResource) configResource {
 		return configResource{r.ResourceType, r.ResourceName}
 	}
-	twice := wire.Repeated(req.Resources, named)
-	refused := make([]error, len(req.Resources))
-	for i := range req.Resources {
-		r := &req.Resources[i]
-		if refused[i] = errRepeatedResource; !twice[named(r)] {
-			refused[i] = authorizeConfigs(ctx, acl.AlterConfigs, r.ResourceType, r.ResourceName)
-		}
-	}
+	refused := refuseResources(ctx, req.Resources, named)
 	errs := a.changeEach(ctx, defaultTimeout, req.ValidateOnly, len(req.Resources), func(work *image.Image, i int) ([]*image.Record, error) {
 		r := &req.Resources[i]
 		if refused[i] != nil {

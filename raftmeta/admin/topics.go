@@ -101,43 +101,38 @@ func withDefaults(c, defaults map[string]*string) map[string]*string {
 
 func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (*kmsg.DeleteTopicsResponse, error) {
 	resp := kmsg.NewPtrDeleteTopicsResponse()
-	targets := req.Topics
+	asked := req.Topics
 	for i := range req.TopicNames {
-		targets = append(targets, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
+		asked = append(asked, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
 	}
-	img := a.meta.Newest()
-	targets, refused := doomed(targets)
+	list := deletions(a.meta.Newest(), asked)
 	every := ctx.HoldsCluster(acl.Delete)
-	for i := range targets {
-		if refused[i] == nil && !every && a.meta.Settings().DeleteTopics {
-			refused[i] = authorizeDelete(ctx, img, &targets[i])
+	for i := range list {
+		if d := &list[i]; d.refused == nil && !every && a.meta.Settings().DeleteTopics {
+			d.authorize(ctx)
 		}
 	}
-	targets, refused = namedTwice(img, targets, refused)
-	found := make([]*image.Topic, len(targets)) // what the sender may delete: nothing that is made later
-	for i := range targets {
-		found[i], _ = controller.FindTopic(img, targets[i].Topic, targets[i].TopicID)
-	}
-	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(targets))
-	for i := range targets {
+	list = namedTwice(list)
+	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(list))
+	for i := range list {
 		t := &resp.Topics[i]
 		t.Default()
-		t.Topic, t.TopicID = targets[i].Topic, targets[i].TopicID
+		t.Topic, t.TopicID = list[i].name, list[i].id
 	}
-	errs := a.changeEach(ctx, req.TimeoutMillis, false, len(targets), func(work *image.Image, i int) ([]*image.Record, error) {
-		r, t := &targets[i], &resp.Topics[i]
+	errs := a.changeEach(ctx, req.TimeoutMillis, false, len(list), func(work *image.Image, i int) ([]*image.Record, error) {
+		d, t := &list[i], &resp.Topics[i]
 		if !a.meta.Settings().DeleteTopics {
 			return nil, fmt.Errorf("Topic deletion is disabled.: %w", kerr.TopicDeletionDisabled)
 		}
-		if refused[i] != nil {
-			return nil, refused[i]
+		if d.refused != nil {
+			return nil, d.refused
 		}
 		var topic *image.Topic
 		ok := false
-		if found[i] != nil {
-			topic, ok = work.TopicByID(found[i].ID)
+		if d.topic != nil { // nothing that was made since the right to it was asked for
+			topic, ok = work.TopicByID(d.topic.ID)
 		}
-		if !ok && r.Topic == nil {
+		if !ok && d.name == nil {
 			return nil, fmt.Errorf("This server does not host this topic ID.: %w", kerr.UnknownTopicID)
 		}
 		if !ok {
@@ -152,85 +147,89 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 	return resp, nil
 }
 
-// authorizeDelete returns why the sender may not delete a topic. Who may not describe a topic does not learn whether there is one of its name, nor what it is called.
-func authorizeDelete(ctx *wire.Request, img *image.Image, r *kmsg.DeleteTopicsRequestTopic) error {
-	name := r.Topic
-	if name == nil {
-		t, ok := img.TopicByID(r.TopicID)
-		if !ok {
-			return nil // which is another error
-		}
-		name = &t.Name
-	}
-	if err := ctx.May(acl.Describe, acl.Topic, *name); err != nil {
-		return err
-	}
-	if _, ok := img.Topic(*name); !ok {
-		return nil
-	}
-	err := ctx.May(acl.Delete, acl.Topic, *name)
-	if err != nil {
-		r.Topic = name
-	}
-	return err
+// deletion is a topic that a DeleteTopics request names, by name or by id.
+type deletion struct {
+	name    *string
+	id      image.UUID
+	topic   *image.Topic // nil if there is none
+	refused error
 }
 
-// doomed names each topic of a DeleteTopics request once, and says beside it why it is not to be deleted: a request that contradicts itself
-// deletes nothing of what it contradicts itself about (Kafka's ControllerApis.deleteTopics).
-func doomed(asked []kmsg.DeleteTopicsRequestTopic) (targets []kmsg.DeleteTopicsRequestTopic, refused []error) {
+// authorize refuses the deletion if the sender may not do it. Who may not describe a topic learns neither whether there is one of its name, nor
+// what it is called.
+func (d *deletion) authorize(ctx *wire.Request) {
+	name := d.name
+	switch {
+	case name != nil:
+	case d.topic == nil:
+		return // which is another error
+	default:
+		name = &d.topic.Name
+	}
+	if d.refused = ctx.May(acl.Describe, acl.Topic, *name); d.refused != nil || d.topic == nil {
+		return
+	}
+	if d.refused = ctx.May(acl.Delete, acl.Topic, *name); d.refused != nil {
+		d.name = name
+	}
+}
+
+// deletions has each topic of a DeleteTopics request once. A request that contradicts itself deletes nothing of what it contradicts itself about
+// (Kafka's ControllerApis.deleteTopics).
+func deletions(img *image.Image, asked []kmsg.DeleteTopicsRequestTopic) (list []deletion) {
 	invalid := func(why string) error { return fmt.Errorf("%s: %w", why, kerr.InvalidRequest) }
 	byName, byID := map[string]int{}, map[image.UUID]int{}
 	for _, r := range asked {
-		var why error
-		switch n := len(targets); {
+		d := deletion{name: r.Topic, id: r.TopicID}
+		switch n := len(list); {
 		case r.Topic != nil && r.TopicID != image.UUID{}:
-			why = invalid("You may not specify both topic name and topic id.")
+			d.refused = invalid("You may not specify both topic name and topic id.")
 		case r.Topic == nil && r.TopicID == image.UUID{}:
-			why = invalid("Neither topic name nor id were specified.")
+			d.refused = invalid("Neither topic name nor id were specified.")
 		case r.Topic != nil:
 			if first, ok := byName[*r.Topic]; ok {
-				refused[first] = errRepeatedTopic
+				list[first].refused = errRepeatedTopic
 				continue
 			}
 			byName[*r.Topic] = n
 		default:
 			if first, ok := byID[r.TopicID]; ok {
-				refused[first] = invalid("Duplicate topic id.")
+				list[first].refused = invalid("Duplicate topic id.")
 				continue
 			}
 			byID[r.TopicID] = n
 		}
-		targets, refused = append(targets, r), append(refused, why)
+		d.topic, _ = controller.FindTopic(img, r.Topic, r.TopicID)
+		list = append(list, d)
 	}
-	return targets, refused
+	return list
 }
 
-// namedTwice refuses topics that a request names both by name and by id. It answers them once, with both. Names that are refused already tell
-// nothing of their ids.
-func namedTwice(img *image.Image, targets []kmsg.DeleteTopicsRequestTopic, refused []error) ([]kmsg.DeleteTopicsRequestTopic, []error) {
+// namedTwice refuses topics that a request names both by name and by id, and leaves each of them once, with both. Names that are refused already
+// tell nothing of their ids.
+func namedTwice(list []deletion) []deletion {
 	byID := map[image.UUID]int{}
-	for i, r := range targets {
-		if r.Topic == nil {
-			byID[r.TopicID] = i
+	for i, d := range list {
+		if d.name == nil {
+			byID[d.id] = i
 		}
 	}
 	var again []int
-	for i := range targets {
-		if targets[i].Topic == nil || refused[i] != nil {
+	for i := range list {
+		d := &list[i]
+		if d.name == nil || d.refused != nil || d.topic == nil {
 			continue
 		}
-		if t, ok := img.Topic(*targets[i].Topic); ok {
-			if j, ok := byID[t.ID]; ok && targets[j].Topic == nil {
-				targets[i].TopicID, refused[i] = t.ID, fmt.Errorf("The provided topic name maps to an ID that was already supplied.: %w", kerr.InvalidRequest)
-				again = append(again, j)
-			}
+		if j, ok := byID[d.topic.ID]; ok {
+			d.id, d.refused = d.topic.ID, fmt.Errorf("The provided topic name maps to an ID that was already supplied.: %w", kerr.InvalidRequest)
+			again = append(again, j)
 		}
 	}
 	slices.Sort(again)
 	for _, j := range slices.Backward(again) {
-		targets, refused = slices.Delete(targets, j, j+1), slices.Delete(refused, j, j+1)
+		list = slices.Delete(list, j, j+1)
 	}
-	return targets, refused
+	return list
 }
 
 func (a *Admin) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRequest) (*kmsg.CreatePartitionsResponse, error) {

@@ -1,6 +1,9 @@
 package acl
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Question is what somebody wants to do.
 type Question struct {
@@ -55,16 +58,10 @@ func (r *Rules) Decide(q Question) Verdict {
 // DecideAny reports whether the principal may do the operation on any resource of the type, as Kafka's authorizeByResourceType guesses it: by
 // rules of that operation or All alone, without what an operation implies. The question's Name is not looked at.
 func (r *Rules) DecideAny(q Question) bool {
-	fits := func(x *rule, p Permission) bool {
-		return x.permission == p && (x.operation == q.Operation || x.operation == All) && x.from.has(q.Host)
-	}
 	some := func(rules []rule, p Permission) bool {
-		for i := range rules {
-			if fits(&rules[i], p) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(rules, func(x rule) bool {
+			return x.permission == p && (x.operation == q.Operation || x.operation == All) && x.from.has(q.Host)
+		})
 	}
 	var of []*principal
 	for _, name := range [...]string{q.Principal, Everyone} {
