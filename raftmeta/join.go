@@ -35,13 +35,13 @@ func (m *Meta) Join(ctx context.Context) error {
 
 // bootstrap returns once the cluster has an id and a leader. A new cluster's leader writes the first records.
 func (m *Meta) bootstrap(ctx context.Context) error {
-	waiting := m.waits(noMajority)
+	waiting, missing := m.waits(noMajority), m.whoIsMissing()
 	for {
 		begun := m.Image().ClusterID != ""
 		if begun && m.Controller() >= 0 {
 			return nil
 		}
-		waiting(m.whoIsMissing)
+		waiting(missing)
 		retry := leaderRetry
 		if !begun {
 			if err := m.begin(ctx); err != nil {
@@ -96,7 +96,7 @@ func (m *Meta) TellWaits() (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		waiting := m.waits(noMajority)
+		waiting, missing := m.waits(noMajority), m.whoIsMissing()
 		for led := true; ; led = m.Controller() >= 0 {
 			select {
 			case <-ctx.Done():
@@ -104,24 +104,28 @@ func (m *Meta) TellWaits() (stop func()) {
 			case <-time.After(firstWait):
 			}
 			if !led && m.Controller() < 0 { // longer than an election takes
-				waiting(m.whoIsMissing)
+				waiting(missing)
 			}
 		}
 	}()
 	return func() { cancel(); <-done }
 }
 
-// whoIsMissing says which voters this node does not reach, and why.
-func (m *Meta) whoIsMissing() string {
-	var out []string
-	for id, err := range m.node.Unreached() {
-		out = append(out, fmt.Sprintf("node %d at %s (%s)", NodeOf(id), m.ControllerAddress(id), wire.Unreached(err)))
+// whoIsMissing returns a function that says which voters this node does not reach, and why. While all are reachable it says so only
+// waitingFor from now: an election may take a second on a busy machine.
+func (m *Meta) whoIsMissing() func() string {
+	elected := time.Now().Add(waitingFor)
+	return func() string {
+		var out []string
+		for id, err := range m.node.Unreached() {
+			out = append(out, fmt.Sprintf("node %d at %s (%s)", NodeOf(id), m.ControllerAddress(id), wire.Unreached(err)))
+		}
+		if len(out) == 0 && time.Now().After(elected) {
+			return "all voters are reachable and are electing a leader"
+		}
+		slices.Sort(out)
+		return strings.Join(out, "; ")
 	}
-	if len(out) == 0 {
-		return "all voters are reachable and are electing a leader"
-	}
-	slices.Sort(out)
-	return strings.Join(out, "; ")
 }
 
 // A start says what it waits for after a second, and then again and again.
@@ -130,17 +134,22 @@ const (
 	waitingFor = 5 * time.Second
 )
 
-// waits returns a function that may be called as often as one likes with what a start waits for.
+// waits returns a function that may be called as often as one likes with what a start waits for, which is "" for nothing to tell yet.
 func (m *Meta) waits(prefix string) func(what func() string) {
 	next := time.Now().Add(firstWait)
 	return func(what func() string) {
-		if now := time.Now(); now.After(next) {
-			next = now.Add(waitingFor)
-			text := prefix + what()
-			m.log.Warn().Msg(text)
-			if m.Config.Waiting != nil {
-				m.Config.Waiting(text)
-			}
+		now := time.Now()
+		if now.Before(next) {
+			return
+		}
+		text := what()
+		if text == "" {
+			return
+		}
+		next, text = now.Add(waitingFor), prefix+text
+		m.log.Warn().Msg(text)
+		if m.Config.Waiting != nil {
+			m.Config.Waiting(text)
 		}
 	}
 }

@@ -130,7 +130,7 @@ func TestQuickStart(t *testing.T) {
 	if !strings.Contains(page, dev) || !strings.Contains(page, terminal) {
 		t.Fatalf("the quick start is another one: %s", page)
 	}
-	page = strings.Replace(page, dev, "    $ ./kraft dev > dev.log 2>&1 & until grep -q 'try a failure' dev.log 2> dev.missing; do :; done; grep . dev.log\n", 1)
+	page = strings.Replace(page, dev, "    $ ./kraft dev > dev.log 2>&1 & until grep -q 'try a failure' dev.log 2> dev.missing; do sleep 0.01; done; grep . dev.log\n", 1)
 	page = strings.Replace(page, terminal, "", 1)
 	page = strings.ReplaceAll(page, " after 33 ms", " after ... ms")
 	dir := harness.Install(t)

@@ -105,14 +105,17 @@ func (f *fencer) round(ctx context.Context) error {
 	return f.commit(ctx, next)
 }
 
+// What every member of a fencer's groups has to say of itself.
+const protocolType, protocol = "consumer", "range"
+
 // join joins as id, "" for a new member.
 func (f *fencer) join(ctx context.Context, client *kgo.Client, id string) (m membership, err error) {
 	for {
 		req := kmsg.NewPtrJoinGroupRequest()
-		req.Group, req.MemberID, req.ProtocolType = f.group, id, "consumer"
+		req.Group, req.MemberID, req.ProtocolType = f.group, id, protocolType
 		req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 60_000, 60_000
 		p := kmsg.NewJoinGroupRequestProtocol()
-		p.Name = "range"
+		p.Name = protocol
 		req.Protocols = append(req.Protocols, p)
 		resp, err := req.RequestWith(ctx, client)
 		if err != nil {
@@ -142,6 +145,7 @@ func (f *fencer) untilRebalance(ctx context.Context, m membership) {
 func (f *fencer) sync(ctx context.Context, m membership, leads bool) error {
 	req := kmsg.NewPtrSyncGroupRequest()
 	req.Group, req.MemberID, req.Generation = f.group, m.id, m.generation
+	req.ProtocolType, req.Protocol = kmsg.StringPtr(protocolType), kmsg.StringPtr(protocol)
 	if leads {
 		a := kmsg.NewSyncGroupRequestGroupAssignment()
 		a.MemberID, a.MemberAssignment = m.id, []byte("all")
