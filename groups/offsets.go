@@ -35,8 +35,10 @@ func (m *Manager) offsetCommit(ctx *wire.Request, req *kmsg.OffsetCommitRequest)
 		err = kerr.InvalidGroupID
 	} else if err == nil && anyLeft(commits) {
 		var done []coordinator.Commit
-		done, err = ask[[]coordinator.Commit](c, m, req.Group, true, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
-			return c.CommitOffsets(call, req, commits)
+		ctx.Wait(func() {
+			done, err = ask[[]coordinator.Commit](c, m, req.Group, true, func(c *coordinator.Coordinator, call runtime.Call) runtime.Effects {
+				return c.CommitOffsets(call, req, commits)
+			})
 		})
 		if err == nil {
 			commits = done

@@ -26,8 +26,14 @@ type Settings struct {
 
 	AuthorizerMode         string `kafka:"authorizer.mode"`
 	MaxConnections         int    `kafka:"max.connections"`
+	MaxConnectionRate      int    `kafka:"max.connection.creation.rate"` // a second
 	MaxConnectionsPerIP    int    `kafka:"max.connections.per.ip"`
 	MaxConnectionsOverride string `kafka:"max.connections.per.ip.overrides"`
+
+	QuotaWindows    int           `kafka:"quota.window.num"`
+	QuotaWindow     time.Duration `kafka:"quota.window.size.seconds"`
+	MutationWindows int           `kafka:"controller.quota.window.num"`
+	MutationWindow  time.Duration `kafka:"controller.quota.window.size.seconds"`
 
 	FlushPolicy           string        `kafka:"log.flush.policy"`
 	FetchMaxBytes         int           `kafka:"fetch.max.bytes"`

@@ -15,6 +15,7 @@ import (
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/acl"
+	"kraft/wire/quota"
 	"kraft/wire/record"
 )
 
@@ -48,8 +49,15 @@ func (m *Manager) fetch(ctx *wire.Request, req *kmsg.FetchRequest, replica int32
 	if f.err != nil {
 		return wire.Answer{}, f.err
 	}
+	resp := f.response(ss)
+	if ctx.TakeOrLeave(quota.Fetch, resp.WireSize) {
+		return wire.Answer{Now: m.sessions.withheld(ss, req)}, nil
+	}
 	f.count()
-	return wire.Answer{Now: f.response(ss)}, nil
+	if ss != nil {
+		f.told(ss)
+	}
+	return wire.Answer{Now: resp}, nil
 }
 
 // fetching is one Fetch request at work.
@@ -115,7 +123,7 @@ func (f *fetching) most() int {
 	if f.version < 3 {
 		return math.MaxInt32
 	}
-	return min(int(f.req.MaxBytes), f.manager.maxFetch)
+	return f.request.Most(quota.Fetch, min(int(f.req.MaxBytes), f.manager.maxFetch))
 }
 
 func (f *fetching) readAll() {
@@ -354,6 +362,11 @@ func (f *fetching) downConvert(w *wanted, out *wire.FetchPartition, limit int) e
 	return nil
 }
 
+// changed reports whether an answer tells what the session's last one did not.
+func (w *wanted) changed(r *wire.FetchPartition) bool {
+	return w.fresh || r.Size() > 0 || r.PreferredReadReplica >= 0 || r.ErrorCode != 0 || r.DivergingEpoch >= 0 || r.HighWatermark != w.sentHigh || r.LogStartOffset != w.sentStart
+}
+
 // response groups the results by topic. In a session it leaves out what has not changed.
 func (f *fetching) response(ss *session) *wire.FetchResponse {
 	resp := &wire.FetchResponse{Version: f.version}
@@ -361,20 +374,11 @@ func (f *fetching) response(ss *session) *wire.FetchResponse {
 	if ss != nil {
 		resp.SessionID = ss.id
 	}
-	withData := map[*wanted]bool{}
 	at := map[sessionKey]int{}
 	for i, w := range f.list {
 		r := &f.results[i]
-		if ss != nil {
-			changed := w.fresh || r.Size() > 0 || r.PreferredReadReplica >= 0 || r.ErrorCode != 0 || r.DivergingEpoch >= 0 || r.HighWatermark != w.sentHigh || r.LogStartOffset != w.sentStart
-			if r.Size() > 0 {
-				withData[w] = true
-			}
-			w.fresh = r.ErrorCode != 0 // errors are told until they are over
-			w.sentHigh, w.sentStart = r.HighWatermark, r.LogStartOffset
-			if incremental && !changed {
-				continue
-			}
+		if incremental && !w.changed(r) {
+			continue
 		}
 		key := sessionKey{topic: w.topic, id: w.id}
 		n, ok := at[key]
@@ -385,9 +389,6 @@ func (f *fetching) response(ss *session) *wire.FetchResponse {
 		}
 		resp.Topics[n].Partitions = append(resp.Topics[n].Partitions, *r)
 	}
-	if ss != nil {
-		ss.served(withData)
-	}
 	if f.version >= 16 {
 		f.hints.each(func(b *image.Broker, e *image.Endpoint) {
 			n := kmsg.NewFetchResponseBroker()
@@ -396,4 +397,18 @@ func (f *fetching) response(ss *session) *wire.FetchResponse {
 		})
 	}
 	return resp
+}
+
+// told notes in the session what the answer tells.
+func (f *fetching) told(ss *session) {
+	withData := map[*wanted]bool{}
+	for i, w := range f.list {
+		r := &f.results[i]
+		if r.Size() > 0 {
+			withData[w] = true
+		}
+		w.fresh = r.ErrorCode != 0 // errors are told until they are over
+		w.sentHigh, w.sentStart = r.HighWatermark, r.LogStartOffset
+	}
+	ss.served(withData)
 }

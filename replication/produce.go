@@ -13,6 +13,7 @@ import (
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/acl"
+	"kraft/wire/quota"
 	"kraft/wire/record"
 )
 
@@ -50,6 +51,7 @@ func (m *Manager) produce(ctx *wire.Request, req *kmsg.ProduceRequest) (wire.Ans
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
+	ctx.Take(quota.Produce, float64(ctx.Size()))
 	if req.Acks == 0 {
 		for _, c := range durable { // nobody waits for it, and it has to be seen
 			failure = errors.Join(failure, c.partition.synced(c.log, c.end))

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"kraft/raftmeta/image"
+	"kraft/wire"
 	"kraft/wire/locks"
 )
 
@@ -238,6 +239,17 @@ func (s *sessions) drop(id int32) {
 	if ss := s.byID[id]; ss != nil {
 		s.remove(ss)
 	}
+}
+
+// withheld is the empty answer to a client that is throttled. It will ask again for the same; a session that began with the request is dropped.
+func (s *sessions) withheld(ss *session, req *kmsg.FetchRequest) *wire.FetchResponse {
+	resp := &wire.FetchResponse{Version: req.Version}
+	if ss != nil && req.SessionEpoch == initialEpoch {
+		s.drop(ss.id)
+	} else if ss != nil {
+		resp.SessionID = ss.id
+	}
+	return resp
 }
 
 func (s *sessions) resize(ss *session, n int) {

@@ -43,8 +43,12 @@ func (r *Request) May(o acl.Operation, resource acl.Resource, name string) error
 	return kerr.UnknownServerError
 }
 
-// MayCluster is May for an operation on the cluster.
-func (r *Request) MayCluster(o acl.Operation) error { return r.May(o, acl.Cluster, acl.ClusterName) }
+// MayCluster is May for an operation on the cluster. Who may do ClusterAction is a broker, and has no quotas.
+func (r *Request) MayCluster(o acl.Operation) error {
+	err := r.May(o, acl.Cluster, acl.ClusterName)
+	r.exempt = r.exempt || err == nil && o == acl.ClusterAction
+	return err
+}
 
 // Could is May without the log line: for what is left out of an answer where it is denied.
 func (r *Request) Could(o acl.Operation, resource acl.Resource, name string) bool {

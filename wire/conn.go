@@ -45,15 +45,17 @@ type conn struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 
-	answered atomic.Bool // a request other than ApiVersions was
-	evicted  atomic.Bool // it held memory that others waited for
+	answered atomic.Bool  // a request other than ApiVersions was
+	evicted  atomic.Bool  // it held memory that others waited for
+	used     atomic.Int64 // when it last waited for a request, in Unix nanoseconds
 
 	mu       sync.Mutex // guards the rest
 	room     sync.Cond  // signalled when the queue shrinks, and when the writer ends
 	queue    ring[queued]
-	writing  bool // a writer goroutine runs; answers must go through the queue
-	waiting  bool // the reading goroutine waits for a frame
-	draining bool // no frame is read any more
+	writing  bool      // a writer goroutine runs; answers must go through the queue
+	waiting  bool      // the reading goroutine waits for a frame
+	muted    time.Time // until when no request is read
+	draining bool      // no frame is read any more
 }
 
 type queued struct {
@@ -189,9 +191,10 @@ func (c *conn) await() error {
 		return errDrained
 	}
 	c.waiting = true
-	deadline := time.Time{}
+	now, deadline := time.Now(), time.Time{}
+	c.used.Store(now.UnixNano())
 	if t := c.server.config.IdleTimeout; t > 0 {
-		deadline = time.Now().Add(t)
+		deadline = now.Add(t)
 	}
 	return c.tcp.SetReadDeadline(c.login.sooner(deadline))
 }
@@ -273,6 +276,7 @@ func isDisconnect(err error) bool {
 func (c *conn) loop() error {
 	frames := &frameReader{conn: c.tcp, maximum: c.server.config.MaxRequestBytes, begin: c.await}
 	for {
+		c.unmute()
 		frames.minimum = headSize
 		if c.login.takesRaw() {
 			frames.minimum = 1
@@ -285,6 +289,7 @@ func (c *conn) loop() error {
 		if err != nil {
 			return err
 		}
+		c.unmute() // an answer may have muted it since
 		if c.ctx.Err() != nil {
 			return nil
 		}
@@ -320,7 +325,7 @@ func (c *conn) request(frames *frameReader, size int) error {
 	if err := c.login.admit(req.Key, req.Version, size, req.Received); err != nil {
 		return &badRequest{err}
 	}
-	req.size = size
+	req.size, req.exempt = size, c.login.pending()
 	body, done, err := c.body(frames, req.Key, size, api.scoped)
 	defer done()
 	if err != nil {
@@ -352,6 +357,7 @@ func (c *conn) request(frames *frameReader, size int) error {
 	}
 	req.end(Handled)
 	if answer.Now == nil && answer.Await == nil {
+		c.mute(req.settle(nil))
 		c.server.took(req, 0)
 		return nil
 	}
@@ -484,6 +490,7 @@ func (c *conn) answer(r *Request, h answerHeader, a Answer) error {
 	c.mu.Lock()
 	if !c.writing && a.Await == nil {
 		c.mu.Unlock()
+		c.mute(r.settle(a.Now))
 		return c.write(r, h, a.Now)
 	}
 	for c.queue.len() >= maxUnanswered && c.ctx.Err() == nil {
@@ -520,6 +527,9 @@ func (c *conn) drain() {
 				defect.Tell(c.log, err).Str("peer", q.request.Session.Peer).Msg("no answer to a request")
 			}
 			q.request.end(Waited)
+		}
+		if resp != nil {
+			c.mute(q.request.settle(resp))
 		}
 		if resp == nil || c.write(q.request, q.header, resp) != nil {
 			c.cancel()

@@ -63,6 +63,7 @@ func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte,
 	if inner.ClientID, body, err = parseHeader(data, flexible); err != nil {
 		return nil, &badRequest{err}
 	}
+	inner.timed = true // the client's broker counts its own time
 	answer, err := api.serve(inner, body)
 	if err != nil {
 		return nil, err
@@ -70,6 +71,7 @@ func (r *Registry) ServeEnvelope(ctx *Request, e *kmsg.EnvelopeRequest) ([]byte,
 	if answer.Now == nil {
 		return nil, errNoAnswer
 	}
+	inner.settle(answer.Now)
 	return answer.Now.AppendTo(answerHeader{inner.CorrelationID, flexible}.append(nil)), nil
 }
 
@@ -82,6 +84,7 @@ var ofConnection = map[int16]bool{
 func enveloped(by *Session, e *kmsg.EnvelopeRequest) (*Session, error) {
 	s := *by
 	s.SoftwareName, s.SoftwareVersion = "", ""
+	s.Member = false
 	if len(e.RequestPrincipal) > 0 { // brokers before 2026-11-29 send none
 		p, err := decodePrincipal(e.RequestPrincipal)
 		if err != nil {

@@ -20,7 +20,7 @@ func TestEnvelope(t *testing.T) {
 		return resp, nil
 	})
 	ended := make(chan struct{})
-	broker := &Request{Session: &Session{Principal: Principal{"User", "broker", false}, Listener: "CONTROLLER", Protocol: "SSL", Peer: "10.0.0.2:40000", SoftwareName: "kraft", ended: ended}}
+	broker := &Request{conn: &conn{server: new(Server)}, Session: &Session{Principal: Principal{"User", "broker", false}, Listener: "CONTROLLER", Protocol: "SSL", Peer: "10.0.0.2:40000", SoftwareName: "kraft", ended: ended}}
 	for peer, host := range map[string]string{"192.0.2.7:1234": "192.0.2.7", "[2001:db8::7]:1234": "2001:db8::7", "[fe80::7%eth0]:1234": "fe80::7", "pipe": ""} {
 		for _, version := range []int16{2, 7} {
 			client := &Request{ClientID: "mine", Session: &Session{Principal: Principal{"User", "alice", true}, Listener: "EXTERNAL", Protocol: "SASL_SSL", Peer: peer}}
@@ -57,7 +57,7 @@ func TestEnvelopeOfStrangers(t *testing.T) {
 		t.Error("served an envelope in an envelope")
 		return kmsg.NewPtrEnvelopeResponse(), nil
 	})
-	broker := &Request{Session: &Session{Principal: Anonymous, Peer: "10.0.0.2:40000"}}
+	broker := &Request{conn: &conn{server: new(Server)}, Session: &Session{Principal: Anonymous, Peer: "10.0.0.2:40000"}}
 	good := func() *kmsg.EnvelopeRequest {
 		return Envelop(&Request{Session: &Session{Principal: Anonymous, Peer: "10.0.0.3:40000"}}, kmsg.NewPtrCreateTopicsRequest())
 	}

@@ -56,6 +56,27 @@ func NewFetchPartition(partition int32) FetchPartition {
 // Size is the number of bytes of records.
 func (p *FetchPartition) Size() int { return p.Region.Length + len(p.Inline) }
 
+// Throttle implements kmsg.ThrottleResponse.
+func (f *FetchResponse) Throttle() (millis int32, passed bool) {
+	return f.ThrottleMillis, f.Version >= 8
+}
+
+// SetThrottle implements kmsg.SetThrottleResponse.
+func (f *FetchResponse) SetThrottle(millis int32) { f.ThrottleMillis = millis }
+
+// WireSize is how many bytes the encoded answer has.
+func (f *FetchResponse) WireSize() int {
+	buf := getBuffer(0)
+	defer putBuffer(buf)
+	b, parts := f.AppendHead((*buf)[:0])
+	*buf = b
+	size := len(b)
+	for _, p := range parts {
+		size += p.Region.Length
+	}
+	return size
+}
+
 // IsFlexible says whether the version uses KIP-482's encoding.
 func (f *FetchResponse) IsFlexible() bool { return f.Version >= 12 }
 

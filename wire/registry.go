@@ -31,6 +31,10 @@ type Request struct {
 	phases [phases]time.Duration
 	mark   time.Time    // when the last phase ended
 	asks   acl.Question // the sender, from the first question about its rights on
+
+	exempt    bool          // from quotas: another broker sent it, or a client that is logging in
+	timed     bool          // the time in the handler was counted against the sender's quota
+	throttled time.Duration // how long the sender is throttled
 }
 
 // newRequest is the request whose header begins with head, eight bytes. The rest of the header is parseHeader's.

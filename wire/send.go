@@ -42,6 +42,7 @@ func (c *conn) write(req *Request, h answerHeader, resp Response) error {
 		err = writeParts(c.tcp, b, parts, size)
 	}
 	req.end(Sent)
+	req.countSending()
 	c.server.took(req, size)
 	return err
 }

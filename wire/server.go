@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
+	"kraft/wire/quota"
 	"kraft/wire/ssl"
 )
 
@@ -24,6 +25,7 @@ type Config struct {
 	Limits          func() *Limits // of connections; called for each, with a lock held
 	RequestLog      zerolog.Logger // a line for each request at debug
 	Authorizer      Authorizer     // nil: everybody may do everything
+	Quotas          *quota.Manager // nil: nobody is throttled
 	SlowRequest     time.Duration  // slow.request.log.ms: requests that are handled and sent for longer are logged; 0 for none
 }
 
@@ -64,7 +66,9 @@ type Server struct {
 	listeners []net.Listener
 	conns     map[*conn]struct{}
 	addresses map[netip.Addr]int // how many of conns each peer has
-	refused   time.Time          // when a refused connection was last logged
+	perName   map[string]int     // and each listener
+	pace      pace
+	refused   time.Time // when a refused connection was last logged
 }
 
 // NewServer makes a server and registers ApiVersions in r, which must not change afterwards.
@@ -77,7 +81,7 @@ func NewServer(config Config, r *Registry, id Identity, log zerolog.Logger) *Ser
 		config: config, registry: r, log: log, ctx: ctx, cancel: cancel,
 		medium: newMemory(capacity / 4), large: newMemory(capacity - capacity/4), decoded: semaphore.NewWeighted(capacity), capacity: capacity,
 		counters: newCounters(r), slow: rate.NewLimiter(slowLines, slowLines), refusals: rate.NewLimiter(slowLines, slowLines),
-		conns: map[*conn]struct{}{}, addresses: map[netip.Addr]int{}, draining: make(chan struct{}),
+		conns: map[*conn]struct{}{}, addresses: map[netip.Addr]int{}, perName: map[string]int{}, draining: make(chan struct{}),
 	}
 }
 
@@ -96,6 +100,7 @@ type Listener struct {
 	Protocol string       // e.g. PLAINTEXT (listener.security.protocol.map)
 	TLS      *ssl.Store   // nil for a listener without TLS
 	Login    *LoginConfig // how clients log in, nil for a listener that serves everybody
+	Member   bool         // for members of the quorum, whom no quota limits
 	Net      net.Listener
 	Stream   *Stream // that shares it with Kafka's protocol, or nil
 }
@@ -130,7 +135,9 @@ func (s *Server) accept(l Listener) {
 			}
 			continue
 		}
-		s.start(l, tcp)
+		if s.admit(l, tcp) {
+			s.start(l, tcp)
+		}
 	}
 }
 
@@ -142,7 +149,8 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 		return
 	}
 	from := peerAddress(tcp.RemoteAddr().String())
-	if why := s.config.Limits().refuse(len(s.conns), s.addresses[from], from); why != "" {
+	why, crowded := s.config.Limits().refuse(l.Name, from, opened{len(s.conns), s.perName[l.Name], s.addresses[from]})
+	if why != "" {
 		_ = tcp.Close()
 		if now := time.Now(); now.Sub(s.refused) > time.Second {
 			s.refused = now
@@ -150,13 +158,18 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 		}
 		return
 	}
+	if crowded {
+		s.evict(l.Name)
+	}
 	c := &conn{server: s, listener: l.Name, login: l.Login.begin(time.Now()), tcp: tcp, log: &s.log}
 	s.counters.accepted.Add(1)
 	c.room.L = &c.mu
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
-	c.session = &Session{Principal: Anonymous, Listener: l.Name, Protocol: l.Protocol, Peer: tcp.RemoteAddr().String(), ended: c.ctx.Done()}
+	c.session = &Session{Principal: Anonymous, Listener: l.Name, Protocol: l.Protocol, Member: l.Member, Peer: tcp.RemoteAddr().String(), ended: c.ctx.Done()}
 	s.conns[c] = struct{}{}
 	s.addresses[from]++
+	s.perName[l.Name]++
+	c.used.Store(time.Now().UnixNano())
 	s.running.Add(1)
 	go func() {
 		defer s.running.Done()
@@ -165,6 +178,7 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 		}
 		s.mu.Lock()
 		delete(s.conns, c)
+		s.perName[l.Name]--
 		if s.addresses[from]--; s.addresses[from] == 0 {
 			delete(s.addresses, from)
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -21,6 +22,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
+
+	"kraft/wire/quota"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -108,23 +111,81 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 
 // limits are those of a server that takes some connections, from whatever address.
 func limits(connections int) func() *Limits {
-	return func() *Limits { return &Limits{Connections: connections, PerAddress: connections} }
+	return func() *Limits {
+		return &Limits{ListenerLimits: ListenerLimits{connections, math.MaxInt32}, PerAddress: connections}
+	}
 }
 
-// TestLimits: how many connections there may be at all, from one address, and from one that has a limit of its own.
+// TestLimits: how many connections there may be at all, on one listener, from one address, and from one that has a limit of its own.
 func TestLimits(t *testing.T) {
-	l := Limits{Connections: 10, PerAddress: 3, Overrides: map[netip.Addr]int{netip.MustParseAddr("10.0.0.1"): 5, netip.MustParseAddr("::1"): 0}}
+	l := Limits{
+		ListenerLimits: ListenerLimits{Connections: 10}, Listeners: map[string]ListenerLimits{"NARROW": {Connections: 2}}, Protected: "BROKERS",
+		PerAddress: 3, Overrides: map[netip.Addr]int{netip.MustParseAddr("10.0.0.1"): 5, netip.MustParseAddr("::1"): 0},
+	}
 	for _, tc := range []struct {
-		open, same int
-		from       string
-		want       string
+		now      opened
+		listener string
+		from     string
+		want     string
+		crowded  bool
 	}{
-		{0, 0, "10.0.0.2", ""}, {9, 2, "10.0.0.2", ""}, {10, 0, "10.0.0.2", "max.connections)"}, {5, 3, "10.0.0.2", "max.connections.per.ip"},
-		{5, 4, "10.0.0.1", ""}, {5, 5, "10.0.0.1", "max.connections.per.ip"}, {0, 0, "::1", "max.connections.per.ip"},
+		{opened{}, "WIDE", "10.0.0.2", "", false},
+		{opened{9, 9, 2}, "WIDE", "10.0.0.2", "", false},
+		{opened{10, 9, 0}, "WIDE", "10.0.0.2", "(max.connections)", false},
+		{opened{5, 5, 3}, "WIDE", "10.0.0.2", "max.connections.per.ip", false},
+		{opened{5, 5, 4}, "WIDE", "10.0.0.1", "", false},
+		{opened{5, 5, 5}, "WIDE", "10.0.0.1", "max.connections.per.ip", false},
+		{opened{}, "WIDE", "::1", "max.connections.per.ip", false},
+		{opened{5, 1, 0}, "NARROW", "10.0.0.2", "", false},
+		{opened{5, 2, 0}, "NARROW", "10.0.0.2", "max.connections of NARROW", false},
+		{opened{10, 4, 0}, "BROKERS", "10.0.0.2", "", true},
+		{opened{10, 10, 0}, "BROKERS", "10.0.0.2", "(max.connections)", false}, // there is none to take its place
+		{opened{10, 4, 3}, "BROKERS", "10.0.0.2", "max.connections.per.ip", false},
 	} {
-		if got := l.refuse(tc.open, tc.same, netip.MustParseAddr(tc.from)); (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
-			t.Errorf("%+v: %q", tc, got)
+		got, crowded := l.refuse(tc.listener, netip.MustParseAddr(tc.from), tc.now)
+		if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) || crowded != tc.crowded {
+			t.Errorf("%+v: %q, %v", tc, got, crowded)
 		}
+	}
+}
+
+// TestPace: how long a connection waits, and which are not served at all.
+func TestPace(t *testing.T) {
+	l := &Limits{
+		ListenerLimits: ListenerLimits{Rate: 10}, Listeners: map[string]ListenerLimits{"SLOW": {Rate: 1}}, Protected: "BROKERS",
+		AddressRates: map[netip.Addr]int{netip.MustParseAddr("10.0.0.1"): 1}, Windows: quota.Windows{Count: 11, Each: time.Second},
+	}
+	p, now := new(pace), time.Unix(1000, 0)
+	for i := range 101 {
+		if wait := p.note(l, "FAST", now); (wait > 0) != (i == 100) { // 10 a second over 10 seconds
+			t.Fatalf("connection %d waits for %v", i, wait)
+		}
+	}
+	if wait := p.note(l, "BROKERS", now); wait != 0 {
+		t.Errorf("a broker waits for %v", wait)
+	}
+	now = now.Add(12 * time.Second)
+	for i := range 11 {
+		if wait := p.note(l, "SLOW", now); (wait > 0) != (i == 10) {
+			t.Errorf("connection %d of a slow listener waits for %v", i, wait)
+		}
+	}
+	now = now.Add(12 * time.Second)
+	busy, other := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	for i := range 200 { // those that are not served count for nothing
+		wait := p.note(l, "FAST", now)
+		parked := p.noteAddress(l, "FAST", busy, now)
+		if wait != 0 || (parked > 0) != (i >= 10) || parked > time.Second {
+			t.Fatalf("connection %d of an address waits for %v, is parked for %v", i, wait, parked)
+		}
+	}
+	if parked := p.noteAddress(l, "FAST", other, now); parked != 0 {
+		t.Errorf("another address is parked for %v", parked)
+	}
+	l.AddressRate = 5
+	now = now.Add(12 * time.Second)
+	if parked := p.noteAddress(l, "FAST", other, now); parked != 0 || len(p.addresses) != 1 {
+		t.Errorf("an address is parked for %v, %d are known", parked, len(p.addresses))
 	}
 }
 

@@ -107,6 +107,7 @@ type Stats struct {
 	Requests    map[string]*RequestStats // by the API's name, or the Kind's
 	Connections map[string]int           // open now, by listener
 	Accepted    int64
+	Parked      int64 // connections of addresses that opened too many in a second (connection_creation_rate)
 }
 
 // counters are a server's.
@@ -114,6 +115,7 @@ type counters struct {
 	byKey    [128]*RequestStats // of registered APIs
 	byKind   []RequestStats     // from Kind 1 on
 	accepted atomic.Int64
+	parked   atomic.Int64
 }
 
 func newCounters(r *Registry) *counters {
@@ -126,7 +128,7 @@ func newCounters(r *Registry) *counters {
 
 // Stats tells what the server has counted.
 func (s *Server) Stats() Stats {
-	st := Stats{Requests: map[string]*RequestStats{}, Connections: map[string]int{}, Accepted: s.counters.accepted.Load()}
+	st := Stats{Requests: map[string]*RequestStats{}, Connections: map[string]int{}, Accepted: s.counters.accepted.Load(), Parked: s.counters.parked.Load()}
 	for _, api := range s.registry.APIs() {
 		st.Requests[api.Name] = s.counters.byKey[api.Key]
 	}

@@ -49,7 +49,7 @@ The file you already have:    kraft server config/server.properties`,
 		Flags:     nodeFlags(),
 		Action:    runNode,
 		Commands: finish("", []*cli.Command{
-			devCommand(), serverCommand(), checkCommand(), statusCommand(), stopNodesCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), partitionCommand(), transactionCommand(), userCommand(), aclCommand(), certsCommand(), quorumCommand(), logCommand(), storageCommand(), perfCommand(), configCommand(), profileCommand(), topCommand(), doctorCommand(), healthCommand(), scriptsCommand(), completionCommand(), versionCommand(),
+			devCommand(), serverCommand(), checkCommand(), statusCommand(), stopNodesCommand(), topicCommand(), produceCommand(), consumeCommand(), groupCommand(), clusterCommand(), brokerCommand(), partitionCommand(), transactionCommand(), userCommand(), aclCommand(), quotaCommand(), certsCommand(), quorumCommand(), logCommand(), storageCommand(), perfCommand(), configCommand(), profileCommand(), topCommand(), doctorCommand(), healthCommand(), scriptsCommand(), completionCommand(), versionCommand(),
 		}),
 		Reader:          in,
 		Writer:          out,

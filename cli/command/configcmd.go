@@ -131,7 +131,7 @@ func changeConfigs(c *cli.Context, changes map[string]*string, done string) erro
 		return err
 	}
 	for _, key := range sortedKeys(changes) { // brokers keep what they do not know, for plug-ins
-		if r.Kind == kmsg.ConfigResourceTypeBroker && configs.Broker[key] == nil && changes[key] != nil {
+		if r.Kind == kmsg.ConfigResourceTypeBroker && configs.Broker[key] == nil && configs.ListenerDefinition(key) == nil && changes[key] != nil {
 			return badUse("%s is not a setting that kraft or Kafka knows%s", key, configs.Hint(key))
 		}
 		if err := checkTopicSetting(key, changes[key]); r.Kind == kmsg.ConfigResourceTypeTopic && changes[key] != nil && err != nil {

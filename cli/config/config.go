@@ -139,7 +139,7 @@ func New(values map[string]string) (*Config, error) {
 		}
 	}
 	configs.Layers{Static: c.Static}.ReadBroker(&c.Settings)
-	if err := errors.Join(c.checkPrefixes(slices.Concat(listeners, controllers)), c.readTLS(), c.readLogins(), c.readAuthorizer()); err != nil {
+	if err := errors.Join(c.checkPrefixes(slices.Concat(listeners, controllers)), c.checkLimits(listeners), c.readTLS(), c.readLogins(), c.readAuthorizer()); err != nil {
 		return nil, err
 	}
 	if err := c.findQuorum(controllers); err != nil {

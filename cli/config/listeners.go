@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -27,6 +28,21 @@ type Listener struct {
 
 // Address is what to listen on.
 func (l Listener) Address() string { return net.JoinHostPort(l.Host, strconv.Itoa(l.Port)) }
+
+// checkLimits checks the limits of connections that listeners have of their own.
+func (c *Config) checkLimits(listeners []Listener) error {
+	for _, key := range slices.Sorted(maps.Keys(c.Static)) {
+		d := configs.ListenerDefinition(key)
+		if d == nil || !slices.ContainsFunc(listeners, func(l Listener) bool { return strings.HasPrefix(key, configs.ListenerPrefix(l.Name)) }) {
+			continue
+		}
+		c.markUsed(key)
+		if err := d.Check(c.Static[key]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // controllerNames are the listeners of the quorum: controller.listener.names, or CONTROLLER.
 func controllerNames(values map[string]string) []string {

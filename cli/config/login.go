@@ -53,7 +53,7 @@ func (c *Config) readLogins() error {
 func (c *Config) readLogin(listener string) (*Login, error) {
 	names := configs.SplitList(*configs.Broker["sasl.enabled.mechanisms"].Default)
 	from := "sasl.enabled.mechanisms"
-	own := "listener.name." + strings.ToLower(listener) + "."
+	own := configs.ListenerPrefix(listener)
 	for _, key := range []string{from, own + from} {
 		if value, ok := c.Static[key]; ok {
 			c.markUsed(key)

@@ -40,7 +40,7 @@ func (c *Config) readTLSOf(l *Listener) error {
 
 // sslSettings reads ssl.* settings: those with the listener's prefix count before those for all.
 func (c *Config) sslSettings(l *Listener) (*ssl.Settings, error) {
-	own := "listener.name." + strings.ToLower(l.Name) + "."
+	own := configs.ListenerPrefix(l.Name)
 	lookUp := func(name string) (string, bool) {
 		if text, ok := c.Static[own+name]; ok {
 			c.markUsed(own + name)

@@ -8,6 +8,7 @@ import (
 	"kraft/wire"
 	"kraft/wire/acl"
 	"kraft/wire/defect"
+	"kraft/wire/quota"
 )
 
 // own are kraft's own families, kraft_*.
@@ -34,6 +35,11 @@ func (v *view) own(o out) {
 		}
 		o.gauge("kraft_acls", "Rules of the access control lists.", float64(v.Meta.Image().ACLs().Len()))
 	}
+	for k, t := range v.Quotas.Throttled() {
+		o.counter("kraft_throttled_total", "Requests whose clients were throttled.", float64(t.Times), "quota", quota.Keys[k])
+		o.counter("kraft_throttle_seconds_total", "For how long clients were throttled.", t.Time.Seconds(), "quota", quota.Keys[k])
+	}
+	o.counter("kraft_connections_parked_total", "Connections that were not served because their address opened too many in a second (connection_creation_rate).", float64(v.parked))
 	v.ownTopics(o)
 	v.ownGroups(o)
 	v.ownClients(o)

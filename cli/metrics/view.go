@@ -18,6 +18,7 @@ import (
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/ident"
+	"kraft/wire/quota"
 )
 
 // Sources are what a running node consists of. Replication, Groups, Telemetry and Logs are nil on a controller only.
@@ -28,7 +29,8 @@ type Sources struct {
 	Telemetry   *telemetry.Manager
 	Logs        *storage.Manager
 	Authorizer  *authorizer.Authorizer // nil where everybody may do everything
-	Servers     []*wire.Server         // the first's requests are told of, the connections of all
+	Quotas      *quota.Manager
+	Servers     []*wire.Server // the first's requests are told of, the connections of all
 	Dial        wire.Dialer
 	InterBroker string // the listener of brokers that this one connects to
 	Version     string
@@ -83,6 +85,7 @@ type view struct {
 	groups      []groupView
 	connections map[string]int
 	accepted    int64
+	parked      int64
 	stats       map[string]*wire.RequestStats
 	dirs        []storage.DirUsage
 	quorum      quorum.Status
@@ -112,6 +115,7 @@ func (o *observer) look(partitions bool) *view {
 			v.stats = st.Requests
 		}
 		v.accepted += st.Accepted
+		v.parked += st.Parked
 		for listener, n := range st.Connections {
 			v.connections[listener] += n
 		}

@@ -130,6 +130,7 @@ func (n *Node) limits() wire.Config {
 	limits := wire.Config{
 		MaxRequestBytes: n.config.RequestMaxBytes, MaxQueuedBytes: queued,
 		IdleTimeout: n.config.MaxIdle, Limits: n.limit.Load,
+		Quotas:      n.quotas,
 		SlowRequest: n.config.SlowRequest, RequestLog: n.logs.For(logging.Requests),
 	}
 	if n.authorizer != nil {

@@ -29,6 +29,7 @@ import (
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/logging"
+	"kraft/wire/quota"
 	"kraft/wire/ssl"
 )
 
@@ -76,6 +77,7 @@ type Node struct {
 	held        bool
 	toldTaken   map[string]bool // addresses that the log has reported as taken by another process
 	limit       atomic.Pointer[wire.Limits]
+	quotas      *quota.Manager
 	authorizer  *authorizer.Authorizer // nil: everybody may do everything
 	controllers net.Listener           // for members of the quorum, nil for a node that is alone
 	quorum      *wire.Server
@@ -218,7 +220,7 @@ func (n *Node) joinQuorum(ctx context.Context) error {
 
 // sources are what metrics are told of.
 func (n *Node) sources(started time.Time) metrics.Sources {
-	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Telemetry: n.telemetry, Logs: n.stored, Authorizer: n.authorizer, Dial: n.dialBrokers, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
+	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Telemetry: n.telemetry, Logs: n.stored, Authorizer: n.authorizer, Quotas: n.quotas, Dial: n.dialBrokers, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
 	for _, server := range []*wire.Server{n.server, n.quorum} {
 		if server != nil {
 			s.Servers = append(s.Servers, server)
@@ -412,6 +414,7 @@ func (n *Node) openMeta() error {
 		return err
 	}
 	n.followLimits()
+	n.followQuotas()
 	if c := n.config.Authorizer; c != nil {
 		n.authorizer = authorizer.New(n.meta, *c)
 	}
@@ -420,7 +423,7 @@ func (n *Node) openMeta() error {
 		n.registerControllerHandlers(r)
 		n.quorum = wire.NewServer(n.limits(), r, n.meta.Identity(), n.logs.For(logging.Wire))
 		l := n.place.listener
-		n.quorum.Serve(wire.Listener{Name: l.Name, Protocol: l.Protocol, TLS: n.stores[l.Name], Net: n.controllers,
+		n.quorum.Serve(wire.Listener{Name: l.Name, Protocol: l.Protocol, TLS: n.stores[l.Name], Member: true, Net: n.controllers,
 			Stream: &wire.Stream{Preface: quorum.Preface, Serve: n.meta.Accept, Words: fourLetterWords(n.meta)}})
 	}
 	return nil

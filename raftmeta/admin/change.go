@@ -17,12 +17,15 @@ var errValidateOnly = errors.New("validate only")
 func (a *Admin) change(ctx *wire.Request, timeoutMillis int32, validateOnly bool, d func(*image.Image) ([]*image.Record, error)) error {
 	c, cancel := context.WithTimeout(ctx.Context(), max(time.Duration(timeoutMillis)*time.Millisecond, time.Second))
 	defer cancel()
-	err := a.meta.Decide(c, func(work *image.Image) ([]*image.Record, error) {
-		records, err := d(work)
-		if err == nil && validateOnly {
-			err = errValidateOnly
-		}
-		return records, err
+	var err error
+	ctx.Wait(func() {
+		err = a.meta.Decide(c, func(work *image.Image) ([]*image.Record, error) {
+			records, err := d(work)
+			if err == nil && validateOnly {
+				err = errValidateOnly
+			}
+			return records, err
+		})
 	})
 	if errors.Is(err, errValidateOnly) {
 		return nil

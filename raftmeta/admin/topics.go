@@ -40,7 +40,11 @@ func (a *Admin) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (
 		if refused[i] != nil {
 			return nil, refused[i]
 		}
-		return a.createOne(work, &asked[i], &resp.Topics[i])
+		records, partitions, err := a.createOne(work, &asked[i], &resp.Topics[i])
+		if err == nil && !ctx.Spend(partitions, 6) {
+			return nil, errOverQuota
+		}
+		return records, err
 	})
 	for i, err := range errs {
 		t := &resp.Topics[i]
@@ -54,8 +58,11 @@ func (a *Admin) createTopics(ctx *wire.Request, req *kmsg.CreateTopicsRequest) (
 	return resp, nil
 }
 
-// createOne decides on one topic, and fills in its answer.
-func (a *Admin) createOne(work *image.Image, r *kmsg.CreateTopicsRequestTopic, out *kmsg.CreateTopicsResponseTopic) ([]*image.Record, error) {
+// errOverQuota refuses what a client's quota of mutations does not allow now.
+var errOverQuota = fmt.Errorf("The throttling quota has been exceeded.: %w", kerr.ThrottlingQuotaExceeded)
+
+// createOne decides on one topic, fills in its answer, and returns how many partitions it gets.
+func (a *Admin) createOne(work *image.Image, r *kmsg.CreateTopicsRequestTopic, out *kmsg.CreateTopicsResponseTopic) (records []*image.Record, partitions int, err error) {
 	t := controller.NewTopic{Name: r.Topic, Partitions: r.NumPartitions, Factor: r.ReplicationFactor, Configs: map[string]*string{}}
 	for _, c := range r.Configs {
 		t.Configs[c.Name] = c.Value
@@ -72,7 +79,7 @@ func (a *Admin) createOne(work *image.Image, r *kmsg.CreateTopicsRequestTopic, o
 	}
 	records, topic, err := controller.CreateTopic(work, t, defaults, controller.NewID(), mrand.Uint64())
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	out.TopicID, out.Configs = topic.ID, nil
 	out.NumPartitions, out.ReplicationFactor = int32(len(topic.Partitions)), int16(len(topic.Partitions[0].Replicas))
@@ -87,7 +94,7 @@ func (a *Admin) createOne(work *image.Image, r *kmsg.CreateTopicsRequestTopic, o
 		c.Name, c.Value, c.Source = d.Name, v.Value, int8(v.Source)
 		out.Configs = append(out.Configs, c)
 	}
-	return records, nil
+	return records, len(topic.Partitions), nil
 }
 
 func withDefaults(c, defaults map[string]*string) map[string]*string {
@@ -139,6 +146,9 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 			return nil, fmt.Errorf("This server does not host this topic-partition.: %w", kerr.UnknownTopicOrPartition)
 		}
 		t.Topic, t.TopicID = &topic.Name, topic.ID
+		if !ctx.Spend(len(topic.Partitions), 5) {
+			return nil, errOverQuota
+		}
 		return controller.DeleteTopic(topic), nil
 	})
 	for i, err := range errs {
@@ -254,7 +264,12 @@ func (a *Admin) createPartitions(ctx *wire.Request, req *kmsg.CreatePartitionsRe
 		for _, a := range r.Assignment {
 			assignment = append(assignment, a.Replicas)
 		}
-		return controller.AddPartitions(work, r.Topic, r.Count, assignment, mrand.Uint64())
+		before, _ := work.Topic(r.Topic)
+		records, err := controller.AddPartitions(work, r.Topic, r.Count, assignment, mrand.Uint64())
+		if err == nil && !ctx.Spend(int(r.Count)-len(before.Partitions), 3) {
+			return nil, errOverQuota
+		}
+		return records, err
 	})
 	for i, err := range errs {
 		t := kmsg.NewCreatePartitionsResponseTopic()

@@ -26,9 +26,13 @@ func Forwarded[Q any, P interface {
 		var none S
 		waiting, cancel := context.WithTimeout(ctx.Context(), RequestTimeout)
 		defer cancel()
-		resp, err := Ask(waiting, c, wire.Envelop(ctx, req), func(context.Context, *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
-			return nil, errNowLeading
-		}, func(r *kmsg.EnvelopeResponse) bool { return r.ErrorCode == kerr.NotController.Code })
+		var resp *kmsg.EnvelopeResponse
+		var err error
+		ctx.Wait(func() {
+			resp, err = Ask(waiting, c, wire.Envelop(ctx, req), func(context.Context, *kmsg.EnvelopeRequest) (*kmsg.EnvelopeResponse, error) {
+				return nil, errNowLeading
+			}, func(r *kmsg.EnvelopeResponse) bool { return r.ErrorCode == kerr.NotController.Code })
+		})
 		if errors.Is(err, errNowLeading) {
 			return handle(ctx, req)
 		}

@@ -59,7 +59,9 @@ func AlterConfigs(m *image.Image, resourceType int8, name string, changes []Alte
 			case image.ClientMetricsResource:
 				return nil, fmt.Errorf("Unknown client metrics configuration: %s: %w", c.Key, kerr.InvalidRequest)
 			}
-			d = &configs.Definition{Name: c.Key, Type: configs.String, Mode: configs.ClusterWide} // kept, as Kafka keeps what its plugins read
+			if d = configs.ListenerDefinition(c.Key); d == nil {
+				d = &configs.Definition{Name: c.Key, Type: configs.String, Mode: configs.ClusterWide} // kept, as Kafka keeps what its plugins read
+			}
 		}
 		if resourceType == image.BrokerResource {
 			if c.Key == minInSyncReplicas && c.Value != nil {

@@ -158,6 +158,10 @@ func (d *Discovery) autoCreate(ctx *wire.Request, req *kmsg.MetadataRequest, may
 				continue
 			}
 		}
+		if !ctx.Afford(int(d.meta.Defaults().Partitions)) {
+			failed[*name] = kerr.UnknownTopicOrPartition // clients ask again
+			continue
+		}
 		err := d.broker.CreateTopic(ctx.Context(), controller.NewTopic{Name: *name, Partitions: -1, Factor: -1}, d.meta.Defaults())
 		if err == nil {
 			d.log.Info().Str("topic", *name).Str("client", ctx.ClientID).Str("peer", ctx.Session.Peer).Msg("created topic automatically")

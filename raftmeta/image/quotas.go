@@ -12,6 +12,14 @@ type Quota struct {
 	Values map[string]float64
 }
 
+// Types of the parts of an entity, and the quota of addresses.
+const (
+	UserEntity     = "user"
+	ClientEntity   = "client-id"
+	AddressEntity  = "ip"
+	ConnectionRate = "connection_creation_rate"
+)
+
 // quotaKey is an entity's key: types and names, a default before all names.
 func quotaKey(entity []*QuotaEntity) string {
 	var b strings.Builder

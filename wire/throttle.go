@@ -1,0 +1,145 @@
+package wire
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/wire/quota"
+)
+
+// quotas are those by which the sender of the request is throttled, nil for none: other brokers are not, nor members of the quorum, nor who
+// is logging in.
+func (r *Request) quotas() *quota.Manager {
+	if r.exempt || r.Session.Member {
+		return nil
+	}
+	return r.conn.server.config.Quotas
+}
+
+// Take counts an amount against a quota of the sender, who is throttled if it is too much: the answer says for how long (KIP-219), and for as
+// long no further request is read from the connection. For the request's handler; so are the other methods about quotas.
+func (r *Request) Take(k quota.Kind, amount float64) {
+	r.throttle(r.quotas().Take(k, r.Session.Principal.Name, r.ClientID, amount, time.Now()))
+}
+
+// TakeOrLeave is Take for an answer of so many bytes that the sender gets whole or not at all. Where the sender is throttled, for that or for the
+// time that the request took, nothing is counted, and TakeOrLeave returns true. bytes is called only for who has such a quota.
+func (r *Request) TakeOrLeave(k quota.Kind, bytes func() int) (left bool) {
+	q, user, now := r.quotas(), r.Session.Principal.Name, time.Now()
+	wait, amount := r.throttleTime(q, now), 0.0
+	if q.Limits(k, user, r.ClientID) {
+		amount = float64(bytes())
+		wait = max(wait, q.Take(k, user, r.ClientID, amount, now))
+	}
+	if wait == 0 {
+		return false
+	}
+	q.Count(k, user, r.ClientID, -amount, now)
+	r.throttle(wait)
+	return true
+}
+
+// Spend takes mutations of the metadata, and returns false if the sender has overdrawn its quota. A client that does not know of that error, which
+// it does from a version of the request on, is only throttled (KIP-599).
+func (r *Request) Spend(mutations int, strictFrom int16) bool {
+	if r.Version < strictFrom {
+		r.Take(quota.Mutations, float64(mutations))
+		return true
+	}
+	wait := r.quotas().Spend(r.Session.Principal.Name, r.ClientID, float64(mutations), time.Now())
+	r.throttle(wait)
+	return wait == 0
+}
+
+// Afford takes mutations, and returns false if the sender has overdrawn its quota. It throttles nobody: the sender may do without what is refused.
+func (r *Request) Afford(mutations int) bool {
+	return r.quotas().Spend(r.Session.Principal.Name, r.ClientID, float64(mutations), time.Now()) == 0
+}
+
+// Most is how much of an amount the sender may take at once.
+func (r *Request) Most(k quota.Kind, amount int) int {
+	return r.quotas().Most(k, r.Session.Principal.Name, r.ClientID, amount)
+}
+
+// Size is how many bytes the request has on the wire.
+func (r *Request) Size() int { return r.size }
+
+// throttle has the sender throttled for at least d.
+func (r *Request) throttle(d time.Duration) { r.throttled = max(r.throttled, d) }
+
+// throttleTime counts the time in the handler, once, and returns for how long the sender is to be throttled for it.
+func (r *Request) throttleTime(q *quota.Manager, now time.Time) time.Duration {
+	if r.timed {
+		return 0
+	}
+	r.timed = true
+	spent := r.phases[Handled] + now.Sub(r.mark)
+	return q.Take(quota.Request, r.Session.Principal.Name, r.ClientID, percent(spent), now)
+}
+
+// countSending counts the time that the answer took to be written, which is over. It throttles nobody by itself, as in Kafka.
+func (r *Request) countSending() {
+	if q := r.quotas(); q != nil {
+		q.Count(quota.Request, r.Session.Principal.Name, r.ClientID, percent(r.phases[Sent]), r.mark)
+	}
+}
+
+// percent is a time as request_percentage counts it: of a processor, which has a second each second.
+func percent(d time.Duration) float64 { return 100 * d.Seconds() }
+
+// settle is called when a request is handled: it has the answer say for how long the sender is throttled, by this broker or by the controller to
+// which the request was forwarded, and returns that.
+func (r *Request) settle(resp Response) time.Duration {
+	if q := r.quotas(); q != nil {
+		r.throttle(r.throttleTime(q, time.Now()))
+	}
+	if tells, ok := resp.(throttling); ok {
+		millis, _ := tells.Throttle()
+		r.throttle(time.Duration(millis) * time.Millisecond)
+		if r.throttled > 0 {
+			tells.SetThrottle(int32(r.throttled / time.Millisecond))
+		}
+	}
+	return r.throttled
+}
+
+// throttling is an answer that says for how long its receiver is throttled.
+type throttling interface {
+	kmsg.ThrottleResponse
+	kmsg.SetThrottleResponse
+}
+
+// mute has the connection read no request for d.
+func (c *conn) mute(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if until := time.Now().Add(d); until.After(c.muted) {
+		c.muted = until
+	}
+}
+
+// unmute waits until the connection is not muted any more, or ends.
+func (c *conn) unmute() {
+	for {
+		c.mu.Lock()
+		left := time.Until(c.muted)
+		c.mu.Unlock()
+		if left <= 0 {
+			return
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-c.ctx.Done():
+			timer.Stop()
+			return
+		case <-c.server.draining:
+			timer.Stop()
+			return
+		}
+	}
+}
