@@ -183,7 +183,7 @@ func (r *refusedLogin) Unwrap() error { return r.error }
 // refusal returns the error that ends the connection and goes to the log: err, which the client was told, with its cause, which the client was
 // not told.
 func (l *login) refusal(err error) *refusedLogin {
-	if told := sasl.Refusal(""); l.cause != nil && !errors.As(l.cause, &told) {
+	if told := sasl.Refusal(""); l.cause != nil && (!errors.As(l.cause, &told) || l.cause.Error() != string(told)) {
 		err = fmt.Errorf("%w (%v)", err, l.cause)
 	}
 	return &refusedLogin{err}

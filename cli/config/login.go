@@ -24,6 +24,7 @@ type Mechanism struct {
 	Passwords      map[string]string // of users, by their names, for PLAIN
 	User, Password string            // by which this broker logs in to others; "" if not given
 	MaxSession     time.Duration     // connections.max.reauth.ms; 0 for none
+	OAuth          *OAuth            // for OAUTHBEARER
 }
 
 const (
@@ -33,7 +34,7 @@ const (
 )
 
 // loginModules are the mechanisms that kraft has, and the ends of their login modules' names.
-var loginModules = map[string]string{plain: "PlainLoginModule", sasl.SHA256.Name: "ScramLoginModule", sasl.SHA512.Name: "ScramLoginModule"}
+var loginModules = map[string]string{plain: "PlainLoginModule", sasl.SHA256.Name: "ScramLoginModule", sasl.SHA512.Name: "ScramLoginModule", oauthBearer: "OAuthBearerLoginModule"}
 
 // readLogins gives the listeners that have SASL their users.
 func (c *Config) readLogins() error {
@@ -81,7 +82,7 @@ func (c *Config) readMechanism(prefix, name string) (m Mechanism, err error) {
 	key := prefix + ".sasl.jaas.config"
 	const callback = "sasl.server.callback.handler.class"
 	for _, other := range []string{callback, prefix + "." + callback} {
-		if class := c.Static[other]; class != "" {
+		if class := c.Static[other]; class != "" && name != oauthBearer && !checksTokens(callback, class) { // of OAUTHBEARER, readOAuth judges
 			where := "list the users in " + key
 			if name != plain {
 				where = "add the users with kafka-configs"
@@ -102,28 +103,43 @@ func (c *Config) readMechanism(prefix, name string) (m Mechanism, err error) {
 		ms, _ := strconv.ParseInt(strings.TrimSpace(c.Static[key]), 10, 64)
 		m.MaxSession = time.Duration(ms) * time.Millisecond
 	}
-	text, ok := c.Static[key]
-	if !ok {
-		if name == plain {
-			err = fmt.Errorf(`%s is missing, which lists the users: org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="her-password";`, key)
-		}
-		return m, err // the users of SCRAM are in the metadata
-	}
-	c.markUsed(key)
-	entry, err := jaas.Parse(text)
+	options, err := c.readJAAS(key, name)
 	if err != nil {
-		return m, fmt.Errorf("%s: %w", key, err)
+		return m, err
 	}
-	if module := loginModules[name]; !strings.HasSuffix(entry.Module, "."+module) && entry.Module != module {
-		return m, fmt.Errorf("%s: the login module of %s is %s, not %s", key, name, module, entry.Module)
+	switch name {
+	case plain:
+		if options == nil {
+			return m, fmt.Errorf(`%s is missing, which lists the users: org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="her-password";`, key)
+		}
+	case oauthBearer:
+		m.OAuth, err = c.readOAuth(prefix, strings.TrimSuffix(prefix, strings.ToLower(name)), options)
+		return m, err
 	}
-	m.User, m.Password, m.Passwords = entry.Options["username"], entry.Options["password"], map[string]string{}
-	for option, value := range entry.Options {
+	m.User, m.Password, m.Passwords = options["username"], options["password"], map[string]string{} // the users of SCRAM are in the metadata
+	for option, value := range options {
 		if user, ok := strings.CutPrefix(option, "user_"); ok {
 			m.Passwords[user] = value
 		}
 	}
 	return m, nil
+}
+
+// readJAAS reads the JAAS line of a mechanism, which has the options of its login module; nil if there is none.
+func (c *Config) readJAAS(key, mechanism string) (map[string]string, error) {
+	text, ok := c.Static[key]
+	if !ok {
+		return nil, nil
+	}
+	c.markUsed(key)
+	entry, err := jaas.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	if module := loginModules[mechanism]; !strings.HasSuffix(entry.Module, "."+module) && entry.Module != module {
+		return nil, fmt.Errorf("%s: the login module of %s is %s, not %s", key, mechanism, module, entry.Module)
+	}
+	return entry.Options, nil
 }
 
 // markUsed notes that a listener's own setting has an effect.
@@ -208,6 +224,9 @@ func (c *Config) readOwnLogin(l *Listener) error {
 	m, ok := l.Login.Mechanisms[name]
 	if !ok {
 		return fmt.Errorf("%s=%s is none of the listener's mechanisms (%s)", key, name, strings.Join(slices.Sorted(maps.Keys(l.Login.Mechanisms)), ", "))
+	}
+	if name == oauthBearer {
+		return fmt.Errorf("%s=%s: brokers fetch no tokens for each other: give the listener another mechanism too, such as %s", key, name, sasl.SHA256.Name)
 	}
 	if m.User == "" || m.Password == "" {
 		return fmt.Errorf(`listener.name.%s.%s.sasl.jaas.config needs username="..." and password="...", by which this broker logs in to others`, strings.ToLower(l.Name), strings.ToLower(name))

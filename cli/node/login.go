@@ -1,8 +1,10 @@
 package node
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"fmt"
 
 	clientsasl "github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
@@ -11,7 +13,10 @@ import (
 	"kraft/cli/config"
 	"kraft/raftmeta/image"
 	"kraft/wire"
+	"kraft/wire/logging"
+	"kraft/wire/oauth"
 	"kraft/wire/sasl"
+	"kraft/wire/ssl"
 )
 
 // login is how clients of a listener log in, nil if they need not.
@@ -25,9 +30,56 @@ func (n *Node) login(l *config.Login) *wire.LoginConfig {
 		if hash, ok := sasl.ScramNamed(name); ok {
 			begin = sasl.Scram(hash, func(user string) (sasl.ScramCredential, bool) { return scramCredential(n.meta.Image(), hash, user) })
 		}
+		if m.OAuth != nil {
+			begin = sasl.OAuthBearer(n.tokenKeys[m.OAuth].Validate)
+		}
 		out.Mechanisms[name] = wire.LoginMechanism{Begin: begin, MaxSession: m.MaxSession}
 	}
 	return out
+}
+
+// openTokenKeys opens the keys by which listeners check tokens.
+func (n *Node) openTokenKeys() error {
+	n.tokenKeys = map[*config.OAuth]*oauth.Keys{}
+	for _, l := range n.config.Listeners {
+		if l.Login == nil {
+			continue
+		}
+		for _, m := range l.Login.Mechanisms {
+			if m.OAuth == nil {
+				continue
+			}
+			keys, err := n.openKeysOf(m.OAuth)
+			if err != nil {
+				return fmt.Errorf("listener %s: OAUTHBEARER: %w", l.Name, err)
+			}
+			n.tokenKeys[m.OAuth] = keys
+			n.disks.Go(func() {
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				go func() {
+					select {
+					case <-n.stopped:
+						cancel()
+					case <-ctx.Done():
+					}
+				}()
+				keys.Watch(ctx)
+			})
+		}
+	}
+	return nil
+}
+
+func (n *Node) openKeysOf(o *config.OAuth) (*oauth.Keys, error) {
+	if o.Trust == nil {
+		return oauth.Open(o.Settings, nil, n.logs.For(logging.Wire))
+	}
+	trust, err := ssl.Open(*o.Trust, false)
+	if err != nil {
+		return nil, err
+	}
+	return oauth.Open(o.Settings, trust.Client(""), n.logs.For(logging.Wire))
 }
 
 // ownLogin is by what this broker logs in to others, nil if it need not.

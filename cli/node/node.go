@@ -29,6 +29,7 @@ import (
 	"kraft/storage"
 	"kraft/wire"
 	"kraft/wire/logging"
+	"kraft/wire/oauth"
 	"kraft/wire/quota"
 	"kraft/wire/ssl"
 )
@@ -60,9 +61,10 @@ type Node struct {
 	logs        *logging.Log
 	log         zerolog.Logger // logs.For(logging.Node)
 	listeners   []net.Listener
-	stores      map[string]*ssl.Store // of the listeners with TLS, by their names
-	dialMembers wire.Dialer           // to members of the quorum, as their listeners ask for it
-	dialBrokers wire.Dialer           // to brokers, likewise
+	stores      map[string]*ssl.Store         // of the listeners with TLS, by their names
+	tokenKeys   map[*config.OAuth]*oauth.Keys // of the listeners with OAUTHBEARER
+	dialMembers wire.Dialer                   // to members of the quorum, as their listeners ask for it
+	dialBrokers wire.Dialer                   // to brokers, likewise
 	dirs        []*storage.Dir
 	*metadata   // nil until the node looks for its place in the quorum
 	stored      *storage.Manager
@@ -136,7 +138,7 @@ func (n *Node) start(ctx context.Context) error {
 	for _, note := range n.config.Notes {
 		n.log.Warn().Msg(note)
 	}
-	if err := n.openStores(); err != nil {
+	if err := errors.Join(n.openStores(), n.openTokenKeys()); err != nil {
 		return err
 	}
 	if err := n.listen(); err != nil {

@@ -131,13 +131,13 @@ func (s *scramExchange) begin(message string) ([]byte, *Identity, error) {
 	if len(parts) < 2 || !strings.HasPrefix(parts[0], "n=") || !strings.HasPrefix(parts[1], "r=") {
 		return nil, nil, fmt.Errorf("%w: bad first message", errScram)
 	}
-	user, err := scramName(parts[0][2:])
+	user, err := saslName(parts[0][2:])
 	if err != nil {
 		return nil, nil, err
 	}
 	if authorized != "" {
 		as, ok := strings.CutPrefix(authorized, "a=")
-		if name, err := scramName(as); !ok || err != nil || name != user {
+		if name, err := saslName(as); !ok || err != nil || name != user {
 			return nil, nil, Refusal("Authentication failed: Client requested an authorization id that is different from username")
 		}
 	}
@@ -191,12 +191,12 @@ func (s *scramExchange) finish(message string) ([]byte, *Identity, error) {
 	return append([]byte("v="), base64.StdEncoding.AppendEncode(nil, answer)...), &Identity{User: s.user}, nil
 }
 
-// maxScramName bounds a user's name in bytes, as the client sends it.
-const maxScramName = 1024
+// maxSASLName bounds a user's name in bytes, as the client sends it.
+const maxSASLName = 1024
 
-// scramName decodes a user's name, in which =2C is a comma and =3D an equals sign.
-func scramName(text string) (string, error) {
-	if text == "" || len(text) > maxScramName {
+// saslName decodes a user's name, in which =2C is a comma and =3D an equals sign.
+func saslName(text string) (string, error) {
+	if text == "" || len(text) > maxSASLName {
 		return "", fmt.Errorf("%w: user name of %d bytes", errScram, len(text))
 	}
 	name := strings.NewReplacer("=2C", ",", "=3D", "=").Replace(text)

@@ -1,0 +1,94 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"kraft/raftmeta/configs"
+	"kraft/wire/oauth"
+	"kraft/wire/ssl"
+)
+
+const oauthBearer = "OAUTHBEARER"
+
+// OAuth is how tokens of OAUTHBEARER are checked.
+type OAuth struct {
+	oauth.Settings
+	Trust *ssl.Settings // of the server with the keys; nil for the system's authorities
+}
+
+// validators are the ends of the names of the Java classes whose work kraft does.
+var validators = map[string][]string{
+	"sasl.server.callback.handler.class":   {"OAuthBearerValidatorCallbackHandler"},
+	"sasl.oauthbearer.jwt.validator.class": {"DefaultJwtValidator", "BrokerJwtValidator"},
+}
+
+// checksTokens reports whether kraft checks tokens as a Java class does that a setting names.
+func checksTokens(setting, class string) bool {
+	return slices.Contains(validators[setting], class[strings.LastIndexByte(class, '.')+1:])
+}
+
+// readOAuth reads how a listener checks tokens. Settings of the mechanism on the listener (whose names begin with prefix) count before those of the
+// listener, and these before those for all. options are those of its JAAS line.
+func (c *Config) readOAuth(prefix, listener string, options map[string]string) (*OAuth, error) {
+	var failed error
+	value := func(name string) string {
+		d := configs.Broker[name]
+		for _, p := range []string{prefix + ".", listener, ""} {
+			text, ok := c.Static[p+name]
+			if !ok {
+				continue
+			}
+			c.markUsed(p + name)
+			if err := d.Check(text); err != nil && failed == nil {
+				failed = fmt.Errorf("%s%s: %w", p, name, err)
+			}
+			return d.Normal(text)
+		}
+		if d.Default == nil {
+			return ""
+		}
+		return *d.Default
+	}
+	for name, classes := range validators {
+		if class := value(name); class != "" && !checksTokens(name, class) {
+			return nil, fmt.Errorf("%s=%s: kraft loads no Java classes: it checks tokens as %s does", name, class, classes[0])
+		}
+	}
+	const keys, audience, issuer = "sasl.oauthbearer.jwks.endpoint.url", "sasl.oauthbearer.expected.audience", "sasl.oauthbearer.expected.issuer"
+	const anyAudience, anyIssuer = "sasl.oauthbearer.allow.unverified.audience", "sasl.oauthbearer.allow.unverified.issuer"
+	s := oauth.Settings{
+		URL: value(keys), Issuer: value(issuer), Audiences: configs.SplitList(value(audience)),
+		ScopeClaim: value("sasl.oauthbearer.scope.claim.name"), SubClaim: value("sasl.oauthbearer.sub.claim.name"),
+	}
+	number := func(name string) time.Duration {
+		n, err := strconv.ParseInt(value(name), 10, 64)
+		if failed == nil && (err != nil || n < 0) {
+			failed = fmt.Errorf("%s=%s is no time", name, value(name))
+		}
+		return time.Duration(n)
+	}
+	s.Skew = number("sasl.oauthbearer.clock.skew.seconds") * time.Second
+	s.Refresh = number("sasl.oauthbearer.jwks.endpoint.refresh.ms") * time.Millisecond
+	s.RetryFirst = number("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms") * time.Millisecond
+	s.RetryMost = number("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms") * time.Millisecond
+	switch {
+	case failed != nil:
+		return nil, failed
+	case s.URL == "":
+		return nil, fmt.Errorf("%s needs %s, where the keys are by which tokens are checked", oauthBearer, keys)
+	case len(s.Audiences) == 0 && value(anyAudience) != "true":
+		return nil, fmt.Errorf("%s needs %s, so that no token for another service lets anybody in; %s=true does without", oauthBearer, audience, anyAudience)
+	case s.Issuer == "" && value(anyIssuer) != "true":
+		return nil, fmt.Errorf("%s needs %s, so that no token of somebody else lets anybody in; %s=true does without", oauthBearer, issuer, anyIssuer)
+	}
+	out := &OAuth{Settings: s}
+	trust := ssl.Settings{TrustStore: options["ssl.truststore.location"], TrustStorePassword: options["ssl.truststore.password"], TrustStoreType: options["ssl.truststore.type"], Trusted: options["ssl.truststore.certificates"]}
+	if trust.TrustStore != "" || trust.Trusted != "" {
+		out.Trust = &trust
+	}
+	return out, nil
+}
