@@ -30,6 +30,11 @@ type Settings struct {
 	MaxConnectionsPerIP    int    `kafka:"max.connections.per.ip"`
 	MaxConnectionsOverride string `kafka:"max.connections.per.ip.overrides"`
 
+	TokenSecret   string        `kafka:"delegation.token.secret.key"` // "" for no delegation tokens
+	TokenRenewal  time.Duration `kafka:"delegation.token.expiry.time.ms"`
+	TokenLifetime time.Duration `kafka:"delegation.token.max.lifetime.ms"`
+	TokenCheck    time.Duration `kafka:"delegation.token.expiry.check.interval.ms"`
+
 	QuotaWindows    int           `kafka:"quota.window.num"`
 	QuotaWindow     time.Duration `kafka:"quota.window.size.seconds"`
 	MutationWindows int           `kafka:"controller.quota.window.num"`

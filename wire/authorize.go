@@ -1,7 +1,10 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -95,6 +98,12 @@ func (r *Request) question(o acl.Operation, resource acl.Resource, name string) 
 	q := r.asks
 	q.Operation, q.Resource, q.Name = o, resource, name
 	return q
+}
+
+// IsDenial reports whether an error says that the sender of a request has no right to something.
+func IsDenial(err error) bool {
+	known := (*kerr.Error)(nil)
+	return errors.As(err, &known) && slices.ContainsFunc(slices.Collect(maps.Values(deniedErrors)), func(d error) bool { return errors.Is(d, known) })
 }
 
 var deniedErrors = map[acl.Resource]error{

@@ -84,7 +84,7 @@ var ofConnection = map[int16]bool{
 func enveloped(by *Session, e *kmsg.EnvelopeRequest) (*Session, error) {
 	s := *by
 	s.SoftwareName, s.SoftwareVersion = "", ""
-	s.Member = false
+	s.Member, s.Forwarded = false, true
 	if len(e.RequestPrincipal) > 0 { // brokers before 2026-11-29 send none
 		p, err := decodePrincipal(e.RequestPrincipal)
 		if err != nil {

@@ -30,7 +30,7 @@ func TestEnvelope(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := Session{Principal: Principal{"User", "alice", true}, Listener: "CONTROLLER", Protocol: "SSL", Peer: host, ended: ended}
+			want := Session{Principal: Principal{"User", "alice", true}, Listener: "CONTROLLER", Protocol: "SSL", Forwarded: true, Peer: host, ended: ended}
 			if *got.Session != want || got.ClientID != "mine" || got.Version != version {
 				t.Errorf("served for %+v %q in version %d, wanted %+v", *got.Session, got.ClientID, got.Version, want)
 			}

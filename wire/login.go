@@ -152,7 +152,7 @@ func (l *login) authenticate(token []byte, now time.Time) (challenge []byte, err
 	if done == nil {
 		return challenge, nil
 	}
-	p := Principal{Type: "User", Name: done.User}
+	p := Principal{Type: "User", Name: done.User, Token: done.Token}
 	if l.principal != nil && *l.principal != p {
 		return nil, fmt.Errorf("Cannot change principals during re-authentication from %v: %v: %w", l.principal, p, kerr.SaslAuthenticationFailed)
 	}

@@ -13,6 +13,7 @@ type Session struct {
 	Principal Principal
 	Listener  string // its name, e.g. EXTERNAL
 	Protocol  string // the listener's, e.g. PLAINTEXT (listener.security.protocol.map)
+	Forwarded bool   // a broker passed the request on, in an Envelope
 	Member    bool   // it came in by the listener for members of the quorum, and is no request that a broker forwarded
 	Peer      string // the peer's address, as host:port; of a request that another broker forwarded, the client's host alone
 	// What the client calls itself (KIP-511): "" until it has said so.

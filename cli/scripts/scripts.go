@@ -55,6 +55,7 @@ var all = map[string]script{
 	"kafka-reassign-partitions": reassignScript,
 	"kafka-metadata-quorum":     metadataQuorumScript,
 	"kafka-transactions":        transactionsScript,
+	"kafka-delegation-tokens":   delegationTokensScript,
 	"kafka-producer-perf-test":  producerPerfScript,
 	"kafka-consumer-perf-test":  consumerPerfScript,
 }

@@ -41,3 +41,12 @@ func (b *barrier) pass(ctx context.Context, meta *raftmeta.Meta) error {
 	}
 	return err
 }
+
+// Confirm returns nil if this node was the active controller at some time after the call, as a majority of the quorum sees it. Any goroutine may
+// call it; it may wait for barrierPatience.
+func (c *Controller) Confirm(ctx context.Context) error {
+	if c.meta.Alone() {
+		return nil
+	}
+	return c.barrier.pass(ctx, c.meta)
+}

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"kraft/raftmeta/calls"
@@ -13,19 +14,27 @@ import (
 // errValidateOnly stops a decision after its checks.
 var errValidateOnly = errors.New("validate only")
 
-// change runs one decision of an admin request; validateOnly keeps its records from taking effect.
+// change runs one decision of an admin request; validateOnly keeps its records from taking effect. A decision that changes nothing, because it
+// refuses something say, counts only if this node is still the controller: one that has a successor and does not know it yet goes by metadata of the past.
 func (a *Admin) change(ctx *wire.Request, timeoutMillis int32, validateOnly bool, d func(*image.Image) ([]*image.Record, error)) error {
 	c, cancel := context.WithTimeout(ctx.Context(), max(time.Duration(timeoutMillis)*time.Millisecond, time.Second))
 	defer cancel()
 	var err error
 	ctx.Wait(func() {
+		changed, ran := false, false
 		err = a.meta.Decide(c, func(work *image.Image) ([]*image.Record, error) {
 			records, err := d(work)
 			if err == nil && validateOnly {
 				err = errValidateOnly
 			}
+			changed, ran = err == nil && len(records) > 0, true
 			return records, err
 		})
+		if ran && !changed && !wire.IsDenial(err) {
+			if failed := a.active.Confirm(c); failed != nil {
+				err = failed
+			}
+		}
 	})
 	if errors.Is(err, errValidateOnly) {
 		return nil
@@ -52,9 +61,12 @@ func (a *Admin) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly 
 				}
 				all = append(all, records...)
 			}
+			if len(all) == 0 && first == 0 && next == count && !slices.ContainsFunc(errs, func(err error) bool { return !wire.IsDenial(err) }) {
+				return nil, errs[0] // rights, not the metadata, refuse everything
+			}
 			return all, nil
 		})
-		if err == nil {
+		if err == nil || wire.IsDenial(err) {
 			continue
 		}
 		for ; first < count; first++ {

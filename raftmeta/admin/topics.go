@@ -112,7 +112,17 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 	for i := range req.TopicNames {
 		asked = append(asked, kmsg.DeleteTopicsRequestTopic{Topic: &req.TopicNames[i]})
 	}
-	list := deletions(a.meta.Newest(), asked)
+	// What the request names is looked up in the controller's own image: the node's may lack a topic whose creation was acknowledged.
+	var list []deletion
+	if err := a.meta.Decide(ctx.Context(), func(work *image.Image) ([]*image.Record, error) {
+		list = deletions(work, asked)
+		return nil, nil
+	}); err != nil {
+		list = deletions(a.meta.Newest(), asked)
+		for i := range list {
+			list[i].refused = err
+		}
+	}
 	every := ctx.HoldsCluster(acl.Delete)
 	for i := range list {
 		if d := &list[i]; d.refused == nil && !every && a.meta.Settings().DeleteTopics {

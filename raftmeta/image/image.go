@@ -37,6 +37,7 @@ type Image struct {
 	quotas  *btree.Map[string, *Quota]           // by quotaKey
 	scram   *btree.Map[string, *ScramCredential] // by scramKey
 	acls    *acl.Rules
+	tokens  *btree.Map[string, *Token] // by id
 
 	// Topics that no other image shares, since the last Copy: many changes to one topic copy it once.
 	own map[UUID]*Topic
@@ -161,6 +162,7 @@ func Empty() *Image {
 		quotas:   btree.NewMap[string, *Quota](0),
 		scram:    btree.NewMap[string, *ScramCredential](0),
 		acls:     acl.NewRules(),
+		tokens:   btree.NewMap[string, *Token](0),
 	}
 }
 
@@ -170,7 +172,7 @@ func (m *Image) Copy() *Image {
 	m.own = nil
 	c := *m
 	c.brokers, c.topics, c.byID, c.configs, c.voters, c.quotas, c.scram = m.brokers.Copy(), m.topics.Copy(), m.byID.Copy(), m.configs.Copy(), m.voters.Copy(), m.quotas.Copy(), m.scram.Copy()
-	c.acls = m.acls.Copy()
+	c.acls, c.tokens = m.acls.Copy(), m.tokens.Copy()
 	return &c
 }
 
@@ -292,6 +294,8 @@ func (m *Image) Apply(r *Record) {
 		m.setScram(k.ScramCredential)
 	case *Record_Acl:
 		m.setACL(k.Acl)
+	case *Record_DelegationToken:
+		m.setToken(k.DelegationToken)
 	case *Record_ProducerIds:
 		m.NextProducerID = k.ProducerIds.NextProducerId
 	case *Record_Controller:
@@ -468,6 +472,10 @@ func (m *Image) records() []*Record {
 	})
 	m.acls.Each(func(b acl.Binding) bool {
 		out = append(out, AddACL(b))
+		return true
+	})
+	m.Tokens(func(t *Token) bool {
+		out = append(out, t.Record())
 		return true
 	})
 	m.Brokers(func(b *Broker) {

@@ -98,6 +98,7 @@ type Record struct {
 	//	*Record_ClientQuota
 	//	*Record_ScramCredential
 	//	*Record_Acl
+	//	*Record_DelegationToken
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -275,6 +276,15 @@ func (x *Record) GetAcl() *AclRecord {
 	return nil
 }
 
+func (x *Record) GetDelegationToken() *DelegationTokenRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_DelegationToken); ok {
+			return x.DelegationToken
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -339,6 +349,10 @@ type Record_Acl struct {
 	Acl *AclRecord `protobuf:"bytes,15,opt,name=acl,proto3,oneof"`
 }
 
+type Record_DelegationToken struct {
+	DelegationToken *DelegationTokenRecord `protobuf:"bytes,16,opt,name=delegation_token,json=delegationToken,proto3,oneof"`
+}
+
 func (*Record_Cluster) isRecord_Kind() {}
 
 func (*Record_Feature) isRecord_Kind() {}
@@ -368,6 +382,8 @@ func (*Record_ClientQuota) isRecord_Kind() {}
 func (*Record_ScramCredential) isRecord_Kind() {}
 
 func (*Record_Acl) isRecord_Kind() {}
+
+func (*Record_DelegationToken) isRecord_Kind() {}
 
 // ClusterRecord is the first record of a cluster's life.
 type ClusterRecord struct {
@@ -1856,6 +1872,107 @@ func (x *AclRecord) GetRemove() bool {
 	return false
 }
 
+// DelegationTokenRecord sets a delegation token, or removes it. What proves it is not in the metadata: it follows from the id and the nodes' secret.
+type DelegationTokenRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"` // principals are as in settings, Type:name
+	Requester     string                 `protobuf:"bytes,3,opt,name=requester,proto3" json:"requester,omitempty"`
+	Renewers      []string               `protobuf:"bytes,4,rep,name=renewers,proto3" json:"renewers,omitempty"`
+	Issued        int64                  `protobuf:"varint,5,opt,name=issued,proto3" json:"issued,omitempty"` // times are in milliseconds since 1970
+	Expires       int64                  `protobuf:"varint,6,opt,name=expires,proto3" json:"expires,omitempty"`
+	ExpiresAtMost int64                  `protobuf:"varint,7,opt,name=expires_at_most,json=expiresAtMost,proto3" json:"expires_at_most,omitempty"`
+	Remove        bool                   `protobuf:"varint,8,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DelegationTokenRecord) Reset() {
+	*x = DelegationTokenRecord{}
+	mi := &file_records_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DelegationTokenRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DelegationTokenRecord) ProtoMessage() {}
+
+func (x *DelegationTokenRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DelegationTokenRecord.ProtoReflect.Descriptor instead.
+func (*DelegationTokenRecord) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DelegationTokenRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DelegationTokenRecord) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *DelegationTokenRecord) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
+}
+
+func (x *DelegationTokenRecord) GetRenewers() []string {
+	if x != nil {
+		return x.Renewers
+	}
+	return nil
+}
+
+func (x *DelegationTokenRecord) GetIssued() int64 {
+	if x != nil {
+		return x.Issued
+	}
+	return 0
+}
+
+func (x *DelegationTokenRecord) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *DelegationTokenRecord) GetExpiresAtMost() int64 {
+	if x != nil {
+		return x.ExpiresAtMost
+	}
+	return 0
+}
+
+func (x *DelegationTokenRecord) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
 var File_records_proto protoreflect.FileDescriptor
 
 const file_records_proto_rawDesc = "" +
@@ -1863,7 +1980,7 @@ const file_records_proto_rawDesc = "" +
 	"\rrecords.proto\x12\x0ekraft.metadata\"M\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x120\n" +
-	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\x9a\b\n" +
+	"\arecords\x18\x02 \x03(\v2\x16.kraft.metadata.RecordR\arecords\"\xee\b\n" +
 	"\x06Record\x129\n" +
 	"\acluster\x18\x01 \x01(\v2\x1d.kraft.metadata.ClusterRecordH\x00R\acluster\x129\n" +
 	"\afeature\x18\x02 \x01(\v2\x1d.kraft.metadata.FeatureRecordH\x00R\afeature\x12O\n" +
@@ -1882,7 +1999,8 @@ const file_records_proto_rawDesc = "" +
 	"controller\x12F\n" +
 	"\fclient_quota\x18\r \x01(\v2!.kraft.metadata.ClientQuotaRecordH\x00R\vclientQuota\x12R\n" +
 	"\x10scram_credential\x18\x0e \x01(\v2%.kraft.metadata.ScramCredentialRecordH\x00R\x0fscramCredential\x12-\n" +
-	"\x03acl\x18\x0f \x01(\v2\x19.kraft.metadata.AclRecordH\x00R\x03aclB\x06\n" +
+	"\x03acl\x18\x0f \x01(\v2\x19.kraft.metadata.AclRecordH\x00R\x03acl\x12R\n" +
+	"\x10delegation_token\x18\x10 \x01(\v2%.kraft.metadata.DelegationTokenRecordH\x00R\x0fdelegationTokenB\x06\n" +
 	"\x04kind\"e\n" +
 	"\rClusterRecord\x12\x1d\n" +
 	"\n" +
@@ -2022,6 +2140,15 @@ const file_records_proto_rawDesc = "" +
 	"\x04host\x18\x05 \x01(\tR\x04host\x12\x1c\n" +
 	"\toperation\x18\x06 \x01(\x05R\toperation\x12'\n" +
 	"\x0fpermission_type\x18\a \x01(\x05R\x0epermissionType\x12\x16\n" +
+	"\x06remove\x18\b \x01(\bR\x06remove\"\xe9\x01\n" +
+	"\x15DelegationTokenRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x1c\n" +
+	"\trequester\x18\x03 \x01(\tR\trequester\x12\x1a\n" +
+	"\brenewers\x18\x04 \x03(\tR\brenewers\x12\x16\n" +
+	"\x06issued\x18\x05 \x01(\x03R\x06issued\x12\x18\n" +
+	"\aexpires\x18\x06 \x01(\x03R\aexpires\x12&\n" +
+	"\x0fexpires_at_most\x18\a \x01(\x03R\rexpiresAtMost\x12\x16\n" +
 	"\x06remove\x18\b \x01(\bR\x06removeB\x16Z\x14kraft/raftmeta/imageb\x06proto3"
 
 var (
@@ -2036,7 +2163,7 @@ func file_records_proto_rawDescGZIP() []byte {
 	return file_records_proto_rawDescData
 }
 
-var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_records_proto_goTypes = []any{
 	(*Batch)(nil),                  // 0: kraft.metadata.Batch
 	(*Record)(nil),                 // 1: kraft.metadata.Record
@@ -2060,7 +2187,8 @@ var file_records_proto_goTypes = []any{
 	(*QuotaEntity)(nil),            // 19: kraft.metadata.QuotaEntity
 	(*ScramCredentialRecord)(nil),  // 20: kraft.metadata.ScramCredentialRecord
 	(*AclRecord)(nil),              // 21: kraft.metadata.AclRecord
-	nil,                            // 22: kraft.metadata.RegisterBrokerRecord.FeaturesEntry
+	(*DelegationTokenRecord)(nil),  // 22: kraft.metadata.DelegationTokenRecord
+	nil,                            // 23: kraft.metadata.RegisterBrokerRecord.FeaturesEntry
 }
 var file_records_proto_depIdxs = []int32{
 	1,  // 0: kraft.metadata.Batch.records:type_name -> kraft.metadata.Record
@@ -2079,24 +2207,25 @@ var file_records_proto_depIdxs = []int32{
 	18, // 13: kraft.metadata.Record.client_quota:type_name -> kraft.metadata.ClientQuotaRecord
 	20, // 14: kraft.metadata.Record.scram_credential:type_name -> kraft.metadata.ScramCredentialRecord
 	21, // 15: kraft.metadata.Record.acl:type_name -> kraft.metadata.AclRecord
-	5,  // 16: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
-	22, // 17: kraft.metadata.RegisterBrokerRecord.features:type_name -> kraft.metadata.RegisterBrokerRecord.FeaturesEntry
-	8,  // 18: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
-	8,  // 19: kraft.metadata.BrokerChangeRecord.scarce_dirs:type_name -> kraft.metadata.Directories
-	8,  // 20: kraft.metadata.BrokerChangeRecord.full_dirs:type_name -> kraft.metadata.Directories
-	14, // 21: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
-	14, // 22: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
-	14, // 23: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
-	14, // 24: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
-	14, // 25: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
-	14, // 26: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
-	19, // 27: kraft.metadata.ClientQuotaRecord.entity:type_name -> kraft.metadata.QuotaEntity
-	4,  // 28: kraft.metadata.RegisterBrokerRecord.FeaturesEntry.value:type_name -> kraft.metadata.FeatureRange
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	22, // 16: kraft.metadata.Record.delegation_token:type_name -> kraft.metadata.DelegationTokenRecord
+	5,  // 17: kraft.metadata.RegisterBrokerRecord.endpoints:type_name -> kraft.metadata.Endpoint
+	23, // 18: kraft.metadata.RegisterBrokerRecord.features:type_name -> kraft.metadata.RegisterBrokerRecord.FeaturesEntry
+	8,  // 19: kraft.metadata.BrokerChangeRecord.log_dirs:type_name -> kraft.metadata.Directories
+	8,  // 20: kraft.metadata.BrokerChangeRecord.scarce_dirs:type_name -> kraft.metadata.Directories
+	8,  // 21: kraft.metadata.BrokerChangeRecord.full_dirs:type_name -> kraft.metadata.Directories
+	14, // 22: kraft.metadata.PartitionChangeRecord.isr:type_name -> kraft.metadata.Replicas
+	14, // 23: kraft.metadata.PartitionChangeRecord.elr:type_name -> kraft.metadata.Replicas
+	14, // 24: kraft.metadata.PartitionChangeRecord.last_known_elr:type_name -> kraft.metadata.Replicas
+	14, // 25: kraft.metadata.PartitionChangeRecord.replicas:type_name -> kraft.metadata.Replicas
+	14, // 26: kraft.metadata.PartitionChangeRecord.adding:type_name -> kraft.metadata.Replicas
+	14, // 27: kraft.metadata.PartitionChangeRecord.removing:type_name -> kraft.metadata.Replicas
+	19, // 28: kraft.metadata.ClientQuotaRecord.entity:type_name -> kraft.metadata.QuotaEntity
+	4,  // 29: kraft.metadata.RegisterBrokerRecord.FeaturesEntry.value:type_name -> kraft.metadata.FeatureRange
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_records_proto_init() }
@@ -2120,6 +2249,7 @@ func file_records_proto_init() {
 		(*Record_ClientQuota)(nil),
 		(*Record_ScramCredential)(nil),
 		(*Record_Acl)(nil),
+		(*Record_DelegationToken)(nil),
 	}
 	file_records_proto_msgTypes[7].OneofWrappers = []any{}
 	file_records_proto_msgTypes[13].OneofWrappers = []any{}
@@ -2131,7 +2261,7 @@ func file_records_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_records_proto_rawDesc), len(file_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -14,7 +14,8 @@ func TestSnapshotKeepsAll(t *testing.T) {
 	p := &Partition{Replicas: []int32{3, 4}, ISR: []int32{3}, Leader: 3, LeaderEpoch: 5, PartitionEpoch: 6, Recovering: true, ELR: []int32{4}, LastKnownELR: []int32{5},
 		Adding: []int32{4}, Removing: []int32{3}, Directories: []UUID{{2}, {9}}}
 	c := &Controller{ID: 3, Member: "m", Address: "h:2"}
-	for _, v := range []any{*b, *p, *c} {
+	token := &Token{ID: "i", Owner: "User:o", Requester: "User:q", Renewers: []string{"User:r"}, Issued: 1, Expires: 2, Limit: 3}
+	for _, v := range []any{*b, *p, *c, *token} {
 		for i := range reflect.TypeOf(v).NumField() {
 			if reflect.ValueOf(v).Field(i).IsZero() {
 				t.Errorf("%T.%s is empty: the test does not see whether a snapshot keeps it", v, reflect.TypeOf(v).Field(i).Name)
@@ -26,7 +27,7 @@ func TestSnapshotKeepsAll(t *testing.T) {
 	for _, r := range []*Record{
 		{Kind: &Record_Cluster{&ClusterRecord{ClusterId: "c", LastEpoch: 40}}},
 		{Kind: &Record_Feature{&FeatureRecord{Name: "metadata.version", Level: 30, Epoch: 2}}},
-		Register(b), RegisterController(c),
+		Register(b), RegisterController(c), token.Record(),
 		{Kind: &Record_Topic{&TopicRecord{Name: "t", Id: id[:]}}}, NewPartition(id, 0, p), NewPartition(id, 1, p),
 		SetConfig(TopicResource, "t", "retention.ms", &value), SetConfig(BrokerResource, "", "k", &value), SetConfig(BrokerResource, "3", "k", &value),
 		{Kind: &Record_ProducerIds{&ProducerIdsRecord{NextProducerId: 5000}}},
@@ -63,6 +64,9 @@ func TestSnapshotKeepsAll(t *testing.T) {
 				t.Errorf("%d %q: %v", kind, name, n.Config(kind, name))
 			}
 		}
+	}
+	if got, _ := n.Token("i"); !reflect.DeepEqual(got, token) {
+		t.Errorf("%+v, not %+v", got, token)
 	}
 	quotas := 0
 	n.Quotas(func(q *Quota) { quotas++ })

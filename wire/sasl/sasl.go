@@ -21,6 +21,7 @@ type Exchange func(token []byte) (challenge []byte, who *Identity, err error)
 // Identity is what an exchange proved.
 type Identity struct {
 	User    string
+	Token   bool      // by a delegation token
 	Expires time.Time // when the credential expires; zero for never
 }
 

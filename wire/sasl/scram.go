@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"strings"
 )
 
@@ -76,9 +77,10 @@ type ScramCredential struct {
 	Iterations                 int
 }
 
-// ScramUsers finds a user's credential. Of a user that there is not, it returns one that nobody can log in by, the same each time: who does not
-// log in should not learn which users there are. known says whether there is the user. Any goroutine may call it.
-type ScramUsers func(user string) (c ScramCredential, known bool)
+// ScramUsers finds a user's credential, or that of a delegation token by its id (KIP-48), and who logs in by it. Of one that there is not, it
+// returns a credential that nobody can log in by, the same each time, and nil: who does not log in should not learn which users there are. Any
+// goroutine may call it.
+type ScramUsers func(user string, token bool) (c ScramCredential, who *Identity)
 
 // The bounds of a credential's iterations (Kafka's ScramMechanism), and those that kraft's own tools take.
 const (
@@ -105,7 +107,7 @@ type scramExchange struct {
 
 	user       string
 	credential ScramCredential
-	known      bool
+	who        *Identity
 	header     string // the client's first message up to its own part
 	bare       string // its own part
 	first      string // the server's message, "" before the first token
@@ -146,7 +148,7 @@ func (s *scramExchange) begin(message string) ([]byte, *Identity, error) {
 		return nil, nil, fmt.Errorf("%w: bad nonce", errScram)
 	}
 	s.user, s.header, s.bare = user, message[:len(message)-len(bare)], bare
-	s.credential, s.known = s.users(user)
+	s.credential, s.who = s.users(user, slices.Contains(parts[2:], "tokenauth=true"))
 	s.nonceOf, s.nonce = clientNonce, clientNonce+rand.Text()
 	s.first = fmt.Sprintf("r=%s,s=%s,i=%d", s.nonce, base64.StdEncoding.EncodeToString(s.credential.Salt), s.credential.Iterations)
 	return []byte(s.first), nil, nil
@@ -182,13 +184,13 @@ func (s *scramExchange) finish(message string) ([]byte, *Identity, error) {
 	}
 	right = hmac.Equal(s.hash.sum(clientKey), s.credential.StoredKey) && right
 	switch {
-	case !right || !s.known:
+	case !right || s.who == nil:
 		return nil, nil, fmt.Errorf("%w: wrong password or unknown user %.64q", errScram, s.user)
 	case s.credential.Iterations < MinIterations:
 		return nil, nil, fmt.Errorf("%w: the credential of %q has %d iterations, fewer than %d", errScram, s.user, s.credential.Iterations, MinIterations)
 	}
 	answer := s.hash.hmac(s.credential.ServerKey, signed)
-	return append([]byte("v="), base64.StdEncoding.AppendEncode(nil, answer)...), &Identity{User: s.user}, nil
+	return append([]byte("v="), base64.StdEncoding.AppendEncode(nil, answer)...), s.who, nil
 }
 
 // maxSASLName bounds a user's name in bytes, as the client sends it.

@@ -28,12 +28,11 @@ func users(t *testing.T, h Hash, passwords map[string]string) ScramUsers {
 		c.StoredKey, c.ServerKey = h.Keys(salted)
 		known[user] = c
 	}
-	return func(user string) (ScramCredential, bool) {
-		c, ok := known[user]
-		if !ok {
-			c = ScramCredential{Salt: []byte("made up"), StoredKey: make([]byte, h.Size()), ServerKey: make([]byte, h.Size()), Iterations: 4096}
+	return func(user string, token bool) (ScramCredential, *Identity) {
+		if c, ok := known[user]; ok {
+			return c, &Identity{User: user, Token: token}
 		}
-		return c, ok
+		return ScramCredential{Salt: []byte("made up"), StoredKey: make([]byte, h.Size()), ServerKey: make([]byte, h.Size()), Iterations: 4096}, nil
 	}
 }
 
@@ -156,8 +155,8 @@ func TestScramChanged(t *testing.T) {
 
 func FuzzScram(f *testing.F) {
 	f.Add([]byte("n,,n=me,r=abc"), []byte("c=biws,r=abc,p=eA=="))
-	known := func(string) (ScramCredential, bool) {
-		return ScramCredential{Salt: []byte("s"), StoredKey: make([]byte, 32), ServerKey: make([]byte, 32), Iterations: 4096}, true
+	known := func(string, bool) (ScramCredential, *Identity) {
+		return ScramCredential{Salt: []byte("s"), StoredKey: make([]byte, 32), ServerKey: make([]byte, 32), Iterations: 4096}, &Identity{User: "me"}
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		s := Scram(SHA256, known)()
