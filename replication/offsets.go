@@ -26,7 +26,7 @@ var timestampsSince = map[int64]int16{latestTime: 0, earliestTime: 0, maxTimesta
 func (m *Manager) listOffsets(ctx *wire.Request, req *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
 	resp := kmsg.NewPtrListOffsetsResponse()
 	repeated := repeatedPartitions(req)
-	broker := req.ReplicaID >= 0 && ctx.HoldsCluster(acl.ClusterAction)
+	broker := req.ReplicaID >= 0 && ctx.IsBroker()
 	if !broker {
 		req.ReplicaID = min(req.ReplicaID, -1) // a client that claims to be a broker sees what is committed
 	}
@@ -167,6 +167,9 @@ func oldOffsets(log *storage.Log, r *kmsg.ListOffsetsRequestTopicPartition, high
 func (m *Manager) offsetForLeaderEpoch(ctx *wire.Request, req *kmsg.OffsetForLeaderEpochRequest) (*kmsg.OffsetForLeaderEpochResponse, error) {
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
 	broker := ctx.HoldsCluster(acl.ClusterAction)
+	if req.ReplicaID >= 0 {
+		broker = ctx.IsBroker()
+	}
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		out := kmsg.NewOffsetForLeaderEpochResponseTopic()

@@ -241,7 +241,7 @@ func (s *sessions) drop(id int32) {
 	}
 }
 
-// withheld is the empty answer to a client that is throttled. It will ask again for the same; a session that began with the request is dropped.
+// withheld is the empty answer to a client that is throttled. The session stays as it was, and one that began with this request is dropped.
 func (s *sessions) withheld(ss *session, req *kmsg.FetchRequest) *wire.FetchResponse {
 	resp := &wire.FetchResponse{Version: req.Version}
 	if ss != nil && req.SessionEpoch == initialEpoch {

@@ -67,6 +67,13 @@ func (r *Request) HoldsCluster(o acl.Operation) bool {
 	return r.authorize(o, acl.Cluster, acl.ClusterName, Strictly)
 }
 
+// IsBroker reports whether the sender, which says that it is a broker, may do what brokers do. Then it has no quotas.
+func (r *Request) IsBroker() bool {
+	is := r.HoldsCluster(acl.ClusterAction)
+	r.exempt = r.exempt || is
+	return is
+}
+
 // HoldsAny is HoldsCluster for an operation on any resource of a type.
 func (r *Request) HoldsAny(o acl.Operation, resource acl.Resource) bool {
 	a := r.conn.server.config.Authorizer

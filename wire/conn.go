@@ -52,10 +52,11 @@ type conn struct {
 	mu       sync.Mutex // guards the rest
 	room     sync.Cond  // signalled when the queue shrinks, and when the writer ends
 	queue    ring[queued]
-	writing  bool      // a writer goroutine runs; answers must go through the queue
-	waiting  bool      // the reading goroutine waits for a frame
-	muted    time.Time // until when no request is read
-	draining bool      // no frame is read any more
+	writing  bool          // a writer goroutine runs; answers must go through the queue
+	waiting  bool          // the reading goroutine waits for a frame
+	muted    time.Time     // until when no request is read
+	hung     chan struct{} // closed by hangUp
+	draining bool          // no frame is read any more
 }
 
 type queued struct {
@@ -162,6 +163,13 @@ func (c *conn) serve() {
 
 // hangUp closes the connection before all requests are answered.
 func (c *conn) hangUp() {
+	c.mu.Lock()
+	select {
+	case <-c.hung:
+	default:
+		close(c.hung)
+	}
+	c.mu.Unlock()
 	if c.answered.Load() {
 		_ = below(c.tcp).Close() // TLS would wait to say goodbye
 	} else {
@@ -185,18 +193,28 @@ var errDrained = errors.New("the server drains")
 
 // await is called before the reader waits for a frame.
 func (c *conn) await() error {
+	now := time.Now()
+	c.used.Store(now.UnixNano())
+	return c.awaitUntil(c.login.sooner(c.idleFrom(now)))
+}
+
+// idleFrom is when a connection that is used for the last time now has been idle for too long; zero for never.
+func (c *conn) idleFrom(now time.Time) time.Time {
+	if t := c.server.config.IdleTimeout; t > 0 {
+		return now.Add(t)
+	}
+	return time.Time{}
+}
+
+// awaitUntil has the reader wait until a deadline, or until the connection drains.
+func (c *conn) awaitUntil(deadline time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.draining {
 		return errDrained
 	}
 	c.waiting = true
-	now, deadline := time.Now(), time.Time{}
-	c.used.Store(now.UnixNano())
-	if t := c.server.config.IdleTimeout; t > 0 {
-		deadline = now.Add(t)
-	}
-	return c.tcp.SetReadDeadline(c.login.sooner(deadline))
+	return c.tcp.SetReadDeadline(deadline)
 }
 
 // begun notes that a frame has begun, or why none came. A connection whose answers wait is not idle: await again.
@@ -276,7 +294,9 @@ func isDisconnect(err error) bool {
 func (c *conn) loop() error {
 	frames := &frameReader{conn: c.tcp, maximum: c.server.config.MaxRequestBytes, begin: c.await}
 	for {
-		c.unmute()
+		if err := c.unmute(frames); err != nil {
+			return err
+		}
 		frames.minimum = headSize
 		if c.login.takesRaw() {
 			frames.minimum = 1
@@ -289,7 +309,9 @@ func (c *conn) loop() error {
 		if err != nil {
 			return err
 		}
-		c.unmute() // an answer may have muted it since
+		if err := c.sitOut(time.Time{}); err != nil { // an answer may have muted it since
+			return err
+		}
 		if c.ctx.Err() != nil {
 			return nil
 		}
@@ -355,6 +377,7 @@ func (c *conn) request(frames *frameReader, size int) error {
 	if err != nil {
 		return err
 	}
+	c.mute(req.throttled) // before the next request, though the answer may wait for replicas
 	req.end(Handled)
 	if answer.Now == nil && answer.Await == nil {
 		c.mute(req.settle(nil))

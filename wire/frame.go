@@ -49,6 +49,9 @@ func (f *frameReader) fill(n int) error {
 	return nil
 }
 
+// awaitByte returns when at least one byte is buffered, or with why none comes.
+func (f *frameReader) awaitByte() error { return f.fill(1) }
+
 // next returns the next frame's size in bytes, without its prefix. A size that the protocol cannot
 // mean gives a badRequest.
 func (f *frameReader) next() (int, error) {

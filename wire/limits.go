@@ -12,7 +12,7 @@ import (
 type Limits struct {
 	ListenerLimits                           // of the broker: max.connections and max.connection.creation.rate, all listeners together
 	Listeners      map[string]ListenerLimits // by name; one that is missing has no limits of its own
-	Protected      string                    // the listener of other brokers, if clients have another: the broker's limits do not hold it up
+	Protected      string                    // the listener of other brokers, if clients have another: it is served though the broker's limits are reached
 
 	PerAddress int                // max.connections.per.ip
 	Overrides  map[netip.Addr]int // in place of PerAddress
@@ -52,8 +52,7 @@ func (l *Limits) rateOf(a netip.Addr) int {
 // opened are connections that are open: all, those of the listener, and those of the address that another one comes from.
 type opened struct{ all, listener, address int }
 
-// refuse says why another connection to a listener is not taken, "" if it is. crowded reports that the broker has as many as it may, and takes
-// this one in place of one of another listener.
+// refuse says why another connection to a listener is not served; "" if it is. If crowded, it is served, and one of another listener must be closed.
 func (l *Limits) refuse(listener string, from netip.Addr, now opened) (why string, crowded bool) {
 	limit, ok := l.Overrides[from]
 	if !ok {

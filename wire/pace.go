@@ -40,7 +40,7 @@ func (p *pace) note(l *Limits, listener string, now time.Time) time.Duration {
 	return wait
 }
 
-// paced counts one, and returns how long the next has to wait for that: no longer than a window.
+// paced counts a connection, and returns how long it has to wait because there are too many: a window at most.
 func paced(r *quota.Rate, w quota.Windows, limit int, now time.Time) time.Duration {
 	if limit == math.MaxInt32 {
 		return 0
@@ -75,7 +75,7 @@ func (p *pace) noteAddress(l *Limits, listener string, from netip.Addr, now time
 		p.addresses[from] = rate
 	}
 	wait := paced(rate, l.Windows, limit, now)
-	if wait > 0 { // it was not served: the other rates, and its own, are without it
+	if wait > 0 { // it is not served, and counts nowhere
 		rate.Take(l.Windows, -1, now)
 		if own := p.listeners[listener]; own != nil && l.listener(listener).Rate != math.MaxInt32 {
 			own.Take(l.Windows, -1, now)
@@ -88,11 +88,16 @@ func (p *pace) noteAddress(l *Limits, listener string, from netip.Addr, now time
 }
 
 // admit waits until a connection may be served, and returns false if it is not to be: then it is closed.
-func (s *Server) admit(l Listener, tcp net.Conn) bool {
+func (s *Server) admit(l *Listener, tcp net.Conn) bool {
 	limits, now := s.config.Limits(), time.Now()
+	if l.Member {
+		return true
+	}
 	s.mu.Lock()
-	wait := s.pace.note(limits, l.Name, now)
-	parked := s.pace.noteAddress(limits, l.Name, peerAddress(tcp.RemoteAddr().String()), now)
+	wait, parked := s.pace.note(limits, l.Name, now), time.Duration(0)
+	if l.Name != limits.Protected {
+		parked = s.pace.noteAddress(limits, l.Name, peerAddress(tcp.RemoteAddr().String()), now)
+	}
 	s.mu.Unlock()
 	if parked > 0 {
 		s.park(tcp, parked)
@@ -138,16 +143,20 @@ func (s *Server) park(tcp net.Conn, d time.Duration) {
 	}()
 }
 
-// evict ends the connection of another listener than name that has waited longest for a request. mu is held.
+// evict ends the connection of another listener than name whose last request is the longest ago. mu is held.
 func (s *Server) evict(name string) {
 	var oldest *conn
 	for c := range s.conns {
-		if c.listener != name && (oldest == nil || c.used.Load() < oldest.used.Load()) {
+		if c.listener != name && c.ctx.Err() == nil && (oldest == nil || c.used.Load() < oldest.used.Load()) {
 			oldest = c
 		}
 	}
-	if oldest != nil {
-		s.log.Warn().Str("peer", oldest.tcp.RemoteAddr().String()).Msg("closed a connection for one of another broker (max.connections)")
-		oldest.hangUp()
+	if oldest == nil {
+		return
 	}
+	if s.refusals.Allow() {
+		s.log.Warn().Str("peer", oldest.tcp.RemoteAddr().String()).Msg("closed a client's connection: another broker needs its place (max.connections)")
+	}
+	oldest.cancel()
+	oldest.hangUp()
 }

@@ -135,7 +135,7 @@ func (s *Server) accept(l Listener) {
 			}
 			continue
 		}
-		if s.admit(l, tcp) {
+		if s.admit(&l, tcp) {
 			s.start(l, tcp)
 		}
 	}
@@ -161,7 +161,7 @@ func (s *Server) start(l Listener, tcp net.Conn) {
 	if crowded {
 		s.evict(l.Name)
 	}
-	c := &conn{server: s, listener: l.Name, login: l.Login.begin(time.Now()), tcp: tcp, log: &s.log}
+	c := &conn{server: s, listener: l.Name, login: l.Login.begin(time.Now()), tcp: tcp, log: &s.log, hung: make(chan struct{})}
 	s.counters.accepted.Add(1)
 	c.room.L = &c.mu
 	c.ctx, c.cancel = context.WithCancel(s.ctx)

@@ -1,6 +1,9 @@
 package wire
 
 import (
+	"errors"
+	"net"
+	"os"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -8,8 +11,7 @@ import (
 	"kraft/wire/quota"
 )
 
-// quotas are those by which the sender of the request is throttled, nil for none: other brokers are not, nor members of the quorum, nor who
-// is logging in.
+// quotas are those by which the sender of the request is throttled. They are nil for other brokers, for members of the quorum, and during a login.
 func (r *Request) quotas() *quota.Manager {
 	if r.exempt || r.Session.Member {
 		return nil
@@ -17,14 +19,14 @@ func (r *Request) quotas() *quota.Manager {
 	return r.conn.server.config.Quotas
 }
 
-// Take counts an amount against a quota of the sender, who is throttled if it is too much: the answer says for how long (KIP-219), and for as
-// long no further request is read from the connection. For the request's handler; so are the other methods about quotas.
+// Take counts an amount against a quota of the sender. If it is too much, the answer says for how long the sender is throttled (KIP-219), and no
+// further request is read from the connection before that time is over. Only the request's handler may call it, and the other methods about quotas.
 func (r *Request) Take(k quota.Kind, amount float64) {
 	r.throttle(r.quotas().Take(k, r.Session.Principal.Name, r.ClientID, amount, time.Now()))
 }
 
-// TakeOrLeave is Take for an answer of so many bytes that the sender gets whole or not at all. Where the sender is throttled, for that or for the
-// time that the request took, nothing is counted, and TakeOrLeave returns true. bytes is called only for who has such a quota.
+// TakeOrLeave is Take for an answer that the sender gets whole or not at all. It returns true if the sender is throttled, for the answer's bytes or
+// for the time that the request took: then the bytes do not count, and the answer is to be left out. bytes is called only if the sender has a quota of that kind.
 func (r *Request) TakeOrLeave(k quota.Kind, bytes func() int) (left bool) {
 	q, user, now := r.quotas(), r.Session.Principal.Name, time.Now()
 	wait, amount := r.throttleTime(q, now), 0.0
@@ -40,8 +42,8 @@ func (r *Request) TakeOrLeave(k quota.Kind, bytes func() int) (left bool) {
 	return true
 }
 
-// Spend takes mutations of the metadata, and returns false if the sender has overdrawn its quota. A client that does not know of that error, which
-// it does from a version of the request on, is only throttled (KIP-599).
+// Spend takes mutations of the metadata. It returns false if the sender has overdrawn its quota, and the change is to be refused. Before version
+// strictFrom of the request, clients do not know that error: the change is made, and the sender is throttled (KIP-599).
 func (r *Request) Spend(mutations int, strictFrom int16) bool {
 	if r.Version < strictFrom {
 		r.Take(quota.Mutations, float64(mutations))
@@ -52,7 +54,7 @@ func (r *Request) Spend(mutations int, strictFrom int16) bool {
 	return wait == 0
 }
 
-// Afford takes mutations, and returns false if the sender has overdrawn its quota. It throttles nobody: the sender may do without what is refused.
+// Afford is Spend for a change that the sender may do without: it throttles nobody.
 func (r *Request) Afford(mutations int) bool {
 	return r.quotas().Spend(r.Session.Principal.Name, r.ClientID, float64(mutations), time.Now()) == 0
 }
@@ -122,24 +124,66 @@ func (c *conn) mute(d time.Duration) {
 	}
 }
 
-// unmute waits until the connection is not muted any more, or ends.
-func (c *conn) unmute() {
+// left is how long the connection is muted yet.
+func (c *conn) left() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Until(c.muted)
+}
+
+// unmute returns when the connection is not muted, or with an error when it is to end: its peer has left, or it would be idle for too long. To
+// notice that, it waits for a byte of the next request.
+func (c *conn) unmute(frames *frameReader) error {
+	left := c.left()
+	if left <= 0 {
+		return nil
+	}
+	idle := c.idleFrom(time.Now())
+	for ; left > 0; left = c.left() {
+		deadline := time.Now().Add(left)
+		if !idle.IsZero() && idle.Before(deadline) {
+			deadline = idle
+		}
+		if err := c.awaitUntil(deadline); err != nil {
+			return err
+		}
+		again, err := c.begun(frames.awaitByte())
+		switch {
+		case again:
+		case err == nil:
+			return c.sitOut(idle) // the next request has begun
+		case !errors.Is(err, os.ErrDeadlineExceeded) || deadline.Equal(idle):
+			return err
+		}
+	}
+	return nil
+}
+
+// sitOut waits until the connection is not muted, or is to end; with an error if idle, unless it is zero, comes before.
+func (c *conn) sitOut(idle time.Time) error {
 	for {
-		c.mu.Lock()
-		left := time.Until(c.muted)
-		c.mu.Unlock()
+		left := c.left()
 		if left <= 0 {
-			return
+			return nil
+		}
+		if !idle.IsZero() {
+			left = min(left, time.Until(idle))
+		}
+		if left <= 0 {
+			return os.ErrDeadlineExceeded
 		}
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
 		case <-c.ctx.Done():
 			timer.Stop()
-			return
+			return c.ctx.Err()
+		case <-c.hung:
+			timer.Stop()
+			return net.ErrClosed
 		case <-c.server.draining:
 			timer.Stop()
-			return
+			return nil
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,10 +39,10 @@ func quotaCommand() *cli.Command {
 			},
 			{
 				Name: "set", Usage: "set quotas of a user, a client or an address", UsageText: "kraft quota set QUOTA=VALUE..." + whose,
-				Description: `QUOTA is one of these, or Kafka's name of it. Each broker counts for itself, and throttles who takes more.
+				Description: `QUOTA is one of these, or Kafka's name of it. It holds on each broker.
 produce      bytes of requests to produce per second, like 10MiB
 fetch        bytes of answers to consumers per second, likewise
-time         percent of one processor for requests, 100 for all of it
+time         processor time for requests, in percent: 100 is one processor
 mutations    partitions that are created or deleted per second
 connections  connections that are opened per second, for --address`,
 				OnUsageError: usageError, Action: withArguments(setQuotas), Flags: append([]cli.Flag{bootstrapFlag()}, who()...),
@@ -105,7 +106,7 @@ func quotaValue(key, text string) (float64, error) {
 		number = inUnits("quota.bytes", text)
 	}
 	v, err := strconv.ParseFloat(number, 64)
-	if err != nil || !(v > 0) {
+	if err != nil || !(v > 0) || math.IsInf(v, 1) {
 		return 0, badUse("%s=%s: it is a number above 0", key, text)
 	}
 	return v, nil
@@ -127,10 +128,13 @@ func (l quotaLines) text(w io.Writer) error {
 			if !ok {
 				continue
 			}
-			value := strconv.FormatFloat(v, 'f', -1, 64)
+			value := strconv.FormatFloat(v, 'g', 10, 64)
 			switch name.word {
 			case "produce", "fetch":
-				value = size(int64(v)) + "/s"
+				if v < 1<<62 { // as an int64, too
+					value = size(int64(v))
+				}
+				value += "/s"
 			case "time":
 				value += " %"
 			default:

@@ -31,7 +31,7 @@ func (n *Node) followLimits() {
 	})
 }
 
-// namedLimits are limits, those of hosts by the hosts' addresses or names as people wrote them.
+// namedLimits are limits as people wrote them: hosts are addresses or names.
 type namedLimits struct {
 	wire.Limits
 	open, rates map[string]int // max.connections.per.ip.overrides, connection_creation_rate

@@ -2,6 +2,8 @@ package ops
 
 import (
 	"context"
+	"encoding/json"
+	"math"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -24,6 +26,20 @@ const Everybody = "*"
 type Quota struct {
 	QuotaOf
 	Values map[string]float64 `json:"quotas"`
+}
+
+// MarshalJSON writes an infinite quota, which is none and which JSON does not have, as null.
+func (q Quota) MarshalJSON() ([]byte, error) {
+	values := map[string]*float64{}
+	for key, v := range q.Values {
+		if values[key] = &v; math.IsInf(v, 0) {
+			values[key] = nil
+		}
+	}
+	return json.Marshal(struct {
+		QuotaOf
+		Values map[string]*float64 `json:"quotas"`
+	}{q.QuotaOf, values})
 }
 
 // Quotas lists all quotas of the cluster.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// ofListeners are broker settings that a listener may have a value of its own of, which may change while the broker runs.
+// ofListeners are broker settings that each listener may set for itself (listener.name.NAME.KEY), also while the broker runs.
 var ofListeners = []string{"max.connections", "max.connection.creation.rate"}
 
 // ListenerPrefix begins the names of a listener's own settings.

@@ -1,6 +1,8 @@
 // Package quota decides how long clients that take more than their quotas are throttled (Kafka's ClientQuotaManager, KIP-13, 124, 219, 599 and 612).
 package quota
 
+import "math"
+
 // Kind is what a quota is of.
 type Kind int
 
@@ -15,22 +17,22 @@ const (
 // Keys are Kafka's names of the quotas.
 var Keys = [kinds]string{"producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate"}
 
-// Part is one part of an Entity: nobody in particular (the zero Part), who has no quota of a name's own, or a name.
+// Part is one part of an Entity: a name, or with Default each that has no quota by its own name. The zero Part is none.
 type Part struct {
 	Default bool
 	Name    string
 }
 
-// Entity is who a quota is set for. It has a User, a Client, or both. A Client is what clients call themselves (client.id).
+// Entity is who a quota is set for: a user, a client id, or a client id of a user.
 type Entity struct{ User, Client Part }
 
 // Limits are all quotas of users and clients. The zero Limits are none. Limits that are in use must not change.
 type Limits [kinds]map[Entity]float64
 
-// Set adds a quota, unless key is none of Keys.
+// Set adds a quota, unless key is none of Keys, or value is infinite.
 func (l *Limits) Set(e Entity, key string, value float64) {
 	for k, known := range Keys {
-		if key != known {
+		if key != known || math.IsInf(value, 1) {
 			continue
 		}
 		if l[k] == nil {

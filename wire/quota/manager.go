@@ -1,11 +1,14 @@
 package quota
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
 
 	"kraft/wire/locks"
 )
@@ -25,6 +28,7 @@ type Manager struct {
 	mu        locks.Mutex // guards the rest
 	takers    map[taker]*taken
 	swept     time.Time
+	lines     *rate.Limiter
 	throttled [kinds]Throttled
 }
 
@@ -44,18 +48,32 @@ type taker struct {
 type taken struct {
 	rate   Rate
 	tokens tokens
-	last   time.Time // when something was taken
+	limit  float64   // when something was last taken
+	last   time.Time // when that was
 	told   time.Time // when the log last said that it is throttled
 }
 
 const (
-	maxTakers = 100_000     // above which clients that are new share what is left to their user
-	tellEvery = time.Minute // at most one line about a taker in this time
+	maxTakers    = 100_000     // above which those that are new are counted together, for each user
+	maxIdle      = time.Hour   // after which a taker is forgotten, whatever it owes
+	tellEvery    = time.Minute // at most one line about a taker in this time
+	linesAtOnce  = 10          // and at most so many lines a second about all
+	maxID        = 128         // bytes of a client id that are kept as they are
+	shownOfNames = 100         // bytes of a name in a line of the log
 )
+
+// short bounds the length of a client id, which may be 32 KiB, and keeps different ones apart.
+func short(id string) string {
+	if len(id) <= maxID {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return id[:maxID-2*len(sum)] + hex.EncodeToString(sum[:])
+}
 
 // NewManager returns a Manager without quotas.
 func NewManager(c Config) *Manager {
-	m := &Manager{config: c, takers: map[taker]*taken{}}
+	m := &Manager{config: c, takers: map[taker]*taken{}, lines: rate.NewLimiter(linesAtOnce, linesAtOnce)}
 	m.limits.Store(new(Limits))
 	return m
 }
@@ -70,7 +88,7 @@ func (m *Manager) windows(k Kind) Windows {
 	return m.config.Requests
 }
 
-// find returns what a client has taken, and how much it may; ok is false if it may take anything. mu is held after it if ok.
+// find returns what a client has taken, and how much it may; ok is false if it may take anything. If ok, mu is held when it returns.
 func (m *Manager) find(k Kind, user, id string, now time.Time) (t *taken, who client, limit float64, ok bool) {
 	if m == nil {
 		return nil, who, 0, false
@@ -78,6 +96,7 @@ func (m *Manager) find(k Kind, user, id string, now time.Time) (t *taken, who cl
 	if limit, who, ok = m.limits.Load().find(k, user, id); !ok {
 		return nil, who, 0, false
 	}
+	who.id = short(who.id)
 	m.mu.Lock()
 	if now.Sub(m.swept) >= m.config.Requests.all() {
 		m.sweep(now)
@@ -91,20 +110,27 @@ func (m *Manager) find(k Kind, user, id string, now time.Time) (t *taken, who cl
 		t = new(taken)
 		m.takers[taker{k, who}] = t
 	}
-	t.last = now
+	t.last, t.limit = now, limit
 	return t, who, limit, true
 }
 
-// sweep forgets who has taken nothing for so long that it does not count.
+// sweep forgets whose past does not count any more: nothing has been taken over all windows, or all tokens are back.
 func (m *Manager) sweep(now time.Time) {
 	m.swept = now
 	maps.DeleteFunc(m.takers, func(who taker, t *taken) bool {
-		idle := m.windows(who.kind).all()
-		if who.kind == Mutations {
-			idle *= 2 // after a debt of one request, the bucket fills
-			return now.Sub(t.last) >= idle && t.tokens.left >= 0
+		idle := now.Sub(t.last)
+		if idle >= maxIdle {
+			return true
 		}
-		return now.Sub(t.last) >= idle
+		if now.Sub(t.told) < tellEvery {
+			return false
+		}
+		w := m.windows(who.kind)
+		if who.kind != Mutations {
+			return idle >= w.all()
+		}
+		t.tokens.refill(w, t.limit, now)
+		return t.tokens.left >= t.limit*w.all().Seconds()
 	})
 }
 
@@ -162,14 +188,13 @@ func (m *Manager) note(k Kind, who client, t *taken, limit float64, throttle tim
 	}
 	m.throttled[k].Times++
 	m.throttled[k].Time += throttle
-	if now.Sub(t.told) >= tellEvery {
+	if now.Sub(t.told) >= tellEvery && m.lines.AllowN(now, 1) {
 		t.told = now
 		e := m.config.Log.Info().Str("quota", Keys[k]).Float64("limit", limit)
-		if who.user != "" {
-			e.Str("user", who.user)
-		}
-		if who.id != "" {
-			e.Str("client", who.id)
+		for field, name := range map[string]string{"user": who.user, "client": who.id} {
+			if name != "" {
+				e.Str(field, name[:min(len(name), shownOfNames)])
+			}
 		}
 		e.Dur("throttle", throttle).Msg("throttled a client")
 	}

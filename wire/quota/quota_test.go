@@ -3,9 +3,12 @@ package quota
 import (
 	_ "embed"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // series are amounts that Apache Kafka's Rate and TokenBucket were given, with the milliseconds after which they were and the milliseconds for
@@ -184,7 +187,67 @@ func TestManyClients(t *testing.T) {
 		t.Errorf("%d clients are known; throttled %v", len(m.takers), throttled)
 	}
 	m.Take(Produce, "a", "x", 1, now.Add(12*time.Second))
-	if len(m.takers) != 1 {
+	if len(m.takers) != 2 { // and who is throttled, of whom the log tells once a minute
 		t.Errorf("%d clients are known after a while", len(m.takers))
+	}
+	m.Take(Produce, "a", "x", 1, now.Add(2*time.Minute))
+	if len(m.takers) != 1 {
+		t.Errorf("%d clients are known after two minutes", len(m.takers))
+	}
+}
+
+// TestDebts: who is in debt for mutations is known until that is paid, for an hour at most, and long names take no more memory than short ones.
+func TestDebts(t *testing.T) {
+	l := new(Limits)
+	l.Set(Entity{Client: Part{Default: true}}, Keys[Mutations], 1)
+	l.Set(Entity{Client: Part{Default: true}}, Keys[Produce], math.Inf(1))
+	m := manager(l)
+	now := time.Unix(1_000_000, 0)
+	name := strings.Repeat("x", 32000)
+	for i := range 100 {
+		m.Spend("u", fmt.Sprint(name, i), 100, now)
+	}
+	m.Spend("u", "endless", 1e12, now)
+	for who := range m.takers {
+		if len(who.id) > maxID {
+			t.Fatalf("a name of %d bytes is kept", len(who.id))
+		}
+	}
+	if m.Limits(Produce, "u", "x") {
+		t.Error("an infinite quota is one")
+	}
+	for _, tc := range []struct {
+		after time.Duration
+		known int
+	}{{30 * time.Second, 102}, {2 * time.Minute, 2}, {2 * time.Hour, 1}} {
+		if m.Spend("u", "another", 1, now.Add(tc.after)); len(m.takers) != tc.known {
+			t.Errorf("%d are known after %v, not %d", len(m.takers), tc.after, tc.known)
+		}
+	}
+	if got := m.Spend("u", fmt.Sprint(name, 1), 1, now.Add(2*time.Minute)); got != 0 {
+		t.Errorf("the debt is paid, and counts: %v", got)
+	}
+}
+
+// TestLines: the log tells once a minute that somebody is throttled, cuts what clients make up, and does not fill up.
+func TestLines(t *testing.T) {
+	var out strings.Builder
+	l := new(Limits)
+	l.Set(Entity{Client: Part{Default: true}}, Keys[Produce], 1000)
+	m := manager(l)
+	m.config.Log = zerolog.New(&out)
+	now := time.Unix(1_000_000, 0)
+	for i := range 36 / 12 {
+		m.Take(Produce, "u", "honest", 22_000, now.Add(time.Duration(i)*12*time.Second))
+	}
+	if n := strings.Count(out.String(), "\n"); n != 1 {
+		t.Errorf("%d lines within 36 seconds", n)
+	}
+	now = now.Add(time.Hour)
+	for i := range 1000 {
+		m.Take(Produce, "u", fmt.Sprint(strings.Repeat("x", 30_000), i), 22_000, now)
+	}
+	if n := strings.Count(out.String(), "\n"); n > 1+linesAtOnce || out.Len() > 5000 {
+		t.Errorf("%d lines, %d bytes", n, out.Len())
 	}
 }
