@@ -3,8 +3,6 @@ package wire
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -61,6 +59,20 @@ func (r *Request) Could(o acl.Operation, resource acl.Resource, name string) boo
 // CouldCluster is Could for an operation on the cluster.
 func (r *Request) CouldCluster(o acl.Operation) bool { return r.Could(o, acl.Cluster, acl.ClusterName) }
 
+// Holds is Could by the rules alone: where the authorizer only audits, it answers as if it did not.
+func (r *Request) Holds(o acl.Operation, resource acl.Resource, name string) bool {
+	return r.authorize(o, resource, name, Strictly)
+}
+
+// Must is May that denies also where the authorizer only audits: for what would outlast that, such as a token.
+func (r *Request) Must(o acl.Operation, resource acl.Resource, name string) error {
+	err := r.May(o, resource, name)
+	if err == nil && !r.Holds(o, resource, name) {
+		err = deniedErrors[resource]
+	}
+	return err
+}
+
 // HoldsCluster reports whether the sender has a right to the cluster that makes another one unnecessary. What follows if not is asked by
 // May, which logs the denial and lets it through where the authorizer only audits.
 func (r *Request) HoldsCluster(o acl.Operation) bool {
@@ -110,7 +122,15 @@ func (r *Request) question(o acl.Operation, resource acl.Resource, name string) 
 // IsDenial reports whether an error says that the sender of a request has no right to something.
 func IsDenial(err error) bool {
 	known := (*kerr.Error)(nil)
-	return errors.As(err, &known) && slices.ContainsFunc(slices.Collect(maps.Values(deniedErrors)), func(d error) bool { return errors.Is(d, known) })
+	if !errors.As(err, &known) {
+		return false
+	}
+	for _, denied := range deniedErrors {
+		if errors.Is(denied, known) {
+			return true
+		}
+	}
+	return false
 }
 
 var deniedErrors = map[acl.Resource]error{

@@ -309,7 +309,7 @@ func (c *conn) loop() error {
 		if err != nil {
 			return err
 		}
-		if err := c.sitOut(time.Time{}); err != nil { // an answer may have muted it since
+		if err := c.sitOut(c.idleFrom(time.Now())); err != nil { // an answer may have muted it since
 			return err
 		}
 		if c.ctx.Err() != nil {

@@ -149,7 +149,8 @@ func (c *conn) unmute(frames *frameReader) error {
 		}
 		again, err := c.begun(frames.awaitByte())
 		switch {
-		case again:
+		case again: // an answer waits: it is not idle
+			idle = c.idleFrom(time.Now())
 		case err == nil:
 			return c.sitOut(idle) // the next request has begun
 		case !errors.Is(err, os.ErrDeadlineExceeded) || deadline.Equal(idle):

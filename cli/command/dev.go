@@ -33,7 +33,7 @@ func devCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "dev",
 		Usage:     "run a cluster for development on this machine",
-		UsageText: "kraft dev [--brokers 3] [--port 9092] [--data DIR] [--topic NAME[:PARTITIONS[:REPLICAS]]]... [--fresh]\nkraft dev stop-broker N | start-broker N | snippet LANGUAGE | status | stop | reset",
+		UsageText: "kraft dev [--brokers 3] [--port 9092] [--data DIR] [--topic NAME[:PARTITIONS[:REPLICAS]]]... [--fresh] [--secure]\nkraft dev stop-broker N | start-broker N | snippet LANGUAGE | status | stop | reset",
 		Description: `Three brokers in one process, on ports 9092 to 9094 of localhost; needs no configuration. Topics have three replicas. Data is kept
 between runs in a directory below your cache directory, or in --data. Consumer groups start without Kafka's 3 s delay. q or Ctrl-C stops
 the cluster. kraft's commands find it whatever its port.
@@ -41,6 +41,7 @@ the cluster. kraft's commands find it whatever its port.
    kraft dev --topic orders:3 --topic payments:6:1      with topics: 3 partitions; 6 with one replica each
    kraft dev --topics topics.txt                        one in a line, # begins a comment
    kraft dev --fresh                                    without what is in the directory from before
+   kraft dev --secure                                   with TLS, SCRAM and access control lists, and a user admin
    kraft dev stop-broker 2                              simulate a failure, in another terminal
    kraft dev snippet python                             a client to paste`,
 		Flags: append([]cli.Flag{
@@ -50,6 +51,7 @@ the cluster. kraft's commands find it whatever its port.
 			&cli.StringSliceFlag{Name: "topic", Usage: "create a topic, `NAME[:PARTITIONS[:REPLICAS]]`, if it is not there; may be repeated"},
 			&cli.StringFlag{Name: "topics", Usage: "create the topics in `FILE`, one in a line as --topic has them"},
 			&cli.BoolFlag{Name: "fresh", Usage: "remove the data of earlier runs first"},
+			&cli.BoolFlag{Name: "secure", Usage: "with TLS, logins and access control lists"},
 		}, commonFlags()...),
 		Subcommands: []*cli.Command{
 			play("stop-broker", "stop broker N of a running kraft dev"), play("start-broker", "start broker N again"),
@@ -128,17 +130,27 @@ func dev(c *cli.Context) error {
 		}
 		defer lock.Close()
 	}
-	switch {
-	case n == 1:
-		values := devValues(1, 1, dir, c.Int("port"))
-		if err := override(c, values); err != nil {
+	if strings.Contains(dir, ",") && (n > 1 || c.Bool("secure")) {
+		return badUse("--data takes one directory for several brokers, and for --secure")
+	}
+	security, err := secure(c, dir)
+	if err != nil {
+		return err
+	}
+	if n > 1 {
+		return runDev(c, n, dir, topics, security)
+	}
+	values := devValues(1, 1, dir, c.Int("port"))
+	if security != nil {
+		security.apply(values, "")
+		if err := security.firstUsers(dir); err != nil {
 			return err
 		}
-		return serveDev(c, values, topics, dir)
-	case strings.Contains(dir, ","):
-		return badUse("--data takes one directory for several brokers")
 	}
-	return runDev(c, n, dir, topics)
+	if err := override(c, values); err != nil {
+		return err
+	}
+	return serveDev(c, values, topics, dir, security)
 }
 
 const maxDevBrokers = 15

@@ -40,7 +40,7 @@ type devCluster struct {
 }
 
 // runDev runs a cluster until a signal comes or a node fails.
-func runDev(c *cli.Context, n int, dir string, topics []devTopic) error {
+func runDev(c *cli.Context, n int, dir string, topics []devTopic, security *devSecurity) error {
 	restore := stopByKey(c)
 	defer restore()
 	begun := time.Now()
@@ -53,7 +53,7 @@ func runDev(c *cli.Context, n int, dir string, topics []devTopic) error {
 	d := &devCluster{log: logs, failed: make(chan error, n), nodes: make([]*node.Node, n), records: make([]*ownRecord, n), starting: make([]bool, n)}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	defer d.cancel()
-	doors, err := d.configure(c, n, dir)
+	doors, err := d.configure(c, n, dir, security)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func runDev(c *cli.Context, n int, dir string, topics []devTopic) error {
 	}
 	fmt.Fprintf(c.App.Writer, "kraft %s is ready at %s (%d brokers, cluster %s, data in %s) after %d ms\n",
 		Version, strings.Join(addresses, ", "), n, d.nodes[0].ClusterID(), dir, time.Since(begun).Milliseconds())
-	forget, err := greet(c, brokers, dir, topics)
+	forget, err := greet(c, brokers, dir, topics, security)
 	if err != nil {
 		return errors.Join(err, d.stop())
 	}
@@ -91,7 +91,7 @@ func runDev(c *cli.Context, n int, dir string, topics []devTopic) error {
 }
 
 // configure makes the nodes' configurations. Members of the quorum find each other on ports that are free now.
-func (d *devCluster) configure(c *cli.Context, n int, dir string) ([]net.Listener, error) {
+func (d *devCluster) configure(c *cli.Context, n int, dir string, security *devSecurity) ([]net.Listener, error) {
 	var doors []net.Listener
 	var voters []string
 	for i := range n {
@@ -109,6 +109,12 @@ func (d *devCluster) configure(c *cli.Context, n int, dir string) ([]net.Listene
 		}
 		values := devValues(i+1, n, filepath.Join(dir, strconv.Itoa(i+1)), port)
 		values["controller.quorum.voters"] = strings.Join(voters, ",")
+		if security != nil {
+			security.apply(values, doors[i].Addr().String())
+			if err := security.firstUsers(values["log.dirs"]); err != nil {
+				return nil, err
+			}
+		}
 		if err := override(c, values); err != nil {
 			return nil, err
 		}

@@ -151,7 +151,7 @@ func devLocked(dir string) bool {
 // nodeFiles are the files of a node in its log directory; that by which the directory is known goes last.
 var nodeFiles = []string{
 	"cleaner-offset-checkpoint", "log-start-offset-checkpoint", "recovery-point-offset-checkpoint", "replication-offset-checkpoint", ".kafka_cleanshutdown", ".kraft_alive",
-	"kraft-metadata.db", "kraft-quorum.json", "kraft-running.json", "kraft-running.json.new", "meta.properties",
+	"kraft-metadata.db", "kraft-first-users.json", "kraft-quorum.json", "kraft-running.json", "kraft-running.json.new", "meta.properties",
 }
 
 // removeNode removes what a node left in a directory, and the directory if nothing else is in it. The node must not run.
@@ -218,6 +218,7 @@ func removeDev(c *cli.Context, dir string) error {
 			return fmt.Errorf("cannot remove the data: %w", err)
 		}
 	}
+	removeSecurity(dir)
 	for _, name := range []string{socketName, devMark} {
 		_ = os.Remove(filepath.Join(dir, name))
 	}
@@ -290,6 +291,7 @@ type devAddress struct {
 	Process   int      `json:"process"`
 	Data      string   `json:"data"`
 	Addresses []string `json:"addresses"`
+	Settings  string   `json:"settings,omitempty"` // the file with a client's settings, of a cluster with security
 }
 
 func devAddressPath() (string, error) {
@@ -298,7 +300,7 @@ func devAddressPath() (string, error) {
 }
 
 // publishDev lets commands find this kraft dev until forget is called.
-func publishDev(dir string, addresses []string) (forget func()) {
+func publishDev(dir string, addresses []string, settings string) (forget func()) {
 	path, err := devAddressPath()
 	if err != nil {
 		return func() {}
@@ -306,7 +308,7 @@ func publishDev(dir string, addresses []string) (forget func()) {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	data, err := json.Marshal(devAddress{os.Getpid(), dir, addresses})
+	data, err := json.Marshal(devAddress{os.Getpid(), dir, addresses, settings})
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(path), 0o755)
 	}

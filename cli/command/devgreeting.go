@@ -75,8 +75,8 @@ func devTopics(c *cli.Context) (out []devTopic, err error) {
 }
 
 // createDevTopics creates the topics that are not there yet.
-func createDevTopics(ctx context.Context, address string, topics []devTopic) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.ClientID("kraft-dev"), kgo.DisableClientMetrics())
+func createDevTopics(ctx context.Context, address string, topics []devTopic, login []kgo.Opt) error {
+	client, err := kgo.NewClient(append(login, kgo.SeedBrokers(address), kgo.ClientID("kraft-dev"), kgo.DisableClientMetrics())...)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func createDevTopics(ctx context.Context, address string, topics []devTopic) err
 
 // greet creates the topics and prints how to connect to the brokers, each at its addresses. Commands without an address use this cluster until
 // forget is called.
-func greet(c *cli.Context, brokers [][]string, dir string, topics []devTopic) (forget func(), err error) {
+func greet(c *cli.Context, brokers [][]string, dir string, topics []devTopic, security *devSecurity) (forget func(), err error) {
 	var addresses []string // the first of each
 	for _, at := range brokers {
 		if len(at) == 0 {
@@ -103,10 +103,18 @@ func greet(c *cli.Context, brokers [][]string, dir string, topics []devTopic) (f
 		}
 		addresses = append(addresses, at[0])
 	}
+	settings := ""
+	var login []kgo.Opt
+	if security != nil {
+		settings = security.admin()
+		if login, err = loginOf(settings); err != nil {
+			return nil, err
+		}
+	}
 	if len(topics) > 0 {
 		ctx, cancel := context.WithTimeout(c.Context, stopPatience)
 		defer cancel()
-		if err := createDevTopics(ctx, addresses[0], topics); err != nil {
+		if err := createDevTopics(ctx, addresses[0], topics, login); err != nil {
 			return nil, err
 		}
 	}
@@ -132,8 +140,11 @@ func greet(c *cli.Context, brokers [][]string, dir string, topics []devTopic) (f
 		fmt.Fprintln(w, "topics              "+strings.Join(names, ", "))
 	}
 	fmt.Fprintln(w, "bootstrap.servers   "+strings.Join(addresses, ","))
-	if !slices.Contains(addresses, "localhost:9092") {
+	if !slices.Contains(addresses, "localhost:9092") && security == nil { // scripts would not log in
 		fmt.Fprintln(w, "in scripts          export KRAFT_BOOTSTRAP_SERVER="+addresses[0])
+	}
+	if security != nil {
+		security.tell(w, addresses[0])
 	}
 	example := "orders"
 	if len(topics) > 0 {
@@ -146,7 +157,7 @@ func greet(c *cli.Context, brokers [][]string, dir string, topics []devTopic) (f
 	if isTerminal(c.App.Reader) && isTerminal(w) {
 		fmt.Fprintln(w, "stop it             q, or Ctrl-C")
 	}
-	return publishDev(dir, addresses), nil
+	return publishDev(dir, addresses, settings), nil
 }
 
 // called is how this program was called, for lines to paste.
@@ -187,8 +198,10 @@ func stopByKey(c *cli.Context) (restore func()) {
 }
 
 // serveDev runs a kraft dev of one broker.
-func serveDev(c *cli.Context, values map[string]string, topics []devTopic, dir string) error {
+func serveDev(c *cli.Context, values map[string]string, topics []devTopic, dir string, security *devSecurity) error {
 	restore := stopByKey(c)
 	defer restore()
-	return serveThen(c, values, nil, func(addresses []string) (func(), error) { return greet(c, [][]string{addresses}, dir, topics) })
+	return serveThen(c, values, nil, func(addresses []string) (func(), error) {
+		return greet(c, [][]string{addresses}, dir, topics, security)
+	})
 }

@@ -2,12 +2,17 @@ package command
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"kraft/cli/config"
+	"kraft/cli/credentials"
 )
 
-// snippets are clients to paste, by language; @SERVERS@ stands for the bootstrap servers.
+// snippets are clients to paste, by language. @SERVERS@ stands for the bootstrap servers, @GROUP@ for a group of consumers, the other words for what
+// secured says.
 var snippets = map[string]string{
 	"java": `// Maven: org.apache.kafka:kafka-clients
 import java.time.Duration;
@@ -18,13 +23,13 @@ import org.apache.kafka.clients.producer.*;
 public class Orders {
     public static void main(String[] args) throws Exception {
         try (var producer = new KafkaProducer<String, String>(Map.of(
-                "bootstrap.servers", "@SERVERS@",
+                "bootstrap.servers", "@SERVERS@",@JAVA@
                 "key.serializer", "org.apache.kafka.common.serialization.StringSerializer",
                 "value.serializer", "org.apache.kafka.common.serialization.StringSerializer"))) {
             producer.send(new ProducerRecord<>("orders", "key", "hello")).get();
         }
         try (var consumer = new KafkaConsumer<String, String>(Map.of(
-                "bootstrap.servers", "@SERVERS@", "group.id", "readers", "auto.offset.reset", "earliest",
+                "bootstrap.servers", "@SERVERS@", "group.id", "@GROUP@", "auto.offset.reset", "earliest",@JAVA@
                 "key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer",
                 "value.deserializer", "org.apache.kafka.common.serialization.StringDeserializer"))) {
             consumer.subscribe(List.of("orders"));
@@ -38,11 +43,11 @@ public class Orders {
 	"python": `# pip install confluent-kafka
 from confluent_kafka import Consumer, Producer
 
-producer = Producer({"bootstrap.servers": "@SERVERS@"})
+@PYTHON@producer = Producer({"bootstrap.servers": "@SERVERS@"@SECURITY@})
 producer.produce("orders", key="key", value="hello")
 producer.flush()
 
-consumer = Consumer({"bootstrap.servers": "@SERVERS@", "group.id": "readers", "auto.offset.reset": "earliest"})
+consumer = Consumer({"bootstrap.servers": "@SERVERS@", "group.id": "@GROUP@", "auto.offset.reset": "earliest"@SECURITY@})
 consumer.subscribe(["orders"])
 while True:
     record = consumer.poll(1)
@@ -52,14 +57,14 @@ while True:
 	"node": `// npm install kafkajs
 const { Kafka } = require("kafkajs");
 
-const kafka = new Kafka({ brokers: "@SERVERS@".split(",") });
+const kafka = new Kafka({ brokers: "@SERVERS@".split(",")@NODE@ });
 
 (async () => {
   const producer = kafka.producer();
   await producer.connect();
   await producer.send({ topic: "orders", messages: [{ key: "key", value: "hello" }] });
 
-  const consumer = kafka.consumer({ groupId: "readers" });
+  const consumer = kafka.consumer({ groupId: "@GROUP@" });
   await consumer.connect();
   await consumer.subscribe({ topic: "orders", fromBeginning: true });
   await consumer.run({ eachMessage: async ({ message }) => console.log(String(message.key), String(message.value)) });
@@ -69,17 +74,17 @@ const kafka = new Kafka({ brokers: "@SERVERS@".split(",") });
 package main
 
 import (
-	"context"
-	"fmt"
+	"context"@IMPORTS@
+	"fmt"@MORE@
 	"strings"
 
-	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kgo"@SCRAM@
 )
 
 func main() {
 	ctx := context.Background()
-	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split("@SERVERS@", ",")...), kgo.AllowAutoTopicCreation(),
-		kgo.ConsumerGroup("readers"), kgo.ConsumeTopics("orders"))
+@TRUST@	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split("@SERVERS@", ",")...), kgo.AllowAutoTopicCreation(),@LOGIN@
+		kgo.ConsumerGroup("@GROUP@"), kgo.ConsumeTopics("orders"))
 	if err != nil {
 		panic(err)
 	}
@@ -92,16 +97,16 @@ func main() {
 	}
 }
 `,
-	"rust": `// cargo add rdkafka --features tokio; cargo add tokio --features full
+	"rust": `// cargo add rdkafka --features tokio@FEATURES@; cargo add tokio --features full
 use rdkafka::{config::ClientConfig, consumer::{Consumer, StreamConsumer}, producer::{FutureProducer, FutureRecord}, Message};
 use std::time::Duration;
 
 #[tokio::main]
 async fn main() {
-    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", "@SERVERS@").create().unwrap();
+    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", "@SERVERS@")@RUST@.create().unwrap();
     producer.send(FutureRecord::to("orders").key("key").payload("hello"), Duration::from_secs(5)).await.unwrap();
 
-    let consumer: StreamConsumer = ClientConfig::new().set("bootstrap.servers", "@SERVERS@").set("group.id", "readers")
+    let consumer: StreamConsumer = ClientConfig::new().set("bootstrap.servers", "@SERVERS@").set("group.id", "@GROUP@")@RUST@
         .set("auto.offset.reset", "earliest").create().unwrap();
     consumer.subscribe(&["orders"]).unwrap();
     loop {
@@ -110,12 +115,12 @@ async fn main() {
     }
 }
 `,
-	"kcat": `echo key:hello | kcat -b @SERVERS@ -t orders -P -K:
-kcat -b @SERVERS@ -t orders -C -e -f '%k=%s\n'
+	"kcat": `echo key:hello | kcat@KCAT@ -b @SERVERS@ -t orders -P -K:
+kcat@KCAT@ -b @SERVERS@ -t orders -C -e -f '%k=%s\n'
 `,
 	"spring": `# src/main/resources/application.properties; dependency org.springframework.kafka:spring-kafka
-spring.kafka.bootstrap-servers=@SERVERS@
-spring.kafka.consumer.group-id=readers
+spring.kafka.bootstrap-servers=@SERVERS@@SPRING@
+spring.kafka.consumer.group-id=@GROUP@
 spring.kafka.consumer.auto-offset-reset=earliest
 # then: @KafkaListener(topics = "orders") void on(String value) { ... }
 # and:  @Autowired KafkaTemplate<String, String> template;  template.send("orders", "key", "hello");
@@ -127,10 +132,74 @@ func printSnippet(c *cli.Context, args []string) error {
 	if !ok {
 		return badUse("there is no snippet for %q: there are %s", args[0], strings.Join(sortedKeys(snippets), ", "))
 	}
-	servers := "localhost:9092"
+	servers, settings := "localhost:9092", map[string]string{}
 	if f := findDev(); f != nil {
 		servers = strings.Join(f.Addresses, ",")
+		if f.Settings != "" {
+			var err error
+			if settings, err = config.ReadFile(f.Settings); err != nil {
+				return err
+			}
+		}
 	}
-	_, err := fmt.Fprint(c.App.Writer, strings.ReplaceAll(text, "@SERVERS@", servers))
+	words, err := secured(settings)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(c.App.Writer, strings.NewReplacer(append(words, "@SERVERS@", servers, "@GROUP@", args[0]+"-readers")...).Replace(text))
 	return err
+}
+
+// secured has the words of snippets, each with what it stands for where clients have such settings; nothing where they have none.
+func secured(settings map[string]string) (words []string, err error) {
+	login, err := credentials.LoginOf(settings)
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(filepath.Dir(login.Authorities), librdkafkaConfig)
+	add := func(word, text string) {
+		if login.User == "" {
+			text = ""
+		}
+		words = append(words, word, strings.NewReplacer("$CA", login.Authorities, "$CONFIG", config, "$USER", login.User, "$PASSWORD", login.Password, "$QUOTED", strings.ReplaceAll(login.JAAS, `"`, `\"`), "$JAAS", login.JAAS).Replace(text))
+	}
+	add("@JAVA@", `
+                "security.protocol", "SASL_SSL", "ssl.truststore.type", "PEM", "ssl.truststore.location", "$CA",
+                "sasl.mechanism", "SCRAM-SHA-512", "`+credentials.JAAS+`",
+                "$QUOTED",`)
+	add("@PYTHON@", `login = {"security.protocol": "SASL_SSL", "ssl.ca.location": "$CA",
+         "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "$USER", "sasl.password": "$PASSWORD"}
+`)
+	add("@SECURITY@", `, **login`)
+	add("@NODE@", `,
+  ssl: { ca: [require("fs").readFileSync("$CA")] },
+  sasl: { mechanism: "scram-sha-512", username: "$USER", password: "$PASSWORD" }`)
+	add("@IMPORTS@", `
+	"crypto/tls"
+	"crypto/x509"`)
+	add("@MORE@", `
+	"os"`)
+	add("@SCRAM@", `
+	"github.com/twmb/franz-go/pkg/sasl/scram"`)
+	add("@TRUST@", `	authorities, err := os.ReadFile("$CA")
+	if err != nil {
+		panic(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(authorities)
+`)
+	add("@LOGIN@", `
+		kgo.DialTLSConfig(&tls.Config{RootCAs: trusted}), kgo.SASL(scram.Auth{User: "$USER", Pass: "$PASSWORD"}.AsSha512Mechanism()),`)
+	add("@RUST@", `
+        .set("security.protocol", "SASL_SSL").set("ssl.ca.location", "$CA").set("sasl.mechanism", "SCRAM-SHA-512")
+        .set("sasl.username", "$USER").set("sasl.password", "$PASSWORD")`)
+	add("@FEATURES@", ",ssl")
+	add("@KCAT@", " -F $CONFIG")
+	add("@SPRING@", `
+spring.kafka.properties.security.protocol=SASL_SSL
+spring.kafka.properties.ssl.truststore.type=PEM
+spring.kafka.properties.ssl.truststore.location=$CA
+spring.kafka.properties.sasl.mechanism=SCRAM-SHA-512
+spring.kafka.properties.sasl.jaas.config=$JAAS`)
+	return words, nil
 }

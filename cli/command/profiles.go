@@ -109,8 +109,11 @@ func connection(c *cli.Context) (servers string, opts []kgo.Opt, err error) {
 	if name == "" {
 		if f := findDev(); f != nil {
 			servers = strings.Join(f.Addresses, ",")
+			if f.Settings != "" {
+				opts, err = loginOf(f.Settings)
+			}
 		}
-		return servers, nil, nil
+		return servers, opts, err
 	}
 	settings, err := p.find(name)
 	if err != nil {
@@ -122,13 +125,31 @@ func connection(c *cli.Context) (servers string, opts []kgo.Opt, err error) {
 	return settings["bootstrap.servers"], opts, nil
 }
 
-// bySecureProfile reports whether a command connects by a profile that speaks TLS.
+// bySecureProfile reports whether a command connects by a profile that speaks TLS, or to a kraft dev --secure.
 func bySecureProfile(c *cli.Context) bool {
 	if c.IsSet("bootstrap-server") && !strings.HasPrefix(c.String("bootstrap-server"), "@") {
 		return false
 	}
+	name := profileInUse(c)
+	if name == "" {
+		f := findDev()
+		return f != nil && f.Settings != ""
+	}
 	p, err := loadProfiles()
-	return err == nil && strings.HasSuffix(strings.ToUpper(p.Profiles[profileInUse(c)]["security.protocol"]), "SSL")
+	return err == nil && strings.HasSuffix(strings.ToUpper(p.Profiles[name]["security.protocol"]), "SSL")
+}
+
+// loginOf is how a client connects whose settings are in a file.
+func loginOf(path string) ([]kgo.Opt, error) {
+	settings, err := config.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	opts, err := credentials.Options(settings)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return opts, nil
 }
 
 // profileInUse is the profile that a command connects by, "" for none.

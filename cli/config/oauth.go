@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,9 @@ var validators = map[string][]string{
 	"sasl.server.callback.handler.class":   {"OAuthBearerValidatorCallbackHandler"},
 	"sasl.oauthbearer.jwt.validator.class": {"DefaultJwtValidator", "BrokerJwtValidator"},
 }
+
+// trustOptions are the options of a JAAS line that say which server with keys is trusted.
+var trustOptions = []string{"ssl.truststore.location", "ssl.truststore.password", "ssl.truststore.type", "ssl.truststore.certificates"}
 
 // checksTokens reports whether kraft checks tokens as a Java class does that a setting names.
 func checksTokens(setting, class string) bool {
@@ -64,26 +68,31 @@ func (c *Config) readOAuth(prefix, listener string, options map[string]string) (
 		URL: value(keys), Issuer: value(issuer), Audiences: configs.SplitList(value(audience)),
 		ScopeClaim: value("sasl.oauthbearer.scope.claim.name"), SubClaim: value("sasl.oauthbearer.sub.claim.name"),
 	}
-	number := func(name string) time.Duration {
+	atLeast := func(least time.Duration, name string, unit int64) time.Duration {
 		n, err := strconv.ParseInt(value(name), 10, 64)
 		if failed == nil && (err != nil || n < 0) {
 			failed = fmt.Errorf("%s=%s is no time", name, value(name))
 		}
-		return time.Duration(n)
+		return max(least, configs.Millis(min(max(n, 0), math.MaxInt64/unit)*unit))
 	}
-	s.Skew = number("sasl.oauthbearer.clock.skew.seconds") * time.Second
-	s.Refresh = number("sasl.oauthbearer.jwks.endpoint.refresh.ms") * time.Millisecond
-	s.RetryFirst = number("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms") * time.Millisecond
-	s.RetryMost = number("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms") * time.Millisecond
+	s.Skew = atLeast(0, "sasl.oauthbearer.clock.skew.seconds", 1000)
+	s.Refresh = atLeast(time.Second, "sasl.oauthbearer.jwks.endpoint.refresh.ms", 1)
+	s.RetryFirst = atLeast(time.Millisecond, "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", 1)
+	s.RetryMost = atLeast(time.Millisecond, "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", 1)
 	switch {
 	case failed != nil:
 		return nil, failed
 	case s.URL == "":
 		return nil, fmt.Errorf("%s needs %s, where the keys are by which tokens are checked", oauthBearer, keys)
 	case len(s.Audiences) == 0 && value(anyAudience) != "true":
-		return nil, fmt.Errorf("%s needs %s, so that no token for another service lets anybody in; %s=true does without", oauthBearer, audience, anyAudience)
+		return nil, fmt.Errorf("%s needs %s, so that no token for another service lets anybody in; to take tokens for any, set %s=true", oauthBearer, audience, anyAudience)
 	case s.Issuer == "" && value(anyIssuer) != "true":
-		return nil, fmt.Errorf("%s needs %s, so that no token of somebody else lets anybody in; %s=true does without", oauthBearer, issuer, anyIssuer)
+		return nil, fmt.Errorf("%s needs %s, so that no token of another issuer lets anybody in; to take tokens of any, set %s=true", oauthBearer, issuer, anyIssuer)
+	}
+	for option := range options {
+		if strings.HasPrefix(option, "ssl.") && !slices.Contains(trustOptions, option) {
+			return nil, fmt.Errorf("%s.sasl.jaas.config: option %s has no effect, those for the keys' server are %s", prefix, option, strings.Join(trustOptions, ", "))
+		}
 	}
 	out := &OAuth{Settings: s}
 	trust := ssl.Settings{TrustStore: options["ssl.truststore.location"], TrustStorePassword: options["ssl.truststore.password"], TrustStoreType: options["ssl.truststore.type"], Trusted: options["ssl.truststore.certificates"]}

@@ -28,6 +28,9 @@ var Keys = []string{
 	"ssl.endpoint.identification.algorithm", "client.id",
 }
 
+// JAAS is the setting that has who logs in, as Java writes it.
+const JAAS = "sasl.jaas.config"
+
 // IsSecret says that a setting's value is not to be shown.
 func IsSecret(key string) bool {
 	return slices.Contains([]string{"sasl.password", "sasl.jaas.config", "ssl.keystore.key"}, key)
@@ -62,27 +65,46 @@ func Options(settings map[string]string) (opts []kgo.Opt, err error) {
 	return opts, nil
 }
 
-func saslMechanism(settings map[string]string) (sasl.Mechanism, error) {
-	user, password := settings["sasl.username"], settings["sasl.password"]
-	if text := settings["sasl.jaas.config"]; text != "" {
-		entry, err := jaas.Parse(text)
-		if err != nil {
-			return nil, fmt.Errorf("sasl.jaas.config: %w", err)
-		}
-		if name := entry.Options["username"]; name != "" {
-			user, password = name, entry.Options["password"]
-		}
+// Login is as whom a client logs in, and whom it trusts.
+type Login struct {
+	User, Password string // "" without SASL
+	JAAS           string // its JAAS line, "" if it has none
+	Authorities    string // the file of the authorities that it trusts, "" for the system's
+	token          bool   // the user is a delegation token
+}
+
+// LoginOf reads as whom a client with some settings logs in.
+func LoginOf(settings map[string]string) (l Login, err error) {
+	l = Login{User: settings["sasl.username"], Password: settings["sasl.password"], JAAS: settings["sasl.jaas.config"], Authorities: settings["ssl.truststore.location"]}
+	if l.JAAS == "" {
+		return l, nil
 	}
-	if user == "" {
+	entry, err := jaas.Parse(l.JAAS)
+	if err != nil {
+		return l, fmt.Errorf("sasl.jaas.config: %w", err)
+	}
+	if name := entry.Options["username"]; name != "" {
+		l.User, l.Password, l.token = name, entry.Options["password"], strings.EqualFold(entry.Options["tokenauth"], "true")
+	}
+	return l, nil
+}
+
+func saslMechanism(settings map[string]string) (sasl.Mechanism, error) {
+	login, err := LoginOf(settings)
+	if err != nil {
+		return nil, err
+	}
+	auth := scram.Auth{User: login.User, Pass: login.Password, IsToken: login.token}
+	if auth.User == "" {
 		return nil, errors.New("security.protocol asks for SASL, and neither sasl.jaas.config nor sasl.username says who")
 	}
 	switch name := settings["sasl.mechanism"]; strings.ToUpper(name) {
 	case "PLAIN":
-		return plain.Auth{User: user, Pass: password}.AsMechanism(), nil
+		return plain.Auth{User: auth.User, Pass: auth.Pass}.AsMechanism(), nil
 	case "SCRAM-SHA-256":
-		return scram.Auth{User: user, Pass: password}.AsSha256Mechanism(), nil
+		return auth.AsSha256Mechanism(), nil
 	case "SCRAM-SHA-512":
-		return scram.Auth{User: user, Pass: password}.AsSha512Mechanism(), nil
+		return auth.AsSha512Mechanism(), nil
 	default:
 		return nil, fmt.Errorf("sasl.mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, not %q", name)
 	}

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -58,18 +57,7 @@ func (n *Node) openTokenKeys() error {
 				return fmt.Errorf("listener %s: OAUTHBEARER: %w", l.Name, err)
 			}
 			n.tokenKeys[m.OAuth] = keys
-			n.disks.Go(func() {
-				ctx, cancel := context.WithCancel(context.Background())
-				defer cancel()
-				go func() {
-					select {
-					case <-n.stopped:
-						cancel()
-					case <-ctx.Done():
-					}
-				}()
-				keys.Watch(ctx)
-			})
+			n.disks.Go(keys.Watch)
 		}
 	}
 	return nil

@@ -560,6 +560,9 @@ func (n *Node) stop() error {
 		}
 	}
 	close(n.stopped)
+	for _, keys := range n.tokenKeys {
+		keys.Close()
+	}
 	n.disks.Wait()
 	if n.admin != nil {
 		n.admin.Unready("it is stopping")

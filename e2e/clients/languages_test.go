@@ -26,13 +26,19 @@ func TestKafkaPython(t *testing.T) { checkClient(t, pythonDriver(t, "pure.py")) 
 func TestKafkaJS(t *testing.T) { checkClient(t, kafkaJS(t)) }
 
 func kafkaJS(t *testing.T) Driver {
-	harness.Need(t, "node", "npm")
-	modules := install(t, "node", []string{"package.json", "package-lock.json"}, []string{"npm", "ci", "--no-audit", "--no-fund", "--silent"})
+	modules := nodeModules(t)
 	return Driver{codecs: allCodecs, Command: func(args ...string) *exec.Cmd {
 		cmd := exec.Command("node", append([]string{filepath.Join(dir("node"), "client.js")}, args...)...)
-		cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(modules, "node_modules"), "KAFKAJS_NO_PARTITIONER_WARNING=1")
+		cmd.Env = append(os.Environ(), "NODE_PATH="+modules, "KAFKAJS_NO_PARTITIONER_WARNING=1")
 		return cmd
 	}}
+}
+
+// nodeModules is the directory of the packages of the clients for Node.
+func nodeModules(t testing.TB) string {
+	t.Helper()
+	harness.Need(t, "node", "npm")
+	return filepath.Join(install(t, "node", []string{"package.json", "package-lock.json"}, []string{"npm", "ci", "--no-audit", "--no-fund", "--silent"}), "node_modules")
 }
 
 func rust(t *testing.T) Driver {

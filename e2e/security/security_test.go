@@ -388,3 +388,105 @@ func TestWrongProtocol(t *testing.T) {
 		}
 	}
 }
+
+// TestDevSecure: kraft dev --secure needs nothing else. kraft's own commands find their login, Kafka's tools have a file, others need a login and rights;
+// the cluster stays secure without the option, and --fresh removes it.
+func TestDevSecure(t *testing.T) {
+	kraft, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, brokers := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d brokers", brokers), func(t *testing.T) {
+			cache := filepath.Join(t.TempDir(), "cache")
+			t.Setenv("KRAFT_CACHE", cache)
+			port := freeport.For(t)
+			for range brokers - 1 { // those behind it
+				freeport.For(t)
+			}
+			address := fmt.Sprintf("localhost:%d", port)
+			run := func(want bool, stdin string, args ...string) string {
+				t.Helper()
+				cmd := exec.Command(kraft, args...)
+				cmd.Stdin = strings.NewReader(stdin)
+				out, err := cmd.CombinedOutput()
+				if (err == nil) != want {
+					t.Errorf("kraft %v: %v: %s", args, err, out)
+				}
+				return string(out)
+			}
+			start := func(args ...string) *harness.Process {
+				t.Helper()
+				p, err := harness.Start(exec.Command(kraft, append([]string{"dev", "--port", fmt.Sprint(port)}, args...)...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := harness.Eventually(20*time.Second, func() error {
+					if !strings.Contains(p.Output(), "dev snippet python") {
+						return errors.New(p.Output())
+					}
+					return nil
+				}); err != nil {
+					p.Kill()
+					t.Fatal(err)
+				}
+				return p
+			}
+			stop := func(p *harness.Process) {
+				t.Helper()
+				if err := p.Stop(20 * time.Second); err != nil {
+					t.Errorf("%v: %s", err, p.Output())
+				}
+			}
+			dev := start("--secure", "--brokers", fmt.Sprint(brokers), "--topic", "orders:1")
+			run(true, "hello\n", "produce", "orders")
+			if out := run(true, "", "consume", "orders", "--from-beginning", "-e"); !strings.Contains(out, "hello") {
+				t.Errorf("consumed %q", out)
+			}
+			run(false, "", "topic", "list", "-b", address)
+			run(true, "alice-secret\n", "user", "set", "alice")
+			b := &broker{certs: filepath.Join(cache, "dev", "secure"), addresses: map[string]string{"SASL_SSL": address}}
+			w := way{"SASL_SSL", "SCRAM-SHA-512"}
+			if err := franz(t, b, w, "alice", "alice-secret", "orders"); err == nil {
+				t.Error("alice needs no right")
+			}
+			run(true, "", "acl", "grant", "alice", "admin")
+			run(true, "", "topic", "create", "hers")
+			if err := harness.Eventually(10*time.Second, func() error { return franz(t, b, w, "alice", "alice-secret", "hers") }); err != nil {
+				t.Errorf("with every right: %v", err)
+			}
+			if err := franz(t, b, w, "alice", "wrong", "hers"); err == nil {
+				t.Error("alice needs no password")
+			}
+			jars := harness.NeedKafka(t)
+			if out := harness.RunTool(t, jars, "", "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", address, "--list", "--command-config", filepath.Join(b.certs, "admin.properties")); !strings.Contains(out, "hers") {
+				t.Errorf("Kafka's tool says %s", out)
+			}
+			for _, secret := range []string{"admin.properties", "librdkafka.properties", "passwords.json", "broker.pem", "ca.key"} {
+				if info, err := os.Stat(filepath.Join(b.certs, secret)); err != nil || info.Mode().Perm() != 0o600 {
+					t.Errorf("%s: %v, %v", secret, info.Mode(), err)
+				}
+			}
+			stop(dev)
+			dev = start() // as it was
+			if out := run(true, "", "topic", "list"); !strings.Contains(out, "hers") {
+				t.Errorf("after a restart: %s", out)
+			}
+			run(false, "", "topic", "list", "-b", address)
+			if brokers > 1 {
+				run(true, "", "dev", "stop-broker", "2")
+				run(true, "", "dev", "start-broker", "2")
+			}
+			stop(dev)
+			dev = start("--fresh", "--brokers", fmt.Sprint(brokers))
+			run(true, "", "topic", "list", "-b", address)
+			stop(dev)
+			if _, err := os.Stat(b.certs); err == nil {
+				t.Error("--fresh leaves the certificates")
+			}
+			if out := run(false, "", "dev", "--secure", "--port", fmt.Sprint(port)); !strings.Contains(out, "without security") {
+				t.Errorf("--secure on a cluster without: %s", out)
+			}
+		})
+	}
+}

@@ -17,14 +17,12 @@ type barrier struct {
 	begun time.Time           // of the last that was committed
 }
 
-// barrierPatience is how long a controller tries to commit a barrier.
+// barrierPatience is how long a controller tries to commit a barrier for nodes that catch up.
 const barrierPatience = 2 * time.Second
 
-// pass returns when something was committed that was decided after the call.
+// pass returns when something was committed that was decided after the call, or when ctx ends.
 func (b *barrier) pass(ctx context.Context, meta *raftmeta.Meta) error {
 	asked := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, barrierPatience)
-	defer cancel()
 	if err := b.busy.Acquire(ctx, 1); err != nil {
 		return err
 	}
@@ -43,7 +41,7 @@ func (b *barrier) pass(ctx context.Context, meta *raftmeta.Meta) error {
 }
 
 // Confirm returns nil if this node was the active controller at some time after the call, as a majority of the quorum sees it. Any goroutine may
-// call it; it may wait for barrierPatience.
+// call it.
 func (c *Controller) Confirm(ctx context.Context) error {
 	if c.meta.Alone() {
 		return nil

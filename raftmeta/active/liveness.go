@@ -34,7 +34,6 @@ type liveness struct {
 
 	// Of run's goroutine.
 	elected, rebalanced time.Time // when elections were last looked for
-	swept               time.Time // when expired delegation tokens were
 	ticked              time.Time // when run last looked at the time
 }
 
@@ -59,6 +58,7 @@ func (l *liveness) start() {
 	if !l.meta.Alone() { // a node that is alone has nobody to look after
 		l.running.Go(l.run)
 	}
+	l.running.Go(l.removeTokens)
 }
 
 func (l *liveness) close() {
@@ -84,7 +84,6 @@ func (l *liveness) run() {
 					l.sweep(now)
 				}
 				l.electAgain(now)
-				l.sweepTokens(now)
 				l.ticked = time.Now() // what took time here is no pause
 			} else {
 				l.elected = now
@@ -282,22 +281,6 @@ func (l *liveness) electAgain(now time.Time) {
 			return controller.ElectUnclean(work, l.meta.Policy(), electionsAtOnce)
 		})
 	}
-}
-
-// sweepTokens removes delegation tokens that have expired (delegation.token.expiry.check.interval.ms). Nobody can use them meanwhile.
-func (l *liveness) sweepTokens(now time.Time) {
-	if now.Sub(l.swept) <= l.meta.Settings().TokenCheck {
-		return
-	}
-	l.swept = now
-	if l.meta.Newest().TokenCount() == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(l.ctx, changePatience)
-	defer cancel()
-	_ = l.meta.Decide(ctx, func(work *image.Image) ([]*image.Record, error) { // the next time, if it fails
-		return controller.RemoveExpiredTokens(work, electionsAtOnce, now), nil
-	})
 }
 
 // electionsAtOnce bounds one change of many partitions.

@@ -34,6 +34,8 @@ func (c *Controller) QuorumStatus(ctx context.Context, req *kmsg.DescribeQuorumR
 	resp := kmsg.NewPtrDescribeQuorumResponse()
 	t := req.Topics
 	if len(t) == 0 && c.meta.Leads() && !c.meta.Alone() { // CatchUp: a controller that has a successor and does not know it can commit nothing
+		ctx, cancel := context.WithTimeout(ctx, barrierPatience)
+		defer cancel()
 		if err := c.barrier.pass(ctx, c.meta); err != nil {
 			resp.ErrorCode, resp.ErrorMessage = wire.ErrorCode(err), wire.ErrorMessage(err)
 			return resp, nil

@@ -14,6 +14,7 @@ type Admin struct {
 	meta   *raftmeta.Meta
 	calls  *calls.Calls
 	active *active.Controller
+	hmacs  hmacs
 }
 
 // New returns the admin APIs of a node.

@@ -14,8 +14,8 @@ import (
 // errValidateOnly stops a decision after its checks.
 var errValidateOnly = errors.New("validate only")
 
-// change runs one decision of an admin request; validateOnly keeps its records from taking effect. A decision that changes nothing, because it
-// refuses something say, counts only if this node is still the controller: one that has a successor and does not know it yet goes by metadata of the past.
+// change runs one decision of an admin request; validateOnly keeps its records from taking effect. Where nothing is committed, because the decision is
+// to refuse something, a majority must confirm this node as the controller: one that does not know of its successor yet decides by old metadata.
 func (a *Admin) change(ctx *wire.Request, timeoutMillis int32, validateOnly bool, d func(*image.Image) ([]*image.Record, error)) error {
 	c, cancel := context.WithTimeout(ctx.Context(), max(time.Duration(timeoutMillis)*time.Millisecond, time.Second))
 	defer cancel()
@@ -39,6 +39,16 @@ func (a *Admin) change(ctx *wire.Request, timeoutMillis int32, validateOnly bool
 	if errors.Is(err, errValidateOnly) {
 		return nil
 	}
+	return err
+}
+
+// look calls f with the controller's metadata, which has all that was acknowledged.
+func (a *Admin) look(ctx *wire.Request, timeoutMillis int32, f func(*image.Image)) (err error) {
+	c, cancel := context.WithTimeout(ctx.Context(), max(time.Duration(timeoutMillis)*time.Millisecond, time.Second))
+	defer cancel()
+	ctx.Wait(func() {
+		err = a.meta.Decide(c, func(work *image.Image) ([]*image.Record, error) { f(work); return nil, nil })
+	})
 	return err
 }
 
@@ -70,7 +80,7 @@ func (a *Admin) changeEach(ctx *wire.Request, timeoutMillis int32, validateOnly 
 			continue
 		}
 		for ; first < count; first++ {
-			errs[first] = err // also of parts that were refused: by a state that may never be
+			errs[first] = err // also of parts that were refused: what refused them may not have been committed
 		}
 		return errs
 	}

@@ -1,7 +1,7 @@
 package admin
 
 import (
-	"bytes"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,10 +15,11 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/wire"
 	"kraft/wire/acl"
+	"kraft/wire/locks"
 )
 
-// mayUseTokens refuses who has not proved on this connection who it is, or has by a token (KafkaApis.allowTokenRequests). The broker of the
-// connection has asked that of requests that it forwards.
+// mayUseTokens refuses clients that have not logged in, and those that have logged in by a token (KafkaApis.allowTokenRequests). Of a request that
+// was forwarded, only the broker that forwarded it knows whether its client has logged in, and has looked.
 func mayUseTokens(ctx *wire.Request) error {
 	s := ctx.Session
 	if s.Principal.Token || !s.Forwarded && (s.Protocol == "PLAINTEXT" || s.Protocol == "SSL" && s.Principal == wire.Anonymous) {
@@ -51,7 +52,10 @@ func (a *Admin) createDelegationToken(ctx *wire.Request, req *kmsg.CreateDelegat
 	t := tokenOf(ctx, req)
 	err := mayUseTokens(ctx)
 	if err == nil && t.Owner != t.Requester {
-		err = ctx.May(acl.CreateTokens, acl.User, t.Owner)
+		err = ctx.Must(acl.CreateTokens, acl.User, t.Owner)
+	}
+	if kind, _ := splitPrincipal(t.Owner); err == nil && kind != wire.Anonymous.Type { // who logs in by the token is a User
+		err = kerr.InvalidPrincipalType
 	}
 	for _, r := range req.Renewers {
 		if err == nil && r.PrincipalType != wire.Anonymous.Type {
@@ -81,6 +85,7 @@ func tokenOf(ctx *wire.Request, req *kmsg.CreateDelegationTokenRequest) image.To
 	return t
 }
 
+// makeToken serves createDelegationToken on the active controller.
 func (a *Admin) makeToken(ctx *wire.Request, req *kmsg.CreateDelegationTokenRequest) (*kmsg.CreateDelegationTokenResponse, error) {
 	t := tokenOf(ctx, req)
 	made, secret := &t, a.meta.Settings().TokenSecret
@@ -113,16 +118,32 @@ func createdToken(t *image.Token, hmac []byte, err error) *kmsg.CreateDelegation
 	return resp
 }
 
-// tokenBy finds the id of the token that an HMAC proves; "" if there is none.
-func (a *Admin) tokenBy(hmac []byte) (id string) {
-	secret := a.meta.Settings().TokenSecret
-	a.meta.Newest().Tokens(func(t *image.Token) bool {
-		if bytes.Equal(t.HMAC(secret), hmac) {
-			id = t.ID
+// hmacs finds tokens by what proves them.
+type hmacs struct {
+	mu     locks.Mutex // guards the rest
+	secret string
+	ids    map[string]string   // by HMAC
+	known  map[string]struct{} // ids whose HMACs are in ids
+}
+
+// find returns the id of the token in img that an HMAC proves; "" if there is none.
+func (h *hmacs) find(img *image.Image, secret string, hmac []byte) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if id := h.ids[string(hmac)]; id != "" && h.secret == secret {
+		return id
+	}
+	if h.secret != secret || len(h.known) > 2*img.TokenCount()+100 { // most of them have ended
+		h.secret, h.ids, h.known = secret, map[string]string{}, map[string]struct{}{}
+	}
+	img.Tokens(func(t *image.Token) bool {
+		if _, ok := h.known[t.ID]; !ok {
+			h.known[t.ID] = struct{}{}
+			h.ids[string(t.HMAC(secret))] = t.ID
 		}
-		return id == ""
+		return true
 	})
-	return id
+	return h.ids[string(hmac)]
 }
 
 // renewDelegationToken answers RenewDelegationToken.
@@ -160,9 +181,9 @@ func (a *Admin) changeToken(ctx *wire.Request, hmac []byte, d func(work *image.I
 	if err := a.tokensEnabled(); err != nil {
 		return 0, err
 	}
-	id := a.tokenBy(hmac)
+	secret := a.meta.Settings().TokenSecret
 	err = a.change(ctx, defaultTimeout, false, func(work *image.Image) (records []*image.Record, err error) {
-		expires, records, err = d(work, id, ctx.Session.Principal.String())
+		expires, records, err = d(work, a.hmacs.find(work, secret, hmac), ctx.Session.Principal.String())
 		return records, err
 	})
 	if err != nil {
@@ -183,12 +204,15 @@ func (a *Admin) describeDelegationToken(ctx *wire.Request, req *kmsg.DescribeDel
 	}
 	me := ctx.Session.Principal.String()
 	secret := a.meta.Settings().TokenSecret
+	owners := map[string]bool{}
+	for _, o := range req.Owners {
+		owners[o.PrincipalType+":"+o.PrincipalName] = true
+	}
+	wanted := func(t *image.Token) bool {
+		return req.Owners == nil || owners[t.Owner] || owners[t.Requester] || slices.ContainsFunc(t.Renewers, func(r string) bool { return owners[r] })
+	}
 	a.meta.Image().Tokens(func(t *image.Token) bool {
-		wanted := req.Owners == nil
-		for _, o := range req.Owners {
-			wanted = wanted || t.Shows(o.PrincipalType+":"+o.PrincipalName)
-		}
-		if wanted && (t.Shows(me) || ctx.Could(acl.Describe, acl.DelegationToken, t.ID) || ctx.Could(acl.DescribeTokens, acl.User, t.Owner)) {
+		if wanted(t) && (t.Shows(me) || ctx.Holds(acl.Describe, acl.DelegationToken, t.ID) || ctx.Holds(acl.DescribeTokens, acl.User, t.Owner)) {
 			d := kmsg.NewDescribeDelegationTokenResponseTokenDetail()
 			d.PrincipalType, d.PrincipalName = splitPrincipal(t.Owner)
 			d.TokenRequesterPrincipalType, d.TokenRequesterPrincipalName = splitPrincipal(t.Requester)

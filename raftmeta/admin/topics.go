@@ -114,10 +114,7 @@ func (a *Admin) deleteTopics(ctx *wire.Request, req *kmsg.DeleteTopicsRequest) (
 	}
 	// What the request names is looked up in the controller's own image: the node's may lack a topic whose creation was acknowledged.
 	var list []deletion
-	if err := a.meta.Decide(ctx.Context(), func(work *image.Image) ([]*image.Record, error) {
-		list = deletions(work, asked)
-		return nil, nil
-	}); err != nil {
+	if err := a.look(ctx, req.TimeoutMillis, func(work *image.Image) { list = deletions(work, asked) }); err != nil {
 		list = deletions(a.meta.Newest(), asked)
 		for i := range list {
 			list[i].refused = err

@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -16,14 +17,40 @@ type TokenLimits struct {
 	Lifetime time.Duration // renewed or not (delegation.token.max.lifetime.ms)
 }
 
-// maxTokens bounds the tokens of a cluster: everybody may make some.
-const maxTokens = 100_000
+// Bounds of tokens, which everybody may make, without a right to it.
+const (
+	maxTokens   = 100_000 // in a cluster
+	maxTokensBy = 10_000  // that one principal has asked for
+	maxRenewers = 100
+	maxName     = 1024 // bytes of a principal
+)
 
-// CreateToken decides on a new token (Kafka's DelegationTokenControlManager): t has who it is for. lifetime is how long it is wanted, 0 or less for as long as may be.
-// The answer is the token.
+// checkToken refuses a token that is too large, or one too many.
+func checkToken(m *image.Image, t *image.Token) error {
+	if len(t.Renewers) > maxRenewers || slices.ContainsFunc(append([]string{t.Owner}, t.Renewers...), func(p string) bool { return len(p) > maxName }) {
+		return fmt.Errorf("a token has at most %d renewers, and principals of at most %d bytes: %w", maxRenewers, maxName, kerr.InvalidRequest)
+	}
+	n := m.TokenCount()
+	if n >= maxTokensBy { // most clusters have fewer, and need not be counted
+		by := 0
+		m.Tokens(func(other *image.Token) bool {
+			if other.Requester == t.Requester {
+				by++
+			}
+			return true
+		})
+		if n >= maxTokens || by >= maxTokensBy {
+			return fmt.Errorf("the cluster has %d delegation tokens, %d of them made by %s: end some, or let them expire: %w", n, by, t.Requester, kerr.PolicyViolation)
+		}
+	}
+	return nil
+}
+
+// CreateToken decides on a new token (Kafka's DelegationTokenControlManager). t says whose it is and who may renew it; lifetime is how long it is wanted for, and
+// the limits' Lifetime if that is not above 0. It returns the token with its times.
 func CreateToken(m *image.Image, limits TokenLimits, t image.Token, lifetime time.Duration, now time.Time) (*image.Token, []*image.Record, error) {
-	if m.TokenCount() >= maxTokens {
-		return nil, nil, fmt.Errorf("the cluster has %d delegation tokens: %w", maxTokens, kerr.PolicyViolation)
+	if err := checkToken(m, &t); err != nil {
+		return nil, nil, err
 	}
 	most := limits.Lifetime
 	if lifetime > 0 {

@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func TestTokens(t *testing.T) {
 			m.Apply(r)
 		}
 	}
-	make := func(id string, lifetime time.Duration) *image.Token {
+	create := func(id string, lifetime time.Duration) *image.Token {
 		t.Helper()
 		made, records, err := CreateToken(m, limits, image.Token{ID: id, Owner: "User:o", Requester: "User:q", Renewers: []string{"User:r"}}, lifetime, now)
 		if err != nil {
@@ -30,13 +31,13 @@ func TestTokens(t *testing.T) {
 		return made
 	}
 	after := func(d time.Duration) int64 { return now.Add(d).UnixMilli() }
-	if got := make("a", 0); got.Expires != after(time.Hour) || got.Limit != after(2*time.Hour) {
+	if got := create("a", 0); got.Expires != after(time.Hour) || got.Limit != after(2*time.Hour) {
 		t.Errorf("%+v", got)
 	}
-	if got := make("b", time.Minute); got.Expires != after(time.Minute) || got.Limit != after(time.Minute) {
+	if got := create("b", time.Minute); got.Expires != after(time.Minute) || got.Limit != after(time.Minute) {
 		t.Errorf("%+v", got)
 	}
-	renewed, records, err := RenewToken(m, limits, "a", "User:r", 0, now.Add(90*time.Minute/2))
+	renewed, records, err := RenewToken(m, limits, "a", "User:r", 0, now.Add(45*time.Minute))
 	if apply(records); err != nil || renewed != after(45*time.Minute+time.Hour) {
 		t.Errorf("renewed until %d, %v", renewed, err)
 	}
@@ -67,6 +68,19 @@ func TestTokens(t *testing.T) {
 	}
 	if _, _, err := CreateToken(m, limits, image.Token{ID: "one more"}, 0, now); !errors.Is(err, kerr.PolicyViolation) {
 		t.Errorf("one more: %v", err)
+	}
+	few := image.Empty()
+	for i := range maxTokensBy {
+		few.Apply((&image.Token{ID: fmt.Sprint(i), Requester: "User:busy"}).Record())
+	}
+	large := image.Token{ID: "large", Owner: "User:" + strings.Repeat("x", maxName)}
+	for who, want := range map[*image.Token]error{
+		{ID: "n", Requester: "User:busy"}: kerr.PolicyViolation, {ID: "n", Requester: "User:other"}: nil, &large: kerr.InvalidRequest,
+		{ID: "n", Renewers: make([]string, maxRenewers+1)}: kerr.InvalidRequest, {ID: "n", Renewers: make([]string, maxRenewers)}: nil,
+	} {
+		if _, _, err := CreateToken(few, limits, *who, 0, now); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("%.50s by %s: %v", who.Owner, who.Requester, err)
+		}
 	}
 	if got := len(RemoveExpiredTokens(m, 500, now)); got != 500 {
 		t.Errorf("%d removed at once", got)

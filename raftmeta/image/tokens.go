@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Token is a delegation token (KIP-48): who has it is its owner, until it expires. It is never changed in place.
+// Token is a delegation token (KIP-48): whoever has it can log in as its owner until it expires. It is never changed in place.
 type Token struct {
 	ID               string
 	Owner, Requester string // principals, as Type:name

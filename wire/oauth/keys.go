@@ -2,6 +2,9 @@ package oauth
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
@@ -25,7 +28,7 @@ const (
 	maxKeys      = 100              // in a set
 	maxTried     = 10               // for one token
 	fetchTime    = 10 * time.Second // for one try
-	unknownPause = 10 * time.Second // between two fetches for the sake of keys that are not known: anybody can make up a key id
+	unknownPause = time.Second      // from one fetch to another for a token with an unknown key id, which anybody can make up
 	loginWaits   = 3 * time.Second  // for such a fetch
 	fileInterval = 5 * time.Second  // between two looks at a file
 )
@@ -38,10 +41,15 @@ type Keys struct {
 	log      zerolog.Logger
 	fetching singleflight.Group
 
-	mu    sync.Mutex // guards the rest
-	set   *jose.JSONWebKeySet
-	sum   [32]byte  // of the set as it was read
-	tried time.Time // when keys were last fetched, or to be fetched
+	url    *url.URL
+	life   context.Context // ends with Close
+	cancel context.CancelFunc
+
+	mu      sync.Mutex // guards the rest
+	set     *jose.JSONWebKeySet
+	sum     [32]byte  // of the set as it was read
+	fetches int       // that run
+	fetched time.Time // when the last one ended
 }
 
 // Open returns the keys at s.URL. trust is for https, nil for the system's. A file that cannot be read is an error; a server that does not answer is
@@ -49,12 +57,12 @@ type Keys struct {
 func Open(s Settings, trust *tls.Config, log zerolog.Logger) (*Keys, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Scheme != "file" && u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "file" {
-		return nil, fmt.Errorf("sasl.oauthbearer.jwks.endpoint.url=%s is no http, https or file URL", s.URL)
+		return nil, errors.New("sasl.oauthbearer.jwks.endpoint.url is no http, https or file URL")
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = trust
 	transport.MaxResponseHeaderBytes = 64 << 10
-	k := &Keys{settings: s, log: log, client: &http.Client{
+	k := &Keys{settings: s, url: u, log: log, client: &http.Client{
 		Transport: transport, Timeout: fetchTime,
 		CheckRedirect: func(next *http.Request, via []*http.Request) error { // keys come from where the settings say
 			if len(via) > 3 || next.URL.Host != via[0].URL.Host || next.URL.Scheme != via[0].URL.Scheme {
@@ -63,16 +71,20 @@ func Open(s Settings, trust *tls.Config, log zerolog.Logger) (*Keys, error) {
 			return nil
 		},
 	}}
+	k.life, k.cancel = context.WithCancel(context.Background())
 	if k.isFile() {
-		return k, k.fetch(context.Background())
+		return k, k.fetch(k.life)
 	}
 	return k, nil
 }
 
-func (k *Keys) isFile() bool { return strings.HasPrefix(k.settings.URL, "file:") }
+// Close ends Watch, and fetches that run.
+func (k *Keys) Close() { k.cancel() }
 
-// Watch keeps the keys up to date until ctx ends.
-func (k *Keys) Watch(ctx context.Context) {
+func (k *Keys) isFile() bool { return k.url.Scheme == "file" }
+
+// Watch keeps the keys up to date until Close.
+func (k *Keys) Watch() {
 	retry := k.settings.RetryFirst
 	failed := ""
 	for {
@@ -80,19 +92,22 @@ func (k *Keys) Watch(ctx context.Context) {
 		if k.isFile() {
 			wait = fileInterval
 		}
-		if err := k.refresh(ctx); err != nil && ctx.Err() == nil {
+		if err := k.refresh(k.life); err != nil && k.life.Err() == nil {
 			if failed != err.Error() { // a line for each cause
 				failed = err.Error()
-				k.log.Error().Err(err).Msg("the keys of OAUTHBEARER cannot be fetched: those that are known stay, and new ones are not known")
+				k.log.Error().Err(err).Msg("the keys for OAUTHBEARER cannot be fetched: tokens are checked by the keys from before")
 			}
 			wait = retry
 			retry = min(2*retry, k.settings.RetryMost)
 		} else if err == nil {
+			if failed != "" {
+				k.log.Info().Str("url", k.url.Redacted()).Msg("the keys for OAUTHBEARER are fetched again")
+			}
 			retry, failed = k.settings.RetryFirst, ""
 		}
-		timer := time.NewTimer(max(wait, time.Millisecond))
+		timer := time.NewTimer(wait)
 		select {
-		case <-ctx.Done():
+		case <-k.life.Done():
 			timer.Stop()
 			k.client.CloseIdleConnections()
 			return
@@ -103,14 +118,34 @@ func (k *Keys) Watch(ctx context.Context) {
 
 // refresh fetches the keys, once for all who ask meanwhile.
 func (k *Keys) refresh(ctx context.Context) error {
-	_, err, _ := k.fetching.Do("", func() (any, error) { return nil, k.fetch(ctx) })
-	return err
+	k.count(1)
+	defer k.count(-1)
+	done := k.fetching.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(k.life, fetchTime)
+		defer cancel()
+		return nil, k.fetch(ctx)
+	})
+	select {
+	case r := <-done:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// count notes that somebody waits for a fetch, or does not any more.
+func (k *Keys) count(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fetches += n; n < 0 {
+		k.fetched = time.Now()
+	}
 }
 
 func (k *Keys) fetch(ctx context.Context) error {
 	data, err := k.read(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", k.settings.URL, err)
+		return fmt.Errorf("%s: %w", k.url.Redacted(), withoutURL(err))
 	}
 	sum := sha256.Sum256(data)
 	k.mu.Lock()
@@ -121,22 +156,18 @@ func (k *Keys) fetch(ctx context.Context) error {
 	}
 	set, err := parseKeySet(data)
 	if err != nil {
-		return fmt.Errorf("%s: %w", k.settings.URL, err)
+		return fmt.Errorf("%s: %w", k.url.Redacted(), err)
 	}
 	k.mu.Lock()
 	k.set, k.sum = set, sum
 	k.mu.Unlock()
-	k.log.Info().Str("url", k.settings.URL).Int("keys", len(set.Keys)).Msg("OAUTHBEARER has new keys")
+	k.log.Info().Str("url", k.url.Redacted()).Int("keys", len(set.Keys)).Msg("OAUTHBEARER has new keys")
 	return nil
 }
 
 func (k *Keys) read(ctx context.Context) ([]byte, error) {
 	if k.isFile() {
-		u, err := url.Parse(k.settings.URL)
-		if err != nil {
-			return nil, err
-		}
-		f, err := os.Open(u.Path)
+		f, err := os.Open(k.url.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -157,6 +188,15 @@ func (k *Keys) read(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("the server answers %s", resp.Status)
 	}
 	return readAll(resp.Body)
+}
+
+// withoutURL is an error of a fetch without the URL, which may have a password.
+func withoutURL(err error) error {
+	var of *url.Error
+	if errors.As(err, &of) {
+		return of.Err
+	}
+	return err
 }
 
 func readAll(r io.Reader) ([]byte, error) {
@@ -197,25 +237,19 @@ func parseKeySet(data []byte) (*jose.JSONWebKeySet, error) {
 	return set, nil
 }
 
-// each calls try with the keys that may have signed a token with such a header, until it returns nil. Those of the header's key id, or all if it names none.
-func (k *Keys) each(head jose.Header, try func(*jose.JSONWebKey) error) error {
-	candidates := k.candidates(head)
-	if len(candidates) == 0 && k.mayAskAgain() {
-		ctx, cancel := context.WithTimeout(context.Background(), loginWaits)
+// keysFor returns the keys that may have signed a token with such a header. If none is known it fetches the keys again, or waits for a fetch that runs.
+func (k *Keys) keysFor(head jose.Header) []jose.JSONWebKey {
+	found := k.candidates(head)
+	if len(found) == 0 && k.mayAskAgain() {
+		ctx, cancel := context.WithTimeout(k.life, loginWaits)
+		defer cancel()
 		_ = k.refresh(ctx) // Watch tells why it fails
-		cancel()
-		candidates = k.candidates(head)
+		found = k.candidates(head)
 	}
-	err := fmt.Errorf("no key is known that the token could be signed by (key id %.100q)", head.KeyID)
-	for i := range candidates {
-		if err = try(&candidates[i]); err == nil {
-			return nil
-		}
-		err = errors.New("the token's signature is not right")
-	}
-	return err
+	return found
 }
 
+// candidates are the known keys of a header's id and algorithm. A header without an id may be of any key.
 func (k *Keys) candidates(head jose.Header) (out []jose.JSONWebKey) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -223,20 +257,29 @@ func (k *Keys) candidates(head jose.Header) (out []jose.JSONWebKey) {
 		return nil
 	}
 	for _, key := range k.set.Keys {
-		if (head.KeyID == "" || head.KeyID == key.KeyID) && (key.Algorithm == "" || key.Algorithm == head.Algorithm) && len(out) < maxTried {
+		if (head.KeyID == "" || head.KeyID == key.KeyID) && (key.Algorithm == "" || key.Algorithm == head.Algorithm) && signs(key.Key, head.Algorithm) && len(out) < maxTried {
 			out = append(out, key)
 		}
 	}
 	return out
 }
 
-// mayAskAgain reports whether the last fetch for an unknown key is long enough ago, and notes this one.
+// signs reports whether a key is of the kind that an algorithm needs.
+func signs(key any, algorithm string) bool {
+	switch key.(type) {
+	case *rsa.PublicKey:
+		return strings.HasPrefix(algorithm, "RS") || strings.HasPrefix(algorithm, "PS")
+	case *ecdsa.PublicKey:
+		return strings.HasPrefix(algorithm, "ES")
+	case ed25519.PublicKey:
+		return algorithm == string(jose.EdDSA)
+	}
+	return false
+}
+
+// mayAskAgain reports whether keys may be fetched for a token: while they are fetched anyway, or long enough after the last time.
 func (k *Keys) mayAskAgain() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if time.Since(k.tried) < unknownPause {
-		return false
-	}
-	k.tried = time.Now()
-	return true
+	return k.fetches > 0 || time.Since(k.fetched) >= unknownPause
 }

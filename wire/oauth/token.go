@@ -17,11 +17,11 @@ import (
 
 // Settings are a listener's sasl.oauthbearer.* settings. They never change.
 type Settings struct {
-	URL                   string // of the keys, http, https or file (jwks.endpoint.url)
-	Refresh               time.Duration
-	RetryFirst, RetryMost time.Duration
-	Issuer                string   // "" for any
-	Audiences             []string // of which a token must have one; empty for any
+	URL                   string        // of the keys, http, https or file (jwks.endpoint.url)
+	Refresh               time.Duration // a second at least
+	RetryFirst, RetryMost time.Duration // a millisecond at least
+	Issuer                string        // "" for any
+	Audiences             []string      // of which a token must have one; empty for any
 	Skew                  time.Duration
 	ScopeClaim, SubClaim  string
 }
@@ -35,18 +35,19 @@ var algorithms = []jose.SignatureAlgorithm{
 func (k *Keys) Validate(token string) (*sasl.Identity, error) {
 	signed, err := jose.ParseSignedCompact(token, algorithms)
 	if err != nil {
-		return nil, fmt.Errorf("no signed token: %w", err)
+		return nil, fmt.Errorf("no token with a signature that is taken: %.100s", err) // which may repeat what the client sent
 	}
 	head := signed.Signatures[0].Protected
-	var payload []byte
-	err = k.each(head, func(key *jose.JSONWebKey) error {
-		payload, err = signed.Verify(key)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	keys := k.keysFor(head)
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("no key is known that the token could be signed by (key id %.100q)", head.KeyID)
 	}
-	return k.settings.check(payload, time.Now())
+	for i := range keys {
+		if payload, err := signed.Verify(&keys[i]); err == nil {
+			return k.settings.check(payload, time.Now())
+		}
+	}
+	return nil, errors.New("the token's signature is not right")
 }
 
 // claims are what a token says, as far as it matters.
@@ -81,7 +82,7 @@ func (s *Settings) check(payload []byte, now time.Time) (*sasl.Identity, error) 
 		return nil, fmt.Errorf("the token's issuer is %.100q, not %q (sasl.oauthbearer.expected.issuer)", issuer, s.Issuer)
 	}
 	if of, _ := c.list("aud"); len(s.Audiences) > 0 && !slices.ContainsFunc(of, func(a string) bool { return slices.Contains(s.Audiences, a) }) {
-		return nil, fmt.Errorf("the token's audience is %.100q, not %s (sasl.oauthbearer.expected.audience)", of, strings.Join(s.Audiences, " or "))
+		return nil, fmt.Errorf("the token's audience is %.100s, not %s (sasl.oauthbearer.expected.audience)", strings.Join(of, ", "), strings.Join(s.Audiences, " or "))
 	}
 	if err := c.scopes(s.ScopeClaim); err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (c claims) time(name string) (time.Time, error) {
 	if !ok {
 		return time.Time{}, fmt.Errorf("the token has no claim %s", name)
 	}
-	const most = 1 << 40 // seconds: as many years as anybody needs, and a time.Time can say
+	const most = 1 << 40 // seconds, which a time.Time can hold
 	if err := json.Unmarshal(raw, &seconds); err != nil || !(seconds > 0 && seconds < most) {
 		return time.Time{}, fmt.Errorf("the token's claim %s is no time", name)
 	}
@@ -138,7 +139,7 @@ func (c claims) list(name string) ([]string, error) {
 func (c claims) scopes(name string) error {
 	list, err := c.list(name)
 	if err != nil {
-		return nil // of what it is otherwise, Kafka makes nothing
+		return nil // Kafka takes no notice of a claim of another kind
 	}
 	seen := map[string]bool{}
 	for _, scope := range list {
