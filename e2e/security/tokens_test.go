@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -62,7 +64,7 @@ func plainConn(t testing.TB, address, user string) net.Conn {
 	return tcp
 }
 
-// story has users make, renew, look at and end tokens, and says what came of it. Times are in minutes from now.
+// story has users make, renew, look at and end tokens, and says what came of it. Times are in minutes from now, roughly.
 func story(t testing.TB, address string) (said []string) {
 	t.Helper()
 	conns := map[string]net.Conn{}
@@ -81,10 +83,16 @@ func story(t testing.TB, address string) (said []string) {
 		if at <= 0 {
 			return fmt.Sprint(at)
 		}
-		return fmt.Sprintf("%.0f min", time.Until(time.UnixMilli(at)).Minutes())
+		return fmt.Sprintf("%.0f min", 10*math.Round(time.Until(time.UnixMilli(at)).Minutes()/10)) // the story takes a while
 	}
 	tell := func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
 	hmacs := map[string][]byte{"nobody's": []byte("no token")}
+	expiries := map[string]int64{} // of the tokens that there are, by HMAC
+	note := func(hmac []byte, code int16, expires int64) {
+		if code == 0 {
+			expiries[string(hmac)] = expires
+		}
+	}
 	create := func(name, user string, version int16, owner string, lifetime int64, renewers ...string) {
 		req := &kmsg.CreateDelegationTokenRequest{Version: version, MaxLifetimeMillis: lifetime}
 		if kind, of, ok := strings.Cut(owner, ":"); ok {
@@ -96,6 +104,7 @@ func story(t testing.TB, address string) (said []string) {
 		}
 		r := ask(user, req).(*kmsg.CreateDelegationTokenResponse)
 		hmacs[name] = r.HMAC
+		note(r.HMAC, r.ErrorCode, r.ExpiryTimestamp)
 		tell("create %s: %d %s:%s by %s:%s issued %s expires %s most %s id %v hmac of %d", name, r.ErrorCode, r.PrincipalType, r.PrincipalName, r.TokenRequesterPrincipalType, r.TokenRequesterPrincipalName,
 			minutes(r.IssueTimestamp), minutes(r.ExpiryTimestamp), minutes(r.MaxTimestamp), r.TokenID != "", len(r.HMAC))
 	}
@@ -125,14 +134,30 @@ func story(t testing.TB, address string) (said []string) {
 	}
 	renew := func(name, user string, millis int64) {
 		r := ask(user, &kmsg.RenewDelegationTokenRequest{Version: 2, HMAC: hmacs[name], RenewTimeMillis: millis}).(*kmsg.RenewDelegationTokenResponse)
+		note(hmacs[name], r.ErrorCode, r.ExpiryTimestamp)
 		tell("%s renews %s: %d %s", user, name, r.ErrorCode, minutes(r.ExpiryTimestamp))
 	}
 	expire := func(name, user string, millis int64) {
 		r := ask(user, &kmsg.ExpireDelegationTokenRequest{Version: 2, HMAC: hmacs[name], ExpiryPeriodMillis: millis}).(*kmsg.ExpireDelegationTokenResponse)
+		if note(hmacs[name], r.ErrorCode, r.ExpiryTimestamp); millis < 0 && r.ErrorCode == 0 {
+			delete(expiries, string(hmacs[name]))
+		}
 		tell("%s ends %s: %d %s", user, name, r.ErrorCode, minutes(r.ExpiryTimestamp))
 	}
 	settle := func() { // Kafka's broker hears of it later than its controller
-		time.Sleep(300 * time.Millisecond)
+		t.Helper()
+		if err := harness.Eventually(30*time.Second, func() error {
+			seen := map[string]int64{}
+			for _, d := range ask("admin", &kmsg.DescribeDelegationTokenRequest{Version: 3}).(*kmsg.DescribeDelegationTokenResponse).TokenDetails {
+				seen[string(d.HMAC)] = d.ExpiryTimestamp
+			}
+			if !maps.Equal(seen, expiries) {
+				return fmt.Errorf("%d tokens are shown, of %d", len(seen), len(expiries))
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
 	}
 	create("plain", "alice", 3, "", -1)
 	create("short", "alice", 3, "", 600_000, "User:bob")
@@ -155,7 +180,7 @@ func story(t testing.TB, address string) (said []string) {
 		if r := ask("admin", req).(*kmsg.CreateACLsResponse); r.Results[0].ErrorCode != 0 {
 			t.Fatal(kerr.ErrorForCode(r.Results[0].ErrorCode))
 		}
-		settle()
+		time.Sleep(time.Second) // until the broker has it
 	}
 	allow(kmsg.ACLResourceTypeUser, "User:bob", "alice", kmsg.ACLOperationCreateTokens)
 	create("for bob, by right", "alice", 3, "User:bob", -1)
@@ -163,21 +188,23 @@ func story(t testing.TB, address string) (said []string) {
 	describe("alice", 3, "User:bob")
 	allow(kmsg.ACLResourceTypeUser, "User:alice", "carol", kmsg.ACLOperationDescribeTokens)
 	describe("carol", 3)
-	renew("plain", "alice", 60_000)
+	renew("plain", "alice", 1_800_000)
 	renew("plain", "alice", -1)
 	renew("plain", "alice", 1<<50)
-	renew("plain", "bob", 60_000)
+	renew("plain", "bob", 1_800_000)
 	renew("short", "bob", 60_000_000)
 	renew("nobody's", "alice", 1)
-	renew("for bob by admin", "carol", 120_000)
-	renew("for bob, by right", "alice", 120_000)
+	renew("for bob by admin", "carol", 1_200_000)
+	renew("for bob, by right", "alice", 1_200_000)
 	settle()
 	expire("plain", "bob", -1)
 	expire("plain", "alice", 600_000)
 	expire("plain", "alice", 1<<50)
 	expire("short", "bob", -1)
+	settle()
 	expire("short", "bob", -1)
 	expire("zero", "alice", 0)
+	settle()
 	time.Sleep(10 * time.Millisecond)
 	renew("zero", "alice", 1000)
 	renew("zero", "bob", 1000)
