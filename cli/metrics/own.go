@@ -35,6 +35,9 @@ func (v *view) own(o out) {
 		}
 		o.gauge("kraft_acls", "Rules of the access control lists.", float64(v.Meta.Image().ACLs().Len()))
 	}
+	for listener, at := range v.Certificates() {
+		o.gauge("kraft_certificate_expiry_timestamp_seconds", "When the listener's certificate expires, in seconds since 1970.", float64(at.Unix()), "listener", listener)
+	}
 	for k, t := range v.Quotas.Throttled() {
 		o.counter("kraft_throttled_total", "Requests whose clients were throttled.", float64(t.Times), "quota", quota.Keys[k])
 		o.counter("kraft_throttle_seconds_total", "For how long clients were throttled.", t.Time.Seconds(), "quota", quota.Keys[k])

@@ -29,12 +29,14 @@ type Sources struct {
 	Telemetry   *telemetry.Manager
 	Logs        *storage.Manager
 	Authorizer  *authorizer.Authorizer // nil where everybody may do everything
-	Quotas      *quota.Manager
-	Servers     []*wire.Server // the first's requests are told of, the connections of all
-	Dial        wire.Dialer
-	InterBroker string // the listener of brokers that this one connects to
-	Version     string
-	Started     time.Time
+	// Certificates are when the certificates of listeners expire, by the listeners' names.
+	Certificates func() map[string]time.Time
+	Quotas       *quota.Manager
+	Servers      []*wire.Server // the first's requests are told of, the connections of all
+	Dial         wire.Dialer
+	InterBroker  string // the listener of brokers that this one connects to
+	Version      string
+	Started      time.Time
 }
 
 // observer looks at a node for scrapes, which may overlap.

@@ -106,6 +106,17 @@ func (n *Node) openStores() error {
 	return nil
 }
 
+// certificates are when the certificates of listeners expire.
+func (n *Node) certificates() map[string]time.Time {
+	out := map[string]time.Time{}
+	for name, s := range n.stores {
+		if at := s.Expires(); !at.IsZero() {
+			out[name] = at
+		}
+	}
+	return out
+}
+
 // storesInterval is the time between two looks at the files of keys.
 const storesInterval = 5 * time.Second
 

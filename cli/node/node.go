@@ -222,7 +222,7 @@ func (n *Node) joinQuorum(ctx context.Context) error {
 
 // sources are what metrics are told of.
 func (n *Node) sources(started time.Time) metrics.Sources {
-	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Telemetry: n.telemetry, Logs: n.stored, Authorizer: n.authorizer, Quotas: n.quotas, Dial: n.dialBrokers, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
+	s := metrics.Sources{Meta: n.meta, Replication: n.parts, Groups: n.groups, Telemetry: n.telemetry, Logs: n.stored, Authorizer: n.authorizer, Quotas: n.quotas, Certificates: n.certificates, Dial: n.dialBrokers, InterBroker: n.config.InterBroker, Version: n.config.Version, Started: started}
 	for _, server := range []*wire.Server{n.server, n.quorum} {
 		if server != nil {
 			s.Servers = append(s.Servers, server)

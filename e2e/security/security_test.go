@@ -7,9 +7,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -284,7 +288,8 @@ func java(t *testing.T, b *broker, w way, user, password, topic string) error {
 
 // TestKeysChange: a broker takes a renewed certificate without a restart. Connections that are open stay open; a damaged file changes nothing.
 func TestKeysChange(t *testing.T) {
-	b := start(t)
+	admin := freeport.For(t)
+	b := start(t, fmt.Sprintf("admin.listener=localhost:%d", admin))
 	serial := func() string {
 		c, err := tls.Dial("tcp", b.addresses["SSL"], b.trust(t, true))
 		if err != nil {
@@ -351,6 +356,23 @@ func TestKeysChange(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Error(err)
+	}
+	resp, err := http.Get(fmt.Sprintf("http://localhost:%d/metrics", admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	metrics, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expiry := regexp.MustCompile(`kraft_certificate_expiry_timestamp_seconds\{listener="SSL"\} (\S+)`).FindSubmatch(metrics)
+	if expiry == nil {
+		t.Fatalf("no metric says when the certificate expires: %.500s", metrics)
+	}
+	seconds, err := strconv.ParseFloat(string(expiry[1]), 64)
+	if days := time.Until(time.Unix(int64(seconds), 0)).Hours() / 24; err != nil || days < 19 || days > 20 {
+		t.Errorf("the certificate expires in %v days, %v", days, err)
 	}
 }
 
