@@ -33,7 +33,7 @@ func (l Listener) Address() string { return net.JoinHostPort(l.Host, strconv.Ito
 func (c *Config) checkLimits(listeners []Listener) error {
 	for _, key := range slices.Sorted(maps.Keys(c.Static)) {
 		d := configs.ListenerDefinition(key)
-		if d == nil || !slices.ContainsFunc(listeners, func(l Listener) bool { return strings.HasPrefix(key, configs.ListenerPrefix(l.Name)) }) {
+		if d == nil || configs.IsStoreKey(key) || !slices.ContainsFunc(listeners, func(l Listener) bool { return strings.HasPrefix(key, configs.ListenerPrefix(l.Name)) }) {
 			continue
 		}
 		c.markUsed(key)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"kraft/raftmeta/configs"
@@ -89,6 +90,23 @@ func (c *Config) sslSettings(l *Listener) (*ssl.Settings, error) {
 	var err error
 	if s.Rules, err = ssl.ParseRules(rules); err != nil {
 		return nil, fmt.Errorf("ssl.principal.mapping.rules: %w", err)
+	}
+	return s, nil
+}
+
+// StoresOf are where the keys of a listener with TLS are when the broker's settings have changed: own are those that were set for this broker while it ran,
+// which count before those of its file. Its errors are those of a start.
+func (c *Config) StoresOf(l *Listener, own map[string]string) (*ssl.Settings, error) {
+	changed := &Config{Static: maps.Clone(c.Static)}
+	prefix := configs.ListenerPrefix(l.Name)
+	for _, key := range configs.StoreKeys {
+		if value, ok := own[prefix+key]; ok {
+			changed.Static[prefix+key] = value
+		}
+	}
+	s, err := changed.sslSettings(l)
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 	}
 	return s, nil
 }

@@ -417,6 +417,7 @@ func (n *Node) openMeta() error {
 	}
 	n.followLimits()
 	n.followQuotas()
+	n.followStores()
 	if c := n.config.Authorizer; c != nil {
 		n.authorizer = authorizer.New(n.meta, *c)
 	}

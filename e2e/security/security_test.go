@@ -376,6 +376,87 @@ func TestKeysChange(t *testing.T) {
 	}
 }
 
+// TestKeysBySettings: kafka-configs and kraft config give a listener other keys. Connections that are open stay open; what cannot be used is refused; a
+// password is not shown; the keys are the same after a restart.
+func TestKeysBySettings(t *testing.T) {
+	b := start(t)
+	kraft, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(kraft, "certs", "broker", "next", "--host", "localhost", "--dir", b.certs).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	subject := func() string {
+		c, err := tls.Dial("tcp", b.addresses["SSL"], b.trust(t, true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].Subject.CommonName
+	}
+	shows := func(want string) {
+		t.Helper()
+		if err := harness.Eventually(10*time.Second, func() error {
+			if got := subject(); got != want {
+				return fmt.Errorf("the listener shows the certificate of %s", got)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.addresses["SSL"]), kgo.DialTLSConfig(b.trust(t, true)), kgo.RequestRetries(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ask := func() {
+		t.Helper()
+		if _, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), cl.Broker(1)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := cl.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ask()
+	shows("b1")
+	const location = "listener.name.ssl.ssl.keystore.location="
+	next := filepath.Join(b.certs, "next.pem")
+	harness.RunTool(t, harness.NeedKafka(t), "", "org.apache.kafka.tools.ConfigCommand", "--bootstrap-server", b.addresses["PLAINTEXT"], "--entity-type", "brokers", "--entity-name", "1", "--alter", "--add-config", location+next)
+	shows("next")
+	ask()
+	for value, says := range map[string]string{
+		location + "/nowhere/x.pem": "/nowhere/x.pem", location + filepath.Join(b.certs, "ca.pem"): "it has no private key", location: "ssl.keystore.location",
+		"listener.name.ssl.ssl.truststore.location=/nowhere/ca.pem": "/nowhere/ca.pem",
+	} {
+		if out, err := b.TryCLI(t, "", "config", "set", "--broker", "1", value); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v %s", value, err, out)
+		}
+	}
+	if _, err := b.TryCLI(t, "", "config", "set", "--all-brokers", location+next); err == nil {
+		t.Error("all brokers have one key")
+	}
+	shows("next")
+	b.CLI(t, "", "config", "set", "--broker", "1", "listener.name.ssl.ssl.keystore.password=the-password-of-a-store")
+	if out := b.CLI(t, "", "config", "list", "--broker", "1", "--all"); strings.Contains(out, "the-password-of-a-store") {
+		t.Error("a password is shown")
+	}
+	if err := b.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	shows("next")
+	b.CLI(t, "", "config", "unset", "--broker", "1", strings.TrimSuffix(location, "="))
+	shows("b1")
+	if strings.Contains(b.Output(), "the-password-of-a-store") {
+		t.Error("the log has a password")
+	}
+}
+
 // TestWrongProtocol: a client that speaks another protocol than the listener gets an end, and the log has a sentence.
 func TestWrongProtocol(t *testing.T) {
 	b := start(t)

@@ -15,7 +15,12 @@ type Admin struct {
 	calls  *calls.Calls
 	active *active.Controller
 	hmacs  hmacs
+
+	checkOwn func(own map[string]string) error // set by CheckOwn, or nil
 }
+
+// CheckOwn has check say why this broker could not use settings of its own, before they are changed. Call it before handlers are registered.
+func (a *Admin) CheckOwn(check func(own map[string]string) error) { a.checkOwn = check }
 
 // New returns the admin APIs of a node.
 func New(meta *raftmeta.Meta, c *calls.Calls, a *active.Controller) *Admin {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -133,6 +134,10 @@ func (a *Admin) describeBroker(img *image.Image, name string) ([]described, erro
 			out = append(out, described{d, v, layers.Synonyms(d.Name), d.Mode == configs.ReadOnly})
 		}
 	}
+	for _, d := range layers.OfListeners() {
+		values := layers.Synonyms(d.Name)
+		out = append(out, described{d, values[0], values, false})
+	}
 	return out, nil
 }
 
@@ -172,6 +177,10 @@ func (a *Admin) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.Incremental
 	for _, r := range req.Resources {
 		if int8(r.ResourceType) == image.BrokerLoggerResource {
 			own = append(own, a.alterLoggers(ctx, &r, req.ValidateOnly))
+		} else if err := a.refuseOwn(ctx, &r); err != nil {
+			out := kmsg.NewIncrementalAlterConfigsResponseResource()
+			out.ResourceType, out.ResourceName, out.ErrorCode, out.ErrorMessage = r.ResourceType, r.ResourceName, wire.ErrorCode(err), wire.ErrorMessage(err)
+			own = append(own, out)
 		} else {
 			others = append(others, r)
 		}
@@ -186,6 +195,28 @@ func (a *Admin) incrementalAlterConfigs(ctx *wire.Request, req *kmsg.Incremental
 	}
 	resp.Resources = append(resp.Resources, own...)
 	return resp, nil
+}
+
+// refuseOwn returns why this broker could not use its settings if they were changed so. Only who may change them learns that: it tells of files.
+func (a *Admin) refuseOwn(ctx *wire.Request, r *kmsg.IncrementalAlterConfigsRequestResource) error {
+	if int8(r.ResourceType) != image.BrokerResource || r.ResourceName != strconv.Itoa(int(a.meta.NodeID())) || a.checkOwn == nil || !ctx.HoldsCluster(acl.AlterConfigs) {
+		return nil
+	}
+	own, touched := map[string]string{}, false
+	maps.Copy(own, a.meta.Image().Config(image.BrokerResource, r.ResourceName))
+	for _, c := range r.Configs {
+		touched = touched || configs.IsStoreKey(c.Name)
+		if delete(own, c.Name); controller.Op(c.Op) == controller.Set && c.Value != nil {
+			own[c.Name] = *c.Value
+		}
+	}
+	if !touched {
+		return nil
+	}
+	if err := a.checkOwn(own); err != nil {
+		return fmt.Errorf("%v: %w", err, kerr.InvalidRequest)
+	}
+	return nil
 }
 
 // configResource names what has settings.

@@ -230,13 +230,64 @@ func (st *Store) Reload() (changed bool, err error) {
 	if err != nil || m == old {
 		return false, err
 	}
-	for i := range m.keys {
-		if leaf := m.keys[i].Leaf; time.Now().After(leaf.NotAfter) {
-			return false, fmt.Errorf("%s: the new certificate of %s has expired on %s", whence("ssl.keystore.location", st.settings.KeyStore, "ssl.keystore.key"), leaf.Subject, leaf.NotAfter.Format(time.DateOnly))
-		}
+	if err := m.unexpired(st.settings.KeyStore); err != nil {
+		return false, err
 	}
 	st.now.Store(m)
 	return true, nil
+}
+
+// Replace has the store use the keys and authorities of other settings, of which nothing else counts. After an error what was there before stays in use.
+// It reports whether anything changed.
+func (st *Store) Replace(s Settings) (changed bool, err error) {
+	return st.replace(s, true)
+}
+
+// Check is Replace that changes nothing: it returns why the settings could not be used.
+func (st *Store) Check(s Settings) (changed bool, err error) { return st.replace(s, false) }
+
+func (st *Store) replace(s Settings, use bool) (changed bool, err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	next := &Store{settings: st.settings, minimum: st.minimum, maximum: st.maximum, suites: st.suites}
+	next.settings.takeStores(s)
+	old := st.now.Load()
+	m, err := next.read(nil)
+	switch {
+	case err != nil:
+		return false, err
+	case len(m.keys) == 0 && len(old.keys) > 0:
+		return false, errors.New("ssl.keystore.location is missing, the file with the listener's key and certificate")
+	case m.trusted == nil && st.settings.ClientAuth != None:
+		return false, errors.New("ssl.client.auth asks for certificates, and there is no ssl.truststore.location or ssl.truststore.certificates to judge them by")
+	}
+	if err := m.unexpired(s.KeyStore); err != nil {
+		return false, err
+	}
+	if use {
+		st.settings.takeStores(s)
+	}
+	if m.sum == old.sum || !use {
+		return false, nil
+	}
+	st.now.Store(m)
+	return true, nil
+}
+
+// takeStores takes over where the keys and authorities are.
+func (s *Settings) takeStores(o Settings) {
+	s.KeyStore, s.KeyStorePassword, s.KeyPassword, s.KeyStoreType, s.Key, s.Chain = o.KeyStore, o.KeyStorePassword, o.KeyPassword, o.KeyStoreType, o.Key, o.Chain
+	s.TrustStore, s.TrustStorePassword, s.TrustStoreType, s.Trusted = o.TrustStore, o.TrustStorePassword, o.TrustStoreType, o.Trusted
+}
+
+// unexpired refuses material with a certificate that has expired.
+func (m *material) unexpired(path string) error {
+	for i := range m.keys {
+		if leaf := m.keys[i].Leaf; time.Now().After(leaf.NotAfter) {
+			return fmt.Errorf("%s: the new certificate of %s has expired on %s", whence("ssl.keystore.location", path, "ssl.keystore.key"), leaf.Subject, leaf.NotAfter.Format(time.DateOnly))
+		}
+	}
+	return nil
 }
 
 // Expires is when the first of the store's certificates expires; the zero time if there is none.
