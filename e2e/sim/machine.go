@@ -25,6 +25,7 @@ import (
 	"kraft/raftmeta/image"
 	"kraft/storage/faultfs"
 	"kraft/wire/logging"
+	"kraft/wire/sasl"
 )
 
 // Machine is a host with a disk that forgets what was not synced, and a node that is started again when it ends. The
@@ -91,7 +92,7 @@ func (m *Machine) SetVersion(old bool) {
 
 func hostName(id int32) string { return "10.0.0." + strconv.Itoa(int(id)) }
 
-func newMachine(id int32, voters string, n *Network, h *workload.History, seed uint64, dir string, settings map[string]string) (*Machine, error) {
+func newMachine(id int32, voters string, n *Network, h *workload.History, seed uint64, dir string, settings map[string]string, secured bool) (*Machine, error) {
 	m := &Machine{id: id, name: hostName(id), network: n, history: h, disk: faultfs.New(seed), settings: maps.Clone(settings)}
 	m.labels = pprof.WithLabels(context.Background(), pprof.Labels("machine", m.name))
 	meta := filepath.Join(dir, strconv.Itoa(int(id)))
@@ -105,8 +106,41 @@ func newMachine(id int32, voters string, n *Network, h *workload.History, seed u
 	m.settings["metadata.log.dir"] = meta
 	m.settings["listeners"] = fmt.Sprintf("PLAINTEXT://%s:%d,CONTROLLER://%s:%d", m.name, clientPort, m.name, controllerPort)
 	m.settings["controller.quorum.voters"] = voters
+	if secured {
+		return m, m.secure(meta)
+	}
 	return m, nil
 }
+
+// secure has the machine's node ask clients for a login, and know the users.
+func (m *Machine) secure(metadataDir string) error {
+	maps.Copy(m.settings, map[string]string{
+		"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:SASL_PLAINTEXT", "inter.broker.listener.name": "PLAINTEXT",
+		"sasl.enabled.mechanisms": sasl.SHA256.Name, "sasl.mechanism.inter.broker.protocol": sasl.SHA256.Name,
+		"listener.name.plaintext.scram-sha-256.sasl.jaas.config": fmt.Sprintf(`ScramLoginModule required username="%[1]s" password="%[1]s";`, workload.BrokerUser),
+		"authorizer.class.name":                                  "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"super.users":                                            "User:ANONYMOUS;User:" + workload.AdminUser + ";User:" + workload.BrokerUser,
+	})
+	users, err := firstUsers()
+	if err != nil {
+		return err
+	}
+	return config.WriteFirstUsers(metadataDir, users)
+}
+
+// firstUsers are the users of clusters with logins.
+var firstUsers = sync.OnceValues(func() (users []image.ScramCredential, err error) {
+	for _, user := range []string{workload.AdminUser, workload.BrokerUser, workload.ClientUser, workload.Trespasser} {
+		c := image.ScramCredential{User: user, Mechanism: image.ScramSHA256, Salt: []byte("salt of " + user), Iterations: sasl.MinIterations}
+		salted, err := sasl.SHA256.SaltedPassword(user, c.Salt, int(c.Iterations))
+		if err != nil {
+			return nil, err
+		}
+		c.StoredKey, c.ServerKey = sasl.SHA256.Keys(salted)
+		users = append(users, c)
+	}
+	return users, nil
+})
 
 // voterList is a list of the first machines' controller listeners, each with its node's id before it if ids is set.
 func voterList(count int32, ids bool) string {

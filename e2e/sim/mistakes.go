@@ -322,6 +322,13 @@ var Mistakes = []Mistake{
 	{Name: "what was recovered is not committed", Seed: 9, Seeds: 300, File: "replication/manager.go",
 		Old: `	if !m.commits || log.Durable() >= end {`,
 		New: `	if !m.commits || log.Durable() >= end || planted.On("what was recovered is not committed") {`},
+	{Name: "a denial is overruled", Seed: 26, Seeds: 300, File: "wire/acl/decide.go",
+		Old: `				if !v.Allowed {
+					return false
+				}`,
+		New: `				if !v.Allowed && !planted.On("a denial is overruled") {
+					return false
+				}`},
 	{Name: "changes of producer ids not shown", Seed: 1, Seeds: 300, File: "raftmeta/image/delta.go",
 		Old: `		d.Other = true`,
 		New: `		d.Other = !planted.On("changes of producer ids not shown")`},

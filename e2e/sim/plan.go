@@ -31,6 +31,7 @@ type Plan struct {
 	Meet           bool // nodes know the addresses of the quorum's voters alone (zookeeper.connect), and start in any order
 	Late           bool // metadata reaches some nodes later than the answers that follow from it
 	Transactors    int  // clients with transactions
+	Secured        bool // clients and brokers log in by SCRAM, and rules say who may do what
 	Rules          bool // clients try what groups and logs are to refuse, and what deletion is to keep
 	operated       operated
 	Settings       map[string]string
@@ -145,6 +146,7 @@ func NewPlan(seed uint64) *Plan {
 		p.Settings["transaction.state.log.num.partitions"] = fmt.Sprint(1 + latest.IntN(2))
 		p.Settings["transaction.abort.timed.out.transaction.cleanup.interval.ms"] = "1000"
 	}
+	p.Secured = rand.New(rand.NewPCG(seed, 18)).IntN(12) == 0
 	p.Meet = p.Voters > 1 && rand.New(rand.NewPCG(seed, 14)).IntN(5) == 0
 	p.Late = p.Nodes() > 1 && rand.New(rand.NewPCG(seed, 16)).IntN(4) > 0
 	return p

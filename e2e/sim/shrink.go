@@ -27,6 +27,9 @@ func (p *Plan) Pieces() []string {
 	if p.Meet {
 		add("meet", 1)
 	}
+	if p.Secured {
+		add("secured", 1)
+	}
 	if p.Late {
 		add("late", 1)
 	}
@@ -80,6 +83,8 @@ func (p *Plan) Less(pieces []string) *Plan {
 			}
 		case "meet":
 			q.Meet = false
+		case "secured":
+			q.Secured = false
 		case "late":
 			q.Late = false
 		case "administrator":

@@ -82,7 +82,7 @@ func Run(plan *Plan, dir string) *workload.History {
 func (s *Sim) run(dir string) error {
 	voters := voterList(s.plan.Voters, true)
 	for id := int32(1); id <= s.plan.Nodes(); id++ {
-		m, err := newMachine(id, voters, s.network, s.history, s.plan.Seed<<8|uint64(id), dir, s.plan.Settings)
+		m, err := newMachine(id, voters, s.network, s.history, s.plan.Seed<<8|uint64(id), dir, s.plan.Settings, s.plan.Secured)
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func (s *Sim) run(dir string) error {
 	}
 	working, stop := context.WithCancel(context.Background())
 	defer stop()
-	w := &workload.Workload{Context: working, History: s.history, Dial: s.dial, LogDirs: logDirs, Pause: s.plan.producePause(), Verbose: nodeLevel() == zerolog.DebugLevel}
+	w := &workload.Workload{Context: working, History: s.history, Dial: s.dial, LogDirs: logDirs, Pause: s.plan.producePause(), Verbose: nodeLevel() == zerolog.DebugLevel, Logins: s.plan.Secured}
 	s.work = w
 	s.running.Go(func() { s.observe(working) })
 	for _, m := range s.machines {
@@ -116,7 +116,13 @@ func (s *Sim) run(dir string) error {
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), calm)
-	err := w.Create(ctx, s.plan.Partitions, int16(min(3, s.plan.Nodes())))
+	var err error
+	if s.plan.Secured {
+		err = w.Secure(ctx, s.plan.Nodes())
+	}
+	if err == nil {
+		err = w.Create(ctx, s.plan.Partitions, int16(min(3, s.plan.Nodes())))
+	}
 	if err == nil && s.plan.Transactors > 0 {
 		err = w.CreateTransact(ctx, int16(min(3, s.plan.Nodes())))
 	}
@@ -202,6 +208,9 @@ func (s *Sim) startWork(end context.Context) (done <-chan struct{}) {
 		client(&s.running, func(i int, rng *rand.Rand) error { return w.Operate(i, s.plan.Nodes(), rng) })
 	}
 	client(&s.running, w.Watch)
+	if s.plan.Secured {
+		client(&s.running, w.Trespass)
+	}
 	if s.plan.Rules {
 		replicas := int16(min(3, s.plan.Nodes()))
 		client(&s.running, w.Fence)

@@ -104,7 +104,7 @@ func TestSeeds(t *testing.T) {
 			t.Errorf("seed %d: the process ended:\n%s", seed, out.text[max(0, len(out.text)-3000):])
 		}
 	}
-	before := []string{"operator", "rules", "meet", "late"}
+	before := []string{"operator", "rules", "meet", "late", "secured"}
 	for _, kind := range laterKinds {
 		before = append(before, string(kind))
 	}

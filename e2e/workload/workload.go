@@ -25,6 +25,7 @@ type Workload struct {
 	LogDirs []string      // of brokers
 	Pause   time.Duration // at most, between two records of a producer
 	Verbose bool          // what the clients' library says is part of the story
+	Logins  bool          // clients log in; see Secure
 }
 
 const (
@@ -34,6 +35,14 @@ const (
 
 // Client makes client i.
 func (w *Workload) Client(i int, more ...kgo.Opt) (*kgo.Client, error) {
+	return w.clientAs(i, ClientUser, more...)
+}
+
+// clientAs makes client i, which logs in as a user where clients do.
+func (w *Workload) clientAs(i int, user string, more ...kgo.Opt) (*kgo.Client, error) {
+	if w.Logins {
+		more = append([]kgo.Opt{LoginAs(user)}, more...)
+	}
 	return kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(w.Seeds...),
 		kgo.Dialer(func(ctx context.Context, _, host string) (net.Conn, error) { return w.Dial(ctx, i, host) }),
