@@ -45,16 +45,16 @@ type conn struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 
-	answered atomic.Bool  // a request other than ApiVersions was
-	evicted  atomic.Bool  // it held memory that others waited for
-	used     atomic.Int64 // when it last waited for a request, in Unix nanoseconds
+	answered atomic.Bool               // a request other than ApiVersions was
+	evicted  atomic.Bool               // it held memory that others waited for
+	used     atomic.Int64              // when it last waited for a request, in Unix nanoseconds
+	muted    atomic.Pointer[time.Time] // until when no request is read; written with mu held, nil for a client that was never throttled
 
 	mu       sync.Mutex // guards the rest
 	room     sync.Cond  // signalled when the queue shrinks, and when the writer ends
 	queue    ring[queued]
 	writing  bool          // a writer goroutine runs; answers must go through the queue
 	waiting  bool          // the reading goroutine waits for a frame
-	muted    time.Time     // until when no request is read
 	hung     chan struct{} // closed by hangUp
 	draining bool          // no frame is read any more
 }
@@ -309,8 +309,10 @@ func (c *conn) loop() error {
 		if err != nil {
 			return err
 		}
-		if err := c.sitOut(c.idleFrom(time.Now())); err != nil { // an answer may have muted it since
-			return err
+		if c.left() > 0 { // an answer has muted it since
+			if err := c.sitOut(c.idleFrom(time.Now())); err != nil {
+				return err
+			}
 		}
 		if c.ctx.Err() != nil {
 			return nil

@@ -89,10 +89,10 @@ func (p *pace) noteAddress(l *Limits, listener string, from netip.Addr, now time
 
 // admit waits until a connection may be served, and returns false if it is not to be: then it is closed.
 func (s *Server) admit(l *Listener, tcp net.Conn) bool {
-	limits, now := s.config.Limits(), time.Now()
 	if l.Member {
 		return true
 	}
+	limits, now := s.config.Limits(), time.Now()
 	s.mu.Lock()
 	wait, parked := s.pace.note(limits, l.Name, now), time.Duration(0)
 	if l.Name != limits.Protected {

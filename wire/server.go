@@ -22,7 +22,7 @@ type Config struct {
 	MaxRequestBytes int            // socket.request.max.bytes
 	MaxQueuedBytes  int64          // queued.max.request.bytes: all requests together while read and handled
 	IdleTimeout     time.Duration  // connections.max.idle.ms; also for a peer that stops in mid-frame or does not read
-	Limits          func() *Limits // of connections; called for each, with a lock held
+	Limits          func() *Limits // of connections; called for each, also with a lock held
 	RequestLog      zerolog.Logger // a line for each request at debug
 	Authorizer      Authorizer     // nil: everybody may do everything
 	Quotas          *quota.Manager // nil: nobody is throttled

@@ -119,16 +119,19 @@ func (c *conn) mute(d time.Duration) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if until := time.Now().Add(d); until.After(c.muted) {
-		c.muted = until
+	last, until := c.muted.Load(), time.Now().Add(d)
+	if last == nil || until.After(*last) {
+		c.muted.Store(&until)
 	}
 }
 
 // left is how long the connection is muted yet.
 func (c *conn) left() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Until(c.muted)
+	until := c.muted.Load()
+	if until == nil {
+		return 0
+	}
+	return time.Until(*until)
 }
 
 // unmute returns when the connection is not muted, or with an error when it is to end: its peer has left, or it would be idle for too long. To
