@@ -80,14 +80,22 @@ func Open(s Settings, server bool) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if server && len(m.keys) == 0 {
-		return nil, errors.New("ssl.keystore.location is missing, the file with the listener's key and certificate (or ssl.keystore.key and ssl.keystore.certificate.chain with ssl.keystore.type=PEM)")
-	}
-	if s.ClientAuth != None && m.trusted == nil {
-		return nil, errors.New("ssl.client.auth asks for certificates, and there is no ssl.truststore.location or ssl.truststore.certificates to judge them by")
+	if err := m.suffices(server, s.ClientAuth); err != nil {
+		return nil, err
 	}
 	st.now.Store(m)
 	return st, nil
+}
+
+// suffices returns what is missing: a key for a listener, or authorities to judge clients' certificates by.
+func (m *material) suffices(server bool, auth ClientAuth) error {
+	switch {
+	case server && len(m.keys) == 0:
+		return errors.New("ssl.keystore.location is missing, the file with the listener's key and certificate (or ssl.keystore.key and ssl.keystore.certificate.chain with ssl.keystore.type=PEM)")
+	case auth != None && m.trusted == nil:
+		return errors.New("ssl.client.auth asks for certificates, and there is no ssl.truststore.location or ssl.truststore.certificates to judge them by")
+	}
+	return nil
 }
 
 func (st *Store) readProtocols() error {
@@ -253,15 +261,13 @@ func (st *Store) replace(s Settings, use bool) (changed bool, err error) {
 	next.settings.takeStores(s)
 	old := st.now.Load()
 	m, err := next.read(nil)
-	switch {
-	case err != nil:
-		return false, err
-	case len(m.keys) == 0 && len(old.keys) > 0:
-		return false, errors.New("ssl.keystore.location is missing, the file with the listener's key and certificate")
-	case m.trusted == nil && st.settings.ClientAuth != None:
-		return false, errors.New("ssl.client.auth asks for certificates, and there is no ssl.truststore.location or ssl.truststore.certificates to judge them by")
+	if err == nil {
+		err = m.suffices(len(old.keys) > 0, st.settings.ClientAuth)
 	}
-	if err := m.unexpired(s.KeyStore); err != nil {
+	if err == nil {
+		err = m.unexpired(s.KeyStore)
+	}
+	if err != nil {
 		return false, err
 	}
 	if use {
