@@ -135,12 +135,10 @@ func (s *devSecurity) firstUsers(dir string) error {
 	var users []image.ScramCredential
 	for user, password := range map[string]string{"admin": s.passwords.Admin, "broker": s.passwords.Broker} {
 		for _, h := range []sasl.Hash{sasl.SHA256, sasl.SHA512} {
-			c := image.ScramCredential{User: user, Mechanism: image.ScramMechanism(h.Number), Salt: []byte(rand.Text()), Iterations: sasl.MinIterations}
-			salted, err := h.SaltedPassword(password, c.Salt, int(c.Iterations))
+			c, err := config.FirstUser(user, password, h, []byte(rand.Text()))
 			if err != nil {
 				return err
 			}
-			c.StoredKey, c.ServerKey = h.Keys(salted)
 			users = append(users, c)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"kraft/raftmeta/image"
+	"kraft/wire/sasl"
 )
 
 // firstUsersFile is in the metadata directory. It holds the credentials with which a new cluster begins (KIP-900).
@@ -21,6 +22,16 @@ func WriteFirstUsers(metadataDir string, users []image.ScramCredential) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(metadataDir, firstUsersFile), data, 0o600)
+}
+
+// FirstUser is the credential of a user who logs in with a password by a mechanism. salt is what nobody can guess, such as rand.Text().
+func FirstUser(user, password string, h sasl.Hash, salt []byte) (image.ScramCredential, error) {
+	c := image.ScramCredential{User: user, Mechanism: image.ScramMechanism(h.Number), Salt: salt, Iterations: sasl.MinIterations}
+	salted, err := h.SaltedPassword(password, salt, sasl.MinIterations)
+	if err == nil {
+		c.StoredKey, c.ServerKey = h.Keys(salted)
+	}
+	return c, err
 }
 
 // RemoveFirstUsers removes the file once the cluster has begun.

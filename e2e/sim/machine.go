@@ -131,12 +131,10 @@ func (m *Machine) secure(metadataDir string) error {
 // firstUsers are the users of clusters with logins.
 var firstUsers = sync.OnceValues(func() (users []image.ScramCredential, err error) {
 	for _, user := range []string{workload.AdminUser, workload.BrokerUser, workload.ClientUser, workload.Trespasser} {
-		c := image.ScramCredential{User: user, Mechanism: image.ScramSHA256, Salt: []byte("salt of " + user), Iterations: sasl.MinIterations}
-		salted, err := sasl.SHA256.SaltedPassword(user, c.Salt, int(c.Iterations))
+		c, err := config.FirstUser(user, user, sasl.SHA256, []byte("salt of "+user))
 		if err != nil {
 			return nil, err
 		}
-		c.StoredKey, c.ServerKey = sasl.SHA256.Keys(salted)
 		users = append(users, c)
 	}
 	return users, nil
