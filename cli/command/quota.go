@@ -13,11 +13,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"kraft/cli/ops"
+	"kraft/raftmeta/image"
+	"kraft/wire/quota"
 )
 
 // quotaNames are the quotas in the words of kraft quota, with Kafka's.
 var quotaNames = []struct{ word, key string }{
-	{"produce", "producer_byte_rate"}, {"fetch", "consumer_byte_rate"}, {"time", "request_percentage"}, {"mutations", "controller_mutation_rate"}, {"connections", "connection_creation_rate"},
+	{"produce", quota.Keys[quota.Produce]}, {"fetch", quota.Keys[quota.Fetch]}, {"time", quota.Keys[quota.Request]}, {"mutations", quota.Keys[quota.Mutations]}, {"connections", image.ConnectionRate},
 }
 
 func quotaCommand() *cli.Command {

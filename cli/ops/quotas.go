@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kraft/raftmeta/image"
 	"kraft/wire"
 )
 
@@ -60,11 +61,11 @@ func Quotas(ctx context.Context, cl *kgo.Client) ([]Quota, error) {
 				name = *part.Name
 			}
 			switch part.Type {
-			case "user":
+			case image.UserEntity:
 				q.User = name
-			case "client-id":
+			case image.ClientEntity:
 				q.Client = name
-			case "ip":
+			case image.AddressEntity:
 				q.Address = name
 			}
 		}
@@ -79,7 +80,7 @@ func Quotas(ctx context.Context, cl *kgo.Client) ([]Quota, error) {
 // SetQuotas sets quotas, and removes others, all by Kafka's names.
 func SetQuotas(ctx context.Context, cl *kgo.Client, of QuotaOf, set map[string]float64, remove []string) error {
 	entry := kmsg.NewAlterClientQuotasRequestEntry()
-	for kind, name := range map[string]string{"user": of.User, "client-id": of.Client, "ip": of.Address} {
+	for kind, name := range map[string]string{image.UserEntity: of.User, image.ClientEntity: of.Client, image.AddressEntity: of.Address} {
 		switch name {
 		case "":
 		case Everybody:

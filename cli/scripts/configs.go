@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kraft/cli/config"
+	"kraft/raftmeta/image"
 )
 
 var configsScript = script{
@@ -37,7 +38,7 @@ var kinds = map[string]struct {
 
 // quotaKinds are those that have quotas: their type in the protocol, and what they are called in descriptions and in answers.
 var quotaKinds = map[string]struct{ part, described, called string }{
-	"users": {"user", "user-principal", "user"}, "clients": {"client-id", "client-id", "client"}, "ips": {"ip", "ip", "ip"},
+	"users": {image.UserEntity, "user-principal", "user"}, "clients": {image.ClientEntity, "client-id", "client"}, "ips": {image.AddressEntity, "ip", "ip"},
 }
 
 // shorts are options that say type and name at once.

@@ -9,10 +9,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"kraft/wire"
 )
 
 var delegationTokensScript = script{
@@ -45,6 +44,9 @@ func delegationTokens(c *call) error {
 // javaList is a list as Java prints it.
 func javaList(list []string) string { return "[" + strings.Join(list, ", ") + "]" }
 
+// javaMinute is a time in milliseconds since 1970 as Kafka's tool prints it.
+func javaMinute(millis int64) string { return time.UnixMilli(millis).Format("2006-01-02T15:04") }
+
 const tokenRow = "\n%-15s %-30s %-15s %-15s %-25s %-15s %-15s %-15s"
 
 func (c *call) tokenHeader() {
@@ -54,7 +56,7 @@ func (c *call) tokenHeader() {
 func (c *call) tokenLine(id string, hmac []byte, owner, requester, renewers string, times ...int64) {
 	fields := []any{id, base64.StdEncoding.EncodeToString(hmac), owner, requester, renewers}
 	for _, at := range times {
-		fields = append(fields, time.UnixMilli(at).Format("2006-01-02T15:04"))
+		fields = append(fields, javaMinute(at))
 	}
 	fmt.Fprintf(c.out, tokenRow+"\n", fields...)
 }
@@ -85,7 +87,7 @@ func createToken(c *call, cl *kgo.Client) error {
 	fmt.Fprintf(c.out, "Calling create token operation with renewers :%s , max-life-time-period :%d\n", javaList(renewers), lifetime)
 	r, err := req.RequestWith(c.ctx, cl)
 	if err == nil {
-		err = wire.AnswerError(r.ErrorCode, nil)
+		err = kerr.ErrorForCode(r.ErrorCode)
 	}
 	if err != nil {
 		return err
@@ -109,44 +111,44 @@ func (c *call) hmac() (text string, data []byte, err error) {
 }
 
 func renewToken(c *call, cl *kgo.Client) error {
-	text, hmac, err := c.hmac()
-	if err != nil {
-		return err
-	}
-	period, err := c.number("renew-time-period", 0)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.out, "Calling renew token operation with hmac :%s , renew-time-period :%d\n", text, period)
-	r, err := (&kmsg.RenewDelegationTokenRequest{HMAC: hmac, RenewTimeMillis: period}).RequestWith(c.ctx, cl)
-	if err == nil {
-		err = wire.AnswerError(r.ErrorCode, nil)
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.out, "Completed renew operation. New expiry date : %s\n", time.UnixMilli(r.ExpiryTimestamp).Format("2006-01-02T15:04"))
-	return nil
+	return c.changeToken("renew", "renew-time-period", "renew-time-period", func(hmac []byte, period int64) (int16, int64, error) {
+		r, err := (&kmsg.RenewDelegationTokenRequest{HMAC: hmac, RenewTimeMillis: period}).RequestWith(c.ctx, cl)
+		if err != nil {
+			return 0, 0, err
+		}
+		return r.ErrorCode, r.ExpiryTimestamp, nil
+	})
 }
 
 func expireToken(c *call, cl *kgo.Client) error {
+	return c.changeToken("expire", "expiry-time-period", "expire-time-period", func(hmac []byte, period int64) (int16, int64, error) {
+		r, err := (&kmsg.ExpireDelegationTokenRequest{HMAC: hmac, ExpiryPeriodMillis: period}).RequestWith(c.ctx, cl)
+		if err != nil {
+			return 0, 0, err
+		}
+		return r.ErrorCode, r.ExpiryTimestamp, nil
+	})
+}
+
+// changeToken has ask change when a token expires: after the time in option, which Kafka's tool prints under another name.
+func (c *call) changeToken(operation, option, printed string, ask func(hmac []byte, period int64) (code int16, expires int64, err error)) error {
 	text, hmac, err := c.hmac()
 	if err != nil {
 		return err
 	}
-	period, err := c.number("expiry-time-period", 0)
+	period, err := c.number(option, 0)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "Calling expire token operation with hmac :%s , expire-time-period :%d\n", text, period)
-	r, err := (&kmsg.ExpireDelegationTokenRequest{HMAC: hmac, ExpiryPeriodMillis: period}).RequestWith(c.ctx, cl)
+	fmt.Fprintf(c.out, "Calling %s token operation with hmac :%s , %s :%d\n", operation, text, printed, period)
+	code, expires, err := ask(hmac, period)
 	if err == nil {
-		err = wire.AnswerError(r.ErrorCode, nil)
+		err = kerr.ErrorForCode(code)
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "Completed expire operation. New expiry date : %s\n", time.UnixMilli(r.ExpiryTimestamp).Format("2006-01-02T15:04"))
+	fmt.Fprintf(c.out, "Completed %s operation. New expiry date : %s\n", operation, javaMinute(expires))
 	return nil
 }
 
@@ -167,7 +169,7 @@ func describeTokens(c *call, cl *kgo.Client) error {
 	}
 	r, err := req.RequestWith(c.ctx, cl)
 	if err == nil {
-		err = wire.AnswerError(r.ErrorCode, nil)
+		err = kerr.ErrorForCode(r.ErrorCode)
 	}
 	if err != nil {
 		return err

@@ -9,12 +9,15 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kraft/raftmeta/image"
+	"kraft/wire/quota"
 )
 
 // quotaKeys are the quotas of users and clients, and of addresses.
 var (
-	clientQuotas = []string{"producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate"}
-	quotaKeys    = map[string][]string{"users": clientQuotas, "clients": clientQuotas, "ips": {"connection_creation_rate"}}
+	clientQuotas = quota.Keys[:]
+	quotaKeys    = map[string][]string{"users": clientQuotas, "clients": clientQuotas, "ips": {image.ConnectionRate}}
 )
 
 func (k *configsCall) alterQuotas(list []entity) error {

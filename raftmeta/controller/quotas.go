@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"kraft/raftmeta/image"
+	"kraft/wire/quota"
 )
 
 // QuotaChange sets or removes one quota of an entity.
@@ -23,8 +24,8 @@ type QuotaChange struct {
 // quotaKeys are the quotas of users and clients, and of addresses, each with the largest value that it may have; 0 is for those
 // that need not be whole.
 var (
-	clientQuotas  = map[string]float64{"producer_byte_rate": math.MaxInt64, "consumer_byte_rate": math.MaxInt64, "request_percentage": 0, "controller_mutation_rate": 0}
-	addressQuotas = map[string]float64{"connection_creation_rate": math.MaxInt32}
+	clientQuotas  = map[string]float64{quota.Keys[quota.Produce]: math.MaxInt64, quota.Keys[quota.Fetch]: math.MaxInt64, quota.Keys[quota.Request]: 0, quota.Keys[quota.Mutations]: 0}
+	addressQuotas = map[string]float64{image.ConnectionRate: math.MaxInt32}
 )
 
 // hostName is what a host may be called. Whether there is one is not looked up here.
@@ -72,8 +73,8 @@ func checkEntity(entity []*image.QuotaEntity) ([]*image.QuotaEntity, map[string]
 		}
 		types[e.Type] = true
 		switch e.Type {
-		case "user", "client-id":
-		case "ip":
+		case image.UserEntity, image.ClientEntity:
+		case image.AddressEntity:
 			keys = addressQuotas
 			if e.Name != nil && net.ParseIP(*e.Name) == nil && !hostName.MatchString(*e.Name) {
 				return invalid("%s is not a valid IP or resolvable host.", *e.Name)
@@ -82,7 +83,7 @@ func checkEntity(entity []*image.QuotaEntity) ([]*image.QuotaEntity, map[string]
 			return invalid("Unhandled client quota entity type: %s", e.Type)
 		}
 	}
-	if types["ip"] && len(types) > 1 {
+	if types[image.AddressEntity] && len(types) > 1 {
 		return invalid("Invalid quota entity combination, IP entity should not be combined with User or ClientId")
 	}
 	entity = slices.Clone(entity)
@@ -117,7 +118,7 @@ func MatchQuotas(m *image.Image, filters []QuotaFilter, strict bool) (found []*i
 	types := map[string]bool{}
 	for _, f := range filters {
 		switch {
-		case f.Type != "user" && f.Type != "client-id" && f.Type != "ip":
+		case f.Type != image.UserEntity && f.Type != image.ClientEntity && f.Type != image.AddressEntity:
 			if f.Type == "" {
 				return nil, fmt.Errorf("Unexpected empty filter component entity type: %w", kerr.InvalidRequest)
 			}
@@ -131,7 +132,7 @@ func MatchQuotas(m *image.Image, filters []QuotaFilter, strict bool) (found []*i
 		}
 		types[f.Type] = true
 	}
-	if types["ip"] && len(types) > 1 {
+	if types[image.AddressEntity] && len(types) > 1 {
 		return nil, fmt.Errorf("Invalid entity filter component, IP filter component should not be used with User or ClientId: %w", kerr.InvalidRequest)
 	}
 	m.Quotas(func(q *image.Quota) {
