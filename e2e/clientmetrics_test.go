@@ -24,7 +24,7 @@ func TestClientMetrics(t *testing.T) {
 		t.Helper()
 		series := regexp.MustCompile(`(?m)^org_apache_kafka_producer_[a-z_]+\{[^}]*client_id="` + client + `"[^}]*\} [-+0-9.eNa]+$`)
 		if err := harness.Eventually(30*time.Second, func() error {
-			status, text := scrape(t, admin, "/metrics?dialect=clients")
+			status, text := harness.Scrape(t, admin, "/metrics?dialect=clients")
 			if found := series.FindString(text); status != 200 || !strings.Contains(found, `client_source_address="127.0.0.1"`) || !strings.Contains(found, `client_software_version="`) {
 				return fmt.Errorf("status %d, nothing of %s: %s", status, client, text)
 			}
@@ -35,7 +35,7 @@ func TestClientMetrics(t *testing.T) {
 		}); err != nil {
 			t.Error(err)
 		}
-		_, text := scrape(t, admin, "/metrics")
+		_, text := harness.Scrape(t, admin, "/metrics")
 		if n := sample(text, "kraft_client_metrics_pushes_total"); n == "0" || n == "none" {
 			t.Errorf("%s pushes are counted", n)
 		}

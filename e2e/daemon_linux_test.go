@@ -157,12 +157,7 @@ func TestStorageScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	if err := harness.Eventually(10*time.Second, func() error {
-		if !strings.Contains(p.Output(), "cluster "+id) {
-			return fmt.Errorf("not ready: %s", p.Output())
-		}
-		return nil
-	}); err != nil {
+	if err := harness.Says(p, "cluster "+id, 10*time.Second); err != nil {
 		t.Error(err)
 	}
 }

@@ -35,12 +35,7 @@ func TestInsideAndOutside(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(p.Kill)
-		if err := harness.Eventually(10*time.Second, func() error {
-			if !strings.Contains(p.Output(), "listener OUTSIDE listens on "+outside) {
-				return fmt.Errorf("no table of listeners: %s", p.Output())
-			}
-			return nil
-		}); err != nil {
+		if err := harness.Says(p, "listener OUTSIDE listens on "+outside, 10*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		return p

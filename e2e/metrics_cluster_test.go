@@ -41,7 +41,7 @@ func TestMetricsOfACluster(t *testing.T) {
 	// total adds up what all nodes say; who says nothing counts nothing.
 	total := func(series string) (sum float64) {
 		for _, a := range admins {
-			_, text := scrape(t, a, "/metrics")
+			_, text := harness.Scrape(t, a, "/metrics")
 			var n float64
 			if _, err := fmt.Sscan(sample(text, series), &n); err == nil {
 				sum += n
@@ -81,7 +81,7 @@ func TestMetricsOfACluster(t *testing.T) {
 	}
 	wait("kraft_cluster_brokers_fenced", 2) // both say that there is one
 	for _, a := range admins {
-		if status, text := scrape(t, a, "/readyz"); status != http.StatusOK {
+		if status, text := harness.Scrape(t, a, "/readyz"); status != http.StatusOK {
 			t.Errorf("%s is not ready: %s", a, text)
 		}
 	}

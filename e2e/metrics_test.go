@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -14,21 +13,6 @@ import (
 	"kraft/e2e/harness"
 	"kraft/internal/freeport"
 )
-
-// scrape asks an admin listener for a path, and returns status and text.
-func scrape(t *testing.T, address, path string) (int, string) {
-	t.Helper()
-	resp, err := http.Get("http://" + address + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
-}
 
 // sample is the value of a series in a scrape, NaN's text if it is not there.
 func sample(text, series string) string {
@@ -55,7 +39,7 @@ func TestMetrics(t *testing.T) {
 	k.CLI(t, "", "topic", "create", "orders", "--partitions", "2")
 	k.CLI(t, "a\nb\nc\nd\ne\n", "produce", "orders")
 	k.CLI(t, "", "consume", "orders", "--from-beginning", "-g", "readers", "-n", "3")
-	_, text := scrape(t, admin, "/metrics?partitions=1")
+	_, text := harness.Scrape(t, admin, "/metrics?partitions=1")
 	for series, want := range map[string]string{
 		`kraft_topic_messages_in_total{topic="orders"}`:                                "5",
 		`kafka_server_brokertopicmetrics_messagesin_total{topic="orders"}`:             "5",
@@ -95,11 +79,11 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 
-	_, text = scrape(t, admin, "/metrics?dialect=confluent")
+	_, text = harness.Scrape(t, admin, "/metrics?dialect=confluent")
 	if got := sample(text, `kafka_server_brokertopicmetrics_messagesinpersec{topic="orders"}`); got != "5" {
 		t.Errorf("Confluent's: %s messages in", got)
 	}
-	_, text = scrape(t, admin, "/metrics?dialect=exporter")
+	_, text = harness.Scrape(t, admin, "/metrics?dialect=exporter")
 	for series, want := range map[string]string{
 		`kafka_brokers`:                          "1",
 		`kafka_topic_partitions{topic="orders"}`: "2",
@@ -111,11 +95,11 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("kafka_exporter's: %s is %s, wanted %s", series, got, want)
 		}
 	}
-	if status, text := scrape(t, admin, "/metrics?dialect=kminion"); status != http.StatusBadRequest || !strings.Contains(text, "strimzi, confluent, exporter or clients") {
+	if status, text := harness.Scrape(t, admin, "/metrics?dialect=kminion"); status != http.StatusBadRequest || !strings.Contains(text, "strimzi, confluent, exporter or clients") {
 		t.Errorf("an unknown dialect: %d %s", status, text)
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/debug/pprof/goroutine?debug=1"} {
-		if status, text := scrape(t, admin, path); status != http.StatusOK {
+		if status, text := harness.Scrape(t, admin, path); status != http.StatusOK {
 			t.Errorf("%s: %d %s", path, status, text)
 		}
 	}
@@ -131,7 +115,7 @@ func TestScrapeOfManyPartitions(t *testing.T) {
 	var took []time.Duration
 	for range scrapes {
 		begun := time.Now()
-		_, text := scrape(t, admin, "/metrics")
+		_, text := harness.Scrape(t, admin, "/metrics")
 		took = append(took, time.Since(begun))
 		if got := sample(text, "kraft_partitions_led"); got != strconv.Itoa(topics*partitions) {
 			t.Fatalf("%s partitions", got)

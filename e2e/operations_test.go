@@ -448,12 +448,7 @@ func TestControllersApart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := harness.Eventually(20*time.Second, func() error {
-			if !strings.Contains(p.Output(), "is ready at") {
-				return errors.New(p.Output())
-			}
-			return nil
-		}); err != nil {
+		if err := harness.Says(p, "is ready at", 20*time.Second); err != nil {
 			p.Kill()
 			t.Fatal(err)
 		}

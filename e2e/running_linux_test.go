@@ -113,12 +113,7 @@ func TestNodesHere(t *testing.T) {
 
 func ready(t *testing.T, p *harness.Process) {
 	t.Helper()
-	if err := harness.Eventually(20*time.Second, func() error {
-		if !strings.Contains(p.Output(), "is ready at") {
-			return fmt.Errorf("not ready: %s", p.Output())
-		}
-		return nil
-	}); err != nil {
+	if err := harness.Says(p, "is ready at", 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
 }

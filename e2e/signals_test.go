@@ -53,12 +53,7 @@ func TestSignalWhileStarting(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Kill()
-	if err := harness.Eventually(20*time.Second, func() error { // it waits for the others, which do not run
-		if !strings.Contains(k.Output(), "waiting for a majority") {
-			return fmt.Errorf("it says %s", k.Output())
-		}
-		return nil
-	}); err != nil {
+	if err := harness.Says(k, "waiting for a majority", 20*time.Second); err != nil { // it waits for the others, which do not run
 		t.Fatal(err)
 	}
 	if err := k.Stop(5 * time.Second); err != nil {

@@ -72,12 +72,7 @@ func (n *oldNode) ends(t *testing.T) string {
 // says waits until the node has said something.
 func (n *oldNode) says(t *testing.T, text string) {
 	t.Helper()
-	if err := harness.Eventually(10*time.Second, func() error {
-		if !strings.Contains(n.Output(), text) {
-			return fmt.Errorf("%s: not %q: %s", n.file, text, n.Output())
-		}
-		return nil
-	}); err != nil {
+	if err := harness.Says(n, text, 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -59,12 +59,7 @@ func TestSnippets(t *testing.T) {
 					t.Errorf("%v: %s", err, dev.Output())
 				}
 			}()
-			if err := harness.Eventually(20*time.Second, func() error {
-				if !strings.Contains(dev.Output(), "dev snippet python") {
-					return errors.New(dev.Output())
-				}
-				return nil
-			}); err != nil {
+			if err := harness.Says(dev, "dev snippet python", 20*time.Second); err != nil {
 				t.Fatal(err)
 			}
 			for language, command := range languages {

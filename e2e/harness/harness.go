@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -256,6 +257,31 @@ func Eventually(timeout time.Duration, f func() error) error {
 		}
 		time.Sleep(pause)
 	}
+}
+
+// Says waits until a process (a *Process or a *Kraft) has written a text.
+func Says(process interface{ Output() string }, text string, timeout time.Duration) error {
+	return Eventually(timeout, func() error {
+		if out := process.Output(); !strings.Contains(out, text) {
+			return fmt.Errorf("nothing says %q: %s", text, out)
+		}
+		return nil
+	})
+}
+
+// Scrape asks an admin listener, such as for /metrics.
+func Scrape(t testing.TB, address, path string) (status int, body string) {
+	t.Helper()
+	resp, err := http.Get("http://" + address + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(data)
 }
 
 var errNotReady = errors.New("not ready")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -124,14 +123,9 @@ func TestQuotaCommands(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
-	resp, err := http.Get(fmt.Sprintf("http://localhost:%d/metrics", admin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	metrics, err := io.ReadAll(resp.Body)
-	if err != nil || !strings.Contains(string(metrics), `kraft_throttled_total{quota="producer_byte_rate"} 1`) {
-		t.Errorf("metrics: %v; %.2000s", err, metrics)
+	_, metrics := harness.Scrape(t, fmt.Sprintf("localhost:%d", admin), "/metrics")
+	if !strings.Contains(metrics, `kraft_throttled_total{quota="producer_byte_rate"} 1`) {
+		t.Errorf("metrics: %.2000s", metrics)
 	}
 	if !strings.Contains(k.Output(), "throttled a client") {
 		t.Error("the log does not say who is throttled")

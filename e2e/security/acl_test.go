@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
@@ -92,14 +90,9 @@ func TestACLCommands(t *testing.T) {
 			t.Errorf("the log has no %s", want)
 		}
 	}
-	resp, err := http.Get(fmt.Sprintf("http://localhost:%d/metrics", admin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	metrics, err := io.ReadAll(resp.Body)
-	if err != nil || !strings.Contains(string(metrics), `kraft_authorization_denied_total{operation="Write",resource="topic"}`) {
-		t.Errorf("no metric of denials: %v", err)
+	_, metrics := harness.Scrape(t, fmt.Sprintf("localhost:%d", admin), "/metrics")
+	if !strings.Contains(metrics, `kraft_authorization_denied_total{operation="Write",resource="topic"}`) {
+		t.Error("no metric of denials")
 	}
 	for _, args := range [][]string{
 		{"grant", "alice"}, {"grant", "alice", "eat", "--topic", "x"}, {"grant", "alice", "consume"}, {"grant", "alice", "write", "--group", "g"}, {"revoke", "alice", "--all", "--topic", "x"},
@@ -249,12 +242,7 @@ func TestStrangersAtTheQuorum(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Kill()
-	if err := harness.Eventually(20*time.Second, func() error {
-		if !strings.Contains(k.Output(), `request="stream of a member of the quorum"`) {
-			return fmt.Errorf("nobody has told of the member:\n%s\n%s", k.Output(), p.Output())
-		}
-		return nil
-	}); err != nil {
+	if err := harness.Says(k, `request="stream of a member of the quorum"`, 20*time.Second); err != nil {
 		t.Error(err)
 	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(k.Addr))

@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -29,6 +28,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/oauth"
 
 	"kraft/e2e/harness"
+	"kraft/wire/oauth/oauthtest"
 )
 
 // issuer makes tokens.
@@ -52,41 +52,8 @@ func (i *issuer) set(t testing.TB, more ...jose.JSONWebKey) []byte {
 	return data
 }
 
-// claims are good ones with some changed; nil takes one away.
-func claims(changes map[string]any) map[string]any {
-	c := map[string]any{"sub": "alice", "iss": "https://issuer", "aud": "kafka", "scope": "all", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
-	maps.Copy(c, changes)
-	maps.DeleteFunc(c, func(_ string, v any) bool { return v == nil })
-	return c
-}
-
-func sign(t testing.TB, algorithm jose.SignatureAlgorithm, key any, header, claims map[string]any) string {
-	t.Helper()
-	o := new(jose.SignerOptions)
-	for name, value := range header {
-		o.WithHeader(jose.HeaderKey(name), value)
-	}
-	by, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := by.Sign(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
-}
-
 func (i *issuer) token(t testing.TB, changes map[string]any) string {
-	return sign(t, jose.RS256, i.key, nil, claims(changes))
+	return oauthtest.Sign(t, jose.RS256, i.key, nil, oauthtest.Payload(changes))
 }
 
 // bearer says what a listener makes of a client's messages of OAUTHBEARER.
@@ -179,9 +146,9 @@ func TestTokens(t *testing.T) {
 	unknown.key.KeyID = "nobody"
 	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"alice"}`)) + "."
 	tokens := map[string]string{
-		"good": good.token(t, nil), "curve": sign(t, jose.ES256, jose.JSONWebKey{KeyID: "curve", Key: curve}, nil, claims(nil)), "PS512": sign(t, jose.PS512, good.key, nil, claims(nil)),
+		"good": good.token(t, nil), "curve": oauthtest.Sign(t, jose.ES256, jose.JSONWebKey{KeyID: "curve", Key: curve}, nil, oauthtest.Payload(nil)), "PS512": oauthtest.Sign(t, jose.PS512, good.key, nil, oauthtest.Payload(nil)),
 		"no key id": nameless.token(t, nil), "unknown key id": unknown.token(t, nil), "stranger": stranger.token(t, nil), "unsigned": unsigned,
-		"secret": sign(t, jose.HS256, []byte("0123456789abcdef0123456789abcdef"), map[string]any{"kid": "one"}, claims(nil)),
+		"secret": oauthtest.Sign(t, jose.HS256, []byte("0123456789abcdef0123456789abcdef"), map[string]any{"kid": "one"}, oauthtest.Payload(nil)),
 		"cut":    strings.TrimRight(good.token(t, nil), "abcdefghijklmnopqrstuvwxyz0123456789")[:100], "empty parts": "..", "text": "token",
 		"another issuer": good.token(t, map[string]any{"iss": "https://other"}), "no issuer": good.token(t, map[string]any{"iss": nil}),
 		"another audience": good.token(t, map[string]any{"aud": "x"}), "no audience": good.token(t, map[string]any{"aud": nil}), "audiences": good.token(t, map[string]any{"aud": []string{"x", "other"}}),
@@ -291,25 +258,11 @@ func TestShortTokens(t *testing.T) {
 }
 
 func franzOAuth(t *testing.T, b *broker, p *provider, protocol, topic string) error {
-	opts := []kgo.Opt{kgo.SeedBrokers(b.addresses[protocol]), kgo.DefaultProduceTopic(topic), kgo.ConsumeTopics(topic), kgo.RecordDeliveryTimeout(5 * time.Second),
-		kgo.SASL(oauth.Auth{Token: p.issuer.Load().token(t, nil), Extensions: map[string]string{"trace": "1"}}.AsMechanism())}
+	opts := []kgo.Opt{kgo.SeedBrokers(b.addresses[protocol]), kgo.SASL(oauth.Auth{Token: p.issuer.Load().token(t, nil), Extensions: map[string]string{"trace": "1"}}.AsMechanism())}
 	if protocol == "SASL_SSL" {
 		opts = append(opts, kgo.DialTLSConfig(b.trust(t, false)))
 	}
-	cl, err := kgo.NewClient(opts...)
-	if err != nil {
-		return err
-	}
-	defer cl.CloseAllowingRebalance()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	if err := cl.ProduceSync(ctx, kgo.StringRecord("hello")).FirstErr(); err != nil {
-		return err
-	}
-	if f := cl.PollFetches(ctx); f.NumRecords() != 1 {
-		return fmt.Errorf("%d records: %v", f.NumRecords(), f.Err())
-	}
-	return nil
+	return hello(t, topic, opts)
 }
 
 type saramaToken string

@@ -7,8 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -137,14 +135,19 @@ func TestClients(t *testing.T) {
 }
 
 func franz(t *testing.T, b *broker, w way, user, password, topic string) error {
-	opts := []kgo.Opt{kgo.SeedBrokers(b.addresses[w.protocol]), kgo.DefaultProduceTopic(topic), kgo.ConsumeTopics(topic), kgo.RecordDeliveryTimeout(5 * time.Second), kgo.AllowAutoTopicCreation()}
+	opts := []kgo.Opt{kgo.SeedBrokers(b.addresses[w.protocol]), kgo.AllowAutoTopicCreation()}
 	if strings.HasSuffix(w.protocol, "SSL") {
 		opts = append(opts, kgo.DialTLSConfig(b.trust(t, w.mechanism == "")))
 	}
 	if m := mechanismOf(w.mechanism, user, password); m != nil {
 		opts = append(opts, kgo.SASL(m))
 	}
-	cl, err := kgo.NewClient(opts...)
+	return hello(t, topic, opts)
+}
+
+// hello has a franz-go client write a record to a topic, and read it.
+func hello(t *testing.T, topic string, opts []kgo.Opt) error {
+	cl, err := kgo.NewClient(append(opts, kgo.DefaultProduceTopic(topic), kgo.ConsumeTopics(topic), kgo.RecordDeliveryTimeout(5*time.Second))...)
 	if err != nil {
 		return err
 	}
@@ -286,6 +289,25 @@ func java(t *testing.T, b *broker, w way, user, password, topic string) error {
 	return nil
 }
 
+// stayConnected opens a connection to the listener SSL, and returns a function that asks something on it, which is an error once it is closed.
+func (b *broker) stayConnected(t *testing.T) (ask func()) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.addresses["SSL"]), kgo.DialTLSConfig(b.trust(t, true)), kgo.RequestRetries(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	if err := cl.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if _, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), cl.Broker(1)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestKeysChange: a broker takes a renewed certificate without a restart. Connections that are open stay open; a damaged file changes nothing.
 func TestKeysChange(t *testing.T) {
 	admin := freeport.For(t)
@@ -298,20 +320,7 @@ func TestKeysChange(t *testing.T) {
 		defer c.Close()
 		return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(b.addresses["SSL"]), kgo.DialTLSConfig(b.trust(t, true)), kgo.RequestRetries(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	ask := func() {
-		t.Helper()
-		if _, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), cl.Broker(1)); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := cl.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	ask := b.stayConnected(t)
 	ask()
 	before := serial()
 	file := filepath.Join(b.certs, "b1.pem")
@@ -322,12 +331,7 @@ func TestKeysChange(t *testing.T) {
 	if err := os.WriteFile(file, good[:len(good)/2], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := harness.Eventually(30*time.Second, func() error {
-		if !strings.Contains(b.Output(), "cannot be used") {
-			return errors.New("the log says nothing of the damaged file")
-		}
-		return nil
-	}); err != nil {
+	if err := harness.Says(b, "cannot be used", 30*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if serial() != before {
@@ -349,28 +353,15 @@ func TestKeysChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask()
-	if err := harness.Eventually(30*time.Second, func() error {
-		if !strings.Contains(b.Output(), "is about to expire") {
-			return errors.New("the log does not say that the certificate expires in 20 days")
-		}
-		return nil
-	}); err != nil {
+	if err := harness.Says(b, "is about to expire", 30*time.Second); err != nil {
 		t.Error(err)
 	}
-	resp, err := http.Get(fmt.Sprintf("http://localhost:%d/metrics", admin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	metrics, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	expiry := regexp.MustCompile(`kraft_certificate_expiry_timestamp_seconds\{listener="SSL"\} (\S+)`).FindSubmatch(metrics)
+	_, metrics := harness.Scrape(t, fmt.Sprintf("localhost:%d", admin), "/metrics")
+	expiry := regexp.MustCompile(`kraft_certificate_expiry_timestamp_seconds\{listener="SSL"\} (\S+)`).FindStringSubmatch(metrics)
 	if expiry == nil {
 		t.Fatalf("no metric says when the certificate expires: %.500s", metrics)
 	}
-	seconds, err := strconv.ParseFloat(string(expiry[1]), 64)
+	seconds, err := strconv.ParseFloat(expiry[1], 64)
 	if days := time.Until(time.Unix(int64(seconds), 0)).Hours() / 24; err != nil || days < 19 || days > 20 {
 		t.Errorf("the certificate expires in %v days, %v", days, err)
 	}
@@ -406,20 +397,7 @@ func TestKeysBySettings(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(b.addresses["SSL"]), kgo.DialTLSConfig(b.trust(t, true)), kgo.RequestRetries(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	ask := func() {
-		t.Helper()
-		if _, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), cl.Broker(1)); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := cl.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	ask := b.stayConnected(t)
 	ask()
 	shows("b1")
 	const location = "listener.name.ssl.ssl.keystore.location="
@@ -481,13 +459,8 @@ func TestWrongProtocol(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s at %s works", tc.client, tc.listener)
 		}
-		if err := harness.Eventually(5*time.Second, func() error {
-			if !strings.Contains(b.Output(), tc.says) {
-				return fmt.Errorf("%s at %s: the log does not say %q", tc.client, tc.listener, tc.says)
-			}
-			return nil
-		}); err != nil {
-			t.Error(err)
+		if err := harness.Says(b, tc.says, 5*time.Second); err != nil {
+			t.Errorf("%s at %s: %v", tc.client, tc.listener, err)
 		}
 	}
 }
@@ -524,12 +497,7 @@ func TestDevSecure(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := harness.Eventually(20*time.Second, func() error {
-					if !strings.Contains(p.Output(), "dev snippet python") {
-						return errors.New(p.Output())
-					}
-					return nil
-				}); err != nil {
+				if err := harness.Says(p, "dev snippet python", 20*time.Second); err != nil {
 					p.Kill()
 					t.Fatal(err)
 				}

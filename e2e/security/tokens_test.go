@@ -180,7 +180,15 @@ func story(t testing.TB, address string) (said []string) {
 		if r := ask("admin", req).(*kmsg.CreateACLsResponse); r.Results[0].ErrorCode != 0 {
 			t.Fatal(kerr.ErrorForCode(r.Results[0].ErrorCode))
 		}
-		time.Sleep(time.Second) // until the broker has it
+		if err := harness.Eventually(20*time.Second, func() error { // until the broker has it
+			list := &kmsg.DescribeACLsRequest{Version: 3, ResourceType: kind, ResourceName: &name, ResourcePatternType: kmsg.ACLResourcePatternTypeLiteral, Operation: operation, PermissionType: kmsg.ACLPermissionTypeAllow}
+			if r := ask("admin", list).(*kmsg.DescribeACLsResponse); len(r.Resources) == 0 {
+				return fmt.Errorf("no rule for %s", name)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	allow(kmsg.ACLResourceTypeUser, "User:bob", "alice", kmsg.ACLOperationCreateTokens)
 	create("for bob, by right", "alice", 3, "User:bob", -1)

@@ -13,7 +13,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,6 +26,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
+
+	"kraft/wire/oauth/oauthtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -61,36 +62,7 @@ func (s *signer) key() jose.JSONWebKey { return jose.JSONWebKey{KeyID: s.id, Key
 // sign makes a token of a payload; more are fields of its header.
 func (s *signer) sign(t testing.TB, payload []byte, more map[string]any) string {
 	t.Helper()
-	o := new(jose.SignerOptions)
-	for name, value := range more {
-		o.WithHeader(jose.HeaderKey(name), value)
-	}
-	by, err := jose.NewSigner(jose.SigningKey{Algorithm: s.algorithm, Key: jose.JSONWebKey{KeyID: s.id, Key: s.private}}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := by.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
-}
-
-// payload are good claims with some changed; nil takes one away.
-func payload(changes map[string]any) []byte {
-	c := map[string]any{"sub": "alice", "iss": "https://issuer", "aud": "kafka", "scope": "all", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
-	maps.Copy(c, changes)
-	for name, value := range c {
-		if value == nil {
-			delete(c, name)
-		}
-	}
-	data, _ := json.Marshal(c)
-	return data
+	return oauthtest.Sign(t, s.algorithm, jose.JSONWebKey{KeyID: s.id, Key: s.private}, more, payload)
 }
 
 func keySet(t testing.TB, keys ...any) []byte {
@@ -147,52 +119,54 @@ func TestTokens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		signed, err := by.Sign(payload(nil))
+		signed, err := by.Sign(oauthtest.Payload(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
 		token, _ := signed.CompactSerialize()
 		return token
 	}
-	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload(nil)) + "."
+	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString(oauthtest.Payload(nil)) + "."
 	half := func(token string) string { return token[:len(token)-10] }
-	claims := func(name string, value any) string { return good.sign(t, payload(map[string]any{name: value}), nil) }
+	claims := func(name string, value any) string {
+		return good.sign(t, oauthtest.Payload(map[string]any{name: value}), nil)
+	}
 	nameless := *good
 	nameless.id = ""
 	unknown := *good
 	unknown.id = "nobody's"
-	nested := good.sign(t, []byte(good.sign(t, payload(nil), nil)), map[string]any{"cty": "JWT"})
+	nested := good.sign(t, []byte(good.sign(t, oauthtest.Payload(nil), nil)), map[string]any{"cty": "JWT"})
 	encrypter, err := jose.NewEncrypter(jose.A128GCM, jose.Recipient{Algorithm: jose.RSA_OAEP, Key: good.private.Public()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, err := encrypter.Encrypt(payload(nil))
+	secret, err := encrypter.Encrypt(oauthtest.Payload(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	encrypted, _ := secret.CompactSerialize()
 	type trial struct{ name, token, want string } // want is "" for alice's, or a part of the error
 	trials := []trial{
-		{"good", good.sign(t, payload(nil), nil), ""},
-		{"no key id", nameless.sign(t, payload(nil), nil), ""},
-		{"of two keys of one id", other.sign(t, payload(nil), nil), ""},
-		{"a private key in the set", private.sign(t, payload(nil), nil), ""},
+		{"good", good.sign(t, oauthtest.Payload(nil), nil), ""},
+		{"no key id", nameless.sign(t, oauthtest.Payload(nil), nil), ""},
+		{"of two keys of one id", other.sign(t, oauthtest.Payload(nil), nil), ""},
+		{"a private key in the set", private.sign(t, oauthtest.Payload(nil), nil), ""},
 		{"several audiences", claims("aud", []string{"x", "kafka"}), ""},
 		{"scopes in a list", claims("scope", []string{"a", "b"}), ""},
 		{"no scope", claims("scope", nil), ""},
 		{"scopes in a text", claims("scope", "a b"), ""},
 		{"not yet, within the skew", claims("nbf", now.Add(25*time.Second).Unix()), ""},
-		{"another key", stranger.sign(t, payload(nil), nil), "signature"},
-		{"an unknown key", unknown.sign(t, payload(nil), nil), "no key is known"},
+		{"another key", stranger.sign(t, oauthtest.Payload(nil), nil), "signature"},
+		{"an unknown key", unknown.sign(t, oauthtest.Payload(nil), nil), "no key is known"},
 		{"unsigned", unsigned, "no token"},
 		{"by the public key as a secret", symmetric(public, "one"), "no token"},
 		{"by a secret in the set", symmetric([]byte("0123456789abcdef0123456789abcdef"), "secret"), "no token"},
-		{"another algorithm than the key's", tied.sign(t, payload(nil), nil), "no key is known"},
-		{"by a key for encryption", encrypts.sign(t, payload(nil), nil), "no key is known"},
-		{"critical header", good.sign(t, payload(nil), map[string]any{"crit": []string{"exp"}, "exp": 1}), "signature"}, // nobody here knows what that header would mean
+		{"another algorithm than the key's", tied.sign(t, oauthtest.Payload(nil), nil), "no key is known"},
+		{"by a key for encryption", encrypts.sign(t, oauthtest.Payload(nil), nil), "no key is known"},
+		{"critical header", good.sign(t, oauthtest.Payload(nil), map[string]any{"crit": []string{"exp"}, "exp": 1}), "signature"}, // nobody here knows what that header would mean
 		{"a huge algorithm", base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"`+strings.Repeat("x", 300_000)+`"}`)) + ".e30.AAAA", "no token"},
 		{"many audiences", claims("aud", strings.Split(strings.Repeat("x ", 1000), " ")), "audience"},
-		{"cut", half(good.sign(t, payload(nil), nil)), "signature"},
+		{"cut", half(good.sign(t, oauthtest.Payload(nil), nil)), "signature"},
 		{"nested", nested, "no JSON object"},
 		{"encrypted", encrypted, "no token"},
 		{"empty", "", "no token"},
@@ -216,7 +190,7 @@ func TestTokens(t *testing.T) {
 		{"an empty scope", claims("scope", []string{"a", ""}), "scope"},
 	}
 	for a, s := range every {
-		trials = append(trials, trial{string(a), s.sign(t, payload(nil), nil), ""})
+		trials = append(trials, trial{string(a), s.sign(t, oauthtest.Payload(nil), nil), ""})
 	}
 	for _, tc := range trials {
 		who, err := k.Validate(tc.token)
@@ -256,7 +230,7 @@ func TestKeySets(t *testing.T) {
 		}
 	}
 	k := ofFile(t, keySet(t, good.key()))
-	token := good.sign(t, payload(nil), nil)
+	token := good.sign(t, oauthtest.Payload(nil), nil)
 	for _, set := range []string{`{"keys":[`, `{"keys":[]}`} {
 		if err := os.WriteFile(strings.TrimPrefix(k.settings.URL, "file://"), []byte(set), 0o600); err != nil {
 			t.Fatal(err)
@@ -330,11 +304,11 @@ func TestProvider(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := k.Validate(first.sign(t, payload(nil), nil)); err == nil {
+	if _, err := k.Validate(first.sign(t, oauthtest.Payload(nil), nil)); err == nil {
 		t.Error("somebody gets in without keys")
 	}
 	p.serve.Store(nil)
-	eventually(t, "the provider is back", func() error { _, err := k.Validate(first.sign(t, payload(nil), nil)); return err })
+	eventually(t, "the provider is back", func() error { _, err := k.Validate(first.sign(t, oauthtest.Payload(nil), nil)); return err })
 	set := keySet(t, first.key(), second.key())
 	p.set.Store(&set)
 	slow := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -348,7 +322,7 @@ func TestProvider(t *testing.T) {
 	var logins sync.WaitGroup
 	for range 20 { // at the same moment
 		logins.Go(func() {
-			if _, err := k.Validate(second.sign(t, payload(nil), nil)); err != nil {
+			if _, err := k.Validate(second.sign(t, oauthtest.Payload(nil), nil)); err != nil {
 				t.Errorf("a new key: %v", err)
 			}
 		})
@@ -358,7 +332,7 @@ func TestProvider(t *testing.T) {
 	asked := p.asked.Load()
 	begun := time.Now()
 	for range 100 {
-		if _, err := k.Validate(third.sign(t, payload(nil), nil)); err == nil {
+		if _, err := k.Validate(third.sign(t, oauthtest.Payload(nil), nil)); err == nil {
 			t.Fatal("an unknown key")
 		}
 	}
@@ -369,7 +343,7 @@ func TestProvider(t *testing.T) {
 	if err := k.refresh(t.Context()); err == nil {
 		t.Error("the provider is away, and it does not matter")
 	}
-	if _, err := k.Validate(second.sign(t, payload(nil), nil)); err != nil {
+	if _, err := k.Validate(second.sign(t, oauthtest.Payload(nil), nil)); err != nil {
 		t.Errorf("while the provider is away: %v", err)
 	}
 }
@@ -444,7 +418,7 @@ func TestManyKeys(t *testing.T) {
 		keys = append(keys, newSigner(t, fmt.Sprint(i), jose.ES256).key())
 	}
 	k := ofFile(t, keySet(t, append(keys, right.key())...))
-	if _, err := k.Validate(right.sign(t, payload(nil), nil)); err != nil {
+	if _, err := k.Validate(right.sign(t, oauthtest.Payload(nil), nil)); err != nil {
 		t.Errorf("behind keys of another kind: %v", err)
 	}
 	if n := len(k.candidates(jose.Header{Algorithm: "ES256"})); n != maxTried {
@@ -455,9 +429,9 @@ func TestManyKeys(t *testing.T) {
 func FuzzTokens(f *testing.F) {
 	good := newSigner(f, "one", jose.ES256)
 	k := ofFile(f, keySet(f, good.key()))
-	token := good.sign(f, payload(nil), nil)
+	token := good.sign(f, oauthtest.Payload(nil), nil)
 	f.Add(token)
-	f.Add(good.sign(f, payload(map[string]any{"aud": []string{"a"}}), nil))
+	f.Add(good.sign(f, oauthtest.Payload(map[string]any{"aud": []string{"a"}}), nil))
 	f.Fuzz(func(t *testing.T, text string) {
 		if who, err := k.Validate(text); err == nil && text != token && !strings.HasPrefix(text, token[:strings.LastIndexByte(token, '.')]) {
 			t.Errorf("%s gets in by %s", who.User, text)
